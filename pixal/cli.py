@@ -1,0 +1,175 @@
+"""The command line: parse, call one function, turn errors into exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import pixal
+from pixal.errors import PixalError
+
+DONE, FAILED, BAD_INPUT, INCOMPLETE, ANOMALY = range(5)
+
+_EPILOG = """\
+exit status:
+  0 done
+  1 unexpected failure (--debug shows where)
+  2 bad usage, configuration or input
+  3 done, but some images could not be processed; each is named with its reason
+  4 with --fail-on-anomaly, at least one part failed
+
+a day's work:
+  pixal preprocess -i photos/COMPONENT     good photographs, one folder an image type
+  pixal train                              one model a type, or one for all (one_hot_encoding)
+  pixal validate -i batch/COMPONENT        a verdict on every part; then open validate/COMPONENT/report.html
+  mlflow ui                                the runs, where you started them
+
+Settings are in configs/parameters.yaml and configs/paths.yaml. See also: pixal COMMAND --help
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    _set_up_logging(options.quiet)
+    try:
+        return int(options.run(options))
+    except PixalError as error:
+        if options.debug:
+            traceback.print_exc()
+        return _say(BAD_INPUT, f"pixal: error: {error}")
+    except KeyboardInterrupt:
+        return _say(FAILED, "pixal: interrupted")
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split()) or type(error).__name__
+        return _say(FAILED, f"pixal: unexpected failure: {type(error).__name__}: {text} (--debug shows where)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pixal",
+        description="Finds defects on photographs of hardware, from good examples alone.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pixal {pixal.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    photos = "folder of photographs: one sub-folder an image type, or the images of one type"
+    for name, needed, text, about in (
+        ("preprocess", True, "all of the three below: from photographs to network input", photos),
+        ("remove_bg", True, "find the part on each photograph, write it as RGBA", photos),
+        ("align", True, "align what remove_bg wrote to one reference a type", photos),
+        ("make_input", False, "crop, match the light, pool, and write out.npz", f"{photos} (default: all types)"),
+    ):
+        command = _command(commands, name, text)
+        command.add_argument("-i", "--input", metavar="DIR", required=needed, help=about)
+        command.set_defaults(run=_run_step, verb=name)
+
+    command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
+    command.add_argument(
+        "-i", "--input", metavar="NPZ-or-DIR", help="an out.npz, or a folder of them (default: the component's)"
+    )
+    command.set_defaults(run=_run_step, verb="train")
+
+    command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
+    command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{photos}, or one image")
+    _verdict_options(command)
+    command.set_defaults(run=_run_verdicts, verb="validate")
+
+    command = _command(commands, "detect", "give new verdicts on what validate has prepared (new thresholds, new model)")
+    command.add_argument(
+        "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the component)"
+    )
+    _verdict_options(command)
+    command.set_defaults(run=_run_verdicts, verb="detect")
+
+    command = _command(commands, "demo", "render a small component with planted defects and run everything on it")
+    command.add_argument("dir", nargs="?", default="pixal_demo", metavar="DIR", help="where (default: ./pixal_demo)")
+    command.set_defaults(run=_run_demo)
+    return parser
+
+
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog="exit status: see pixal --help"
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress bars; warnings and errors only")
+    command.add_argument(
+        "-c",
+        "--config",
+        metavar="DIR",
+        help="folder with parameters.yaml and paths.yaml (default: ./configs, else the shipped defaults)",
+    )
+    command.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one parameter, as in model_training.n_epochs=100 (repeatable)",
+    )
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def _verdict_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--truth", metavar="DIR", help="labels.csv (name,label[,kind]) and masks/NAME.png of each type, to measure against"
+    )
+    command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 when a part fails")
+
+
+def _run_step(options: argparse.Namespace) -> int:
+    config = pixal.load_config(options.config, options.overrides)
+    outcome = getattr(pixal, options.verb)(options.input, config=config, quiet=options.quiet)
+    return _report_failures(outcome.failures)
+
+
+def _run_verdicts(options: argparse.Namespace) -> int:
+    config = pixal.load_config(options.config, options.overrides)
+    batch = getattr(pixal, options.verb)(options.input, truth=options.truth, config=config, quiet=options.quiet)
+    status = _report_failures(batch.failures)
+    if options.fail_on_anomaly and batch.failed:
+        return ANOMALY
+    return status
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    batch = pixal.demo(options.dir, config=options.config, overrides=options.overrides, quiet=options.quiet)
+    sys.stdout.write(batch.summary() + "\n")
+    return _report_failures(batch.failures)
+
+
+def _report_failures(failures: Sequence[Any]) -> int:
+    for failure in failures:
+        sys.stderr.write(f"pixal: not processed: {failure}\n")
+    return INCOMPLETE if failures else DONE
+
+
+def _set_up_logging(quiet: bool) -> None:
+    # TensorFlow's C++ notes come before any Python logging is asked; what matters reaches us as an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("pixal")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    handler.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
+
+
+def _say(status: int, text: str) -> int:
+    sys.stderr.write(text + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""Read a folder of YAML files, merge them, check them, and say exactly where something is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pixal.config.paths import Paths
+from pixal.config.schema import Parameters
+from pixal.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+DEFAULTS = Path(__file__).parent / "defaults"
+SECTIONS = tuple(name for name, value in Parameters.model_fields.items() if value.annotation is not str)
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run: the sections of ``parameters.yaml`` as attributes, and ``paths``.
+
+    ``config.preprocessing.preprocessor.pool_size`` reads one value; ``config.parameters`` holds all of them.
+    """
+
+    parameters: Parameters
+    paths: Paths
+    source: Path
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("parameters", "paths", "source"):
+            raise AttributeError(name)
+        return getattr(self.parameters, name)
+
+
+def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Load the configuration in ``folder``, with ``overrides`` of the form ``KEY=VALUE`` (dotted key, YAML value).
+
+    ``folder`` holds ``parameters.yaml`` and ``paths.yaml``, and optionally a file a section (``validation.yaml``).
+    Without it: ``./configs``, or else the defaults shipped in the package. A section or a file that is missing has
+    its default values.
+
+    Raises ConfigError that names file, line and key.
+    """
+    source = _find(folder)
+    document = _Document()
+    for name in ("parameters", *SECTIONS):
+        path = source / f"{name}.yaml"
+        if path.is_file():
+            document.merge(_read(path), path, name)
+    for override in overrides:
+        document.override(override)
+    paths_file = source / "paths.yaml"
+    if not paths_file.is_file():
+        paths_file = DEFAULTS / "paths.yaml"
+    for other in sorted(source.glob("*.y*ml")):
+        if other.name not in {f"{name}.yaml" for name in ("parameters", "paths", *SECTIONS)}:
+            _log.warning("%s is not read: PIXAL reads parameters.yaml, paths.yaml and one file a section", other)
+    return Config(document.checked(), Paths.read(paths_file, _read(paths_file).value), source)
+
+
+def _find(folder: str | Path | None) -> Path:
+    if folder is None:
+        return Path("configs") if Path("configs").is_dir() else DEFAULTS
+    source = Path(folder)
+    if not source.is_dir():
+        raise ConfigError(f"configuration folder {source} does not exist; name a folder with parameters.yaml and paths.yaml")
+    if not any((source / f"{name}.yaml").is_file() for name in ("parameters", "paths", *SECTIONS)):
+        raise ConfigError(f"configuration folder {source} holds neither parameters.yaml nor paths.yaml")
+    return source
+
+
+@dataclass
+class _Yaml:
+    """A YAML file's value, and the line of each of its keys."""
+
+    value: dict[str, Any]
+    lines: dict[Key, int]
+
+
+def _read(path: Path) -> _Yaml:
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            lines: dict[Key, int] = {}
+            _note_lines(node, (), lines, path)
+            value = loader.construct_document(node) if node is not None else {}
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: holds a {type(value).__name__} where keys and values are expected")
+    return _Yaml(value, lines)
+
+
+def _note_lines(
+    node: yaml.Node | None, prefix: Key, lines: dict[Key, int], path: Path, above: tuple[yaml.Node, ...] = ()
+) -> None:
+    if not isinstance(node, yaml.MappingNode) or node in above:  # an alias may lead back to its own anchor
+        return
+    for key_node, value_node in node.value:
+        key = (*prefix, str(key_node.value))
+        line = key_node.start_mark.line + 1
+        if key in lines and key_node.value != "<<":
+            raise ConfigError(f"{path}, line {line}: key {'.'.join(key)} is given twice (first on line {lines[key]})")
+        lines[key] = line
+        _note_lines(value_node, key, lines, path, (*above, node))
+
+
+@dataclass
+class _Document:
+    """The files of a folder, merged by section; knows where each key came from."""
+
+    value: dict[str, Any] = field(default_factory=dict)
+    places: dict[Key, str] = field(default_factory=dict)
+
+    def merge(self, read: _Yaml, path: Path, name: str) -> None:
+        """Add a file: ``parameters.yaml``, or one named after a section, with or without that section's own name on top."""
+        prefix: Key = ()
+        if name in SECTIONS and not (set(read.value) and set(read.value) <= set(Parameters.model_fields)):
+            prefix = (name,)
+        for key, line in read.lines.items():
+            whole = (*prefix, *key)
+            if whole in self.places and not isinstance(_at(read.value, key), dict):
+                raise ConfigError(f"{path}, line {line}: key {'.'.join(whole)} is also set in {self.places[whole]}; keep one")
+            self.places.setdefault(whole, f"{path}, line {line}")
+        value: dict[str, Any] = read.value
+        for part in reversed(prefix):
+            value = {part: value}
+        _merge(self.value, value)
+
+    def override(self, text: str) -> None:
+        """Apply one ``KEY=VALUE``."""
+        name, equals, value = text.partition("=")
+        key = tuple(name.strip().split("."))
+        if not equals or not all(key):
+            raise ConfigError(f"--set {text}: expected KEY=VALUE, as in model_training.n_epochs=100")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+        _check_known(key, f"--set {text}")
+        inner = self.value
+        for part in key[:-1]:
+            if not isinstance(inner.get(part), dict):
+                inner[part] = {}
+            inner = inner[part]
+        inner[key[-1]] = parsed
+        self.places[key] = f"--set {text}"
+
+    def checked(self) -> Parameters:
+        """The settings as typed objects, or a ConfigError for the first thing that is wrong."""
+        for key in _walk(self.value):
+            _check_known(key, self._place(key))
+        for name in SECTIONS:  # an empty section ("validation:") means its defaults
+            if self.value.get(name, ...) is None:
+                del self.value[name]
+        try:
+            return Parameters.model_validate(self.value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
+            raise ConfigError(f"{self._place(key)}: {'.'.join(key)}: {_reason(first)}") from error
+
+    def _place(self, key: Key) -> str:
+        while key and key not in self.places:
+            key = key[:-1]
+        return self.places.get(key, "configuration")
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error.get("input")
+    if error["type"] == "literal_error":
+        allowed = [text.strip("'\" ") for text in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+        return f"{value!r} is not one of {', '.join(allowed)}{_nearest(str(value), allowed)}"
+    if error["type"] == "value_error":
+        return message
+    return f"{message[0].lower()}{message[1:]}, not {value!r}"
+
+
+def _check_known(key: Key, place: str) -> None:
+    model: type[BaseModel] = Parameters
+    for depth, part in enumerate(key):
+        known = model.model_fields
+        if part not in known:
+            whole = [".".join((*key[:depth], name)) for name in known]
+            raise ConfigError(f"{place}: unknown key {'.'.join(key[: depth + 1])}{_nearest('.'.join(key[: depth + 1]), whole, part)}")
+        inner = known[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            if depth + 1 < len(key):
+                raise ConfigError(f"{place}: {'.'.join(key[: depth + 1])} is a single value, it has no key {key[depth + 1]}")
+            return
+        model = inner
+
+
+def _nearest(name: str, known: Iterable[str], part: str | None = None) -> str:
+    """A hint at the known name most like ``name``: among ``known``, else anywhere in the settings."""
+    found = difflib.get_close_matches(name, list(known), 1, 0.6)
+    if not found and part is not None:
+        everywhere = {key[-1]: ".".join(key) for key in _walk(Parameters().model_dump())}
+        found = [everywhere[key] for key in difflib.get_close_matches(part, everywhere, 1, 0.7)]
+    return f"; the nearest is {found[0]}" if found else ""
+
+
+def _walk(value: Mapping[str, Any], prefix: Key = ()) -> list[Key]:
+    keys: list[Key] = []
+    for name, inner in value.items():
+        keys.append((*prefix, str(name)))
+        if isinstance(inner, dict):
+            keys += _walk(inner, (*prefix, str(name)))
+    return keys
+
+
+def _merge(into: dict[str, Any], value: Mapping[str, Any]) -> None:
+    for key, inner in value.items():
+        if isinstance(inner, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], inner)
+        else:
+            into[key] = inner
+
+
+def _at(value: Any, key: Key) -> Any:
+    for part in key:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def as_config(config: Config | str | Path | None) -> Config:
+    """Settings already loaded, or those of a folder (None: as ``load_config`` finds them)."""
+    return config if isinstance(config, Config) else load_config(config)

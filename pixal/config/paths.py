@@ -1,0 +1,85 @@
+"""Resolve ``paths.yaml``: each entry is a name below another entry, down to a root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pixal.errors import ConfigError
+
+COMPONENT_KEY = "component"
+REQUIRED = ("component_model_path", "component_validate_path")
+
+# Where an entry lies below a component when paths.yaml does not say.
+_SHIPPED = {
+    "background_removed_path": (REQUIRED[0], "preprocessed_images/background_removed"),
+    "aligned_images_path": (REQUIRED[0], "preprocessed_images/aligned_images"),
+    "model_path": (REQUIRED[0], "model"),
+    "metadata_path": (REQUIRED[0], "metadata"),
+    "figures_path": (REQUIRED[0], "figures"),
+    "aligned_metrics_path": (REQUIRED[0], "figures/aligned_metrics"),
+    "log_path": (REQUIRED[0], "logs"),
+    "validate_metadata_path": (REQUIRED[1], "metadata"),
+    "validate_figures_path": (REQUIRED[1], "figures"),
+    "validate_aligned_metrics_path": (REQUIRED[1], "aligned_metrics"),
+    "validate_anomaly_maps_path": (REQUIRED[1], "anomaly_maps"),
+    "validate_log_path": (REQUIRED[1], "logs"),
+}
+
+
+class Paths:
+    """The output folders of one component.
+
+    An entry is a plain string (a root), or a mapping of one name key and ``base`` (the entry it lies in, by a YAML
+    anchor). ``paths.resolve("model_path", "front")`` follows ``base`` to the root; the type's name goes in right below
+    the component.
+    """
+
+    def __init__(self, entries: Mapping[str, Any], source: Path | None = None) -> None:
+        """Check ``entries`` (as read from YAML); raises ConfigError for one that cannot be resolved."""
+        self._entries = dict(entries)
+        self._source = source
+        for name in REQUIRED:
+            if name not in self._entries:
+                raise ConfigError(f"{self._where()}: entry {name} is missing")
+        for name in self._entries:
+            self.resolve(name)
+
+    @classmethod
+    def read(cls, source: Path, value: Mapping[str, Any]) -> Paths:
+        """The paths in the YAML file ``source``, whose content is ``value``; an entry it leaves out is as shipped."""
+        return cls(value, source)
+
+    @property
+    def component(self) -> str:
+        """The component's name: that of the folder its models are kept in."""
+        return self.resolve(REQUIRED[0]).name
+
+    def resolve(self, name: str, type_name: str | None = None) -> Path:
+        """The path of entry ``name``; with ``type_name``, inside that type's folder, right below the component."""
+        if name not in self._entries:
+            base, below = _SHIPPED[name]
+            return self.resolve(base, type_name) / below
+        parts: list[str] = []
+        entry: Any = self._entries[name]
+        seen: list[int] = []
+        while isinstance(entry, dict):
+            if id(entry) in seen:
+                raise ConfigError(f"{self._where()}: entry {name} leads back to itself through its base")
+            seen.append(id(entry))
+            keys = [key for key in entry if key != "base"]
+            if "base" not in entry or len(keys) != 1 or not isinstance(entry[keys[0]], str) or not entry[keys[0]]:
+                raise ConfigError(
+                    f"{self._where()}: entry {name} needs one name and a base, as in {{component: NAME, base: *out}}"
+                )
+            if keys[0] == COMPONENT_KEY and type_name is not None:
+                parts.append(type_name)
+            parts.append(entry[keys[0]])
+            entry = entry["base"]
+        if not isinstance(entry, str) or not entry:
+            raise ConfigError(f"{self._where()}: entry {name} ends in {entry!r}, which is no path")
+        return Path(entry).expanduser().joinpath(*reversed(parts))
+
+    def _where(self) -> str:
+        return str(self._source) if self._source else "paths"

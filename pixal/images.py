@@ -1,0 +1,191 @@
+"""Find, read and write images; write any file so that no half of it is ever seen."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from pixal.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+
+Image = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file of the batch: the type it belongs to, the name it has in tables, and the stem its outputs have."""
+
+    type_name: str
+    path: Path
+    image: str
+    name: str
+
+
+def list_photographs(source: str | Path) -> dict[str, list[Photograph]]:
+    """The photographs below ``source`` by type, both sorted by name.
+
+    A folder with sub-folders holds one type a sub-folder (nested folders are followed); a folder of images is one type
+    named after itself; a single image file is a batch of one, of the type its folder names.
+
+    Raises InputError where there is nothing to process.
+    """
+    source = Path(source)
+    if source.is_file():
+        if source.suffix.lower() not in EXTENSIONS:
+            raise InputError(f"{source} is no image that PIXAL reads ({', '.join(sorted(EXTENSIONS))})")
+        folder = source.resolve().parent
+        return {folder.name: _named(folder.name, folder, [source])}
+    if not source.is_dir():
+        raise InputError(f"{source} does not exist; name a folder of images, or of one sub-folder an image type")
+    flat = _images(source, nested=False)
+    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+    types = {folder.name: files for folder in folders if (files := _images(folder, nested=True))}
+    if flat and types:
+        raise InputError(
+            f"{source} holds images ({flat[0].name}, …) beside folders of images ({', '.join(types)}); "
+            "move them into the folder of their type"
+        )
+    if flat:
+        name = source.resolve().name
+        return {name: _named(name, source, flat)}
+    if not types:
+        raise InputError(f"{source} holds no image ({', '.join(sorted(EXTENSIONS))}), nor any folder of images")
+    return {name: _named(name, source / name, files) for name, files in types.items()}
+
+
+def read_image(path: Path) -> Image:
+    """The image as (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16; grey becomes RGB, EXIF orientation is honoured.
+
+    Raises InputError for a file that is no image, is damaged or truncated, or is too large to be a photograph (a decompression bomb).
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+    if not len(data):
+        raise InputError("the file is empty")
+    has_alpha = _inspect(data)
+    # IMREAD_UNCHANGED is the only way to keep alpha but ignores EXIF orientation, which no file with alpha has.
+    flags = cv2.IMREAD_UNCHANGED if has_alpha else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        image = cv2.imdecode(data, flags)
+    except cv2.error as error:
+        raise InputError(f"cannot be decoded: {error.err}") from error
+    if image is None:
+        raise InputError("is no image, or is damaged")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"holds {image.dtype} values; PIXAL reads 8- and 16-bit images")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[2] == 2:
+        image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[image.shape[2]]
+    return cv2.cvtColor(image, code)
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """A mask image as (H, W) bool: true where it is brighter than half of its range."""
+    image = read_image(path)
+    return np.asarray(image[..., :3].max(-1) > np.iinfo(image.dtype).max // 2)
+
+
+def as_uint8(image: Image) -> NDArray[np.uint8]:
+    """The image in 8 bits, for pictures."""
+    return np.asarray(image if image.dtype == np.uint8 else (image >> 8), np.uint8)
+
+
+def write_image(path: Path, image: Image, *, quality: int = 92, compression: int = 1) -> None:
+    """Write RGB, RGBA or grey atomically; the extension picks the format (PNG level 1: the rest costs time, not size)."""
+    code = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[image.ndim if image.ndim == 2 else image.shape[2]]
+    ordered = image if code is None else cv2.cvtColor(image, code)
+    is_png = path.suffix.lower() == ".png"
+    options = [cv2.IMWRITE_PNG_COMPRESSION, compression] if is_png else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(path.suffix, ordered, options)
+    if not done:
+        raise OSError(f"{path}: could not be encoded")
+    write_bytes(path, data.tobytes())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_figure(path: Path, figure: Figure, *, dpi: int = 120) -> None:
+    """Write a matplotlib figure atomically."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` that takes its place when the block ends, and vanishes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _images(folder: Path, *, nested: bool) -> list[Path]:
+    found: Callable[[str], Iterator[Path]] = folder.rglob if nested else folder.glob
+    return sorted(
+        path
+        for path in found("*")
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _named(type_name: str, folder: Path, files: list[Path]) -> list[Photograph]:
+    """Name each file; where two would share a table row or an output, nested folders and extensions come in."""
+    relative = [path.resolve().relative_to(folder.resolve()) for path in files]
+    names = [path.name for path in relative]
+    images = [path.name if names.count(path.name) == 1 else path.as_posix() for path in relative]
+    stems = [str(Path(image).with_suffix("")) for image in images]
+    stems = [stem if stems.count(stem) == 1 else image.replace(".", "_") for stem, image in zip(stems, images, strict=True)]
+    return [
+        Photograph(type_name, path, image, stem.replace("/", "_").replace("\\", "_"))
+        for path, image, stem in zip(files, images, stems, strict=True)
+    ]
+
+
+def _inspect(data: NDArray[np.uint8]) -> bool:
+    """Look at an image file's header: refuse what must not be decoded, return whether there is an alpha channel."""
+    _check_whole(data)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as header:
+            return "A" in header.getbands() or "transparency" in header.info
+    except PIL.Image.DecompressionBombError as error:
+        raise InputError(f"is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError):  # some 16-bit TIFF that Pillow does not know, or no image at all
+        return False
+
+
+def _check_whole(data: NDArray[np.uint8]) -> None:
+    """Decoders fill what a truncated file lacks with grey; its missing end marker tells."""
+    head, tail = data[:12].tobytes(), data[-64:].tobytes()
+    if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:].tobytes():
+        raise InputError("is truncated: the JPEG's end is missing")
+    if head.startswith(b"\x89PNG") and b"IEND" not in tail:
+        raise InputError("is truncated: the PNG's end is missing")
+    if head.startswith(b"RIFF") and len(data) < int.from_bytes(head[4:8], "little") + 8:
+        raise InputError("is truncated: the WebP's end is missing")
+    if head.startswith(b"BM") and len(data) < int.from_bytes(head[2:6], "little"):
+        raise InputError("is truncated: the BMP's end is missing")

@@ -1,0 +1,187 @@
+"""InputSet: what preprocessing hands to a model, in memory or on disk as ``.npz``."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from pixal.errors import InputError
+from pixal.images import atomic
+
+_COPY_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class InputSet:
+    """Network inputs of N parts.
+
+    data: (N, H*W*C) float32 in [0, 1]; may be a read-only memory map.
+    shape: (H, W, C). channels: C names. names: N, the photograph a row comes from.
+    labels: (N, T) float32, one 1 a row, and types: T names (one-hot mode), else None and ().
+    """
+
+    data: NDArray[np.float32]
+    shape: tuple[int, int, int]
+    channels: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: NDArray[np.float32] | None = None
+    types: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        values = int(np.prod(self.shape))
+        if self.data.ndim != 2 or self.data.shape[1] != values:
+            raise InputError(f"data has shape {self.data.shape}, but shape {self.shape} asks for (N, {values})")
+        if len(self.names) != len(self.data) or len(self.channels) != self.shape[2]:
+            raise InputError(
+                f"{len(self.data)} rows with {len(self.names)} names, {self.shape[2]} channels with "
+                f"{len(self.channels)} names"
+            )
+        if self.labels is not None and self.labels.shape != (len(self.data), len(self.types)):
+            raise InputError(f"labels have shape {self.labels.shape} for {len(self.data)} rows and types {self.types}")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def images(self, rows: slice | NDArray[np.integer[Any]] = slice(None)) -> NDArray[np.float32]:
+        """The given rows as (n, H, W, C)."""
+        return np.asarray(self.data[rows], np.float32).reshape(-1, *self.shape)
+
+    def blocks(self, rows: int = 16) -> Iterator[slice]:
+        """Slices that cover all rows, a few at a time."""
+        for start in range(0, len(self), rows):
+            yield slice(start, min(start + rows, len(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> InputSet:
+        """Read an ``out.npz``; its data stays on disk until used (memory-mapped).
+
+        Raises InputError for a file that is missing, damaged or of another kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                missing = {"data", "shape", "channels", "names"} - set(file.files)
+                if missing:
+                    raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; it was not written by PIXAL")
+                rest = {name: file[name] for name in file.files if name != "data"}
+            data = _map_member(path, "data.npy")
+            return cls(
+                data,
+                tuple(int(n) for n in rest["shape"]),  # type: ignore[arg-type]
+                tuple(str(name) for name in rest["channels"]),
+                tuple(str(name) for name in rest["names"]),
+                rest.get("labels"),
+                tuple(str(name) for name in rest.get("types", ())),
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist; run preprocess first") from error
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise InputError(f"{path}: is damaged or no .npz file ({error}); run make_input again") from error
+        except InputError as error:
+            raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+class InputSetWriter:
+    """Write an ``out.npz`` row by row, so that memory does not grow with the number of parts.
+
+    Use as a context manager; the file appears, whole, when the block ends without an error.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], channels: Sequence[str], types: Sequence[str] = ()
+    ) -> None:
+        """``types``: the type names of one-hot mode; rows then carry one."""
+        self._path, self._shape = path, shape
+        self._channels, self._types = tuple(channels), tuple(types)
+        self._names: list[str] = []
+        self._labels: list[int] = []
+
+    def __enter__(self) -> InputSetWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - closed in __exit__
+        return self
+
+    def append(self, image: NDArray[np.float32], name: str, type_name: str | None = None) -> None:
+        """Add a part: ``image`` (H, W, C) float32."""
+        if image.shape != self._shape:
+            raise InputError(f"{name}: input of shape {image.shape} where {self._shape} is expected")
+        self._rows.write(np.ascontiguousarray(image, np.float32).data)
+        self._names.append(name)
+        if self._types:
+            self._labels.append(self._types.index(str(type_name)))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._rows:
+            if kind is None:
+                self._finish()
+
+    def _finish(self) -> None:
+        rest: dict[str, NDArray[Any]] = {
+            "shape": np.array(self._shape, np.int64),
+            "channels": np.array(self._channels),
+            "names": np.array(self._names, str),
+        }
+        if self._types:
+            rest["labels"] = np.eye(len(self._types), dtype=np.float32)[self._labels]
+            rest["types"] = np.array(self._types)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(self._names), int(np.prod(self._shape)))}
+        self._rows.seek(0)
+        with atomic(self._path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            with _member(archive, "data") as member:
+                npy_format.write_array_header_1_0(member, header)
+                while block := self._rows.read(_COPY_BYTES):
+                    member.write(block)
+            for name, array in rest.items():
+                with _member(archive, name) as member:
+                    npy_format.write_array(member, array, allow_pickle=False)
+
+
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays to an uncompressed ``.npz`` atomically; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with _member(archive, name) as member:
+                npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    with atomic(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    # A fixed date: the same arrays give the same file.
+    return archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w", force_zip64=True)
+
+
+def _map_member(path: Path, member: str) -> NDArray[np.float32]:
+    """Memory-map an array inside an uncompressed archive; read it where it is compressed."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(member)
+        with archive.open(info) as stream:
+            version = npy_format.read_magic(stream)
+            read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+            shape, fortran, dtype = read(stream)
+            offset = stream.tell()
+        if info.compress_type != zipfile.ZIP_STORED or fortran or dtype != np.float32:
+            with np.load(path, allow_pickle=False) as file:
+                return np.asarray(file["data"], np.float32)
+    if not all(shape):
+        return np.zeros(shape, np.float32)
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + 26)
+        lengths = file.read(4)
+        start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        if os.fstat(file.fileno()).st_size < start + offset + int(np.prod(shape)) * 4:
+            raise InputError("is truncated")
+    return np.memmap(path, np.float32, "r", start + offset, shape)

@@ -1,0 +1,105 @@
+"""Tracking of runs in MLflow: parameters, a metric an epoch, files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixal.config import Config
+
+_log = logging.getLogger(__name__)
+
+LOCAL_STORE = "mlflow.db"
+LOCAL_ARTIFACTS = "mlruns"
+_BATCH = 500  # entities a request; MLflow takes 1000 metrics, 100 parameters
+
+
+@dataclass
+class Tracker:
+    """Collects what a run has to say; MLflow hears it when the run ends."""
+
+    kind: str
+    metrics: list[tuple[str, float, int]] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[tuple[Path, str]] = field(default_factory=list)
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        """Note a value of metric ``name`` at ``step`` (an epoch); values that are not finite are left out."""
+        if value is not None and abs(value) != float("inf") and value == value:
+            self.metrics.append((name, float(value), step))
+
+    def finish(
+        self, *, params: Mapping[str, Any], files: Iterable[Path] = (), figures: Iterable[Path] = (), metadata: Path | None
+    ) -> None:
+        """Note the settings (nested; dotted names in MLflow), and the files of the run."""
+        self.params = dict(_flat(params))
+        self.artifacts += [(path, "model") for path in files] + [(path, "figures") for path in figures]
+        if metadata is not None:
+            self.artifacts += [(path, "metadata") for path in sorted(metadata.glob("*.yaml"))]
+
+
+@contextmanager
+def tracked_run(config: Config, name: str, kind: str) -> Iterator[Tracker]:
+    """Track a run named ``name`` in the experiment ``config.experimentName``; failed if the block fails.
+
+    Without ``MLFLOW_TRACKING_URI`` the store is SQLite (``mlflow.db``) with artifacts in ``mlruns/``, both in the
+    working directory, where ``mlflow ui`` finds them by itself. What cannot be tracked is a warning: results come first.
+    """
+    tracker = Tracker(kind)
+    status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        try:
+            _write(tracker, config.experimentName, name, status)
+        except Exception as error:  # noqa: BLE001 - MLflow, its store and its server fail in many ways; none may cost a result
+            _log.warning("the run is not in MLflow: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
+
+
+def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
+    # Git and usage statistics are not needed, and telemetry asks for a network that may not be there.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    own_store = "MLFLOW_TRACKING_URI" not in os.environ
+    client = MlflowClient(f"sqlite:///{LOCAL_STORE}" if own_store else None)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        place = Path(LOCAL_ARTIFACTS).resolve().as_uri() if own_store else None
+        experiment_id = client.create_experiment(experiment, artifact_location=place)
+    else:
+        experiment_id = found.experiment_id
+    run_id = client.create_run(experiment_id, run_name=f"{tracker.kind} {name}", tags={"pixal.command": tracker.kind}).info.run_id
+    try:
+        params = [Param(key, str(value)[:6000]) for key, value in tracker.params.items()]
+        for start in range(0, len(params), 100):
+            client.log_batch(run_id, params=params[start : start + 100])
+        now = client.get_run(run_id).info.start_time
+        metrics = [Metric(key, value, now, step) for key, value, step in tracker.metrics]
+        for start in range(0, len(metrics), _BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        for path, folder in tracker.artifacts:
+            client.log_artifact(run_id, str(path), folder)
+    finally:
+        client.set_terminated(run_id, status)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner

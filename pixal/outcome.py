@@ -1,0 +1,57 @@
+"""What a command did, and what it could not do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixal.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be processed."""
+
+    type_name: str
+    image: str
+    step: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.type_name}/{self.image}: {self.reason}"
+
+
+@dataclass
+class Outcome:
+    """How many images a command (or its last step) finished, and which ones any of its steps could not."""
+
+    done: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, type_name: str, step: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count a step's rows: those whose ``status`` is ok, and the others with their ``reason``."""
+        for row in rows:
+            if row["status"] == "ok":
+                self.done += 1
+            else:
+                self.failures.append(Failure(type_name, row["image"], step, row["reason"]))
+
+    def then(self, later: Outcome) -> Outcome:
+        """This step followed by a later one on the same images."""
+        return Outcome(later.done, [*self.failures, *later.failures])
+
+    def joined(self, other: Outcome) -> Outcome:
+        """This outcome and that of other images."""
+        return Outcome(self.done + other.done, [*self.failures, *other.failures])
+
+    def checked(self, source: str | Path | None) -> Outcome:
+        """Itself, if anything was done. Raises InputError otherwise."""
+        if not self.done:
+            first = self.failures[0] if self.failures else "there was nothing to do"
+            raise InputError(f"{source}: none of {len(self.failures)} images could be processed; the first: {first}")
+        return self

@@ -1,0 +1,300 @@
+"""The channels of an image: colours, chromaticities and local structure, each in [0, 1] by one fixed scale.
+
+No scale looks at the image, so one colour has one value in every photograph. To add a channel, write one
+function of a `Colours` that returns its plane, under `@_register(NAME="what it means")`; channels computed
+together are one function too, which returns their planes along the last axis.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.errors import ConfigError, InputError
+
+Plane = NDArray[np.float32]
+
+
+def channel_names(spec: Sequence[str] | str) -> list[str]:
+    """Return the channel names that a `channels` setting stands for, in its order.
+
+    `spec` is a list of names (case-sensitive), one name, or "ALL", in a list or not: all of `CHANNELS`.
+
+    Raises `ConfigError` on an unknown name (with the nearest known one), a duplicate, or an empty list.
+    """
+    names = [spec] if isinstance(spec, str) else list(spec)
+    if names == ["ALL"]:
+        return list(CHANNELS)
+    if not names:
+        raise ConfigError('channels: the list is empty; name at least one channel, or use "ALL"')
+    if "ALL" in names:
+        raise ConfigError('channels: "ALL" stands alone; remove it or the other names')
+    for name in names:
+        if name not in CHANNELS:
+            folded = {known.lower(): known for known in [*CHANNELS, "ALL"]}
+            close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.0)
+            raise ConfigError(f"channels: unknown channel {name!r}; the nearest is {folded[close[0]]}")
+        if names.count(name) > 1:
+            raise ConfigError(f"channels: {name} is named more than once; name each channel once")
+    return names
+
+
+def compute_channels(image: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
+    """Return the named channels of an RGB image, (H, W, C) float32 in [0, 1], C in the order of `names`.
+
+    `image` is (H, W, 3) RGB: uint8, uint16 (its full depth is kept), or floating point in [0, 1]. Only what
+    `names` asks for is computed, and a colour space that several share once. Filter channels look up to
+    `FILTER_RADIUS` pixels around; beyond the border the image is mirrored about its outermost pixel
+    (`cv2.BORDER_REFLECT_101`). `CHANNELS` says what each channel means, and its scale.
+
+    Raises `InputError` for another shape, type or range, `ConfigError` for names `channel_names` refuses.
+    """
+    channels = [CHANNELS[name] for name in channel_names(names)]
+    image = _checked(image)
+    computed = np.empty((*image.shape[:2], len(channels)), dtype=np.float32)
+    # In strips of rows that stay in the processor's cache: twice as fast, and no large arrays in between.
+    for top in range(0, len(image), _STRIP):
+        first, bottom = max(top - FILTER_RADIUS, 0), top + _STRIP
+        strip = _strip(Colours(image[first : bottom + FILTER_RADIUS]), channels)
+        # The scales keep every value inside, but for the last bit of float32.
+        np.clip(strip[top - first : bottom - first], 0.0, 1.0, out=computed[top:bottom])
+    return computed
+
+
+def _strip(colours: Colours, channels: Sequence[Channel]) -> Plane:
+    computed = {family: family(colours) for family in {channel.family for channel in channels}}
+    return np.stack([computed[channel.family][..., channel.plane] for channel in channels], axis=-1)
+
+
+class Colours:
+    """The colour spaces of an RGB image, (H, W, 3) float32, each computed when first asked for, then kept."""
+
+    def __init__(self, image: NDArray[Any]) -> None:
+        self._image = image
+        # A power of two scales a float exactly; so large a one leaves OpenCV's epsilons without effect.
+        self._white = {"B": 255.0, "H": 65535.0}.get(self._image.dtype.char, 2.0**24)
+
+    @cached_property
+    def levels(self) -> Plane:
+        """An integer image's own numbers, whose differences are exact; 2**24 times a float image's."""
+        scale = np.float32(self._white if self._image.dtype.kind == "f" else 1)
+        return np.asarray(np.multiply(self._image, scale, dtype=np.float32))
+
+    @cached_property
+    def rgb(self) -> Plane:
+        """Gamma-encoded sRGB in [0, 1]."""
+        return np.divide(self.levels, self._white, dtype=np.float32)
+
+    @cached_property
+    def hsv(self) -> Plane:
+        """Hue in turns, saturation, value, all in [0, 1]."""
+        hsv = np.asarray(cv2.cvtColor(self.levels, cv2.COLOR_RGB2HSV), dtype=np.float32)
+        return np.divide(hsv, [360.0, 1.0, self._white], dtype=np.float32)
+
+    @cached_property
+    def luma(self) -> Plane:
+        """ITU-R BT.601 luma, (H, W) in [0, 1]."""
+        return _affine(self.levels, np.divide([_BT601], self._white))[..., 0]
+
+    @cached_property
+    def lab(self) -> Plane:
+        """CIE 1976 L*a*b* of sRGB, D65, 2 degree observer: L in [0, 100], a and b within (-128, 127).
+
+        Constants as in skimage.color.rgb2lab. OpenCV's own float Lab interpolates tables: 2e-3 off.
+        """
+        if self._image.dtype.kind == "f":
+            light: NDArray[Any] = _srgb_to_linear(self._image)
+        else:
+            light = np.asarray(cv2.LUT(self._image, _linear_table(int(self._white) + 1)))
+        xyz = _affine(light, _XYZ_OVER_WHITE)
+        dark = xyz <= 0.008856
+        line = 7.787 * xyz[dark] + 16.0 / 116.0
+        cone = np.asarray(cv2.pow(xyz, 1.0 / 3.0, dst=xyz), dtype=np.float32)
+        cone[dark] = line
+        return _affine(cone, [[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]])
+
+
+Family = Callable[[Colours], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel: its meaning and scale, how far it looks (px; 0: a colour), and a plane of a function."""
+
+    name: str
+    meaning: str
+    reach: int
+    family: Family
+    plane: int
+
+
+CHANNELS: dict[str, Channel] = {}
+_STRIP = 64
+
+
+def _register(*, reach: int = 0, **meanings: str) -> Callable[[Family], Family]:
+    """Enter a function under the names of its planes: it returns (H, W), or (H, W, K) for K names."""
+
+    def enter(function: Family) -> Family:
+        def family(colours: Colours) -> NDArray[Any]:
+            planes = function(colours)
+            return planes.reshape(*planes.shape[:2], len(meanings))
+
+        for plane, (name, meaning) in enumerate(meanings.items()):
+            if name in CHANNELS:
+                raise ValueError(f"channel {name} is registered twice")
+            CHANNELS[name] = Channel(name, meaning, reach, family, plane)
+        return function
+
+    return enter
+
+
+@_register(R="red, sRGB", G="green, sRGB", B="blue, sRGB")
+def _rgb(colours: Colours) -> Plane:
+    return colours.rgb
+
+
+@_register(
+    H="hue of HSV, turns: red 0, green 1/3, blue 2/3, grey 0 (wraps at red)",
+    S="saturation of HSV, (max - min) / max, black 0",
+    V="value of HSV, the largest of R, G, B",
+)
+def _hsv(colours: Colours) -> Plane:
+    return colours.hsv
+
+
+# ITU-R BT.601 at full range, as in JFIF: Cr is (R - Y) / 1.402, Cb is (B - Y) / 1.772.
+_BT601 = (0.299, 0.587, 0.114)
+_YCRCB = [
+    [*_BT601, 0],
+    [0.701 / 1.402, -0.587 / 1.402, -0.114 / 1.402, 0.5],
+    [-0.299 / 1.772, -0.587 / 1.772, 0.886 / 1.772, 0.5],
+]
+
+
+@_register(
+    Y="luma, ITU-R BT.601 full range (JPEG)",
+    Cr="red difference, (R - Y) / 1.402 + 1/2",
+    Cb="blue difference, (B - Y) / 1.772 + 1/2",
+)
+def _ycrcb(colours: Colours) -> Plane:
+    return _affine(colours.rgb, _YCRCB)
+
+
+@_register(
+    LAB_L="CIE lightness (D65), L / 100",
+    LAB_a="CIE green to red (D65), (a + 128) / 255",
+    LAB_b="CIE blue to yellow (D65), (b + 128) / 255",
+)
+def _lab(colours: Colours) -> Plane:
+    return _affine(colours.lab, [[1 / 100, 0, 0, 0], [0, 1 / 255, 0, 128 / 255], [0, 0, 1 / 255, 128 / 255]])
+
+
+# The largest chroma of sRGB is that of pure blue, 133.81.
+_MAX_CHROMA = np.float32(134.0)
+# One 8-bit level moves a and b of a grey by up to about one unit; at five units of chroma hue counts 0.7.
+_GREY_CHROMA_SQUARED = np.float32(5.0**2)
+
+
+@_register(
+    LCh_C="CIE chroma, C / 134",
+    LCh_sinH="sine of the CIE hue, faded out at grey: (b / sqrt(C^2 + 25) + 1) / 2, grey 1/2",
+    LCh_cosH="cosine of the CIE hue, faded out at grey: (a / sqrt(C^2 + 25) + 1) / 2, grey 1/2",
+)
+def _lch(colours: Colours) -> Plane:
+    a, b = colours.lab[..., 1], colours.lab[..., 2]
+    squared = a * a + b * b
+    half = np.float32(0.5) / np.sqrt(squared + _GREY_CHROMA_SQUARED)
+    return np.stack([np.sqrt(squared) / _MAX_CHROMA, b * half + 0.5, a * half + 0.5], axis=-1)
+
+
+@_register(r_chroma="red's share, R / (R + G + B), black 1/3", g_chroma="green's share, black 1/3")
+def _chromaticity(colours: Colours) -> Plane:
+    total = _affine(colours.levels, [[1, 1, 1]])
+    shares = np.full((*total.shape[:2], 2), 1 / 3, dtype=np.float32)
+    return np.divide(colours.levels[..., :2], total, out=shares, where=total > 0)
+
+
+# The axes of van de Sande et al., PAMI 2010, each mapped from its whole range onto [0, 1].
+_OPPONENT = [[1 / 2, -1 / 2, 0, 1 / 2], [1 / 4, 1 / 4, -1 / 2, 1 / 2], [1 / 3, 1 / 3, 1 / 3, 0]]
+
+
+@_register(
+    Opp_O1="opponent red to green, (R - G) / 2 + 1/2",
+    Opp_O2="opponent yellow to blue, (R + G - 2B) / 4 + 1/2",
+    Opp_O3="opponent intensity, (R + G + B) / 3",
+)
+def _opponent(colours: Colours) -> Plane:
+    return _affine(colours.rgb, _OPPONENT)
+
+
+@_register(GradMag="magnitude of the 3x3 Sobel gradient of luma, over its largest, sqrt 20", reach=1)
+def _gradient(colours: Colours) -> Plane:
+    across = np.asarray(cv2.Sobel(colours.luma, cv2.CV_32F, 1, 0, ksize=3, borderType=_MIRROR))
+    down = np.asarray(cv2.Sobel(colours.luma, cv2.CV_32F, 0, 1, ksize=3, borderType=_MIRROR))
+    # 20: a corner, gradient (4, 2), is the steepest. Not cv2.magnitude: its last bit varies between calls.
+    return np.sqrt((across * across + down * down) / 20, dtype=np.float32)
+
+
+@_register(Laplacian="Laplacian of luma over four neighbours, x / 8 + 1/2", reach=1)
+def _laplacian(colours: Colours) -> Plane:
+    plane = cv2.Laplacian(colours.luma, cv2.CV_32F, ksize=1, scale=1 / 8, delta=0.5, borderType=_MIRROR)
+    return np.asarray(plane, dtype=np.float32)
+
+
+@_register(LocalStd="standard deviation of luma in 5x5 pixels, times 2", reach=2)
+def _local_std(colours: Colours) -> Plane:
+    # In double: the difference of two nearly equal squares would leave 1e-3 of noise on flat ground.
+    mean = np.asarray(cv2.boxFilter(colours.luma, cv2.CV_64F, (5, 5), borderType=_MIRROR))
+    square = np.asarray(cv2.sqrBoxFilter(colours.luma, cv2.CV_64F, (5, 5), borderType=_MIRROR))
+    return (2.0 * np.sqrt(np.maximum(square - mean * mean, 0.0))).astype(np.float32)
+
+
+_MIRROR = cv2.BORDER_REFLECT_101
+FILTER_RADIUS: int = max(channel.reach for channel in CHANNELS.values())
+"""How far, in pixels, any channel looks around: what lies farther away changes nothing."""
+
+
+def _checked(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the image contiguous, in native byte order, a float one as float32; refuse what is not RGB."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(f"channels: the image has shape {image.shape}; pass RGB as (height, width, 3)")
+    if image.dtype in (np.uint8, np.dtype("<u2"), np.dtype(">u2")):
+        return np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
+    if image.dtype.kind != "f":
+        raise InputError(f"channels: the image is {image.dtype}; pass uint8, uint16 or float in [0, 1]")
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise InputError(f"channels: values run from {low:g} to {high:g}; clip a float image to [0, 1] first")
+    return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def _affine(pixels: NDArray[Any], matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Plane:
+    """Apply a (K, 3) matrix, or a (K, 4) one whose last column is added, to every pixel: (H, W, K)."""
+    mapped = np.asarray(cv2.transform(pixels, np.asarray(matrix, dtype=np.float64)), dtype=np.float32)
+    return mapped.reshape(*pixels.shape[:2], -1)
+
+
+# sRGB primaries to CIE XYZ, each row over the white of D65 (2 degree observer).
+_XYZ_OVER_WHITE = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+) / np.array([[0.95047], [1.0], [1.08883]])
+
+
+@lru_cache(maxsize=2)
+def _linear_table(levels: int) -> Plane:
+    return _srgb_to_linear(np.linspace(0.0, 1.0, levels).astype(np.float32))
+
+
+def _srgb_to_linear(encoded: Plane) -> Plane:
+    light = np.asarray(cv2.pow((encoded + 0.055) / 1.055, 2.4), dtype=np.float32).reshape(encoded.shape)
+    dark = encoded <= 0.04045
+    light[dark] = encoded[dark] / 12.92
+    return light

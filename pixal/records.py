@@ -1,0 +1,115 @@
+"""Metadata: what was done, with what, to what; YAML files beside every output."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pixal import __version__
+from pixal.errors import InputError
+from pixal.images import write_bytes
+
+_LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "keras", "rembg", "onnxruntime")
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a metadata file atomically; arrays become lists, paths strings, tuples lists."""
+    text = yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=True, width=120)
+    write_bytes(path, text.encode())
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a metadata file. Raises InputError when it is missing or is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is no metadata file")
+    return content
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV table atomically; None is an empty cell, floats keep 9 significant digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in columns])
+    write_bytes(path, text.getvalue().encode())
+
+
+def provenance() -> dict[str, Any]:
+    """When and with which versions something was made."""
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "pixal_version": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version for name in _LIBRARIES if (version := _version(name))},
+    }
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def run_log(folder: Path, step: str) -> Iterator[None]:
+    """Append the package's log messages to ``folder/step.log`` while the block runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / f"{step}.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("pixal")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{float(value):.9g}" if isinstance(value, float | np.floating) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,265 @@
+/* The detail view: photograph and overlay of one part in two panes that share one zoom. */
+const dialog = find("#detail"), stage = find(".stage"), panes = findAll(".pane"), worlds = findAll(".world");
+const photo = find("#photo"), overlay = find("#overlay");
+const view = { zoom: 1, x: 0, y: 0, fitted: true, width: 1, height: 1 };
+let current = null, boxZoom = 0, hover = null;
+
+const addressOf = (part) => "#" + encodeURIComponent(`${part.type}/${part.image}`);
+
+function open(part) {
+  current = part;
+  const at = shown.indexOf(part);
+  find("#detail-title").textContent = part.image;
+  find("#detail-title").title = part.source || part.image;
+  find("#detail-position").textContent = at < 0 ? part.type : `${at + 1} of ${shown.length} · ${part.type}`;
+  find("#detail-verdict").replaceChildren(find(".chip", part.row).cloneNode(true));
+  find("#detail-reason").textContent = part.reason || "";
+  showFigures(part);
+  showDetailMark();
+  showPictures(part);
+  if (!dialog.open) dialog.showModal();
+  fit();
+  setAddress(addressOf(part));
+}
+
+function setAddress(address) {
+  try {
+    history.replaceState(null, "", address);
+  } catch { /* some viewers forbid it; the page works without an address for each part */ }
+}
+
+function showFigures(part) {
+  const truth = kindOf(part);
+  const ratio = columns.ratio(part);
+  const figures = [
+    ["Score", figure(part.score)],
+    ["Threshold", figure(part.threshold)],
+    ["Score ÷ threshold", figure(ratio, 3)],
+    ["p-value", figure(part.p_value, 2)],
+    ...(truth ? [["Truth", truth]] : []),
+    ...(changes(part) ? [["What if", `would ${verdictAt(part, state.factor)} at × ${state.factor.toFixed(2)}`]] : []),
+    ...(part.width ? [["Photograph", `${part.width} × ${part.height} px`]] : []),
+    ["File", part.source || part.image],
+  ];
+  find("#detail-figures").replaceChildren(...figures.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]));
+  const link = find("#detail-overlay");
+  link.hidden = !part.overlay;
+  if (part.overlay) link.href = part.overlay;
+  const metric = part.regions.some((region) => region.area_mm2 !== undefined && region.area_mm2 !== null);
+  const heads = ["#", "Peak", metric ? "mm²" : "px²", metric ? "mm" : "px", "Channel"];
+  const lines = part.regions.map((region, index) => element("tr", { "data-region": index },
+    element("td", {}, element("button", { type: "button", "aria-label": `Go to region ${index + 1}` }, String(index + 1))),
+    element("td", {}, figure(region.peak, 3)),
+    element("td", { title: `${figure(region.area_px)} px²` }, metric ? figure(region.area_mm2, 3) : figure(region.area_px)),
+    element("td", { title: `at x ${region.x}, y ${region.y}; ${region.width} × ${region.height} px` },
+      metric ? `${figure(region.width_mm, 3)} × ${figure(region.height_mm, 3)}` : `${region.width} × ${region.height}`),
+    element("td", {}, region.channel || "–")));
+  find("#regions thead").replaceChildren(element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head))));
+  find("#regions tbody").replaceChildren(...lines);
+  find("#regions").hidden = !lines.length;
+  find("#regions-title").textContent = lines.length ? `Regions (${lines.length})` : "No regions";
+}
+
+function showDetailMark() {
+  const button = find("#detail-mark");
+  button.hidden = !markFor(current);
+  button.textContent = `${markOf(current) ? "Marked" : "Mark"} as ${markFor(current)}`;
+  button.setAttribute("aria-pressed", String(Boolean(markOf(current))));
+}
+
+function showPictures(part) {
+  const address = (kind, index) => find(`#${kind}-${index}`)?.textContent;
+  const missing = find(".missing");
+  missing.hidden = part.pictured;
+  missing.textContent = part.pictured ? "" : "There is no picture of this part.";
+  for (const pane of panes) pane.hidden = !part.pictured;
+  find(".divider").hidden = !part.pictured;
+  for (const [image, kind, words] of [[photo, "photo", "Photograph"], [overlay, "overlay", "Overlay"]]) {
+    if (part.pictured) image.src = address(kind, part.index);
+    else image.removeAttribute("src");
+    image.alt = `${words} of ${part.image}`;
+  }
+  view.width = part.width || photo.naturalWidth || 1;
+  view.height = part.height || photo.naturalHeight || 1;
+  for (const svg of findAll(".boxes")) {
+    svg.setAttribute("viewBox", `0 0 ${view.width} ${view.height}`);
+    svg.replaceChildren(...part.regions.map((region, index) => {
+      const group = drawn("g", { "data-region": index });
+      group.append(drawn("rect", { class: "halo" }), drawn("rect"));
+      group.append(drawn("text", {}, String(index + 1)));
+      return group;
+    }));
+  }
+  boxZoom = 0;
+  const next = shown[shown.indexOf(part) + 1];
+  if (next && next.pictured) new Image().src = address("photo", next.index);
+}
+
+function fit() {
+  // Side by side, or one above the other where that shows a wide picture larger.
+  stage.classList.toggle("stacked", view.width / view.height > stage.clientWidth / stage.clientHeight);
+  view.zoom = Math.min(panes[0].clientWidth / view.width, panes[0].clientHeight / view.height) || 1;
+  view.fitted = true;
+  place();
+}
+
+// Never out of sight: centred where smaller than the pane, else without a gap at its edges.
+function place() {
+  const within = (at, size, room) => (size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, at)));
+  view.x = within(view.x, view.width * view.zoom, panes[0].clientWidth);
+  view.y = within(view.y, view.height * view.zoom, panes[0].clientHeight);
+  for (const world of worlds) {
+    Object.assign(world.style, { width: view.width + "px", height: view.height + "px", transform: `translate(${view.x}px, ${view.y}px) scale(${view.zoom})` });
+    world.style.setProperty("--zoom", view.zoom);
+  }
+  if (current && boxZoom !== view.zoom) placeBoxes();
+  stage.classList.toggle("close-by", view.zoom * view.width / (photo.naturalWidth || view.width) > 3);
+  showReadout();
+}
+
+// The photograph's pixel under the pointer, and the zoom.
+function showReadout() {
+  const x = hover ? Math.floor((hover.x - view.x) / view.zoom) : -1;
+  const y = hover ? Math.floor((hover.y - view.y) / view.zoom) : -1;
+  const inside = x >= 0 && y >= 0 && x < view.width && y < view.height;
+  find("#readout").textContent = (inside ? `x ${x}  y ${y} · ` : "") + `${Math.round(100 * view.zoom)} %`;
+}
+
+// A box stands a little off its region, at every zoom, so that it hides nothing and a speck's can be seen.
+function placeBoxes() {
+  boxZoom = view.zoom;
+  const gap = 5 / view.zoom;
+  for (const group of findAll(".boxes g")) {
+    const region = current.regions[group.dataset.region];
+    const box = { x: region.x - gap, y: region.y - gap, width: region.width + 2 * gap, height: region.height + 2 * gap };
+    for (const rect of findAll("rect", group)) for (const [key, value] of Object.entries(box)) rect.setAttribute(key, value);
+    const text = find("text", group);
+    text.setAttribute("x", box.x);
+    text.setAttribute("y", box.y - gap > 12 / view.zoom ? box.y - gap : box.y + box.height + 15 / view.zoom);
+  }
+}
+
+function zoomBy(factor, x = panes[0].clientWidth / 2, y = panes[0].clientHeight / 2) {
+  const least = Math.min(panes[0].clientWidth / view.width, panes[0].clientHeight / view.height);
+  const zoom = Math.min(Math.max(view.zoom * factor, least), Math.max(16, 2 * least));
+  view.x = x - (x - view.x) * zoom / view.zoom;
+  view.y = y - (y - view.y) * zoom / view.zoom;
+  view.zoom = zoom;
+  view.fitted = zoom === least;
+  place();
+}
+
+function goTo(region) {
+  if (!region) return;
+  const { clientWidth: width, clientHeight: height } = panes[0];
+  view.zoom = Math.min(8, width / (4 * region.width), height / (4 * region.height));
+  view.zoom = Math.max(view.zoom, Math.min(width / view.width, height / view.height));
+  view.x = width / 2 - (region.x + region.width / 2) * view.zoom;
+  view.y = height / 2 - (region.y + region.height / 2) * view.zoom;
+  view.fitted = false;
+  place();
+}
+
+function light(index) {
+  for (const node of findAll("[data-region]", dialog)) node.classList.toggle("lit", node.dataset.region === index);
+}
+
+function step(by) {
+  const at = shown.indexOf(current);
+  const next = shown[at < 0 ? 0 : at + by];
+  if (next) open(next);
+}
+
+function setMode(mode) {
+  stage.dataset.mode = mode;
+  find(`input[name="mode"][value="${mode}"]`).checked = true;
+  find(".cut").hidden = mode !== "slider";
+  fit();
+}
+
+const setCut = (value) => {
+  find("#cut").value = value;
+  stage.style.setProperty("--cut", `${Math.min(Math.max(value, 0), 100)}%`);
+};
+
+// Where in its pane a pointer is: both panes show the same place.
+function inPane(event) {
+  const box = stage.getBoundingClientRect();
+  const x = event.clientX - box.left, y = event.clientY - box.top;
+  const side = stage.dataset.mode === "side", stacked = stage.classList.contains("stacked");
+  const right = side && !stacked && x > box.width / 2, below = side && stacked && y > box.height / 2;
+  return { x: right ? x - box.width / 2 - 1 : x, y: below ? y - box.height / 2 - 1 : y, share: 100 * x / box.width };
+}
+
+const pointers = new Map();
+let cutting = false;
+stage.addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  cutting = event.target.classList.contains("divider");
+  pointers.set(event.pointerId, inPane(event));
+  stage.setPointerCapture(event.pointerId);
+});
+stage.addEventListener("pointermove", (event) => {
+  const to = inPane(event), from = pointers.get(event.pointerId);
+  hover = to;
+  if (!from) return showReadout();
+  if (cutting) return setCut(to.share);
+  const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
+  view.x += (to.x - from.x) / pointers.size;
+  view.y += (to.y - from.y) / pointers.size;
+  if (other) zoomBy(Math.hypot(to.x - other.x, to.y - other.y) / Math.max(1, Math.hypot(from.x - other.x, from.y - other.y)), other.x, other.y);
+  else place();
+  pointers.set(event.pointerId, to);
+});
+for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, (event) => pointers.delete(event.pointerId));
+stage.addEventListener("pointerleave", () => {
+  hover = null;
+  showReadout();
+});
+stage.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  const { x, y } = inPane(event);
+  zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0018)), x, y);
+}, { passive: false });
+stage.addEventListener("dblclick", (event) => {
+  const { x, y } = inPane(event);
+  if (!event.target.classList.contains("divider")) zoomBy(2.5, x, y);
+});
+for (const image of [photo, overlay]) {
+  image.addEventListener("load", () => {
+    if (image === photo && current && !current.width) {
+      [view.width, view.height] = [photo.naturalWidth, photo.naturalHeight];
+      fit();
+    } else place();
+  });
+  image.addEventListener("error", () => {
+    find(".missing").hidden = false;
+    find(".missing").textContent = "The picture cannot be read: its folder must lie beside this page.";
+  });
+}
+new ResizeObserver(() => dialog.open && (view.fitted ? fit() : place())).observe(stage);
+
+dialog.addEventListener("close", () => {
+  if (!current) return;
+  const { row } = current;
+  current = null;
+  setAddress(location.pathname + location.search);
+  row.scrollIntoView({ block: "nearest" });
+  find(".open", row).focus();
+});
+dialog.addEventListener("click", (event) => {
+  const { step: by, zoom } = event.target.dataset;
+  const region = event.target.closest("tr[data-region]");
+  if (by) step(Number(by));
+  if (zoom) zoom === "fit" ? fit() : zoomBy(Number(zoom));
+  if (region) goTo(current.regions[region.dataset.region]);
+});
+for (const kind of ["pointerover", "focusin"]) {
+  find("#regions").addEventListener(kind, (event) => light(event.target.closest("tr[data-region]")?.dataset.region));
+}
+find("#regions").addEventListener("pointerleave", () => light());
+find("#detail-mark").addEventListener("click", () => toggleMark(current));
+find("#cut").addEventListener("input", (event) => setCut(event.target.value));
+find("#boxes").addEventListener("change", (event) => findAll(".boxes").forEach((svg) => svg.classList.toggle("off", !event.target.checked)));
+find(".modes").addEventListener("change", (event) => setMode(event.target.value));
+for (const button of findAll("dialog .close")) button.addEventListener("click", () => button.closest("dialog").close());

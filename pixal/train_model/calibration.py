@@ -1,0 +1,134 @@
+"""From errors to calibrated maps, scores, p-values and thresholds; the same for every model family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import gumbel_r
+
+from pixal.config.schema import Threshold
+from pixal.errors import ConfigError
+
+Maps = NDArray[np.float32]
+
+# The spread at a pixel is its variance over held-out good parts, seen at two scales, plus a floor: few parts give a
+# noisy variance, and what varies (a serial number) varies over a patch, not at the pixels it happened to use.
+_FINE, _COARSE = 1.5, 4.0  # sigma, input pixels
+_FLOOR = 0.5  # of the variance's median
+_LEAST_VARIANCE = 1e-7  # where good parts do not differ at all: (1/3000)², a twelfth of an 8-bit level
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out good parts of one type say about its errors.
+
+    variance: (H, W, C), the error's at each pixel. scores: (n,), each good part's score, held out from both the model
+    and the variance it was scored with.
+    """
+
+    variance: NDArray[np.float32]
+    scores: NDArray[np.float64]
+
+
+def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts; ``mask`` (H, W): the part."""
+    if not mask.any():
+        return np.full(squared.shape, _LEAST_VARIANCE, np.float32)
+    inside = mask.astype(np.float32)
+    smooth = np.zeros_like(squared)
+    for sigma in (_FINE, _COARSE):
+        share = np.maximum(_blur(inside, sigma), 1e-6)
+        smooth += _blur(squared * inside[..., None], sigma) / share[..., None]
+    return np.asarray(smooth + _FLOOR * np.median(smooth[mask], axis=0) + _LEAST_VARIANCE, np.float32)
+
+
+def calibrated_maps(
+    errors: Maps, variance: NDArray[np.float32], mask: NDArray[np.bool_], weights: NDArray[np.float32], smoothing: float
+) -> Maps:
+    """Anomaly maps (n, H, W) of ``errors`` (n, H, W, C): the root mean square, over channels and a neighbourhood, of
+    the error in units of its spread.
+
+    ``weights`` (C,): how much a channel counts. ``smoothing``: the neighbourhood's Gaussian sigma, input pixels.
+    """
+    shares = (weights / weights.sum()).astype(np.float32) / variance
+    return np.sqrt(_smoothed(np.einsum("nhwc,nhwc,hwc->nhw", errors, errors, shares), mask, smoothing))
+
+
+def raw_maps(losses: Maps, mask: NDArray[np.bool_], weights: NDArray[np.float32], smoothing: float) -> Maps:
+    """Maps (n, H, W) of the uncalibrated loss (n, H, W, C), for a numeric ``loss_cut``."""
+    shares = (weights / weights.sum()).astype(np.float32)
+    return _smoothed(losses @ shares, mask, smoothing)
+
+
+def part_scores(maps: Maps) -> NDArray[np.float64]:
+    """A part's score is the largest value of its map: (n,)."""
+    return np.asarray(maps.reshape(len(maps), -1).max(1), np.float64)
+
+
+def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold) -> tuple[float, str]:
+    """The score above which a part fails, and the name of the method that gave it.
+
+    conformal: at most ``rate`` of good parts score higher, whatever their distribution (Vovk et al. 2005); needs
+    1/rate - 1 held-out parts. tail: the (1 - rate) quantile of an extreme-value (Gumbel) distribution fitted to the
+    logarithms of the scores. auto: conformal where there are parts enough, else tail. sigma: ``value`` standard
+    deviations of the log scores above their mean. fixed: ``value``.
+    """
+    enough = len(scores) >= 1 / rate - 1
+    method = ("conformal" if enough else "tail") if settings.method == "auto" else settings.method
+    if method == "fixed":
+        return float(settings.value or 0), method
+    logs = _logs(scores)
+    if method == "sigma":
+        return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
+    if method == "tail":
+        return float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs)))), method
+    if not enough:
+        raise ConfigError(
+            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1))} held-out good parts for a "
+            f"false-alarm rate of {rate:g}, there are {len(scores)}; use auto or tail, or a higher rate"
+        )
+    allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # good parts, this one among them, that may score as high
+    return float(np.sort(scores)[len(scores) - allowed]), method
+
+
+def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str) -> NDArray[np.float64]:
+    """How likely a good part is to score at least this high: (n,) from the held-out ``good`` scores.
+
+    Conformal, (1 + number of good scores as high) / (1 + number of good scores), unless the threshold comes from the
+    fitted tail, which then gives the p-value too.
+    """
+    if method == "tail":
+        return np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
+    as_high = len(good) - np.searchsorted(np.sort(good), scores, side="left")
+    return np.asarray((1 + as_high) / (1 + len(good)), np.float64)
+
+
+def _fit_tail(logs: NDArray[np.float64]) -> tuple[float, float]:
+    """Location and scale of a Gumbel distribution, with the scale no smaller than the moments' estimate.
+
+    Maximum likelihood trusts the bulk; where the bulk is tight and a few parts are far out, the standard deviation
+    knows better what the tail is like.
+    """
+    location, scale = gumbel_r.fit(logs) if logs.std() > 1e-9 else (float(logs.mean()), 0.0)
+    by_moments = float(logs.std(ddof=1) * np.sqrt(6) / np.pi) if len(logs) > 1 else 0.0
+    return float(location), max(float(scale), by_moments, 1e-3)
+
+
+def _logs(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.maximum(scores, 1e-12))
+
+
+def _smoothed(values: Maps, mask: NDArray[np.bool_], sigma: float) -> Maps:
+    values = values * mask
+    if sigma > 0:
+        values = np.stack([_blur(value, sigma) for value in values]) if len(values) else values
+    return values * mask
+
+
+def _blur(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian blur of (H, W) or (H, W, C)."""
+    blurred = cv2.GaussianBlur(values.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(blurred, np.float32).reshape(values.shape)

@@ -1,0 +1,86 @@
+"""What a model family is: the interface behind which training, calibration and validation are the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.errors import ConfigError
+from pixal.inputs import InputSet
+
+Rows = NDArray[np.intp]
+
+# One line a family: its name in model_training.model, and where its class is.
+FAMILIES = {
+    "autoencoder": "pixal.train_model.autoencoder:Autoencoder",
+}
+
+
+@dataclass
+class History:
+    """How a fit went, an entry an epoch; empty lists for a family without epochs.
+
+    best_epoch counts from 1: the epoch whose weights were kept.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+class ModelFamily(Protocol):
+    """A model that learns good parts and gives the error of any part.
+
+    Built from ``params``: the settings of ``model_training`` and what describes the input (``input_dim``, ``shape``,
+    ``channels``, ``types``, ``channel_weights``); ``params`` is what ``metadata/model_training.yaml`` holds.
+    """
+
+    params: dict[str, Any]
+
+    @property
+    def folds_are_cheap(self) -> bool:
+        """Whether calibration may fit the model several times (cross-validation) or only once (a held-out part)."""
+
+    def fit(
+        self,
+        inputs: InputSet,
+        rows: Rows,
+        masks: NDArray[np.bool_],
+        *,
+        validation_rows: Rows | None = None,
+        epochs: int | None = None,
+        on_epoch: Callable[[int, float], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> History:
+        """Learn the good parts ``inputs[rows]``; ``masks`` (T, H, W): where each type's part is.
+
+        ``validation_rows`` decide when to stop; without them, ``epochs`` or the settings do. ``on_epoch`` is told each
+        epoch's number (from 1) and loss.
+        """
+
+    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """Input minus what the model makes of it, (n, H, W, C), signed."""
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the model's files into ``folder``; return them."""
+
+    @classmethod
+    def load(cls, folder: Path, params: Mapping[str, Any]) -> ModelFamily:
+        """Rebuild a saved model from its metadata and weights."""
+
+
+def family_named(name: str) -> type[ModelFamily]:
+    """The class behind ``model_training.model``. Raises ConfigError for a name that is not in ``FAMILIES``."""
+    if name not in FAMILIES:
+        raise ConfigError(f"model_training.model: {name!r} is not one of {', '.join(FAMILIES)}")
+    module, _, attribute = FAMILIES[name].partition(":")
+    found: type[ModelFamily] = getattr(import_module(module), attribute)
+    return found

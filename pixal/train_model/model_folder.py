@@ -1,0 +1,88 @@
+"""What lies in a model folder besides the weights: the calibration and the preprocessing the model was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixal.config import Config
+from pixal.errors import ModelError, PixalError
+from pixal.inputs import save_arrays
+from pixal.preprocessing.state import PreprocessingState
+from pixal.records import file_hash, read_record
+from pixal.train_model.calibration import Calibration
+from pixal.train_model.family import ModelFamily, family_named
+
+MODEL_RECORD = "model_training.yaml"
+_CALIBRATION = "calibration.npz"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Everything validation needs of a trained model. params: its metadata. The dicts are by type."""
+
+    owner: str | None
+    params: dict[str, Any]
+    states: dict[str, PreprocessingState]
+    calibrations: dict[str, Calibration]
+    folder: Path
+
+    def load_family(self) -> ModelFamily:
+        """The model itself, rebuilt from metadata and weights."""
+        return family_named(self.params["model"]).load(self.folder, self.params)
+
+
+def trained_types(config: Config) -> list[str]:
+    """The types that have a trained model."""
+    root = config.paths.resolve("component_model_path")
+    if config.model_training.one_hot_encoding:
+        record = root / "metadata" / MODEL_RECORD
+        return list(read_record(record)["types"]) if record.is_file() else []
+    return sorted(
+        path.name for path in root.glob("*") if (config.paths.resolve("metadata_path", path.name) / MODEL_RECORD).is_file()
+    )
+
+
+def load_trained(config: Config, owner: str | None) -> TrainedModel:
+    """The model of type ``owner``, or (None) that of all types.
+
+    Raises ModelError where it is missing, or a file of it is not the one that training wrote.
+    """
+    folder = config.paths.resolve("model_path", owner)
+    try:
+        params = read_record(config.paths.resolve("metadata_path", owner) / MODEL_RECORD)
+    except PixalError as error:
+        raise ModelError(f"{owner or config.paths.component} was never trained ({error}); run train first") from error
+    for name, digest in params.get("files", {}).items():
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name} is missing; run train again")
+        if file_hash(folder / name) != digest:
+            raise ModelError(f"{folder / name} is not the file that training wrote; run train again")
+    states = {name: PreprocessingState.load(state_file(folder, name)) for name in params["types"]}
+    return TrainedModel(owner, params, states, _load_calibrations(folder, params["types"]), folder)
+
+
+def state_file(folder: Path, type_name: str) -> Path:
+    """Where a model keeps the preprocessing of a type."""
+    return folder / "preprocessing" / f"{type_name}.npz"
+
+
+def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Path:
+    """Write the calibrations of a model's types, in their order."""
+    arrays = {}
+    for index, calibration in enumerate(calibrations.values()):
+        arrays[f"variance_{index}"] = calibration.variance
+        arrays[f"scores_{index}"] = calibration.scores
+    save_arrays(folder / _CALIBRATION, **arrays)
+    return folder / _CALIBRATION
+
+
+def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]:
+    try:
+        with np.load(folder / _CALIBRATION, allow_pickle=False) as file:
+            return {name: Calibration(file[f"variance_{i}"], file[f"scores_{i}"]) for i, name in enumerate(types)}
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error

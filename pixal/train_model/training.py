@@ -1,0 +1,371 @@
+"""The train command: fit a model on good parts, calibrate it on held-out ones, keep everything that made it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pixal import mlflow_utils
+from pixal.config import Config, as_config
+from pixal.errors import InputError
+from pixal.inputs import InputSet
+from pixal.outcome import Outcome
+from pixal.preprocessing.pipeline import PREPROCESSING_RECORD, STATE_FILE, on_canvas
+from pixal.preprocessing.state import PreprocessingState
+from pixal.records import file_hash, provenance, read_record, run_log, write_record
+from pixal.train_model.calibration import Calibration, calibrated_maps, error_variance, part_scores, set_threshold
+from pixal.train_model.family import History, ModelFamily, Rows, family_named
+from pixal.train_model.model_folder import MODEL_RECORD, save_calibrations, state_file
+
+_log = logging.getLogger(__name__)
+
+_ROWS = 16  # parts whose errors are in memory at a time
+
+
+def train(
+    input_path: str | Path | None = None, *, config: Config | str | Path | None = None, quiet: bool = False
+) -> Outcome:
+    """Train on every ``out.npz`` of the component, or on ``input_path`` (one ``.npz``, or a folder of them).
+
+    Writes the model, its calibration, its metadata and figures into the type's folder (one-hot mode: the component's),
+    and a run into MLflow. Raises InputError where there is nothing to train on, ConfigError for a bad configuration.
+    """
+    config = as_config(config)
+    from pixal.train_model.hardware import set_up_tensorflow
+
+    sources = _sources(input_path, config)
+    family_named_check(config.model_training.model)
+    hardware = set_up_tensorflow(config.model_training)
+    outcome = Outcome()
+    for owner, path in sources:
+        with run_log(config.paths.resolve("log_path", owner), "train"):
+            outcome.done += _Training(owner, path, config, hardware, quiet).run()
+    return outcome.checked(input_path)
+
+
+def family_named_check(name: str) -> None:
+    """Raise ConfigError for an unknown model family before anything slow starts."""
+    family_named(name)
+
+
+@dataclass
+class _Training:
+    """One training run. ``owner``: the type, or None for all types together."""
+
+    owner: str | None
+    path: Path
+    config: Config
+    hardware: dict[str, Any]
+    quiet: bool
+
+    def run(self) -> int:
+        """Fit, calibrate, save; return the number of images."""
+        started = time.perf_counter()
+        inputs, states = self._load()
+        label = self.owner or self.config.paths.component
+        family = family_named(self.config.model_training.model)
+        params = self._params(inputs, states)
+        masks = np.stack([on_canvas(s.mask[..., None], (*inputs.shape[:2], 1))[..., 0] for s in states.values()])
+        with mlflow_utils.tracked_run(self.config, label, "train") as tracker:
+            folds = _folds(inputs, self.config.model_training.calibration_folds, params["seed"])
+            cheap = family(dict(params)).folds_are_cheap
+            folds = folds if cheap else folds[:1]
+            with tempfile.TemporaryDirectory(dir=self._folder("component_model_path")) as scratch:
+                errors = np.lib.format.open_memmap(
+                    Path(scratch) / "errors.npy", "w+", np.float32, (len(inputs), *inputs.shape)
+                )
+                model, history, fold_histories = self._fit(family, params, inputs, masks, folds, errors, cheap)
+                calibrations = self._calibrate(inputs, states, masks, folds, errors)
+                strip = self._strip(inputs, model, errors, np.concatenate(folds))
+            for epoch, loss in enumerate(history.loss, 1):
+                tracker.metric("loss", loss, epoch)
+            for name, curve in (("val_loss", _mean_curve([h.validation_loss for h in fold_histories])),):
+                for epoch, value in enumerate(curve, 1):
+                    tracker.metric(name, value, epoch)
+            for epoch, value in enumerate(history.accuracy, 1):
+                tracker.metric("accuracy", value, epoch)
+            files = self._save(model, states, calibrations)
+            record = self._record(model, states, calibrations, history, len(inputs), time.perf_counter() - started)
+            write_record(self._folder("metadata_path") / MODEL_RECORD, record)
+            figures = self._draw(history, fold_histories, strip, label)
+            tracker.finish(params=record["settings"], files=files, figures=figures, metadata=self._folder("metadata_path"))
+        _log.info(
+            "%s: trained on %d good images in %.0f s; best epoch %d of %d",
+            label,
+            len(inputs),
+            time.perf_counter() - started,
+            history.best_epoch,
+            self.config.model_training.n_epochs,
+        )
+        return len(inputs)
+
+    def _folder(self, entry: str) -> Path:
+        return self.config.paths.resolve(entry, self.owner)
+
+    def _load(self) -> tuple[InputSet, dict[str, PreprocessingState]]:
+        inputs = InputSet.load(self.path)
+        one_hot = self.config.model_training.one_hot_encoding
+        if one_hot != bool(inputs.types):
+            made = "one-hot labels" if inputs.types else "no labels"
+            raise InputError(
+                f"{self.path} holds {made}, but one_hot_encoding is {one_hot}; run make_input again, or change the setting"
+            )
+        record = read_record(self.path.parent / "metadata" / PREPROCESSING_RECORD)
+        states = {}
+        for name in record["types"]:
+            folder = self.path.parent / name if one_hot else self.path.parent
+            states[name] = PreprocessingState.load(folder / "metadata" / STATE_FILE)
+        if record["sha256"] != file_hash(self.path):
+            raise InputError(f"{self.path} is not what make_input recorded beside it; run make_input again")
+        for name, state in states.items():
+            count = len(inputs) if not one_hot else int((inputs.labels[:, inputs.types.index(name)] > 0).sum())  # type: ignore[index]
+            if count < 2:
+                raise InputError(f"{name}: {count} good image; at least 2 are needed to learn what good parts differ in")
+            if count < 8:
+                _log.warning(
+                    "%s: only %d good images; verdicts rest on a fitted tail and miss more (8 or more are advised)",
+                    name,
+                    count,
+                )
+            if tuple(state.shape[2:]) != tuple(inputs.shape[2:]):
+                raise InputError(f"{self.path} holds {inputs.shape[2]} channels, its preprocessing {state.shape[2]}; run make_input again")
+        return inputs, states
+
+    def _params(self, inputs: InputSet, states: dict[str, PreprocessingState]) -> dict[str, Any]:
+        """What the model is built from: the settings, and what the input is like."""
+        state = next(iter(states.values()))
+        weights = state.settings.preprocessor.weights or [1.0] * inputs.shape[2]
+        return self.config.model_training.model_dump() | {
+            "input_dim": int(inputs.data.shape[1]),
+            "shape": list(inputs.shape),
+            "channels": list(inputs.channels),
+            "channel_weights": [float(weight) for weight in weights],
+            "types": list(states),
+            "memory_limit": self.config.execution.memory_limit,
+        }
+
+    def _fit(
+        self,
+        family: type[ModelFamily],
+        params: dict[str, Any],
+        inputs: InputSet,
+        masks: NDArray[np.bool_],
+        folds: Sequence[Rows],
+        errors: NDArray[np.float32],
+        cheap: bool,
+    ) -> tuple[ModelFamily, History, list[History]]:
+        """Fit without each fold, noting the fold's errors; then on everything, as long as the folds took to be best."""
+        everything = np.arange(len(inputs))
+        histories: list[History] = []
+        epochs = int(params["n_epochs"])
+        name = self.owner or self.config.paths.component
+        total = epochs * (len(folds) + 1 if cheap else 1)
+        with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit="epoch", disable=self.quiet) as bar:
+
+            def on_epoch(epoch: int, loss: float) -> None:
+                bar.update(1)
+                if epoch % 10 == 0:
+                    bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+
+            for number, fold in enumerate(folds, 1):
+                model = family(dict(params))
+                rest = np.setdiff1d(everything, fold)
+                histories.append(model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=on_epoch))
+                for start in range(0, len(fold), _ROWS):
+                    part = fold[start : start + _ROWS]
+                    errors[part] = model.error(inputs, part)
+                bar.update(epochs * number - bar.n)
+            if not cheap:
+                return model, histories[0], histories
+            best = [history.best_epoch for history in histories if history.best_epoch]
+            chosen = int(np.ceil(np.median(best))) if best else epochs
+            model = family(dict(params))
+            checkpoint = self._folder("model_path") / "checkpoint.weights.h5"
+            history = model.fit(inputs, everything, masks, epochs=chosen, on_epoch=on_epoch, checkpoint=checkpoint)
+            checkpoint.unlink(missing_ok=True)  # it served its purpose: the run was not cut short
+            bar.update(total - bar.n)
+        return model, history, histories
+
+    def _calibrate(
+        self,
+        inputs: InputSet,
+        states: dict[str, PreprocessingState],
+        masks: NDArray[np.bool_],
+        folds: Sequence[Rows],
+        errors: NDArray[np.float32],
+    ) -> dict[str, Calibration]:
+        weights = np.asarray(self._channel_weights(states), np.float32)
+        smoothing = self.config.validation.map_smoothing
+        calibrations = {}
+        for index, name in enumerate(states):
+            own = np.arange(len(inputs)) if inputs.labels is None else np.flatnonzero(inputs.labels[:, index])
+            parts = [fold for fold in (np.intersect1d(fold, own) for fold in folds) if len(fold)]
+            sums = [sum((errors[row] ** 2 for row in part), np.zeros(inputs.shape, np.float32)) for part in parts]
+            total, count = np.sum(sums, axis=0), sum(len(part) for part in parts)
+            scores = []
+            for part, own_sum in zip(parts, sums, strict=True):
+                # A part is scored with the spread of the other folds: its own error would hide it.
+                others = count - len(part)
+                squared = (total - own_sum) / others if others else total / count
+                variance = error_variance(np.maximum(squared, 0), masks[index])
+                for row in part:
+                    maps = calibrated_maps(errors[row][None], variance, masks[index], weights, smoothing)
+                    scores.append(float(part_scores(maps)[0]))
+            calibrations[name] = Calibration(error_variance(total / count, masks[index]), np.array(scores))
+        return calibrations
+
+    @staticmethod
+    def _channel_weights(states: dict[str, PreprocessingState]) -> list[float]:
+        settings = next(iter(states.values())).settings.preprocessor
+        return list(settings.weights or [1.0] * len(settings.channels))
+
+    @staticmethod
+    def _strip(inputs: InputSet, model: ModelFamily, errors: NDArray[np.float32], rows: Rows) -> dict[str, Any]:
+        """Input, reconstruction and held-out error of the best, median and worst good part, for the figure."""
+        order = rows[np.argsort([float(np.mean(errors[row] ** 2)) for row in rows])]
+        chosen = order[[0, len(order) // 2, -1]]
+        images = inputs.images(chosen)
+        return {
+            "inputs": images[..., 0],
+            "reconstructions": (images - model.error(inputs, chosen))[..., 0],
+            "errors": np.sqrt(np.mean(errors[chosen] ** 2, axis=-1)),
+            "names": [f"{kind}: {inputs.names[row]}" for kind, row in zip(("best", "median", "worst"), chosen, strict=True)],
+            "channel": inputs.channels[0],
+        }
+
+    def _save(
+        self, model: ModelFamily, states: dict[str, PreprocessingState], calibrations: dict[str, Calibration]
+    ) -> list[Path]:
+        folder = self._folder("model_path")
+        # A model is of one piece: while it is being replaced there is no metadata that would vouch for it.
+        (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
+        files = model.save(folder)
+        files.append(save_calibrations(folder, calibrations))
+        for name in states:
+            origin = self.path.parent / name if self.owner is None else self.path.parent
+            target = state_file(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(origin / "metadata" / STATE_FILE, target)
+            files.append(target)
+        return files
+
+    def _record(
+        self,
+        model: ModelFamily,
+        states: dict[str, PreprocessingState],
+        calibrations: dict[str, Calibration],
+        history: History,
+        count: int,
+        seconds: float,
+    ) -> dict[str, Any]:
+        validation = self.config.validation
+        thresholds = {}
+        for name, calibration in calibrations.items():
+            rate = validation.false_alarm_rate
+            threshold, method = set_threshold(calibration.scores, rate, validation.threshold)
+            thresholds[name] = {"threshold": threshold, "method": method, "false_alarm_rate": rate}
+        return (
+            dict(model.params)
+            | provenance()
+            | {
+                "component": self.config.paths.component,
+                "input": self.path,
+                "input_sha256": file_hash(self.path),
+                "n_images": count,
+                "map_smoothing": validation.map_smoothing,
+                "epochs_trained": len(history.loss),
+                "final_loss": history.loss[-1] if history.loss else None,
+                "training_seconds": round(seconds, 1),
+                "calibration": thresholds,
+                "hardware": self.hardware,
+                "settings": self.config.parameters.model_dump(),
+                "files": {
+                    path.relative_to(self._folder("model_path")).as_posix(): file_hash(path)
+                    for path in sorted(self._folder("model_path").rglob("*"))
+                    if path.is_file()
+                },
+            }
+        )
+
+    def _draw(self, history: History, folds: list[History], strip: dict[str, Any], label: str) -> list[Path]:
+        from pixal.images import write_figure
+        from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
+
+        folder, plotting = self._folder("figures_path"), self.config.plotting
+        written = []
+        if plotting.plot_loss and history.loss:
+            figure = loss_curve(
+                np.array(history.loss),
+                _padded([fold.validation_loss for fold in folds]),
+                best_epoch=history.best_epoch,
+                loss_name=self.config.model_training.loss_function,
+                log=plotting.use_log_loss,
+                title=f"{label}: loss",
+            )
+            written.append((folder / "loss.png", figure))
+        if plotting.plot_accuracy and history.accuracy:
+            figure = accuracy_curve(
+                np.array(history.accuracy),
+                _padded([fold.validation_accuracy for fold in folds]),
+                name="share of values within 0.02",
+                title=f"{label}: accuracy",
+            )
+            written.append((folder / "accuracy.png", figure))
+        channel = strip.pop("channel")
+        figure = reconstruction_strip(**strip, title=f"{label}: {channel}, its reconstruction, held-out error")
+        written.append((folder / "reconstructions.png", figure))
+        for path, figure in written:
+            write_figure(path, figure)
+        return [path for path, _ in written]
+
+
+def _sources(input_path: str | Path | None, config: Config) -> list[tuple[str | None, Path]]:
+    """The ``out.npz`` files to train on, each with the type it is of (None: all types together)."""
+    name = config.preprocessing.preprocessor.file_name
+    root = Path(input_path) if input_path is not None else config.paths.resolve("component_model_path")
+    one_hot = config.model_training.one_hot_encoding
+    if root.is_file() or root.suffix == ".npz":
+        files = [root]
+    elif one_hot or (root / name).is_file() and input_path is not None:
+        files = [root / name]
+    else:
+        files = sorted(root.glob(f"*/{name}"))
+    missing = [path for path in files if not path.is_file()]
+    if not files or missing:
+        what = missing[0] if missing else root / "TYPE" / name
+        raise InputError(f"{what} does not exist; run preprocess first")
+    return [(None if one_hot else path.resolve().parent.name, path) for path in files]
+
+
+def _folds(inputs: InputSet, count: int, seed: int) -> list[Rows]:
+    """Random parts of the rows, as equal as can be in each type."""
+    generator = np.random.default_rng(seed)
+    labels = np.zeros(len(inputs), int) if inputs.labels is None else inputs.labels.argmax(1)
+    folds: list[list[int]] = [[] for _ in range(min(count, len(inputs)))]
+    for label in np.unique(labels):
+        for position, row in enumerate(generator.permutation(np.flatnonzero(labels == label))):
+            folds[position % len(folds)].append(int(row))
+    return [np.sort(np.array(fold, np.intp)) for fold in folds]
+
+
+def _padded(curves: Sequence[Sequence[float]]) -> NDArray[np.float64] | None:
+    """Curves of different length as (n, longest), NaN after each end; None where there are none."""
+    longest = max((len(curve) for curve in curves), default=0)
+    if not longest:
+        return None
+    return np.array([[*curve, *[np.nan] * (longest - len(curve))] for curve in curves], float)
+
+
+def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    padded = _padded(curves)
+    return [] if padded is None else [float(value) for value in np.nanmean(padded, axis=0)]

@@ -1,0 +1,164 @@
+"""Bring a batch's photographs into the frame a model was trained in, with what training stored."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.config import Config
+from pixal.config.schema import Alignment as AlignmentSettings
+from pixal.errors import AlignmentError, InputError, ModelError, PixalError
+from pixal.execution import map_parallel
+from pixal.images import Photograph, read_image
+from pixal.inputs import InputSetWriter
+from pixal.preprocessing import pictures
+from pixal.preprocessing.alignment import align_photograph, warp
+from pixal.preprocessing.background import choose_method, find_foreground
+from pixal.preprocessing.pipeline import ALIGNMENT_COLUMNS, PREPROCESSING_RECORD, alignment_row, common_shape, on_canvas
+from pixal.preprocessing.state import PreprocessingState
+from pixal.records import file_hash, provenance, run_log, write_record, write_table
+from pixal.train_model.model_folder import TrainedModel, state_file
+
+_log = logging.getLogger(__name__)
+
+# Limits may be tightened or loosened for a batch; everything else must be as in training.
+_GATES = ("MIN_SCORE_THRESHOLD", "MAX_MSE_THRESHOLD", "MIN_GOOD_MATCHES", "draw_matches", "save_metrics", "save_overlays")
+
+
+def prepare(
+    type_name: str, photographs: list[Photograph], model: TrainedModel, config: Config, quiet: bool
+) -> list[dict[str, Any]]:
+    """Make the inputs of a type's photographs: ``validate/COMPONENT/TYPE/out.npz`` and its record.
+
+    Returns a row a photograph, with status ok or failed.
+    """
+    state = model.states[type_name]
+    settings = _settings(state, config)
+    folder = config.paths.resolve("component_validate_path", type_name)
+    figures = config.paths.resolve("validate_aligned_metrics_path", type_name)
+    with run_log(config.paths.resolve("validate_log_path", type_name), "validate"):
+        work = partial(_prepare_one, state=state, settings=settings, figures=figures, model_name=_model_name(state))
+        step = f"{type_name}: preprocessing"
+        rows: list[dict[str, Any]] = []
+        shape = common_shape(model.states.values())
+        types = list(model.states) if model.owner is None else ()
+        with InputSetWriter(folder / config.preprocessing.preprocessor.file_name, shape, _channels(state), types) as out:
+            for row, image in map_parallel(
+                work,
+                photographs,
+                config.execution,
+                step=step,
+                workers=config.preprocessing.remove_background.max_workers,
+                quiet=quiet,
+            ):
+                rows.append(row)
+                if image is not None:
+                    out.append(on_canvas(image, shape), row["image"], type_name)
+        write_table(figures / "results.csv", ALIGNMENT_COLUMNS, rows)
+        if settings.save_metrics:
+            pictures.save_alignment_metrics(figures / "metrics.png", rows, settings, type_name)
+        write_record(
+            config.paths.resolve("validate_metadata_path", type_name) / PREPROCESSING_RECORD,
+            provenance()
+            | {
+                "type": type_name,
+                "model": model.owner or config.paths.component,
+                "preprocessing_sha256": file_hash(state_file(model.folder, type_name)),
+                "background_method": state.method,
+                "channels": list(_channels(state)),
+                "shape": list(shape),
+                "settings": state.settings.model_dump() | {"alignment": settings.model_dump()},
+                "images": rows,
+            },
+        )
+    return rows
+
+
+def choose_types(
+    photographs: list[Photograph], model: TrainedModel, config: Config, quiet: bool
+) -> dict[str, list[Photograph]]:
+    """Give each photograph of a mixed folder the type whose reference it aligns to with the most inliers.
+
+    One that aligns to none goes to the first type, whose preparation then says why it does not align.
+    """
+    work = partial(_best_type, states=model.states, settings=config.preprocessing.alignment)
+    chosen = map_parallel(work, photographs, config.execution, step="finding each part's type", quiet=quiet)
+    found: dict[str, list[Photograph]] = {}
+    for photo, name in zip(photographs, chosen, strict=True):
+        found.setdefault(name, []).append(Photograph(name, photo.path, photo.image, photo.name))
+    return dict(sorted(found.items()))
+
+
+def _best_type(photo: Photograph, *, states: dict[str, PreprocessingState], settings: AlignmentSettings) -> str:
+    best, most = next(iter(states)), -1
+    for name, state in states.items():
+        try:
+            image = read_image(photo.path)
+            mask = find_foreground(image, state.method, state.settings.remove_background.model)
+            inliers = align_photograph(image[..., :3], mask, state.reference, settings).inliers
+        except (InputError, AlignmentError):
+            continue
+        if inliers > most:
+            best, most = name, inliers
+    return best
+
+
+def _prepare_one(
+    photo: Photograph,
+    *,
+    state: PreprocessingState,
+    settings: AlignmentSettings,
+    figures: Path,
+    model_name: str,
+) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
+    row: dict[str, Any] = {"image": photo.image, "name": photo.name, "source": photo.path, "status": "failed"}
+    try:
+        image = read_image(photo.path)
+        row |= {"sha256": file_hash(photo.path), "width": image.shape[1], "height": image.shape[0]}
+        mask = find_foreground(image, state.method, model_name)
+        image = np.ascontiguousarray(image[..., :3])
+        result = align_photograph(image, mask, state.reference, settings)
+    except (InputError, AlignmentError) as error:
+        return row | {"reason": str(error)}, None
+    row |= alignment_row(result)
+    aligned = warp(image, result.homography)
+    pictures.save_alignment_pictures(figures, photo.name, image, aligned, result, state.reference, "the reference", settings)
+    if result.reason:
+        return row | {"reason": result.reason}, None
+    return row | {"status": "ok", "reason": ""}, state.to_input(aligned)
+
+
+def _settings(state: PreprocessingState, config: Config) -> AlignmentSettings:
+    """The alignment settings of training with today's limits; says so where other settings have changed since."""
+    try:
+        choose_method(state.method, _model_name(state))
+    except PixalError as error:
+        raise ModelError(f"{state.type_name} was trained with background method {state.method}: {error}") from error
+    now, then = config.preprocessing, state.settings
+    changed = [
+        f"{section}.{key}"
+        for section in ("alignment", "preprocessor")
+        for key, value in getattr(now, section).model_dump().items()
+        if key not in (*_GATES, "file_name") and value != getattr(then, section).model_dump()[key]
+    ]
+    if changed:
+        _log.warning(
+            "%s: validated with the settings of its training; preprocess and train again for what has changed since: %s",
+            state.type_name,
+            ", ".join(changed),
+        )
+    gates = {key: getattr(now.alignment, key) for key in _GATES}
+    return then.alignment.model_copy(update=gates)
+
+
+def _channels(state: PreprocessingState) -> tuple[str, ...]:
+    return tuple(state.settings.preprocessor.channels)
+
+
+def _model_name(state: PreprocessingState) -> str:
+    return state.settings.remove_background.model

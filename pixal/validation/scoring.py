@@ -1,0 +1,158 @@
+"""Score a type's parts with its model: maps, scores, verdicts, and the counts that the figures need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.config import Config
+from pixal.inputs import InputSet
+from pixal.train_model.calibration import (
+    Calibration,
+    calibrated_maps,
+    p_values,
+    part_scores,
+    raw_maps,
+    set_threshold,
+)
+from pixal.train_model.family import ModelFamily
+from pixal.validation.detection import Region, find_regions
+
+_ROWS = 4  # parts in memory at a time
+_BINS = 100
+_LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What decides a verdict: the threshold on a part's score, how it came about, and of what the score is.
+
+    raw: the score is the uncalibrated loss (a numeric ``loss_cut``); log: its decimal logarithm.
+    """
+
+    threshold: float
+    method: str
+    raw: bool = False
+    log: bool = False
+
+    @property
+    def on_map(self) -> float:
+        """The threshold on the map's values."""
+        return float(10**self.threshold) if self.log else self.threshold
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A part's outcome. map: (h, w) float32 in the type's input frame, in units in which ``Cut.on_map`` is the limit."""
+
+    row: int
+    map: NDArray[np.float32]
+    score: float
+    p_value: float | None
+    failed: bool
+    regions: list[Region]
+
+
+@dataclass
+class Summary:
+    """Sums over a type's parts for the figures. Per pixel (H, W); histograms a channel (C, bins)."""
+
+    shape: tuple[int, int, int]
+    parts: int = 0
+    squared: NDArray[np.float64] = field(init=False)
+    absolute: NDArray[np.float64] = field(init=False)
+    anomaly: NDArray[np.float64] = field(init=False)
+    losses: NDArray[np.int64] = field(init=False)
+    pairs: NDArray[np.int64] = field(init=False)
+    loss_edges: NDArray[np.float64] = field(init=False)
+    value_edges: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start from zero."""
+        height, width, channels = self.shape
+        self.squared, self.absolute, self.anomaly = (np.zeros((height, width)) for _ in range(3))
+        self.loss_edges = np.geomspace(*_LOSS_RANGE, _BINS + 1)
+        self.value_edges = np.linspace(0, 1, _BINS + 1)
+        self.losses = np.zeros((channels, _BINS), np.int64)
+        self.pairs = np.zeros((channels, _BINS, _BINS), np.int64)
+
+    def add(
+        self, images: NDArray[np.float32], errors: NDArray[np.float32], maps: NDArray[np.float32], mask: NDArray[np.bool_]
+    ) -> None:
+        """Count parts: inputs and errors (n, H, W, C), maps (n, H, W), the part's pixels (H, W)."""
+        self.parts += len(images)
+        self.squared += (errors**2).mean(-1).sum(0)
+        self.absolute += np.abs(errors).mean(-1).sum(0)
+        self.anomaly += maps.sum(0)
+        low = np.log(_LOSS_RANGE[0])
+        for channel in range(images.shape[-1]):
+            value, error = images[..., channel][:, mask].ravel(), errors[..., channel][:, mask].ravel()
+            bins = ((np.log(np.maximum(error**2, _LOSS_RANGE[0])) - low) * (_BINS / -low)).astype(int)
+            self.losses[channel] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
+            seen, made = (
+                np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error)
+            )
+            self.pairs[channel] += np.bincount(seen * _BINS + made, minlength=_BINS**2).reshape(_BINS, _BINS)
+
+
+def choose_cut(calibration: Calibration, config: Config) -> Cut:
+    """The verdict's rule: a numeric ``loss_cut`` goes before ``validation.threshold``."""
+    if config.plotting.loss_cut != "auto":
+        return Cut(float(config.plotting.loss_cut), "loss_cut", raw=True, log=config.plotting.use_log_loss)
+    rate = config.validation.false_alarm_rate
+    return Cut(*set_threshold(calibration.scores, rate, config.validation.threshold))
+
+
+def score_parts(
+    inputs: InputSet,
+    records: list[dict[str, Any]],
+    model: ModelFamily,
+    calibration: Calibration,
+    *,
+    mask: NDArray[np.bool_],
+    cut: Cut,
+    params: dict[str, Any],
+    config: Config,
+    to_input: list[NDArray[np.float64]],
+    summary: Summary,
+) -> Iterator[Scored]:
+    """Score ``inputs`` (all of one type) in order, a few at a time.
+
+    ``records``: a row a part, with ``width`` and ``height`` of its photograph. ``mask`` (h, w): the type's part, in its
+    own input frame at the top left of the model's. ``to_input``: a 3x3 matrix a part, from its photograph's pixels.
+    """
+    height, width = mask.shape
+    weights = np.asarray(params["channel_weights"], np.float32)
+    smoothing = params["map_smoothing"]
+    variance = np.ascontiguousarray(calibration.variance[:height, :width])
+    for rows in inputs.blocks(_ROWS):
+        errors = np.ascontiguousarray(model.error(inputs, rows)[:, :height, :width])
+        if cut.raw:
+            from pixal.train_model.losses import pointwise_loss
+
+            losses = np.asarray(pointwise_loss(params["loss_function"], params["huber_delta"])(errors))
+            maps = raw_maps(losses, mask, weights, smoothing)
+        else:
+            maps = calibrated_maps(errors, variance, mask, weights, smoothing)
+        summary.add(inputs.images(rows)[:, :height, :width], errors, maps, mask)
+        scores = part_scores(maps)
+        if cut.log:
+            scores = np.log10(np.maximum(scores, 1e-12))
+        p = [None] * len(scores) if cut.raw else list(p_values(scores, calibration.scores, cut.method))
+        for i, row in enumerate(range(rows.start, rows.stop)):
+            regions = find_regions(
+                maps[i],
+                errors[i] ** 2 * weights / (1 if cut.raw else variance),
+                inputs.channels,
+                threshold=cut.on_map,
+                low=config.validation.region_threshold,
+                photo_to_input=to_input[row],
+                size=(records[row]["height"], records[row]["width"]),
+                pixel_size_mm=config.validation.pixel_size_mm,
+            )
+            failed = bool(scores[i] > cut.threshold)
+            yield Scored(row, maps[i], float(scores[i]), None if p[i] is None else float(p[i]), failed, regions)

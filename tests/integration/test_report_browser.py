@@ -1,0 +1,394 @@
+"""The report in headless Chromium: what a person does with it, and what it must not do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.report import write_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+QUIET += " --disable-component-update --disable-sync"
+SCORES = {
+    "a.jpg": 9.0,
+    "b.jpg": 0.7,
+    "=c.jpg": 2.2,
+    "d.jpg": 1.8,
+    "e.jpg": None,
+    "f10.jpg": 1.0,
+    "f9.jpg": 1.1,
+}
+WIDTH, HEIGHT = 320, 180
+REGION: dict[str, Any] = {
+    "x": 200,
+    "y": 40,
+    "width": 32,
+    "height": 20,
+    "area_px": 500,
+    "peak": 9.0,
+    "channel": "LAB_a",
+}
+
+
+def results() -> dict[str, Any]:
+    parts = []
+    for name, score in SCORES.items():
+        verdict = "error" if score is None else "fail" if score > 2 else "pass"
+        parts.append(
+            {
+                "type": "back" if name.startswith("f") else "front",
+                "image": name,
+                "source": f"batch/{name}",
+                "score": score,
+                "p_value": None if score is None else 0.01 if score > 2 else 0.5,
+                "threshold": None if score is None else 2.0,
+                "verdict": verdict,
+                "reason": "cannot be aligned" if score is None else "",
+                "overlay": None,
+                "width": WIDTH,
+                "height": HEIGHT,
+                "regions": [REGION, {**REGION, "x": 20, "peak": 3.0}] if name == "a.jpg" else [],
+                "truth": None if score is None else {"label": int(score > 1.5), "kind": "scratch"},
+            }
+        )
+    kind = {"threshold": 2.0, "method": "tail", "false_alarm_rate": 0.01, "training_scores": [0.6, 0.9, 1.4]}
+    kind |= {"failed": 2, "errors": 1, "parts": 5}
+    model = {"family": "autoencoder", "name": "dense", "trained": "2025-11-01T08:00:00"}
+    return {
+        "schema_version": 1,
+        "component": "FLEX",
+        "created": "2025-11-21T09:42:10Z",
+        "pixal_version": "0.1",
+        "model": model,
+        "notes": ["Drift: darker"],
+        "types": {"front": kind, "back": {**kind, "parts": 2, "failed": 0, "errors": 0}},
+        "metrics": {"types": {}, "overall": {"image_auroc": 0.98}},
+        "parts": parts,
+    }
+
+
+def picture(part: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    if part["verdict"] == "error":
+        return None
+    photo = np.full((HEIGHT, WIDTH, 3), (40, 160, 60), np.uint8)
+    photo[40:60, 200:232] = (250, 20, 20)
+    return photo, 255 - photo
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, results(), picture)
+    return path
+
+
+@pytest.fixture
+def page(browser: Any, report: Path) -> Iterator[Any]:
+    with opened(browser, report) as shown:
+        yield shown
+
+
+@contextmanager
+def opened(browser: Any, path: Path) -> Iterator[Any]:
+    """The open page; a message on the console, an error or a request off this machine fails the test."""
+    context = browser.new_context(
+        offline=True, viewport={"width": 1400, "height": 900}, accept_downloads=True
+    )
+    context.set_default_timeout(8000)
+    shown = context.new_page()
+    faults: list[str] = []
+    shown.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
+    shown.on("pageerror", lambda error: faults.append(str(error)))
+    shown.on("requestfailed", lambda request: faults.append(f"failed: {request.url[:80]}"))
+    shown.on(
+        "request", lambda request: faults.append(request.url) if request.url.startswith("http") else None
+    )
+    shown.goto(path.as_uri())
+    yield shown
+    context.close()
+    assert faults == []
+
+
+def names(page: Any) -> list[str]:
+    found: list[str] = page.locator("#parts tbody tr:not([hidden]) .open").all_text_contents()
+    return found
+
+
+def row(page: Any, name: str) -> Any:
+    return page.locator("#parts tbody tr").filter(has=page.get_by_role("button", name=name, exact=True))
+
+
+def zoom(page: Any) -> float:
+    matrix = page.evaluate("getComputedStyle(document.querySelector('.photo .world')).transform")
+    return float(re.match(r"matrix\(([^,]+)", matrix)[1])  # type: ignore[index]
+
+
+def pixel(page: Any) -> list[int]:
+    return [int(figure) for figure in re.findall(r"[xy] (\d+)", page.locator("#readout").inner_text())]
+
+
+def open_first(page: Any) -> None:
+    page.locator("#parts .open").first.click()
+    page.wait_for_function("document.querySelector('#overlay').naturalWidth === 320")
+
+
+def test_the_worst_part_comes_first_and_every_column_sorts(page: Any) -> None:
+    assert names(page) == ["a.jpg", "=c.jpg", "d.jpg", "f9.jpg", "f10.jpg", "b.jpg", "e.jpg"]
+    page.locator("[data-sort=image]").click()
+    ascending = names(page)
+    assert ascending.index("f9.jpg") < ascending.index("f10.jpg")  # numbers count as numbers
+    assert page.locator("th.c-image").get_attribute("aria-sort") == "ascending"
+    page.locator("[data-sort=image]").click()
+    assert names(page) == ascending[::-1]
+    page.locator("[data-sort=score]").click()
+    page.locator("[data-sort=score]").click()
+    assert names(page) == ["b.jpg", "f10.jpg", "f9.jpg", "d.jpg", "=c.jpg", "a.jpg", "e.jpg"]
+    for key in ("type", "verdict", "p_value", "count", "largest", "truth", "mark"):
+        page.locator(f"[data-sort={key}]").click()
+        assert page.locator("th[aria-sort]").get_attribute("class") == f"c-{key}"
+    page.locator("[data-sort=verdict]").click()
+    assert sorted(names(page)[:2]) == ["=c.jpg", "a.jpg"]
+
+
+def test_filters_by_verdict_type_text_and_bar(page: Any) -> None:
+    page.locator(".card.fail").click()
+    assert names(page) == ["a.jpg", "=c.jpg"]
+    page.locator("#verdict").select_option("all")
+    page.locator("#type").select_option("back")
+    assert names(page) == ["f9.jpg", "f10.jpg"]
+    page.locator("#type").select_option("")
+    page.keyboard.press("Escape")
+    page.locator("body").press("/")
+    page.keyboard.type("ALIGNED")
+    assert names(page) == ["e.jpg"]
+    assert page.locator("#shown").inner_text() == "1 of 7 parts"
+    page.locator("#text").fill("nothing has this")
+    page.locator("#clear").click()
+    assert len(names(page)) == 7
+    page.locator("figure").first.locator("rect[data-low]").last.click()
+    assert names(page) == ["a.jpg"]
+    page.locator("#range").click()
+    assert len(names(page)) == 7
+
+
+def test_the_distribution_has_a_bar_for_every_part(page: Any) -> None:
+    titles = page.locator("figure").first.locator("rect[data-low] title").all_text_contents()
+    assert sum(int(title.split()[0]) for title in titles) == 4
+    assert page.locator("figure").first.locator("path.threshold").count() == 1
+
+
+def test_keys_step_through_what_is_shown(page: Any) -> None:
+    page.locator("#parts .open").nth(1).click()
+    title = page.locator("#detail-title")
+    assert title.inner_text() == "=c.jpg"
+    for key, expected in (("j", "d.jpg"), ("ArrowRight", "f9.jpg"), ("k", "d.jpg"), ("ArrowLeft", "=c.jpg")):
+        page.keyboard.press(key)
+        assert title.inner_text() == expected
+    assert page.locator("#detail-position").inner_text().startswith("2 of 7")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#detail").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#detail").is_visible()
+    assert page.evaluate("document.activeElement.textContent") == "=c.jpg"
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    assert title.inner_text() == "d.jpg"
+
+
+def test_a_part_without_a_picture_says_so(page: Any) -> None:
+    page.locator("#parts .open").last.click()
+    assert page.locator(".missing").inner_text() == "There is no picture of this part."
+    assert page.locator("#detail-reason").inner_text() == "cannot be aligned"
+    page.keyboard.press("k")
+    assert not page.locator(".missing").is_visible()
+
+
+def test_the_wheel_zooms_about_the_pointer_and_dragging_pans(page: Any) -> None:
+    open_first(page)
+    before, box = zoom(page), page.locator(".stage").bounding_box()
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"]
+    page.mouse.move(x, y)
+    page.wait_for_function("document.querySelector('#readout').textContent.startsWith('x')")
+    under = pixel(page)
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("document.querySelector('.stage').matches('.close-by')")
+    assert zoom(page) > 2 * before
+    assert pixel(page) == pytest.approx(under, abs=1)
+    page.mouse.down()
+    page.mouse.move(x - 60, y - 30, steps=3)
+    page.mouse.up()
+    assert pixel(page) == pytest.approx(under, abs=1)  # the picture came along
+    page.keyboard.press("0")
+    assert zoom(page) == pytest.approx(before)
+
+
+def test_regions_are_boxed_listed_and_reached(page: Any) -> None:
+    open_first(page)
+    assert page.locator("#regions tbody tr").count() == 2
+    assert "LAB_a" in page.locator("#regions tbody tr").first.inner_text()
+    before = zoom(page)
+    page.keyboard.press("1")
+    assert zoom(page) > before
+    drawn = page.locator(".photo .boxes g").first.locator("rect").last.bounding_box()
+    stage = page.locator(".stage").bounding_box()
+    assert drawn["x"] + drawn["width"] / 2 == pytest.approx(stage["x"] + stage["width"] / 2, abs=2)
+    assert drawn["width"] == pytest.approx(REGION["width"] * zoom(page) + 10, abs=4)  # and 5 px to each side
+    page.keyboard.press("b")
+    assert not page.locator(".photo .boxes rect").first.is_visible()
+
+
+def test_the_divider_uncovers_the_photograph(page: Any) -> None:
+    open_first(page)
+    box = page.locator(".stage").bounding_box()
+    middle, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(middle, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=3)
+    page.mouse.up()
+    assert float(page.locator("#cut").input_value()) == pytest.approx(80, abs=1)
+    at = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.pane').className", [middle, y])
+    assert at == "pane photo"
+    page.locator("#cut").focus()
+    page.keyboard.press("Home")
+    assert page.locator("#detail-title").inner_text() == "a.jpg"  # the key moved the divider, not the part
+    at = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.pane').className", [middle, y])
+    assert at == "pane overlay"
+    page.get_by_label("Side by side").check()
+    photo, overlay = (page.locator(f".pane.{name}").bounding_box() for name in ("photo", "overlay"))
+    apart = photo["x"] + photo["width"] <= overlay["x"] or photo["y"] + photo["height"] <= overlay["y"]
+    assert apart
+
+
+def test_what_if_shows_changes_and_changes_nothing(page: Any) -> None:
+    page.locator("#factor").focus()
+    for _ in range(8):  # 4 ** 0.08 = 1.12: the threshold passes 2.2
+        page.keyboard.press("ArrowRight")
+    assert "1 would fail instead of 2 (0 more, 1 fewer)" in page.locator("#what-if-text").inner_text()
+    assert row(page, "=c.jpg").locator(".would").inner_text() == "would pass"
+    assert row(page, "=c.jpg").locator(".chip").inner_text().endswith("fail")
+    page.locator("#verdict").select_option("changed")
+    assert names(page) == ["=c.jpg"]
+    page.locator("#factor").fill("-12")  # 0.85: below 1.8
+    assert names(page) == ["d.jpg"]
+    assert "Detected: 66.7 % → 100 %" in page.locator("#what-if-text").inner_text()
+    page.locator("#factor-reset").click()
+    assert names(page) == []
+    assert page.locator(".card.fail strong").inner_text() == "2"
+
+
+def test_marks_stay_and_are_saved_as_safe_csv(page: Any) -> None:
+    row(page, "=c.jpg").locator(".mark").click()
+    page.locator("#parts .open").nth(2).click()
+    page.keyboard.press("m")
+    assert page.locator("#detail-mark").inner_text() == "Marked as missed"
+    page.keyboard.press("Escape")
+    page.wait_for_function("!location.hash")  # a new start is the table, not the part that was open last
+    page.reload()
+    page.locator("#verdict").select_option("marked")
+    assert names(page) == ["=c.jpg", "d.jpg"]
+    with page.expect_download() as download:
+        page.locator("#export").click()
+    assert download.value.suggested_filename == "FLEX_marks.csv"
+    text = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [(line["image"], line["mark"]) for line in lines] == [
+        ("'=c.jpg", "false alarm"),
+        ("d.jpg", "missed"),
+    ]
+    assert [float(line["score"]) for line in lines] == [2.2, 1.8]
+    row(page, "d.jpg").locator(".mark").click()
+    assert page.locator("#mark-count").inner_text() == "1 marked"
+
+
+def test_marks_work_where_the_browser_keeps_nothing(browser: Any, report: Path) -> None:
+    context = browser.new_context()
+    context.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('shut') } })"
+    )
+    page = context.new_page()
+    page.goto(report.as_uri())
+    row(page, "a.jpg").locator(".mark").click()
+    assert page.locator("#mark-count").inner_text() == "1 marked"
+    assert page.locator("#marks-note").is_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system_and_the_button_and_can_be_read(page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert (luminance(page, "body", "background-color") < 0.2) == (scheme == "dark")
+    for selector in (".chip.fail", ".chip.pass", ".chip.error", ".soft", "#parts .c-score", ".card span"):
+        text = luminance(page, selector, "color")
+        ground = luminance(page, selector, "background-color")
+        assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) >= 4.5, selector  # WCAG 2.2, 1.4.3
+    page.locator("#theme").click()
+    assert luminance(page, "body", "background-color") < 0.2
+    page.locator("#theme").click()
+    assert luminance(page, "body", "background-color") > 0.8
+
+
+def luminance(page: Any, selector: str, which: str) -> float:
+    """Relative luminance (WCAG 2.2) of a colour of the first such element; a ground is the one that shows."""
+    colour = page.locator(selector).first.evaluate(
+        """(node, which) => {
+          const at = (one) => getComputedStyle(one).getPropertyValue(which);
+          while (which !== 'color' && at(node) === 'rgba(0, 0, 0, 0)') node = node.parentElement;
+          return at(node);
+        }""",
+        which,
+    )
+    levels = np.array([int(level) for level in re.findall(r"\d+", colour)[:3]]) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def test_an_address_opens_its_part(browser: Any, report: Path) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(report.as_uri() + "#front%2Fd.jpg")
+    assert page.locator("#detail-title").inner_text() == "d.jpg"
+    context.close()
+
+
+def test_pictures_beside_the_page_are_shown(browser: Any, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", results(), picture, embed_limit_mb=0)
+    with opened(browser, tmp_path / "report.html") as page:
+        open_first(page)
+        assert "/report_images/" in page.locator("#photo").evaluate("node => node.src")
+        page.wait_for_function("document.querySelector('#parts img').naturalWidth === 128")
+        assert page.locator("#parts img").first.get_attribute("loading") == "lazy"
+
+
+def test_lost_pictures_are_named(browser: Any, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", results(), picture, embed_limit_mb=0)
+    shutil.rmtree(tmp_path / "report_images")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.locator("#parts .open").first.click()
+    page.locator(".missing").wait_for()
+    assert "its folder must lie beside this page" in page.locator(".missing").inner_text()
+    page.close()
