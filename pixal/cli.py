@@ -67,7 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         ("preprocess", True, "all of the three below: from photographs to network input", photos),
         ("remove_bg", True, "find the part on each photograph, write it as RGBA", photos),
         ("align", True, "align what remove_bg wrote to one reference a type", photos),
-        ("make_input", False, "crop, match the light, pool, and write out.npz", f"{photos} (default: all types)"),
+        (
+            "make_input",
+            False,
+            "crop, match the light, pool, and write out.npz",
+            f"{photos} (default: all types)",
+        ),
     ):
         command = _command(commands, name, text)
         command.add_argument("-i", "--input", metavar="DIR", required=needed, help=about)
@@ -75,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
     command.add_argument(
-        "-i", "--input", metavar="NPZ-or-DIR", help="an out.npz, or a folder of them (default: the component's)"
+        "-i",
+        "--input",
+        metavar="NPZ-or-DIR",
+        help="an out.npz, or a folder of them (default: the component's)",
     )
     command.set_defaults(run=_run_step, verb="train")
 
@@ -84,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     _verdict_options(command)
     command.set_defaults(run=_run_verdicts, verb="validate")
 
-    command = _command(commands, "detect", "give new verdicts on what validate has prepared (new thresholds, new model)")
+    command = _command(
+        commands, "detect", "give new verdicts on what validate has prepared (new thresholds, new model)"
+    )
     command.add_argument(
         "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the component)"
     )
@@ -122,7 +132,9 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 def _verdict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--truth", metavar="DIR", help="labels.csv (name,label[,kind]) and masks/NAME.png of each type, to measure against"
+        "--truth",
+        metavar="DIR",
+        help="labels.csv (name,label[,kind]) and masks/NAME.png of each type, to measure against",
     )
     command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 when a part fails")
 

@@ -159,7 +159,9 @@ def _named(type_name: str, folder: Path, files: list[Path]) -> list[Photograph]:
     names = [path.name for path in relative]
     images = [path.name if names.count(path.name) == 1 else path.as_posix() for path in relative]
     stems = [str(Path(image).with_suffix("")) for image in images]
-    stems = [stem if stems.count(stem) == 1 else image.replace(".", "_") for stem, image in zip(stems, images, strict=True)]
+    stems = [
+        stem if stems.count(stem) == 1 else image.replace(".", "_") for stem, image in zip(stems, images, strict=True)
+    ]
     return [
         Photograph(type_name, path, image, stem.replace("/", "_").replace("\\", "_"))
         for path, image, stem in zip(files, images, stems, strict=True)
@@ -174,7 +176,11 @@ def _inspect(data: NDArray[np.uint8]) -> bool:
             return "A" in header.getbands() or "transparency" in header.info
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError):  # some 16-bit TIFF that Pillow does not know, or no image at all
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ):  # some 16-bit TIFF that Pillow does not know, or no image at all
         return False
 
 

@@ -108,7 +108,7 @@ class InputSetWriter:
 
     def __enter__(self) -> InputSetWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._rows = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - closed in __exit__
+        self._rows = tempfile.TemporaryFile(dir=self._path.parent)
         return self
 
     def append(self, image: NDArray[np.float32], name: str, type_name: str | None = None) -> None:
@@ -136,7 +136,11 @@ class InputSetWriter:
         if self._types:
             rest["labels"] = np.eye(len(self._types), dtype=np.float32)[self._labels]
             rest["types"] = np.array(self._types)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (len(self._names), int(np.prod(self._shape)))}
+        header = {
+            "descr": "<f4",
+            "fortran_order": False,
+            "shape": (len(self._names), int(np.prod(self._shape))),
+        }
         self._rows.seek(0)
         with atomic(self._path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             with _member(archive, "data") as member:

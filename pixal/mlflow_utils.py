@@ -34,7 +34,12 @@ class Tracker:
             self.metrics.append((name, float(value), step))
 
     def finish(
-        self, *, params: Mapping[str, Any], files: Iterable[Path] = (), figures: Iterable[Path] = (), metadata: Path | None
+        self,
+        *,
+        params: Mapping[str, Any],
+        files: Iterable[Path] = (),
+        figures: Iterable[Path] = (),
+        metadata: Path | None,
     ) -> None:
         """Note the settings (nested; dotted names in MLflow), and the files of the run."""
         self.params = dict(_flat(params))
@@ -61,7 +66,7 @@ def tracked_run(config: Config, name: str, kind: str) -> Iterator[Tracker]:
     finally:
         try:
             _write(tracker, config.experimentName, name, status)
-        except Exception as error:  # noqa: BLE001 - MLflow, its store and its server fail in many ways; none may cost a result
+        except Exception as error:
             _log.warning("the run is not in MLflow: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
 
 
@@ -82,7 +87,9 @@ def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
         experiment_id = client.create_experiment(experiment, artifact_location=place)
     else:
         experiment_id = found.experiment_id
-    run_id = client.create_run(experiment_id, run_name=f"{tracker.kind} {name}", tags={"pixal.command": tracker.kind}).info.run_id
+    run_id = client.create_run(
+        experiment_id, run_name=f"{tracker.kind} {name}", tags={"pixal.command": tracker.kind}
+    ).info.run_id
     try:
         params = [Param(key, str(value)[:6000]) for key, value in tracker.params.items()]
         for start in range(0, len(params), 100):

@@ -71,7 +71,9 @@ def _find(folder: str | Path | None) -> Path:
         return Path("configs") if Path("configs").is_dir() else DEFAULTS
     source = Path(folder)
     if not source.is_dir():
-        raise ConfigError(f"configuration folder {source} does not exist; name a folder with parameters.yaml and paths.yaml")
+        raise ConfigError(
+            f"configuration folder {source} does not exist; name a folder with parameters.yaml and paths.yaml"
+        )
     if not any((source / f"{name}.yaml").is_file() for name in ("parameters", "paths", *SECTIONS)):
         raise ConfigError(f"configuration folder {source} holds neither parameters.yaml nor paths.yaml")
     return source
@@ -138,7 +140,9 @@ class _Document:
         for key, line in read.lines.items():
             whole = (*prefix, *key)
             if whole in self.places and not isinstance(_at(read.value, key), dict):
-                raise ConfigError(f"{path}, line {line}: key {'.'.join(whole)} is also set in {self.places[whole]}; keep one")
+                raise ConfigError(
+                    f"{path}, line {line}: key {'.'.join(whole)} is also set in {self.places[whole]}; keep one"
+                )
             self.places.setdefault(whole, f"{path}, line {line}")
         value: dict[str, Any] = read.value
         for part in reversed(prefix):
@@ -201,11 +205,15 @@ def _check_known(key: Key, place: str) -> None:
         known = model.model_fields
         if part not in known:
             whole = [".".join((*key[:depth], name)) for name in known]
-            raise ConfigError(f"{place}: unknown key {'.'.join(key[: depth + 1])}{_nearest('.'.join(key[: depth + 1]), whole, part)}")
+            raise ConfigError(
+                f"{place}: unknown key {'.'.join(key[: depth + 1])}{_nearest('.'.join(key[: depth + 1]), whole, part)}"
+            )
         inner = known[part].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             if depth + 1 < len(key):
-                raise ConfigError(f"{place}: {'.'.join(key[: depth + 1])} is a single value, it has no key {key[depth + 1]}")
+                raise ConfigError(
+                    f"{place}: {'.'.join(key[: depth + 1])} is a single value, it has no key {key[depth + 1]}"
+                )
             return
         model = inner
 

@@ -41,9 +41,7 @@ def fit_text(text: str, size: int, width: int, *, weight: int = 400) -> tuple[st
     return "", size
 
 
-def draw_text(
-    image: Image, text: str, x: int, y: int, size: int, *, colour: Colour = WHITE, weight: int = 400
-) -> None:
+def draw_text(image: Image, text: str, x: int, y: int, size: int, *, colour: Colour = WHITE, weight: int = 400) -> None:
     """Draw a line of text in place, its upper left corner at (x, y), `line_height(size)` high."""
     if text:
         cv2.putText(image, text, (x, y + size), colour, _font(), size, weight)

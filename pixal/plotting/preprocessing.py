@@ -46,9 +46,7 @@ def match_picture(
     gap = 8
     scale = min(1.0, (PICTURE_WIDTH - gap) / (left.shape[1] + right.shape[1]))
     left, right = shrunk(left, scale), shrunk(right, scale)
-    canvas = np.full(
-        (max(left.shape[0], right.shape[0]), left.shape[1] + gap + right.shape[1], 3), 24, np.uint8
-    )
+    canvas = np.full((max(left.shape[0], right.shape[0]), left.shape[1] + gap + right.shape[1], 3), 24, np.uint8)
     canvas[: left.shape[0], : left.shape[1]] = left
     canvas[: right.shape[0], left.shape[1] + gap :] = right
     offset = np.array([left.shape[1] + gap, 0.0])
@@ -112,9 +110,7 @@ def alignment_metrics(
     for a rejected image: it is marked through all three panels.
     """
     count = len(images)
-    figure, axes = style.new_figure(
-        3, 1, size=(min(12.0, max(6.5, 4 + 0.2 * count)), 7.5), title=title, sharex=True
-    )
+    figure, axes = style.new_figure(3, 1, size=(min(12.0, max(6.5, 4 + 0.2 * count)), 7.5), title=title, sharex=True)
     accepted, index = np.asarray(ok, dtype=bool), np.arange(count)
     for ax, values, name, limit, word in (
         (axes[0, 0], inliers, "inliers (count)", min_inliers, "at least"),
@@ -157,16 +153,12 @@ def alignment_metrics(
 
 def stacked_intensity(mean_image: NDArray[Any], crop_box: Box, *, title: str) -> Figure:
     """Draw the mean of all aligned images, (H, W) in [0, 1], and the crop box (x, y, w, h), in pixels."""
-    figure, axes = style.new_figure(
-        size=style.image_size(mean_image.shape, bar=True), title=title, images=True
-    )
+    figure, axes = style.new_figure(size=style.image_size(mean_image.shape, bar=True), title=title, images=True)
     ax = axes[0, 0]
     shown = ax.imshow(mean_image, cmap=style.VALUE_MAP, vmin=0.0, vmax=1.0)
     _draw_box(ax, crop_box, style.VERMILLION, _box_label(crop_box))
     style.pixel_axes(ax)
-    style.add_colour_bar(
-        figure, shown, ax, "mean intensity (0 to 1)", location=style.bar_place(mean_image.shape)
-    )
+    style.add_colour_bar(figure, shown, ax, "mean intensity (0 to 1)", location=style.bar_place(mean_image.shape))
     style.add_legend(figure, ax)
     return figure
 

@@ -41,9 +41,7 @@ def roc_curve(fpr: Array, tpr: Array, *, auc: float, point: Point | None = None,
         style.note(ax, NOT_DEFINED)
     if point is not None:
         _draw_point(ax, point, f"at the threshold: {point[0]:.1%} false alarms, {point[1]:.1%} detected")
-    style.label_axes(
-        ax, "false alarm rate (share of good parts)", "detection rate (share of defective parts)"
-    )
+    style.label_axes(ax, "false alarm rate (share of good parts)", "detection rate (share of defective parts)")
     style.add_legend(figure, ax, columns=1)
     return figure
 
@@ -73,9 +71,7 @@ def precision_recall_curve(
     ax.axhline(prevalence, color=style.GREY, linestyle=":", linewidth=1.2, label=f"chance ({prevalence:.3f})")
     if point is not None:
         _draw_point(ax, point, f"at the threshold: recall {point[0]:.1%}, precision {point[1]:.1%}")
-    style.label_axes(
-        ax, "recall (share of defective parts found)", "precision (share of alarms that are right)"
-    )
+    style.label_axes(ax, "recall (share of defective parts found)", "precision (share of alarms that are right)")
     style.add_legend(figure, ax, columns=1)
     return figure
 

@@ -60,9 +60,7 @@ def new_figure(
     if title:
         characters = max(20, int(size[0] * 72 / (0.58 * TITLE_SIZE)))
         figure.suptitle(textwrap.fill(plain(title), characters), fontsize=TITLE_SIZE)
-    axes = figure.subplots(
-        rows, cols, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=height_ratios
-    )
+    axes = figure.subplots(rows, cols, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=height_ratios)
     for ax in axes.flat:
         ax.tick_params(labelsize=TICK_SIZE)
     return figure, axes

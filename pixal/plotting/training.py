@@ -41,11 +41,7 @@ def loss_curve(
             linewidth=1.2,
             label=f"best epoch ({best_epoch})",
         )
-    values = [
-        np.asarray(series, dtype=np.float64).ravel()
-        for series in (training, validation)
-        if series is not None
-    ]
+    values = [np.asarray(series, dtype=np.float64).ravel() for series in (training, validation) if series is not None]
     positive = np.concatenate(values)
     positive = positive[np.isfinite(positive) & (positive > 0)]
     if log and positive.size:
@@ -97,9 +93,7 @@ def reconstruction_strip(
         _label_cell(axes[i, 2], "error", bottom)
         axes[i, 0].set_ylabel("y (pixels)", fontsize=style.LABEL_SIZE)
     if count and grey:
-        style.add_colour_bar(
-            figure, shown, axes[:, :2], "channel value (0 to 1)", location="bottom", aspect=50.0
-        )
+        style.add_colour_bar(figure, shown, axes[:, :2], "channel value (0 to 1)", location="bottom", aspect=50.0)
     if count:
         style.add_colour_bar(
             figure,

@@ -92,9 +92,7 @@ def score_distribution(
     return figure
 
 
-def pixel_loss_histogram(
-    edges: Array, counts: Array, names: Sequence[str], *, log: bool = True, title: str
-) -> Figure:
+def pixel_loss_histogram(edges: Array, counts: Array, names: Sequence[str], *, log: bool = True, title: str) -> Figure:
     """Draw how many pixels have which loss: `counts` (C, bins), one line a channel, and their sum.
 
     `edges` (bins + 1,) increase; where they grow by a factor, the axis is logarithmic too. `log` is that of
@@ -141,9 +139,7 @@ def pixel_map(
     ax.set_facecolor(style.PALE)
     if log:
         norm = style.log_norm(seen, upper)
-        image = ax.imshow(
-            np.ma.masked_array(np.maximum(shown, norm.vmin), hidden), cmap=style.ERROR_MAP, norm=norm
-        )
+        image = ax.imshow(np.ma.masked_array(np.maximum(shown, norm.vmin), hidden), cmap=style.ERROR_MAP, norm=norm)
     else:
         image = ax.imshow(np.ma.masked_array(shown, hidden), cmap=style.ERROR_MAP, vmin=0.0, vmax=upper)
     style.pixel_axes(ax)
@@ -201,9 +197,7 @@ def value_distributions(
             ax.set_axis_off()
             continue
         ax.stairs(shares[0][i], edges, fill=True, color=style.SKY, alpha=0.5, label="input")
-        ax.stairs(
-            shares[1][i], edges, baseline=None, color=style.VERMILLION, linewidth=1.2, label="reconstruction"
-        )
+        ax.stairs(shares[1][i], edges, baseline=None, color=style.VERMILLION, linewidth=1.2, label="reconstruction")
         style.label_axes(
             ax,
             "channel value (0 to 1)" if i + cols >= len(names) else "",

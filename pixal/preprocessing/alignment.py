@@ -136,7 +136,9 @@ def detect_features(image: NDArray[np.uint8], mask: NDArray[np.bool_], number_of
     return Features((points + 0.5) * step - 0.5 + np.float32([left, top]), descriptors.astype(np.float32))
 
 
-def match_features(photo: Features, reference: Features, ratio: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def match_features(
+    photo: Features, reference: Features, ratio: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Points (m, 2) of the photograph and of the reference whose descriptors are each other's nearest.
 
     A match counts when its distance is below ``ratio`` times that to the second nearest (Lowe 2004).

@@ -95,7 +95,7 @@ METHODS: dict[str, Callable[[NDArray[np.uint8], str], Mask]] = {"border": _borde
 
 @lru_cache(maxsize=1)
 def _rembg_session(model: str) -> Any:
-    """rembg's session, made once a process and shared."""
+    """Rembg's session, made once a process and shared."""
     from rembg import new_session
 
     try:

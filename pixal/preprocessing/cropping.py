@@ -17,7 +17,12 @@ def consensus_mask(share: NDArray[np.float32], level: float) -> NDArray[np.bool_
 
 
 def crop_box(
-    mask: NDArray[np.bool_], brightness: NDArray[np.float32], *, bg_threshold: float, padding: int, multiple: int
+    mask: NDArray[np.bool_],
+    brightness: NDArray[np.float32],
+    *,
+    bg_threshold: float,
+    padding: int,
+    multiple: int,
 ) -> Box:
     """The box (x, y, width, height) that zero pruning leaves: rows and columns that hold the part, plus ``padding``.
 

@@ -78,7 +78,10 @@ def save_crop_pictures(folder: Path, state: PreprocessingState, brightness: NDAr
     from pixal.plotting.preprocessing import crop_preview, stacked_intensity
 
     title = f"{state.type_name}: consensus mask and crop box on the reference"
-    write_figure(folder / "crop_preview.png", crop_preview(state.reference.image, state.consensus, state.box, title=title))
+    write_figure(
+        folder / "crop_preview.png",
+        crop_preview(state.reference.image, state.consensus, state.box, title=title),
+    )
     title = f"{state.type_name}: mean of the aligned photographs"
     write_figure(folder / "stacked_intensity.png", stacked_intensity(brightness / 255, state.box, title=title))
 

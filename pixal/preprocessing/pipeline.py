@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +16,7 @@ from pixal.errors import AlignmentError, InputError
 from pixal.execution import map_parallel
 from pixal.images import Photograph, list_photographs, read_image, write_image
 from pixal.inputs import InputSetWriter, save_arrays
-from pixal.outcome import Failure, Outcome
+from pixal.outcome import Outcome
 from pixal.preprocessing import pictures
 from pixal.preprocessing.alignment import Alignment, Features, Reference, align_photograph, warp
 from pixal.preprocessing.background import choose_method, find_foreground
@@ -172,7 +170,8 @@ def _align_type(type_name: str, config: Config, quiet: bool) -> list[dict[str, A
     aligned = max(1, sum(row["status"] == "ok" for row in done))  # the reference aligns to itself unless limits forbid
     by_image = {row["image"]: row for row in done}
     table = [
-        by_image.get(row["image"]) or {"image": row["image"], "status": "failed", "reason": row["reason"]} for row in rows
+        by_image.get(row["image"]) or {"image": row["image"], "status": "failed", "reason": row["reason"]}
+        for row in rows
     ]
     save_arrays(
         metadata / REFERENCE_FILE,
@@ -265,7 +264,9 @@ def _write_inputs(owner: str | None, states: dict[str, PreprocessingState], conf
     shape = common_shape(states.values())
     one_hot = owner is None
     written: dict[str, list[dict[str, Any]]] = {}
-    with InputSetWriter(path, shape, config.preprocessing.preprocessor.channels, list(states) if one_hot else ()) as out:
+    with InputSetWriter(
+        path, shape, config.preprocessing.preprocessor.channels, list(states) if one_hot else ()
+    ) as out:
         for type_name, state in states.items():
             record = read_record(config.paths.resolve("metadata_path", type_name) / ALIGNMENT_RECORD)
             folder = config.paths.resolve("aligned_images_path", type_name)
@@ -278,7 +279,11 @@ def _write_inputs(owner: str | None, states: dict[str, PreprocessingState], conf
                 done.append(row)
                 if image is not None:
                     first = image if first is None else first
-                    out.append(on_canvas(image, shape), f"{type_name}/{row['image']}" if one_hot else row["image"], type_name)
+                    out.append(
+                        on_canvas(image, shape),
+                        f"{type_name}/{row['image']}" if one_hot else row["image"],
+                        type_name,
+                    )
             outcome.add(type_name, "input", done)
             written[type_name] = [row for row in done if row["status"] == "ok"]
             if first is None:

@@ -73,7 +73,11 @@ class PreprocessingState:
 
     def save(self, path: Path) -> None:
         """Write the state to an ``.npz`` (no pickle)."""
-        settings = {"type": self.type_name, "method": self.method, "settings": self.settings.model_dump(mode="json")}
+        settings = {
+            "type": self.type_name,
+            "method": self.method,
+            "settings": self.settings.model_dump(mode="json"),
+        }
         save_arrays(
             path,
             image=self.reference.image,

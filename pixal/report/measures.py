@@ -21,9 +21,7 @@ INTERVAL_SUFFIXES = ("_interval", "_ci")
 def measure_cards(metrics: dict[str, Any] | None) -> list[tuple[str, str]]:
     """Label and text of each measure over all types."""
     overall = (metrics or {}).get("overall") or {}
-    return [
-        (label, _measure(overall, key)) for key, label in MEASURES.items() if overall.get(key) is not None
-    ]
+    return [(label, _measure(overall, key)) for key, label in MEASURES.items() if overall.get(key) is not None]
 
 
 def measure_tables(metrics: dict[str, Any] | None) -> list[dict[str, Any]]:

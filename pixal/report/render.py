@@ -144,9 +144,7 @@ def _page_data(document: dict[str, Any], shelf: Sequence[Pictures]) -> dict[str,
     types = {
         name: {
             "threshold": kind.get("threshold"),
-            "training": [
-                float(f"{score:.6g}") for score in kind.get("training_scores") or [] if score is not None
-            ],
+            "training": [float(f"{score:.6g}") for score in kind.get("training_scores") or [] if score is not None],
         }
         for name, kind in document["types"].items()
     }

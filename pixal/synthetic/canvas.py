@@ -54,9 +54,7 @@ class Canvas:
     def disc(self, centre: Point, radius: float, colour: str, width: float = 0.0) -> None:
         """A filled disc, or with a `width` a ring."""
         thickness = self.length(width) if width else -1
-        cv2.circle(
-            self.image, self.at(centre), self.length(radius), self.colours[colour], thickness, cv2.LINE_AA
-        )
+        cv2.circle(self.image, self.at(centre), self.length(radius), self.colours[colour], thickness, cv2.LINE_AA)
 
     def via(self, centre: Point, radius: float = 8.0) -> None:
         """A plated hole."""

@@ -119,9 +119,7 @@ def _draw_front(canvas: Canvas) -> None:
     rng = np.random.default_rng(11)
     waist_rows = [15.0 * (i - (FINGER_COUNT - 1) / 2) for i in range(FINGER_COUNT)]
     for i, (y_end, y) in enumerate(zip(_finger_rows(), waist_rows, strict=True)):
-        ends = [
-            _fan(side, y_end, y, float(rng.uniform(4, 11)), float(rng.uniform(0, 6.3))) for side in (-1, 1)
-        ]
+        ends = [_fan(side, y_end, y, float(rng.uniform(4, 11)), float(rng.uniform(0, 6.3))) for side in (-1, 1)]
         if i in (6, 12):  # dashed, as the ground returns of the real part are
             middle = [(x, y) for x in np.arange(-380.0, 396.0, 26.0)]
             for x, _ in middle:

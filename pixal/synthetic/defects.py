@@ -20,9 +20,7 @@ ENOUGH_CHANGED = 0.5
 TRIES = 25
 
 
-def add_defect(
-    image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float = 1.0
-) -> Image:
+def add_defect(image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float = 1.0) -> Image:
     """Draw one defect of a kind of `KINDS` at a random place of the component, where it shows.
 
     `image`, (H, W, 3) uint8 RGB from `draw_component`, is changed in place; so is `mask`, (H, W) uint8, 0 or
@@ -167,9 +165,7 @@ def _open(site: _Site) -> list[_Paint]:
     """A piece of copper is missing: what lies beneath shows."""
     x, y = site.centre(copper=True)
     corners = blob(site.rng, site.size(11, 19, at_least=1.6), site.size(8, 13, at_least=1.4), roughness=0.15)
-    return [
-        _Paint(filled(site.mask.shape, corners + np.array([x, y])), site.local_colour((x, y), 0.05), 0.95)
-    ]
+    return [_Paint(filled(site.mask.shape, corners + np.array([x, y])), site.local_colour((x, y), 0.05), 0.95)]
 
 
 def _short(site: _Site) -> list[_Paint]:

@@ -208,9 +208,7 @@ def _plate(frame_size: tuple[int, int]) -> Float:
     yy, xx = np.mgrid[0:height, 0:width].astype(np.float32)
     radius = np.hypot(xx - disc_x, yy - disc_y) / np.float32(unit)
     rng = np.random.default_rng(40)
-    coarse = cv2.resize(
-        rng.standard_normal((9, 16)).astype(np.float32), frame_size, interpolation=cv2.INTER_CUBIC
-    )
+    coarse = cv2.resize(rng.standard_normal((9, 16)).astype(np.float32), frame_size, interpolation=cv2.INTER_CUBIC)
     fine = cv2.GaussianBlur(rng.standard_normal((height, width)).astype(np.float32), (0, 0), 1.1)
     grain = (1.2 * coarse + 9 * fine)[..., None] * np.array([0.3, 1, 1], np.float32)
     outwards = np.clip(radius / LIT_RADIUS, 0, 1)[..., None] ** 6
@@ -243,6 +241,4 @@ def _lit(photo: Float, rng: np.random.Generator) -> Float:
     down = rng.uniform(-0.06, 0.06) * np.linspace(-0.5, 0.5, height)
     slope = (1 + across + down[:, None]).astype(np.float32)
     sigma = float(rng.uniform(0.3, 0.6))
-    return np.asarray(
-        cv2.GaussianBlur(photo * gain.astype(np.float32) * slope[..., None], (0, 0), sigma), np.float32
-    )
+    return np.asarray(cv2.GaussianBlur(photo * gain.astype(np.float32) * slope[..., None], (0, 0), sigma), np.float32)

@@ -23,9 +23,7 @@ def arc(rng: np.random.Generator, length: float, bend: float) -> NDArray[np.floa
     return np.asarray(line @ turn)
 
 
-def blob(
-    rng: np.random.Generator, radius_x: float, radius_y: float, *, roughness: float
-) -> NDArray[np.float64]:
+def blob(rng: np.random.Generator, radius_x: float, radius_y: float, *, roughness: float) -> NDArray[np.float64]:
     """An uneven ellipse about the origin, (32, 2) as x, y: three waves of random phase on its radius."""
     a = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     wave = sum(np.sin(k * a + rng.uniform(0, 2 * np.pi)) / k for k in (2, 3, 5))
@@ -39,9 +37,7 @@ def stroke(shape: tuple[int, ...], track: NDArray[np.float64], width: float) -> 
         shape,
         track,
         width,
-        lambda board, points: cv2.polylines(
-            board, [points], False, (255,), max(1, round(width * SUPERSAMPLING))
-        ),
+        lambda board, points: cv2.polylines(board, [points], False, (255,), max(1, round(width * SUPERSAMPLING))),
     )
 
 

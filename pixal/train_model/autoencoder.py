@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.family import History, Rows
-from pixal.train_model.fitting import ACCURACY_TOLERANCE, Arrays, CoefficientLoss, InputRows, SampledAccuracy, TapeModel, run_fit
+from pixal.train_model.fitting import (
+    ACCURACY_TOLERANCE,
+    Arrays,
+    CoefficientLoss,
+    InputRows,
+    SampledAccuracy,
+    TapeModel,
+    run_fit,
+)
 from pixal.train_model.losses import ImageLoss
 from pixal.train_model.projection import Subspace, auto_rank, fit_subspace
 
@@ -32,7 +40,13 @@ class SubspaceProjection(layers.Layer):
     """
 
     def __init__(
-        self, input_dim: int, rank: int, types: int = 1, activation: str = "linear", on_cpu: bool = False, **options: Any
+        self,
+        input_dim: int,
+        rank: int,
+        types: int = 1,
+        activation: str = "linear",
+        on_cpu: bool = False,
+        **options: Any,
     ) -> None:
         """``types``: how many labels there are, each with a mean of its own. ``on_cpu``: keep the basis off the GPU."""
         super().__init__(dtype="float32", trainable=False, **options)
@@ -81,6 +95,8 @@ class Autoencoder:
         self.model: Any = None
         self._core: Any = None
         self._projection: Any = None
+        self._trained: Any = None
+        self._beginning: list[tuple[Any, Any]] = []
 
     @property
     def folds_are_cheap(self) -> bool:
@@ -120,7 +136,9 @@ class Autoencoder:
         except FileNotFoundError as error:
             raise ModelError(f"{path} does not exist; run train") from error
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{path} does not match this model: {str(error).splitlines()[0]}; run train again") from error
+            raise ModelError(
+                f"{path} does not match this model: {str(error).splitlines()[0]}; run train again"
+            ) from error
 
     def fit(
         self,
@@ -139,30 +157,21 @@ class Autoencoder:
         subspace no decoder can change, so it enters as a constant of each image.
         """
         p = self.params
-        keras.utils.set_random_seed(p["seed"])
         labels = _labels(inputs)
         subspace: Subspace | None = None
         if p["input_projection"] == "auto":
             p["projection_rank"] = p.get("projection_rank") or auto_rank(len(rows), self._types)
             subspace = fit_subspace(inputs, rows, labels[rows], p["projection_rank"])
-        self.build_model(inputs.data.shape[1])
+        in_coefficients = subspace is not None and self._is_quadratic()
+        weights = self._value_weights(masks)
+        trained = self._untrained(inputs.data.shape[1], in_coefficients, weights)
+        data: list[Any]
         if subspace is not None:
             self._projection.set_subspace(subspace)
-        in_coefficients = subspace is not None and self._is_quadratic()
-        trained = self._core if in_coefficients else self.model
-        if p["use_gradient_tape"]:
-            trained = TapeModel(trained.inputs, trained.outputs)
-        if in_coefficients:
-            assert subspace is not None
-            counted = self._value_weights(masks)
-            share = np.float32(1 / inputs.data.shape[1]) * np.ones(self._types, np.float32)
-            if counted is not None:
-                share = (1 / (counted > 0).sum(1)).astype(np.float32)
-            loss: Any = CoefficientLoss(p["projection_rank"], subspace.scale)
-            data: list[Any] = [_coefficient_data(inputs, part, labels, subspace, share) for part in (rows, validation_rows)]
+        if subspace is not None and in_coefficients:
+            counted = np.full(self._types, inputs.data.shape[1]) if weights is None else (weights > 0).sum(1)
+            data = [_coefficient_data(inputs, part, labels, subspace, counted) for part in (rows, validation_rows)]
         else:
-            weights = self._value_weights(masks)
-            loss = ImageLoss(p["loss_function"], p["huber_delta"], weights)
             with_label = weights is not None and self._types > 1
             limit = float(p.get("memory_limit", np.inf))
             data = [
@@ -172,7 +181,6 @@ class Autoencoder:
                 for part in (rows, validation_rows)
             ]
         accuracy = SampledAccuracy(self, inputs, rows, validation_rows, p["seed"]) if p["metric_accuracy"] else None
-        trained.compile(optimizer=_optimizer(p["optimizer"], p["learning_rate"]), loss=loss, jit_compile=False)
         return run_fit(
             trained,
             data[0],
@@ -186,6 +194,29 @@ class Autoencoder:
             on_epoch=on_epoch,
             checkpoint=checkpoint,
         )
+
+    def _untrained(self, input_dim: int, in_coefficients: bool, weights: NDArray[np.float32] | None) -> Any:
+        """The compiled Keras model to train, as it was before any training.
+
+        Tracing takes longer than training a small network, so a model that is there is put back to its first weights.
+        """
+        keras.utils.set_random_seed(self.params["seed"])
+        if self._trained is not None:
+            for variable, value in self._beginning:
+                variable.assign(value)
+            return self._trained
+        self.build_model(input_dim)
+        p = self.params
+        model = self._core if in_coefficients else self.model
+        if p["use_gradient_tape"]:
+            model = TapeModel(model.inputs, model.outputs)
+        loss = CoefficientLoss() if in_coefficients else ImageLoss(p["loss_function"], p["huber_delta"], weights)
+        model.compile(optimizer=_optimizer(p["optimizer"], p["learning_rate"]), loss=loss, jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+        variables = [*model.variables, *model.optimizer.variables]
+        self._beginning = [(variable, variable.numpy()) for variable in variables]
+        self._trained = model
+        return model
 
     def reconstruct(self, images: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Reconstructions (n, D) of images (n, D) with labels (n, T)."""
@@ -212,7 +243,9 @@ class Autoencoder:
         known: dict[bytes, Any] = {}
 
         def prepare(rows: Rows) -> Any:
-            images = [np.asarray(inputs.data[part], np.float32) for part in np.array_split(rows, -(-len(rows) // _ROWS))]
+            images = [
+                np.asarray(inputs.data[part], np.float32) for part in np.array_split(rows, -(-len(rows) // _ROWS))
+            ]
             truth = np.concatenate([block[:, columns] for block in images])
             if self._projection is None:
                 return truth, [np.concatenate(images), labels[rows]]
@@ -222,14 +255,16 @@ class Autoencoder:
                 labels[rows],
             ]
 
+        if self._projection is not None:  # fixed, so gathered once
+            means = tf.gather(self._projection.mean, columns, axis=1)
+            basis = tf.gather(self._projection.basis, columns, axis=1) * self._projection.scale
+
         @tf.function
         def predict(values: Any, label: Any) -> Any:
             found = self._core(values if self._types == 1 else [values, label], training=False)
             if self._projection is None:
                 return tf.gather(found, columns, axis=1)
-            mean = label @ tf.gather(self._projection.mean, columns, axis=1)
-            basis = tf.gather(self._projection.basis, columns, axis=1)
-            return _activated(mean, (found * self._projection.scale) @ basis, self._projection.activation)
+            return _activated(label @ means, found @ basis, self._projection.activation)
 
         def measure(rows: Rows) -> float:
             if rows.tobytes() not in known:
@@ -288,7 +323,9 @@ class Autoencoder:
             label = layers.Dense(p["label_latent_size"], activation="relu", name="label_latent")(inputs[1])
             hidden = layers.Concatenate(name="joined_latent")([hidden, label])
         for index, size in enumerate(reversed(sizes[:-1])):
-            hidden = layers.Dense(size, activation="relu", kernel_regularizer=penalty(), name=f"decoder_{index + 1}")(hidden)
+            hidden = layers.Dense(size, activation="relu", kernel_regularizer=penalty(), name=f"decoder_{index + 1}")(
+                hidden
+            )
         # float32 whatever the precision of the rest: the last digits are what tells good from bad.
         output = layers.Dense(width, activation=activation, dtype="float32", name="output")(hidden)
         return keras.Model(inputs, output, name="core")
@@ -333,9 +370,13 @@ def _labels(inputs: InputSet) -> NDArray[np.float32]:
 
 
 def _coefficient_data(
-    inputs: InputSet, rows: Rows | None, labels: NDArray[np.float32], subspace: Subspace, share: NDArray[np.float32]
+    inputs: InputSet,
+    rows: Rows | None,
+    labels: NDArray[np.float32],
+    subspace: Subspace,
+    counted: NDArray[np.int_],
 ) -> Arrays | None:
-    """Core inputs and targets: coefficients (and labels); coefficients, squared rest, and share of a value (n, k + 2)."""
+    """Inputs and targets of the core, as ``CoefficientLoss`` reads them; ``counted`` (T,): values that count."""
     if rows is None:
         return None
     coefficients = np.empty((len(rows), len(subspace.basis)), np.float32)
@@ -346,8 +387,9 @@ def _coefficient_data(
         found = subspace.coefficients(images, label)
         coefficients[start : start + _ROWS] = found
         outside = images - label @ subspace.mean - found @ subspace.basis * np.float32(subspace.scale)
-        rest[start : start + _ROWS, 0] = np.einsum("nd,nd->n", outside, outside)
-    target = np.hstack([coefficients, rest, (labels[rows] @ share)[:, None]])
+        rest[start : start + _ROWS, 0] = np.einsum("nd,nd->n", outside, outside) / subspace.scale**2
+    share = (labels[rows] @ (subspace.scale**2 / counted))[:, None].astype(np.float32)
+    target = np.hstack([coefficients, rest, share])
     return Arrays([coefficients] if labels.shape[1] == 1 else [coefficients, labels[rows]], target)
 
 
@@ -355,5 +397,7 @@ def _optimizer(name: str, learning_rate: float) -> Any:
     try:
         optimizer = keras.optimizers.get({"class_name": name, "config": {"learning_rate": learning_rate}})
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"model_training.optimizer: Keras knows no optimizer {name!r}; try adam, sgd or rmsprop") from error
+        raise ConfigError(
+            f"model_training.optimizer: Keras knows no optimizer {name!r}; try adam, sgd or rmsprop"
+        ) from error
     return optimizer

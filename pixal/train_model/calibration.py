@@ -46,7 +46,11 @@ def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDA
 
 
 def calibrated_maps(
-    errors: Maps, variance: NDArray[np.float32], mask: NDArray[np.bool_], weights: NDArray[np.float32], smoothing: float
+    errors: Maps,
+    variance: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    smoothing: float,
 ) -> Maps:
     """Anomaly maps (n, H, W) of ``errors`` (n, H, W, C): the root mean square, over channels and a neighbourhood, of
     the error in units of its spread.

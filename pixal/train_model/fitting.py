@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pixal.train_model.autoencoder import Autoencoder
 
 ACCURACY_TOLERANCE = 0.02  # of the input's range: a value reconstructed within it counts as accurate
-_ACCURACY_SAMPLE = 4096  # values an image
+_ACCURACY_SAMPLE = 2048  # values an image
 _CHECKPOINT_EPOCHS = 25
 
 
@@ -103,19 +103,17 @@ def _save_checkpoint(model: Any, path: Path) -> None:
 class CoefficientLoss(keras.losses.Loss):
     """The mean squared error of images, from their coefficients in an orthonormal basis.
 
-    y_pred: (n, k). y_true: (n, k + 2): coefficients, the squared norm of what the basis does not reach, and 1 over the
-    number of values that count. ``scale``: what the coefficients are in units of.
+    y_pred: (n, k). y_true: (n, k + 2): coefficients; the squared norm of what the basis does not reach, in their units;
+    and what turns a squared norm in those units into a mean over the values that count.
     """
 
-    def __init__(self, rank: int = 1, scale: float = 1.0, **options: Any) -> None:
-        """``rank``: k."""
-        super().__init__(name="mse", **options)
-        self._rank, self._scale = rank, scale
+    def __init__(self, **options: Any) -> None:
+        """Nothing to set."""
+        super().__init__(**({"name": "mse"} | options))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each image, (n,)."""
-        difference = (y_true[:, : self._rank] - y_pred) * self._scale
-        return (ops.sum(ops.square(difference), axis=1) + y_true[:, self._rank]) * y_true[:, self._rank + 1]
+        return (ops.sum(ops.square(y_true[:, :-2] - y_pred), axis=1) + y_true[:, -2]) * y_true[:, -1]
 
 
 @keras.saving.register_keras_serializable("pixal")

@@ -30,7 +30,11 @@ def set_up_tensorflow(settings: ModelTraining) -> dict[str, Any]:
     except RuntimeError:
         now = tf.config.threading.get_intra_op_parallelism_threads()
         if now != threads:
-            _log.warning("TensorFlow already runs with %d threads in this process (0: all); the setting %d waits for a new one", now, threads)
+            _log.warning(
+                "TensorFlow already runs with %d threads in this process (0: all); the setting %d waits for a new one",
+                now,
+                threads,
+            )
     tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy("mixed_float16" if settings.mixed_precision else "float32")
     keras.utils.set_random_seed(settings.seed)

@@ -42,7 +42,9 @@ def trained_types(config: Config) -> list[str]:
         record = root / "metadata" / MODEL_RECORD
         return list(read_record(record)["types"]) if record.is_file() else []
     return sorted(
-        path.name for path in root.glob("*") if (config.paths.resolve("metadata_path", path.name) / MODEL_RECORD).is_file()
+        path.name
+        for path in root.glob("*")
+        if (config.paths.resolve("metadata_path", path.name) / MODEL_RECORD).is_file()
     )
 
 

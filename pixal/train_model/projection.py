@@ -47,7 +47,8 @@ def fit_subspace(inputs: InputSet, rows: NDArray[np.intp], labels: NDArray[np.fl
     mean = np.empty((labels.shape[1], values), np.float32)
     gram = np.zeros((count, count))
     blocks = [
-        slice(start, start + max(1, _BLOCK_VALUES // count)) for start in range(0, values, max(1, _BLOCK_VALUES // count))
+        slice(start, start + max(1, _BLOCK_VALUES // count))
+        for start in range(0, values, max(1, _BLOCK_VALUES // count))
     ]
 
     def centred(block: slice) -> NDArray[np.float32]:

@@ -23,7 +23,13 @@ from pixal.outcome import Outcome
 from pixal.preprocessing.pipeline import PREPROCESSING_RECORD, STATE_FILE, on_canvas
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, provenance, read_record, run_log, write_record
-from pixal.train_model.calibration import Calibration, calibrated_maps, error_variance, part_scores, set_threshold
+from pixal.train_model.calibration import (
+    Calibration,
+    calibrated_maps,
+    error_variance,
+    part_scores,
+    set_threshold,
+)
 from pixal.train_model.family import History, ModelFamily, Rows, family_named
 from pixal.train_model.model_folder import MODEL_RECORD, save_calibrations, state_file
 
@@ -44,18 +50,13 @@ def train(
     from pixal.train_model.hardware import set_up_tensorflow
 
     sources = _sources(input_path, config)
-    family_named_check(config.model_training.model)
+    family = family_named(config.model_training.model)
     hardware = set_up_tensorflow(config.model_training)
     outcome = Outcome()
     for owner, path in sources:
         with run_log(config.paths.resolve("log_path", owner), "train"):
-            outcome.done += _Training(owner, path, config, hardware, quiet).run()
+            outcome.done += _Training(owner, path, family, config, hardware, quiet).run()
     return outcome.checked(input_path)
-
-
-def family_named_check(name: str) -> None:
-    """Raise ConfigError for an unknown model family before anything slow starts."""
-    family_named(name)
 
 
 @dataclass
@@ -64,6 +65,7 @@ class _Training:
 
     owner: str | None
     path: Path
+    family: type[ModelFamily]
     config: Config
     hardware: dict[str, Any]
     quiet: bool
@@ -73,18 +75,17 @@ class _Training:
         started = time.perf_counter()
         inputs, states = self._load()
         label = self.owner or self.config.paths.component
-        family = family_named(self.config.model_training.model)
         params = self._params(inputs, states)
         masks = np.stack([on_canvas(s.mask[..., None], (*inputs.shape[:2], 1))[..., 0] for s in states.values()])
         with mlflow_utils.tracked_run(self.config, label, "train") as tracker:
             folds = _folds(inputs, self.config.model_training.calibration_folds, params["seed"])
-            cheap = family(dict(params)).folds_are_cheap
+            cheap = self.family(dict(params)).folds_are_cheap
             folds = folds if cheap else folds[:1]
             with tempfile.TemporaryDirectory(dir=self._folder("component_model_path")) as scratch:
                 errors = np.lib.format.open_memmap(
                     Path(scratch) / "errors.npy", "w+", np.float32, (len(inputs), *inputs.shape)
                 )
-                model, history, fold_histories = self._fit(family, params, inputs, masks, folds, errors, cheap)
+                model, history, fold_histories = self._fit(params, inputs, masks, folds, errors, cheap)
                 calibrations = self._calibrate(inputs, states, masks, folds, errors)
                 strip = self._strip(inputs, model, errors, np.concatenate(folds))
             for epoch, loss in enumerate(history.loss, 1):
@@ -98,7 +99,12 @@ class _Training:
             record = self._record(model, states, calibrations, history, len(inputs), time.perf_counter() - started)
             write_record(self._folder("metadata_path") / MODEL_RECORD, record)
             figures = self._draw(history, fold_histories, strip, label)
-            tracker.finish(params=record["settings"], files=files, figures=figures, metadata=self._folder("metadata_path"))
+            tracker.finish(
+                params=record["settings"],
+                files=files,
+                figures=figures,
+                metadata=self._folder("metadata_path"),
+            )
         _log.info(
             "%s: trained on %d good images in %.0f s; best epoch %d of %d",
             label,
@@ -130,7 +136,9 @@ class _Training:
         for name, state in states.items():
             count = len(inputs) if not one_hot else int((inputs.labels[:, inputs.types.index(name)] > 0).sum())  # type: ignore[index]
             if count < 2:
-                raise InputError(f"{name}: {count} good image; at least 2 are needed to learn what good parts differ in")
+                raise InputError(
+                    f"{name}: {count} good image; at least 2 are needed to learn what good parts differ in"
+                )
             if count < 8:
                 _log.warning(
                     "%s: only %d good images; verdicts rest on a fitted tail and miss more (8 or more are advised)",
@@ -138,7 +146,9 @@ class _Training:
                     count,
                 )
             if tuple(state.shape[2:]) != tuple(inputs.shape[2:]):
-                raise InputError(f"{self.path} holds {inputs.shape[2]} channels, its preprocessing {state.shape[2]}; run make_input again")
+                raise InputError(
+                    f"{self.path} holds {inputs.shape[2]} channels, its preprocessing {state.shape[2]}; run make_input again"
+                )
         return inputs, states
 
     def _params(self, inputs: InputSet, states: dict[str, PreprocessingState]) -> dict[str, Any]:
@@ -156,7 +166,6 @@ class _Training:
 
     def _fit(
         self,
-        family: type[ModelFamily],
         params: dict[str, Any],
         inputs: InputSet,
         masks: NDArray[np.bool_],
@@ -177,8 +186,8 @@ class _Training:
                 if epoch % 10 == 0:
                     bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
 
+            model = self.family(dict(params))
             for number, fold in enumerate(folds, 1):
-                model = family(dict(params))
                 rest = np.setdiff1d(everything, fold)
                 histories.append(model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=on_epoch))
                 for start in range(0, len(fold), _ROWS):
@@ -189,7 +198,6 @@ class _Training:
                 return model, histories[0], histories
             best = [history.best_epoch for history in histories if history.best_epoch]
             chosen = int(np.ceil(np.median(best))) if best else epochs
-            model = family(dict(params))
             checkpoint = self._folder("model_path") / "checkpoint.weights.h5"
             history = model.fit(inputs, everything, masks, epochs=chosen, on_epoch=on_epoch, checkpoint=checkpoint)
             checkpoint.unlink(missing_ok=True)  # it served its purpose: the run was not cut short
@@ -239,7 +247,9 @@ class _Training:
             "inputs": images[..., 0],
             "reconstructions": (images - model.error(inputs, chosen))[..., 0],
             "errors": np.sqrt(np.mean(errors[chosen] ** 2, axis=-1)),
-            "names": [f"{kind}: {inputs.names[row]}" for kind, row in zip(("best", "median", "worst"), chosen, strict=True)],
+            "names": [
+                f"{kind}: {inputs.names[row]}" for kind, row in zip(("best", "median", "worst"), chosen, strict=True)
+            ],
             "channel": inputs.channels[0],
         }
 
@@ -336,7 +346,7 @@ def _sources(input_path: str | Path | None, config: Config) -> list[tuple[str | 
     one_hot = config.model_training.one_hot_encoding
     if root.is_file() or root.suffix == ".npz":
         files = [root]
-    elif one_hot or (root / name).is_file() and input_path is not None:
+    elif one_hot or ((root / name).is_file() and input_path is not None):
         files = [root / name]
     else:
         files = sorted(root.glob(f"*/{name}"))

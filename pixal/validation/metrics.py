@@ -33,7 +33,9 @@ class Truth:
         if path.is_file():
             mask = read_mask(path)
             if mask.shape != size:
-                raise InputError(f"{path} is {mask.shape[1]}x{mask.shape[0]}, its photograph {size[1]}x{size[0]} pixels")
+                raise InputError(
+                    f"{path} is {mask.shape[1]}x{mask.shape[0]}, its photograph {size[1]}x{size[0]} pixels"
+                )
             return mask
         known_good = self.labels.get(name) == 0 and (self.folder / "masks").is_dir()
         return np.zeros(size, bool) if known_good else None
@@ -67,7 +69,9 @@ def _read_labels(folder: Path, path: Path) -> Truth:
             raise InputError(f"{path}: its first line has to name the columns name,label[,kind]")
         for row in reader:
             if row["label"] not in ("0", "1"):
-                raise InputError(f"{path}, line {reader.line_num}: label {row['label']!r} is neither 0 (good) nor 1 (defective)")
+                raise InputError(
+                    f"{path}, line {reader.line_num}: label {row['label']!r} is neither 0 (good) nor 1 (defective)"
+                )
             for name in {row["name"], Path(row["name"]).stem}:
                 labels[name] = int(row["label"])
                 kinds[name] = (row.get("kind") or "").strip()
@@ -173,6 +177,7 @@ def all_measures(rows: list[dict[str, Any]], counts: PixelCounts) -> dict[str, A
                 kinds.setdefault(kind, []).append(row["failed"])
     if kinds:
         measures["kinds"] = {
-            kind: {"parts": len(found), "detection_rate": float(np.mean(found))} for kind, found in sorted(kinds.items())
+            kind: {"parts": len(found), "detection_rate": float(np.mean(found))}
+            for kind, found in sorted(kinds.items())
         }
     return measures

@@ -101,7 +101,11 @@ def save_summary(folder: Path, verdicts: _TypeVerdicts, config: Config) -> None:
         )
         write_figure(folder / f"combined_distribution{suffix}.png", figure)
         figure = validation.pixel_loss_histogram(
-            summary.loss_edges, summary.losses, channels, log=plotting.use_log_loss, title=f"{name}: loss of the pixels"
+            summary.loss_edges,
+            summary.losses,
+            channels,
+            log=plotting.use_log_loss,
+            title=f"{name}: loss of the pixels",
         )
         write_figure(folder / "pixel_loss_histogram.png", figure)
         figure = validation.value_distributions(
@@ -115,7 +119,10 @@ def save_summary(folder: Path, verdicts: _TypeVerdicts, config: Config) -> None:
     if plotting.plot_pixel_predictions:
         for index, channel in enumerate(channels):
             figure = validation.pixel_predictions(
-                summary.value_edges, summary.pairs[index], channel=channel, title=f"{name}: input and reconstruction"
+                summary.value_edges,
+                summary.pairs[index],
+                channel=channel,
+                title=f"{name}: input and reconstruction",
             )
             write_figure(folder / f"pixel_predictions_{channel}.png", figure)
     unit = "loss" if cut.raw else "standard deviations"
@@ -126,11 +133,16 @@ def save_summary(folder: Path, verdicts: _TypeVerdicts, config: Config) -> None:
     ):
         if wanted:
             title = f"{name}: {label}, {summary.parts} parts"
-            write_figure(folder / file, validation.pixel_map(values / summary.parts, label=label, mask=mask, title=title))
+            write_figure(
+                folder / file,
+                validation.pixel_map(values / summary.parts, label=label, mask=mask, title=title),
+            )
     labels = np.array([row["label"] for row in verdicts.labelled], int)
     if len(set(labels.tolist())) < 2:
         if verdicts.truth is not None:
-            verdicts.notes.append(f"{name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix")
+            verdicts.notes.append(
+                f"{name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix"
+            )
         return
     known = np.array([row["score"] for row in verdicts.labelled])
     failed = np.array([row["failed"] for row in verdicts.labelled])
@@ -139,7 +151,9 @@ def save_summary(folder: Path, verdicts: _TypeVerdicts, config: Config) -> None:
         from sklearn.metrics import average_precision_score, roc_auc_score
 
         fpr, tpr, _ = roc_curve(labels, known)
-        figure = quality.roc_curve(fpr, tpr, auc=roc_auc_score(labels, known), point=(alarm, found), title=f"{name}: ROC")
+        figure = quality.roc_curve(
+            fpr, tpr, auc=roc_auc_score(labels, known), point=(alarm, found), title=f"{name}: ROC"
+        )
         write_figure(folder / "roc_curve.png", figure)
         precision, recall, _ = precision_recall_curve(labels, known)
         hit = float(labels[failed].mean()) if failed.any() else None

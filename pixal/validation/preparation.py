@@ -19,7 +19,13 @@ from pixal.inputs import InputSetWriter
 from pixal.preprocessing import pictures
 from pixal.preprocessing.alignment import align_photograph, warp
 from pixal.preprocessing.background import choose_method, find_foreground
-from pixal.preprocessing.pipeline import ALIGNMENT_COLUMNS, PREPROCESSING_RECORD, alignment_row, common_shape, on_canvas
+from pixal.preprocessing.pipeline import (
+    ALIGNMENT_COLUMNS,
+    PREPROCESSING_RECORD,
+    alignment_row,
+    common_shape,
+    on_canvas,
+)
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, provenance, run_log, write_record, write_table
 from pixal.train_model.model_folder import TrainedModel, state_file
@@ -27,7 +33,14 @@ from pixal.train_model.model_folder import TrainedModel, state_file
 _log = logging.getLogger(__name__)
 
 # Limits may be tightened or loosened for a batch; everything else must be as in training.
-_GATES = ("MIN_SCORE_THRESHOLD", "MAX_MSE_THRESHOLD", "MIN_GOOD_MATCHES", "draw_matches", "save_metrics", "save_overlays")
+_GATES = (
+    "MIN_SCORE_THRESHOLD",
+    "MAX_MSE_THRESHOLD",
+    "MIN_GOOD_MATCHES",
+    "draw_matches",
+    "save_metrics",
+    "save_overlays",
+)
 
 
 def prepare(
@@ -47,7 +60,9 @@ def prepare(
         rows: list[dict[str, Any]] = []
         shape = common_shape(model.states.values())
         types = list(model.states) if model.owner is None else ()
-        with InputSetWriter(folder / config.preprocessing.preprocessor.file_name, shape, _channels(state), types) as out:
+        with InputSetWriter(
+            folder / config.preprocessing.preprocessor.file_name, shape, _channels(state), types
+        ) as out:
             for row, image in map_parallel(
                 work,
                 photographs,
@@ -127,7 +142,9 @@ def _prepare_one(
         return row | {"reason": str(error)}, None
     row |= alignment_row(result)
     aligned = warp(image, result.homography)
-    pictures.save_alignment_pictures(figures, photo.name, image, aligned, result, state.reference, "the reference", settings)
+    pictures.save_alignment_pictures(
+        figures, photo.name, image, aligned, result, state.reference, "the reference", settings
+    )
     if result.reason:
         return row | {"reason": result.reason}, None
     return row | {"status": "ok", "reason": ""}, state.to_input(aligned)

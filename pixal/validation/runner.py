@@ -27,11 +27,23 @@ from pixal.train_model.model_folder import TrainedModel, load_trained, state_fil
 from pixal.validation import pictures
 from pixal.validation.metrics import PixelCounts, Truth, all_measures, read_truth
 from pixal.validation.preparation import choose_types, prepare
-from pixal.validation.scoring import Cut, Scored, Summary, choose_cut, score_parts
+from pixal.validation.scoring import Scored, Summary, choose_cut, score_parts
 
 _log = logging.getLogger(__name__)
 
-RESULT_COLUMNS = ("type", "image", "score", "p_value", "threshold", "verdict", "regions", "x", "y", "width", "height")
+RESULT_COLUMNS = (
+    "type",
+    "image",
+    "score",
+    "p_value",
+    "threshold",
+    "verdict",
+    "regions",
+    "x",
+    "y",
+    "width",
+    "height",
+)
 RESULT_COLUMNS += ("area_px", "reason")
 SCHEMA_VERSION = 1
 
@@ -129,7 +141,9 @@ def detect(
     if input_path is not None and Path(input_path).resolve() != root.resolve():
         name = Path(input_path).resolve().name
         if Path(input_path).resolve().parent != root.resolve() or name not in ready:
-            raise InputError(f"{input_path} holds nothing that validate prepared; name {root}, or a type's folder in it")
+            raise InputError(
+                f"{input_path} holds nothing that validate prepared; name {root}, or a type's folder in it"
+            )
         ready = [name]
     if not ready:
         raise InputError(f"{root} holds nothing that validate prepared; run validate first")
@@ -184,8 +198,12 @@ def _give_verdicts(
         for key, value in ((batch.metrics or {}).get("overall") or {}).items():
             if isinstance(value, float):
                 tracker.metric(key, value)
-        figures = [path for name in types for path in _summary_figures(config.paths.resolve("validate_figures_path", name))]
-        tables_written = [batch.folder / name for name in ("results.csv", "results.json", "report.html", "metrics.json")]
+        figures = [
+            path for name in types for path in _summary_figures(config.paths.resolve("validate_figures_path", name))
+        ]
+        tables_written = [
+            batch.folder / name for name in ("results.csv", "results.json", "report.html", "metrics.json")
+        ]
         tracker.finish(
             params={"validation": config.validation.model_dump(), "plotting": config.plotting.model_dump()},
             files=[path for path in tables_written if path.is_file()],
@@ -222,7 +240,9 @@ class _TypeVerdicts:
         if self.truth is not None:
             unknown = [part["image"] for part in self.parts if part["truth"] is None]
             if unknown:
-                self.notes.append(f"{self.name}: the truth does not name {len(unknown)} parts, as {unknown[0]}; they are not measured")
+                self.notes.append(
+                    f"{self.name}: the truth does not name {len(unknown)} parts, as {unknown[0]}; they are not measured"
+                )
         folder = self.config.paths.resolve("validate_figures_path", self.name)
         pictures.save_summary(folder, self, self.config)
 
@@ -248,11 +268,17 @@ class _TypeVerdicts:
         for what, ours, theirs in (
             ("shape", list(inputs.shape), list(params["shape"])),
             ("channels", list(inputs.channels), list(params["channels"])),
-            ("preprocessing", record["preprocessing_sha256"], file_hash(state_file(self.model.folder, self.name))),
+            (
+                "preprocessing",
+                record["preprocessing_sha256"],
+                file_hash(state_file(self.model.folder, self.name)),
+            ),
             ("names", list(inputs.names), [row["image"] for row in ok]),
         ):
             if ours != theirs:
-                raise ModelError(f"{path} does not match the model of {self.name} (its {what} differ); run validate again")
+                raise ModelError(
+                    f"{path} does not match the model of {self.name} (its {what} differ); run validate again"
+                )
         return record["images"], ok, inputs
 
     def _scored(self, inputs: InputSet, ok: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Scored, Any]]:
@@ -335,9 +361,7 @@ def _homography(row: dict[str, Any]) -> NDArray[np.float64]:
     return np.array([[row[f"h{i}{j}"] for j in range(3)] for i in range(3)], np.float64)
 
 
-def _write_results(
-    batch: Batch, tables: dict[str, Any], notes: list[str], model: TrainedModel, config: Config
-) -> None:
+def _write_results(batch: Batch, tables: dict[str, Any], notes: list[str], model: TrainedModel, config: Config) -> None:
     """``results.csv``, ``results.json`` and ``report.html``."""
     rows = []
     for part in batch.parts:
@@ -393,5 +417,3 @@ def _clear(config: Config) -> None:
         shutil.rmtree(record.parent.parent)
     for name in ("results.csv", "results.json", "report.html", "metrics.json"):
         (root / name).unlink(missing_ok=True)
-
-

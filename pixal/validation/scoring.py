@@ -81,7 +81,11 @@ class Summary:
         self.pairs = np.zeros((channels, _BINS, _BINS), np.int64)
 
     def add(
-        self, images: NDArray[np.float32], errors: NDArray[np.float32], maps: NDArray[np.float32], mask: NDArray[np.bool_]
+        self,
+        images: NDArray[np.float32],
+        errors: NDArray[np.float32],
+        maps: NDArray[np.float32],
+        mask: NDArray[np.bool_],
     ) -> None:
         """Count parts: inputs and errors (n, H, W, C), maps (n, H, W), the part's pixels (H, W)."""
         self.parts += len(images)
@@ -93,9 +97,7 @@ class Summary:
             value, error = images[..., channel][:, mask].ravel(), errors[..., channel][:, mask].ravel()
             bins = ((np.log(np.maximum(error**2, _LOSS_RANGE[0])) - low) * (_BINS / -low)).astype(int)
             self.losses[channel] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
-            seen, made = (
-                np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error)
-            )
+            seen, made = (np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error))
             self.pairs[channel] += np.bincount(seen * _BINS + made, minlength=_BINS**2).reshape(_BINS, _BINS)
 
 

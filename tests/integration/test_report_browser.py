@@ -113,18 +113,14 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
 @contextmanager
 def opened(browser: Any, path: Path) -> Iterator[Any]:
     """The open page; a message on the console, an error or a request off this machine fails the test."""
-    context = browser.new_context(
-        offline=True, viewport={"width": 1400, "height": 900}, accept_downloads=True
-    )
+    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900}, accept_downloads=True)
     context.set_default_timeout(8000)
     shown = context.new_page()
     faults: list[str] = []
     shown.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
     shown.on("pageerror", lambda error: faults.append(str(error)))
     shown.on("requestfailed", lambda request: faults.append(f"failed: {request.url[:80]}"))
-    shown.on(
-        "request", lambda request: faults.append(request.url) if request.url.startswith("http") else None
-    )
+    shown.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
     shown.goto(path.as_uri())
     yield shown
     context.close()
@@ -326,9 +322,7 @@ def test_marks_stay_and_are_saved_as_safe_csv(page: Any) -> None:
 
 def test_marks_work_where_the_browser_keeps_nothing(browser: Any, report: Path) -> None:
     context = browser.new_context()
-    context.add_init_script(
-        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('shut') } })"
-    )
+    context.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('shut') } })")
     page = context.new_page()
     page.goto(report.as_uri())
     row(page, "a.jpg").locator(".mark").click()

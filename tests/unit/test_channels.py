@@ -139,11 +139,7 @@ STEPS = st.integers(0, 2**24).map(lambda step: step / 2**24)
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    hnp.arrays(np.uint8, SHAPES)
-    | hnp.arrays(np.uint16, SHAPES)
-    | hnp.arrays(np.float32, SHAPES, elements=STEPS)
-)
+@given(hnp.arrays(np.uint8, SHAPES) | hnp.arrays(np.uint16, SHAPES) | hnp.arrays(np.float32, SHAPES, elements=STEPS))
 def test_every_value_is_in_range_and_right(image: NDArray[Any]) -> None:
     computed = compute_channels(image, "ALL")
     assert computed.min() >= 0
@@ -165,12 +161,8 @@ def test_no_clip_hides_a_wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 16)
-)
-def test_same_colour_same_value_in_every_image(
-    colour: tuple[int, int, int], seed: int, row: int, column: int
-) -> None:
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 16))
+def test_same_colour_same_value_in_every_image(colour: tuple[int, int, int], seed: int, row: int, column: int) -> None:
     image = noise("uint8", (13, 17), seed)
     image[row, column] = colour
     alone = np.array([[colour]], dtype=np.uint8)
@@ -218,9 +210,7 @@ def test_reach_is_exact(name: str) -> None:
     image = noise("uint8", (15, 15), 8)
     changed = image.copy()
     changed[7, 7] = 255 - changed[7, 7]
-    rows, columns, _ = np.nonzero(
-        np.abs(compute_channels(image, [name]) - compute_channels(changed, [name])) > 1e-6
-    )
+    rows, columns, _ = np.nonzero(np.abs(compute_channels(image, [name]) - compute_channels(changed, [name])) > 1e-6)
     assert max(np.abs(rows - 7).max(), np.abs(columns - 7).max()) == CHANNELS[name].reach
 
 
@@ -234,9 +224,7 @@ def test_filter_radius_is_the_farthest_reach() -> None:
 def test_subset_in_any_order_picks_columns(names: list[str]) -> None:
     image = noise("uint8", (7, 9), 9)
     columns = [CONTRACT.index(name) for name in names]
-    np.testing.assert_array_equal(
-        compute_channels(image, names), compute_channels(image, "ALL")[..., columns]
-    )
+    np.testing.assert_array_equal(compute_channels(image, names), compute_channels(image, "ALL")[..., columns])
 
 
 def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,9 +270,7 @@ def test_input_is_left_alone(dtype: str, name: str) -> None:
 
 def test_other_byte_order_is_the_same_image() -> None:
     image = noise("uint16")
-    np.testing.assert_array_equal(
-        compute_channels(image.astype(">u2"), "ALL"), compute_channels(image, "ALL")
-    )
+    np.testing.assert_array_equal(compute_channels(image.astype(">u2"), "ALL"), compute_channels(image, "ALL"))
 
 
 def test_names() -> None:

@@ -141,15 +141,11 @@ class TestStyle:
 
         with ThreadPoolExecutor(2) as pool:
             together = list(pool.map(draw, range(4)))
-        assert together == [
-            png(pixel_map(v, label="x", title=f"{i}", log=True)) for i, v in enumerate(values)
-        ]
+        assert together == [png(pixel_map(v, label="x", title=f"{i}", log=True)) for i, v in enumerate(values)]
 
 
 class TestDrawing:
-    @given(
-        st.text(st.characters(codec="latin-1", categories=["L", "N", "P"]), max_size=60), st.integers(0, 300)
-    )
+    @given(st.text(st.characters(codec="latin-1", categories=["L", "N", "P"]), max_size=60), st.integers(0, 300))
     @settings(max_examples=50, deadline=None)
     def test_fitted_text_fits(self, text: str, width: int) -> None:
         fitted, size = fit_text(text, 16, width)
@@ -163,9 +159,7 @@ class TestDrawing:
         assert text_height(np.zeros((1080, 1920, 3), np.uint8)) == 25
 
     @pytest.mark.parametrize("factor", [2, 4])
-    def test_shrunk_by_a_whole_factor_is_the_mean_of_blocks(
-        self, rng: np.random.Generator, factor: int
-    ) -> None:
+    def test_shrunk_by_a_whole_factor_is_the_mean_of_blocks(self, rng: np.random.Generator, factor: int) -> None:
         photo = photo_of(rng)
         blocks = photo.reshape(360 // factor, factor, 640 // factor, factor, 3).mean(axis=(1, 3))
         np.testing.assert_allclose(shrunk(photo, 1 / factor), blocks, atol=1)
@@ -192,9 +186,7 @@ class TestMatchPicture:
 
     def test_a_large_pair_is_reduced(self, rng: np.random.Generator) -> None:
         photo, reference = photo_of(rng, 1080, 1920), photo_of(rng, 500, 2500)
-        picture = match_picture(
-            photo, reference, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool), title=""
-        )
+        picture = match_picture(photo, reference, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool), title="")
         assert 1900 < picture.shape[1] <= 1920
         assert picture.dtype == np.uint8
 
@@ -350,9 +342,7 @@ class TestScores:
         assert rows[1:] == [[1.0, 1.2], [8.0, 9.0], [3.0]]
 
     def test_log_bins_grow_by_a_factor_and_hold_zeros(self) -> None:
-        figure = score_distribution(
-            np.array([0.0, 1.0, 2.0]), np.array([4.0]), threshold=100.0, log=True, title="t"
-        )
+        figure = score_distribution(np.array([0.0, 1.0, 2.0]), np.array([4.0]), threshold=100.0, log=True, title="t")
         png(figure)
         counts, edges, _ = stairs(figure, "held-out")
         np.testing.assert_allclose(edges[1:] / edges[:-1], edges[1] / edges[0])
@@ -373,9 +363,7 @@ class TestScores:
             ([1.0, 2.0], [np.inf], 1.5),
         ],
     )
-    def test_few_and_equal_scores(
-        self, good: list[float], scores: list[float], threshold: float, log: bool
-    ) -> None:
+    def test_few_and_equal_scores(self, good: list[float], scores: list[float], threshold: float, log: bool) -> None:
         figure = score_distribution(np.array(good), np.array(scores), threshold=threshold, log=log, title="t")
         png(figure)
         assert np.nansum(stairs(figure, "held-out").values) == len(good)
@@ -398,9 +386,7 @@ class TestPixels:
     @pytest.mark.parametrize("channels", [1, 23])
     def test_loss_histogram_without_pixels(self, channels: int, log: bool) -> None:
         names = [f"C{i}" for i in range(channels)]
-        figure = pixel_loss_histogram(
-            np.linspace(0, 1, 6), np.zeros((channels, 5)), names, log=log, title="t"
-        )
+        figure = pixel_loss_histogram(np.linspace(0, 1, 6), np.zeros((channels, 5)), names, log=log, title="t")
         png(figure)
         assert "no pixels" in texts(figure)
         assert legend(figure)[:channels] == names
@@ -540,9 +526,7 @@ class TestAnomalyOverlay:
         assert (anomaly_overlay(photo, values, threshold=threshold) == photo).all()
 
     @pytest.mark.parametrize("threshold", [0.0, -1.0])
-    def test_a_threshold_of_zero_or_less_has_no_scale(
-        self, rng: np.random.Generator, threshold: float
-    ) -> None:
+    def test_a_threshold_of_zero_or_less_has_no_scale(self, rng: np.random.Generator, threshold: float) -> None:
         photo = np.full((360, 640, 3), 90, np.uint8)
         values = np.full((360, 640), -3, np.float32)
         values[100:120, 100:120] = 0.5
@@ -572,9 +556,7 @@ class TestAnomalyOverlay:
             (-5.5, 100.2, 9, 9),
             (5000, 5000, 3, 3),
         ]
-        bare = anomaly_overlay(
-            photo, nothing, threshold=2.0, regions=[(*b, "") for b in boxes], caption="FAIL"
-        )
+        bare = anomaly_overlay(photo, nothing, threshold=2.0, regions=[(*b, "") for b in boxes], caption="FAIL")
         named = anomaly_overlay(
             photo,
             nothing,
@@ -585,9 +567,7 @@ class TestAnomalyOverlay:
         band = line_height(12) + 6
         assert (bare[:band] == named[:band]).all()
         changed = np.any(bare != named, axis=2).astype(np.uint8)
-        _, _, stats, _ = cv2.connectedComponentsWithStats(
-            cv2.morphologyEx(changed, cv2.MORPH_CLOSE, np.ones((5, 9)))
-        )
+        _, _, stats, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(changed, cv2.MORPH_CLOSE, np.ones((5, 9))))
         height = line_height(11)
         whole = [s for s in stats[1:] if s[cv2.CC_STAT_HEIGHT] >= height and s[cv2.CC_STAT_WIDTH] >= 30]
         assert len(whole) == len(boxes)  # none cut off, none upon another
@@ -598,9 +578,7 @@ class TestAnomalyOverlay:
         st.integers(0, 30),
     )
     @settings(max_examples=100, deadline=None)
-    def test_labels_are_placed_inside(
-        self, box: tuple[int, int, int, int], size: tuple[int, int], top: int
-    ) -> None:
+    def test_labels_are_placed_inside(self, box: tuple[int, int, int, int], size: tuple[int, int], top: int) -> None:
         x, y = place_label(box, size, np.zeros((200, 300), np.uint8), top)
         assert 0 <= x <= 300 - size[0]
         assert top <= y <= 200 - size[1]

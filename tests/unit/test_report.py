@@ -118,9 +118,7 @@ def test_the_close_up_shows_the_worst_region(tmp_path: Path) -> None:
     photo = np.full((360, 640, 3), 90, np.uint8)  # twice the size that the part states
     photo[80:120, 400:460] = (250, 20, 20)
     regions = [{**REGION, "x": 5, "peak": 3.0}, REGION]
-    write_report(
-        tmp_path / "r.html", document(part(verdict="fail", regions=regions)), lambda _: (photo, photo)
-    )
+    write_report(tmp_path / "r.html", document(part(verdict="fail", regions=regions)), lambda _: (photo, photo))
     close_up = decoded(Page(tmp_path / "r.html").attributes("src")[1])
     height, width = close_up.shape[:2]
     assert np.abs(close_up[height // 2, width // 2].astype(int) - (250, 20, 20)).max() < 25
@@ -223,9 +221,7 @@ def test_no_more_than_one_parts_pictures_are_held(tmp_path: Path) -> None:
 
 
 def test_figures_that_json_cannot_say_become_none(tmp_path: Path) -> None:
-    odd = part(
-        score=np.float32(1.5), p_value=float("nan"), threshold=float("inf"), source=Path("b") / "a.jpg"
-    )
+    odd = part(score=np.float32(1.5), p_value=float("nan"), threshold=float("inf"), source=Path("b") / "a.jpg")
     write_report(tmp_path / "r.html", document(odd), pictures)
     one = Page(tmp_path / "r.html").data["parts"][0]
     assert (one["score"], one["p_value"], one["threshold"]) == (1.5, None, None)

@@ -22,9 +22,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed", "sort", "zsh")
-needs_bash = pytest.mark.skipif(
-    shutil.which("bash") is None or os.name == "nt", reason="needs bash and POSIX stubs"
-)
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="needs bash and POSIX stubs")
 
 PYTHON = """#!/bin/sh
 case "$1" in
@@ -50,9 +48,7 @@ case "$1" in venv)
 esac
 """
 NVIDIA_SMI = "#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-0)'\n"
-UNAME = (
-    '#!/bin/sh\ncase "$1" in -s) echo "${STUB_SYSTEM:-Linux}" ;; *) echo "${STUB_MACHINE:-x86_64}" ;; esac\n'
-)
+UNAME = '#!/bin/sh\ncase "$1" in -s) echo "${STUB_SYSTEM:-Linux}" ;; *) echo "${STUB_MACHINE:-x86_64}" ;; esac\n'
 
 
 @dataclass
@@ -118,9 +114,7 @@ SNAPSHOT = {
     "zsh": "snapshot() { setopt; trap; pwd; print -l ${(ok)functions} ${(ok)parameters}; }",
 }
 # What entering an environment is for, and names that the shells themselves change.
-EXPECTED_NEW = re.compile(
-    r"VIRTUAL_ENV\w*|_OLD_VIRTUAL\w*|(declare -f )?deactivate|BASH_\w+|PIPESTATUS|_|FUNCNAME"
-)
+EXPECTED_NEW = re.compile(r"VIRTUAL_ENV\w*|_OLD_VIRTUAL\w*|(declare -f )?deactivate|BASH_\w+|PIPESTATUS|_|FUNCNAME")
 
 
 @needs_bash
@@ -199,9 +193,7 @@ def test_requirements_follow_the_machine(
         ("--cpu --gpu", {}, "choose one"),
     ],
 )
-def test_failures_are_one_clear_line(
-    sandbox: Sandbox, arguments: str, stubs: dict[str, str], message: str
-) -> None:
+def test_failures_are_one_clear_line(sandbox: Sandbox, arguments: str, stubs: dict[str, str], message: str) -> None:
     done = sandbox.shell(f'source "$S" {arguments}; echo "survived $?"', **stubs)
     assert done.stdout.splitlines()[-1] == "survived 1"
     assert len(done.stderr.splitlines()) == 1
@@ -288,9 +280,7 @@ def test_help_shows_every_option_and_installs_nothing(sandbox: Sandbox) -> None:
 
 
 def test_configs_in_git_are_the_shipped_defaults() -> None:
-    shipped = {
-        path.name: path.read_text() for path in (ROOT / "pixal" / "config" / "defaults").glob("*.yaml")
-    }
+    shipped = {path.name: path.read_text() for path in (ROOT / "pixal" / "config" / "defaults").glob("*.yaml")}
     assert {"parameters.yaml", "paths.yaml"} <= shipped.keys()
     assert {path.name: path.read_text() for path in (ROOT / "configs").glob("*.yaml")} == shipped
 

@@ -41,9 +41,7 @@ drawn_once = functools.cache(draw_component)
 
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize("size", [(320, 180), (640, 360), (400, 400)])
-def test_a_component_is_one_centred_piece_and_the_same_each_time(
-    type_name: str, size: tuple[int, int]
-) -> None:
+def test_a_component_is_one_centred_piece_and_the_same_each_time(type_name: str, size: tuple[int, int]) -> None:
     image, mask = draw_component(type_name, size)
     assert image.shape == (size[1], size[0], 3)
     assert mask.shape == (size[1], size[0])
@@ -83,9 +81,7 @@ def test_sift_finds_plenty_on_the_component(type_name: str) -> None:
 @pytest.mark.parametrize("severity", [1.0, 0.4, 0.1])
 @pytest.mark.parametrize("size", [TINY, (640, 360)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_defect_changes_its_own_pixels_of_the_component(
-    kind: str, size: tuple[int, int], severity: float
-) -> None:
+def test_a_defect_changes_its_own_pixels_of_the_component(kind: str, size: tuple[int, int], severity: float) -> None:
     for seed in range(3):
         good, good_mask = drawn(TYPES[seed % 2], size)
         image, mask = good.copy(), good_mask.copy()
@@ -131,9 +127,7 @@ def test_defects_grow_with_the_frame(kind: str) -> None:
 
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize(("turn", "scale"), [(0.0, 1.0), (180.0, 1.0), (90.0, 0.75)])
-def test_the_reference_warped_by_the_pose_lands_on_the_photograph(
-    type_name: str, turn: float, scale: float
-) -> None:
+def test_the_reference_warped_by_the_pose_lands_on_the_photograph(type_name: str, turn: float, scale: float) -> None:
     reference, mask = drawn(type_name)
     size = (mask.shape[1], mask.shape[0])
 
@@ -156,9 +150,7 @@ def test_the_reference_warped_by_the_pose_lands_on_the_photograph(
 
 def test_a_quarter_turn_is_anticlockwise_as_one_sees_it() -> None:
     reference, mask = drawn("front")
-    pose = render_photograph(
-        reference, mask, [], stream(0), turn=90, scale=0.75, max_angle=0, max_shift=0
-    ).pose
+    pose = render_photograph(reference, mask, [], stream(0), turn=90, scale=0.75, max_angle=0, max_shift=0).pose
     right_end = pose @ [500, 179.5, 1]
     assert right_end[1] / right_end[2] < 100  # up
 
@@ -280,9 +272,7 @@ def test_a_photograph_does_not_depend_on_how_many_others_are_made(tmp_path: Path
 
 def test_no_two_photographs_are_alike(tmp_path: Path) -> None:
     batch = write_batch(tmp_path, train=4, good=4, bad=4, frame_size=TINY)
-    photographs = list(everything_below(batch.train).values()) + list(
-        everything_below(batch.production).values()
-    )
+    photographs = list(everything_below(batch.train).values()) + list(everything_below(batch.production).values())
     assert len(set(photographs)) == len(photographs) == 24
 
 
