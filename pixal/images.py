@@ -68,9 +68,10 @@ def list_photographs(source: str | Path) -> dict[str, list[Photograph]]:
 
 
 def read_image(path: Path) -> Image:
-    """The image as (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16; grey becomes RGB, EXIF orientation is honoured.
+    """The image as (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16, upright by its EXIF orientation; grey becomes RGB.
 
-    Raises InputError for a file that is no image, is damaged or truncated, or is too large to be a photograph (a decompression bomb).
+    Raises InputError for a file that is no image, is damaged or truncated, or is too large to be a photograph (a
+    decompression bomb).
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -109,7 +110,7 @@ def as_uint8(image: Image) -> NDArray[np.uint8]:
 
 
 def write_image(path: Path, image: Image, *, quality: int = 92, compression: int = 1) -> None:
-    """Write RGB, RGBA or grey atomically; the extension picks the format (PNG level 1: the rest costs time, not size)."""
+    """Write RGB, RGBA or grey atomically; the extension picks the format (PNG level 1: more costs time, not size)."""
     code = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[image.ndim if image.ndim == 2 else image.shape[2]]
     ordered = image if code is None else cv2.cvtColor(image, code)
     is_png = path.suffix.lower() == ".png"
@@ -172,7 +173,7 @@ def _inspect(data: NDArray[np.uint8]) -> bool:
     """Look at an image file's header: refuse what must not be decoded, return whether there is an alpha channel."""
     _check_whole(data)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as header:
+        with PIL.Image.open(io.BytesIO(data.tobytes())) as header:
             return "A" in header.getbands() or "transparency" in header.info
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"is too large: {error}") from error

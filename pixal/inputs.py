@@ -182,7 +182,7 @@ def _map_member(path: Path, member: str) -> NDArray[np.float32]:
                 return np.asarray(file["data"], np.float32)
     if not all(shape):
         return np.zeros(shape, np.float32)
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         file.seek(info.header_offset + 26)
         lengths = file.read(4)
         start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class Tracker:
 
     def metric(self, name: str, value: float, step: int = 0) -> None:
         """Note a value of metric ``name`` at ``step`` (an epoch); values that are not finite are left out."""
-        if value is not None and abs(value) != float("inf") and value == value:
+        if math.isfinite(value):
             self.metrics.append((name, float(value), step))
 
     def finish(
@@ -53,7 +54,7 @@ def tracked_run(config: Config, name: str, kind: str) -> Iterator[Tracker]:
     """Track a run named ``name`` in the experiment ``config.experimentName``; failed if the block fails.
 
     Without ``MLFLOW_TRACKING_URI`` the store is SQLite (``mlflow.db``) with artifacts in ``mlruns/``, both in the
-    working directory, where ``mlflow ui`` finds them by itself. What cannot be tracked is a warning: results come first.
+    working directory, where ``mlflow ui`` finds them by itself. What cannot be tracked is a warning.
     """
     tracker = Tracker(kind)
     status = "FAILED"
@@ -74,8 +75,8 @@ def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
     # Git and usage statistics are not needed, and telemetry asks for a network that may not be there.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 

@@ -67,7 +67,7 @@ def provenance() -> dict[str, Any]:
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

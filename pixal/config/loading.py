@@ -114,7 +114,7 @@ def _read(path: Path) -> _Yaml:
 def _note_lines(
     node: yaml.Node | None, prefix: Key, lines: dict[Key, int], path: Path, above: tuple[yaml.Node, ...] = ()
 ) -> None:
-    if not isinstance(node, yaml.MappingNode) or node in above:  # an alias may lead back to its own anchor
+    if not isinstance(node, yaml.MappingNode):
         return
     for key_node, value_node in node.value:
         key = (*prefix, str(key_node.value))
@@ -122,6 +122,8 @@ def _note_lines(
         if key in lines and key_node.value != "<<":
             raise ConfigError(f"{path}, line {line}: key {'.'.join(key)} is given twice (first on line {lines[key]})")
         lines[key] = line
+        if value_node in (*above, node):
+            raise ConfigError(f"{path}, line {line}: key {'.'.join(key)} leads back to itself through its anchor")
         _note_lines(value_node, key, lines, path, (*above, node))
 
 
@@ -133,7 +135,7 @@ class _Document:
     places: dict[Key, str] = field(default_factory=dict)
 
     def merge(self, read: _Yaml, path: Path, name: str) -> None:
-        """Add a file: ``parameters.yaml``, or one named after a section, with or without that section's own name on top."""
+        """Add a file: ``parameters.yaml``, or a section's own, with or without the section's name on top."""
         prefix: Key = ()
         if name in SECTIONS and not (set(read.value) and set(read.value) <= set(Parameters.model_fields)):
             prefix = (name,)
@@ -219,10 +221,12 @@ def _check_known(key: Key, place: str) -> None:
 
 
 def _nearest(name: str, known: Iterable[str], part: str | None = None) -> str:
-    """A hint at the known name most like ``name``: among ``known``, else anywhere in the settings."""
+    """A hint at a known name: ``part`` itself elsewhere, the one of ``known`` most like ``name``, or one like ``part``."""
+    everywhere = {key[-1]: ".".join(key) for key in _walk(Parameters().model_dump())}
     found = difflib.get_close_matches(name, list(known), 1, 0.6)
-    if not found and part is not None:
-        everywhere = {key[-1]: ".".join(key) for key in _walk(Parameters().model_dump())}
+    if part in everywhere:
+        found = [everywhere[part]]
+    elif not found and part is not None:
         found = [everywhere[key] for key in difflib.get_close_matches(part, everywhere, 1, 0.7)]
     return f"; the nearest is {found[0]}" if found else ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from pixal.errors import ConfigError
 from pixal.preprocessing.channels import channel_names
@@ -71,16 +71,18 @@ class Preprocessor(Section):
         except ConfigError as error:  # pydantic adds the place to a ValueError only
             raise ValueError(str(error).removeprefix("channels: ")) from error
 
-    @model_validator(mode="after")
-    def _one_weight_a_channel(self) -> Preprocessor:
-        if self.weights is not None:
-            if len(self.weights) != len(self.channels):
+    @field_validator("weights")
+    @classmethod
+    def _one_weight_a_channel(cls, value: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        channels = info.data.get("channels")  # not there if they are at fault themselves
+        if value is not None and channels is not None:
+            if len(value) != len(channels):
                 raise ValueError(
-                    f"weights holds {len(self.weights)} values for {len(self.channels)} channels; give one weight a channel"
+                    f"weights holds {len(value)} values for {len(channels)} channels; give one weight a channel"
                 )
-            if not sum(self.weights):
+            if not sum(value):
                 raise ValueError("weights are all 0; at least one channel must count")
-        return self
+        return value
 
 
 class Preprocessing(Section):
@@ -97,14 +99,14 @@ class Preprocessing(Section):
     @model_validator(mode="after")
     def _one_value_a_switch(self) -> Preprocessing:
         """A switch may stand in either place; the nearer one wins, and both are then read as the same."""
-        for section, keys in (
-            (self.remove_background, ("rename_images",)),
-            (self.alignment, ("draw_matches", "save_metrics", "save_overlays")),
+        for name, keys in (
+            ("remove_background", ("rename_images",)),
+            ("alignment", ("draw_matches", "save_metrics", "save_overlays")),
         ):
-            for key in keys:
-                nearer = getattr(section, key)
-                value = getattr(self, key) if nearer is None else nearer
-                object.__setattr__(section, key, value)
+            section = getattr(self, name)
+            values = {key: getattr(self if getattr(section, key) is None else section, key) for key in keys}
+            # A copy: a section that no file names is the class's default, which all settings share.
+            for key, value in {name: section.model_copy(update=values), **values}.items():
                 object.__setattr__(self, key, value)
         return self
 
@@ -212,11 +214,12 @@ class Execution(Section):
     scheduler: str | None = None
     memory_limit: Positive = 4.0
 
-    @model_validator(mode="after")
-    def _scheduler_is_for_dask(self) -> Execution:
-        if self.scheduler is not None and self.backend != "dask":
-            raise ValueError(f"scheduler only counts with backend dask, not with {self.backend!r}")
-        return self
+    @field_validator("scheduler")
+    @classmethod
+    def _scheduler_is_for_dask(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("backend", "dask") != "dask":
+            raise ValueError(f"scheduler only counts with backend dask, not with {info.data['backend']!r}")
+        return value
 
 
 class Parameters(Section):

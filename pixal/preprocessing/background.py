@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -49,12 +50,13 @@ def choose_method(method: str, model: str) -> str:
     """
     if method == "border":
         return method
-    if _model_file(model).is_file():
+    files = _model_files(model)
+    if any(file.is_file() for file in files):
         return "rembg"
     if method == "auto":
         return "border"
     raise ConfigError(
-        f"preprocessing.remove_background.method rembg needs the model file {_model_file(model)}, which is not on this "
+        f"preprocessing.remove_background.method rembg needs the model file {files[0]}, which is not on this "
         "machine; copy it there (U2NET_HOME names another folder), or use method border"
     )
 
@@ -68,7 +70,7 @@ def _border(image: NDArray[np.uint8], model: str) -> Mask:
     height, width = image.shape[:2]
     scale = min(1.0, _SMALL_SIDE / min(height, width))
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    small = cv2.GaussianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (0, 0), 1)
+    small = np.asarray(cv2.GaussianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (0, 0), 1), np.uint8)
     distance = _distance_to_border(small)
     if distance.max() < _LEAST_CONTRAST:
         raise InputError("no part found: nothing stands out from the colours of the frame's border")
@@ -76,7 +78,8 @@ def _border(image: NDArray[np.uint8], model: str) -> Mask:
     otsu, _ = cv2.threshold(levels, 0, 1, cv2.THRESH_OTSU)
     mask = (levels > 0.6 * otsu).astype(np.uint8)
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, element), cv2.MORPH_CLOSE, element)
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, element)
+    mask = np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, element), np.uint8)
     mask = _grab_cut(small, _filled(_central(mask)))
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.GaussianBlur(soft, (0, 0), max(0.5, 0.5 / scale)) > 0.5)
@@ -93,21 +96,38 @@ def _rembg(image: NDArray[np.uint8], model: str) -> Mask:
 METHODS: dict[str, Callable[[NDArray[np.uint8], str], Mask]] = {"border": _border, "rembg": _rembg}
 
 
-@lru_cache(maxsize=1)
 def _rembg_session(model: str) -> Any:
-    """Rembg's session, made once a process and shared."""
+    """Rembg's session, made once a process and shared by its threads."""
+    with _session_lock:  # lru_cache alone lets each thread of the first batch load the model
+        return _new_session(model)
+
+
+_session_lock = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _new_session(model: str) -> Any:
+    from onnxruntime.capi import onnxruntime_pybind11_state as onnx
     from rembg import new_session
 
     try:
         return new_session(model)
     except ValueError as error:
         raise ConfigError(f"preprocessing.remove_background.model: rembg knows no model {model!r}") from error
+    except (onnx.InvalidProtobuf, onnx.InvalidGraph, onnx.Fail) as error:
+        raise ConfigError(
+            f"preprocessing.remove_background.model: the file of {model!r} is damaged or no network; copy it anew "
+            f"({error})"
+        ) from error
 
 
-def _model_file(model: str) -> Path:
-    """Where rembg keeps the weights of ``model``."""
-    home = os.environ.get("U2NET_HOME") or Path(os.environ.get("XDG_DATA_HOME", "~"), ".u2net")
-    return Path(home).expanduser() / f"{model}.onnx"
+def _model_files(model: str) -> list[Path]:
+    """Where rembg looks for the weights of ``model``: one folder for all, or (newer versions) one of its own."""
+    named = os.environ.get("U2NET_HOME")
+    data = os.environ.get("XDG_DATA_HOME")
+    flat = Path(named or Path(data or "~", ".u2net"))
+    root = Path(named or os.environ.get("REMBG_HOME") or (Path(data, "rembg") if data else "~/.rembg"))
+    return [path.expanduser() / f"{model}.onnx" for path in (flat, root / "models" / model)]
 
 
 def _distance_to_border(small: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -161,7 +181,8 @@ def _grab_cut(small: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.u
         return mask
     cv2.setRNGSeed(0)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(np.ascontiguousarray(small[window]), inner, None, background, foreground, 2, cv2.GC_INIT_WITH_MASK)
+    whole = (0, 0, 0, 0)  # not used: the labels say where to start
+    cv2.grabCut(np.ascontiguousarray(small[window]), inner, whole, background, foreground, 2, cv2.GC_INIT_WITH_MASK)
     refined = np.zeros_like(mask)
     refined[window] = (inner == cv2.GC_FGD) | (inner == cv2.GC_PR_FGD)
     return _filled(_central(refined))

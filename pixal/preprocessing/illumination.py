@@ -31,4 +31,4 @@ def light_gain(
 
 def unit_range(image: NDArray[Any]) -> NDArray[np.float32]:
     """An 8- or 16-bit image as float32 in [0, 1]."""
-    return np.asarray(image, np.float32) * np.float32(1 / np.iinfo(image.dtype).max)
+    return np.asarray(np.multiply(image, 1 / np.iinfo(image.dtype).max, dtype=np.float32))

@@ -56,7 +56,9 @@ def save_alignment_metrics(path: Path, rows: list[dict[str, Any]], settings: Ali
     """Write the plot of inliers, SSIM and MSE of all photographs of a type."""
     from pixal.plotting.preprocessing import alignment_metrics
 
-    column = lambda key: np.array([row.get(key, np.nan) for row in rows], float)  # noqa: E731
+    def column(key: str) -> NDArray[np.float64]:
+        return np.array([row.get(key, np.nan) for row in rows], np.float64)
+
     write_figure(
         path,
         alignment_metrics(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,16 @@ from pixal.records import file_hash, provenance, read_record, run_log, write_rec
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T", bound=np.generic)
+
 BACKGROUND_RECORD = "background.yaml"
 ALIGNMENT_RECORD = "alignment.yaml"
 PREPROCESSING_RECORD = "preprocessing.yaml"
 REFERENCE_FILE = "reference.npz"
 STATE_FILE = "preprocessing.npz"
-ALIGNMENT_COLUMNS = ("image", "status", "reason", "inliers", "inlier_ratio", "ssim", "mse") + tuple(
-    f"h{row}{column}" for row in range(3) for column in range(3)
+ALIGNMENT_COLUMNS = (
+    *("image", "status", "reason", "inliers", "inlier_ratio", "ssim", "mse"),
+    *(f"h{row}{column}" for row in range(3) for column in range(3)),
 )
 
 
@@ -349,7 +352,7 @@ def common_shape(states: Iterable[PreprocessingState]) -> tuple[int, int, int]:
     return max(s[0] for s in shapes), max(s[1] for s in shapes), shapes[0][2]
 
 
-def on_canvas(image: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
+def on_canvas(image: NDArray[T], shape: Sequence[int]) -> NDArray[T]:
     """An input (h, w, C) at the top left of the common input ``shape``, 0 beyond."""
     return np.pad(image, ((0, shape[0] - image.shape[0]), (0, shape[1] - image.shape[1]), (0, 0)))
 

@@ -74,7 +74,8 @@ class SubspaceProjection(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """What Keras needs to build the layer again."""
         names = ("input_dim", "rank", "types", "activation", "on_cpu")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        config: dict[str, Any] = super().get_config()
+        return config | {name: getattr(self, name) for name in names}
 
 
 class Autoencoder:
@@ -84,8 +85,8 @@ class Autoencoder:
     >>> model.build_model(input_dim=params["input_dim"])
     >>> model.load_weights(str(weights_path))
 
-    ``params``: the settings of ``model_training`` with ``input_dim``, ``shape``, ``channels``, ``types``,
-    ``channel_weights``; what ``metadata/model_training.yaml`` holds. After ``build_model`` the Keras model is ``model``:
+    ``params``: the settings of ``model_training``, ``input_dim``, ``shape``, ``channels``, ``types`` and
+    ``channel_weights``: what ``metadata/model_training.yaml`` holds. Once built, ``model`` is the Keras model:
     from images (n, D), in one-hot mode with labels (n, T), to their reconstructions (n, D).
     """
 
@@ -100,11 +101,14 @@ class Autoencoder:
 
     @property
     def folds_are_cheap(self) -> bool:
-        """With the projection, a fit takes seconds; the plain dense network of some hundred million weights does not."""
+        """With the projection a fit takes seconds; with a plain dense network of 10⁸ weights not."""
         return bool(self.params["input_projection"] == "auto")
 
     def build_model(self, input_dim: int) -> Any:
-        """Build the Keras model for images of ``input_dim`` values; return it. Raises ModelError for incomplete params."""
+        """Build the Keras model for images of ``input_dim`` values; return it.
+
+        Raises ModelError for incomplete params.
+        """
         p = self.params
         types = self._types
         image = keras.Input((input_dim,), name="image")
@@ -259,18 +263,19 @@ class Autoencoder:
             means = tf.gather(self._projection.mean, columns, axis=1)
             basis = tf.gather(self._projection.basis, columns, axis=1) * self._projection.scale
 
-        @tf.function
         def predict(values: Any, label: Any) -> Any:
             found = self._core(values if self._types == 1 else [values, label], training=False)
             if self._projection is None:
                 return tf.gather(found, columns, axis=1)
             return _activated(label @ means, found @ basis, self._projection.activation)
 
+        compiled = tf.function(predict)
+
         def measure(rows: Rows) -> float:
             if rows.tobytes() not in known:
                 known[rows.tobytes()] = prepare(rows)
             truth, values = known[rows.tobytes()]
-            return float(np.mean(np.abs(predict(*values).numpy() - truth) <= ACCURACY_TOLERANCE))
+            return float(np.mean(np.abs(compiled(*values).numpy() - truth) <= ACCURACY_TOLERANCE))
 
         return measure
 
@@ -306,24 +311,21 @@ class Autoencoder:
         """The trained part: encoder, latent (joined by the label's own), mirrored decoder."""
         p = self.params
         sizes = p["autoencoder_architecture"]
-        penalty = {
-            None: lambda: None,
-            "l1": lambda: keras.regularizers.L1(p["l1_regularization"]),
-            "l2": lambda: keras.regularizers.L2(p["l2_regularization"]),
-            "l1_l2": lambda: keras.regularizers.L1L2(p["l1_regularization"], p["l2_regularization"]),
-        }[p["regularization"]]
+        kind = p["regularization"] or ""
+        l1, l2 = (p[f"{name}_regularization"] if name in kind else 0.0 for name in ("l1", "l2"))
+        penalty = keras.regularizers.L1L2(l1, l2) if kind else None
         values = keras.Input((width,), name="values")
         inputs = [values]
         hidden = layers.GaussianNoise(p["input_noise"], seed=p["seed"])(values) if p["input_noise"] else values
         for index, size in enumerate(sizes):
             name = "latent" if index == len(sizes) - 1 else f"encoder_{index + 1}"
-            hidden = layers.Dense(size, activation="relu", kernel_regularizer=penalty(), name=name)(hidden)
+            hidden = layers.Dense(size, activation="relu", kernel_regularizer=penalty, name=name)(hidden)
         if self._types > 1:
             inputs.append(keras.Input((self._types,), name="label"))
             label = layers.Dense(p["label_latent_size"], activation="relu", name="label_latent")(inputs[1])
             hidden = layers.Concatenate(name="joined_latent")([hidden, label])
         for index, size in enumerate(reversed(sizes[:-1])):
-            hidden = layers.Dense(size, activation="relu", kernel_regularizer=penalty(), name=f"decoder_{index + 1}")(
+            hidden = layers.Dense(size, activation="relu", kernel_regularizer=penalty, name=f"decoder_{index + 1}")(
                 hidden
             )
         # float32 whatever the precision of the rest: the last digits are what tells good from bad.

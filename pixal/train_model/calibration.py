@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -33,8 +34,37 @@ class Calibration:
     scores: NDArray[np.float64]
 
 
+def calibrate(
+    errors: Maps,
+    folds: Sequence[NDArray[np.intp]],
+    *,
+    mask: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    smoothing: float,
+) -> Calibration:
+    """Calibrate a type from the ``errors`` (N, H, W, C) of held-out good parts.
+
+    ``folds``: rows of ``errors``; a fold's errors come from a model that did not see it. A part is scored with the
+    spread of the other folds: its own error would hide it. With a single fold there are no others.
+    """
+    shape = errors.shape[1:]
+    sums = [sum((errors[row] ** 2 for row in fold), np.zeros(shape, np.float32)) for fold in folds]
+    total, count = np.sum(sums, axis=0), sum(len(fold) for fold in folds)
+    scores = []
+    for fold, own in zip(folds, sums, strict=True):
+        others = count - len(fold)
+        squared = np.maximum(total - own, 0) / others if others else total / count
+        variance = error_variance(squared, mask)
+        for row in fold:
+            scores.append(part_scores(calibrated_maps(errors[row][None], variance, mask, weights, smoothing))[0])
+    return Calibration(error_variance(total / count, mask), np.array(scores, np.float64))
+
+
 def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts; ``mask`` (H, W): the part."""
+    """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts.
+
+    ``mask`` (H, W): the part.
+    """
     if not mask.any():
         return np.full(squared.shape, _LEAST_VARIANCE, np.float32)
     inside = mask.astype(np.float32)
@@ -80,7 +110,7 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
     logarithms of the scores. auto: conformal where there are parts enough, else tail. sigma: ``value`` standard
     deviations of the log scores above their mean. fixed: ``value``.
     """
-    enough = len(scores) >= 1 / rate - 1
+    enough = rate * (len(scores) + 1) >= 1 - 1e-9
     method = ("conformal" if enough else "tail") if settings.method == "auto" else settings.method
     if method == "fixed":
         return float(settings.value or 0), method
@@ -91,7 +121,7 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
         return float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs)))), method
     if not enough:
         raise ConfigError(
-            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1))} held-out good parts for a "
+            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1 - 1e-9))} held-out good parts for a "
             f"false-alarm rate of {rate:g}, there are {len(scores)}; use auto or tail, or a higher rate"
         )
     allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # good parts, this one among them, that may score as high
@@ -105,7 +135,8 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     fitted tail, which then gives the p-value too.
     """
     if method == "tail":
-        return np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
+        with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
+            return np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
     as_high = len(good) - np.searchsorted(np.sort(good), scores, side="left")
     return np.asarray((1 + as_high) / (1 + len(good)), np.float64)
 

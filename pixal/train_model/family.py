@@ -45,6 +45,8 @@ class ModelFamily(Protocol):
 
     params: dict[str, Any]
 
+    def __init__(self, params: Mapping[str, Any]) -> None: ...
+
     @property
     def folds_are_cheap(self) -> bool:
         """Whether calibration may fit the model several times (cross-validation) or only once (a held-out part)."""

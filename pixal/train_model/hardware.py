@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def set_up_tensorflow(settings: ModelTraining) -> dict[str, Any]:
-    """Apply allocator, memory growth, thread counts, precision, determinism; return what is in force, for the record."""
+    """Apply allocator, memory growth, threads, precision, determinism; return what is in force, for the record."""
     if settings.TF_GPU_ALLOCATOR:
         os.environ["TF_GPU_ALLOCATOR"] = settings.TF_GPU_ALLOCATOR
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = str(settings.enable_memory_growth).lower()

@@ -18,9 +18,9 @@ def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
     charbonnier: sqrt(r² + e²) - e. masked_mse: r², over the part's pixels alone (see ``image_loss``).
     """
     if name in ("mse", "masked_mse"):
-        return ops.square
+        return lambda residual: ops.square(residual)
     if name == "mae":
-        return ops.abs
+        return lambda residual: ops.abs(residual)
     if name == "huber":
 
         def huber(residual: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
@@ -74,7 +75,7 @@ def state_file(folder: Path, type_name: str) -> Path:
 
 def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Path:
     """Write the calibrations of a model's types, in their order."""
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for index, calibration in enumerate(calibrations.values()):
         arrays[f"variance_{index}"] = calibration.variance
         arrays[f"scores_{index}"] = calibration.scores

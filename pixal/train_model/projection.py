@@ -27,7 +27,7 @@ class Subspace:
 
     def coefficients(self, data: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Coefficients (n, k) of ``data`` (n, D) with one-hot ``labels`` (n, T)."""
-        return ((data - labels @ self.mean) @ self.basis.T) / np.float32(self.scale)
+        return np.asarray(((data - labels @ self.mean) @ self.basis.T) / self.scale, np.float32)
 
 
 def auto_rank(images: int, types: int) -> int:

@@ -23,13 +23,8 @@ from pixal.outcome import Outcome
 from pixal.preprocessing.pipeline import PREPROCESSING_RECORD, STATE_FILE, on_canvas
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, provenance, read_record, run_log, write_record
-from pixal.train_model.calibration import (
-    Calibration,
-    calibrated_maps,
-    error_variance,
-    part_scores,
-    set_threshold,
-)
+from pixal.train_model import pictures
+from pixal.train_model.calibration import Calibration, calibrate, set_threshold
 from pixal.train_model.family import History, ModelFamily, Rows, family_named
 from pixal.train_model.model_folder import MODEL_RECORD, save_calibrations, state_file
 
@@ -86,19 +81,26 @@ class _Training:
                     Path(scratch) / "errors.npy", "w+", np.float32, (len(inputs), *inputs.shape)
                 )
                 model, history, fold_histories = self._fit(params, inputs, masks, folds, errors, cheap)
-                calibrations = self._calibrate(inputs, states, masks, folds, errors)
-                strip = self._strip(inputs, model, errors, np.concatenate(folds))
-            for epoch, loss in enumerate(history.loss, 1):
-                tracker.metric("loss", loss, epoch)
-            for name, curve in (("val_loss", _mean_curve([h.validation_loss for h in fold_histories])),):
+                calibrations = self._calibrate(inputs, masks, folds, errors, params)
+                figures = pictures.save_training(
+                    self._folder("figures_path"),
+                    label,
+                    history,
+                    fold_histories,
+                    pictures.strip(inputs, model, errors, np.concatenate(folds)),
+                    self.config,
+                )
+            for name, curve in {
+                "loss": history.loss,
+                "val_loss": pictures.mean_curve([fold.validation_loss for fold in fold_histories]),
+                "accuracy": history.accuracy,
+                "val_accuracy": pictures.mean_curve([fold.validation_accuracy for fold in fold_histories]),
+            }.items():
                 for epoch, value in enumerate(curve, 1):
                     tracker.metric(name, value, epoch)
-            for epoch, value in enumerate(history.accuracy, 1):
-                tracker.metric("accuracy", value, epoch)
             files = self._save(model, states, calibrations)
             record = self._record(model, states, calibrations, history, len(inputs), time.perf_counter() - started)
             write_record(self._folder("metadata_path") / MODEL_RECORD, record)
-            figures = self._draw(history, fold_histories, strip, label)
             tracker.finish(
                 params=record["settings"],
                 files=files,
@@ -124,7 +126,8 @@ class _Training:
         if one_hot != bool(inputs.types):
             made = "one-hot labels" if inputs.types else "no labels"
             raise InputError(
-                f"{self.path} holds {made}, but one_hot_encoding is {one_hot}; run make_input again, or change the setting"
+                f"{self.path} holds {made}, but one_hot_encoding is {one_hot}; "
+                "run make_input again, or change the setting"
             )
         record = read_record(self.path.parent / "metadata" / PREPROCESSING_RECORD)
         states = {}
@@ -147,15 +150,18 @@ class _Training:
                 )
             if tuple(state.shape[2:]) != tuple(inputs.shape[2:]):
                 raise InputError(
-                    f"{self.path} holds {inputs.shape[2]} channels, its preprocessing {state.shape[2]}; run make_input again"
+                    f"{self.path} holds {inputs.shape[2]} channels, its preprocessing "
+                    f"{state.shape[2]}; run make_input again"
                 )
         return inputs, states
 
     def _params(self, inputs: InputSet, states: dict[str, PreprocessingState]) -> dict[str, Any]:
         """What the model is built from: the settings, and what the input is like."""
+        settings = self.config.model_training.model_dump()
         state = next(iter(states.values()))
         weights = state.settings.preprocessor.weights or [1.0] * inputs.shape[2]
-        return self.config.model_training.model_dump() | {
+        return {
+            **settings,
             "input_dim": int(inputs.data.shape[1]),
             "shape": list(inputs.shape),
             "channels": list(inputs.channels),
@@ -207,51 +213,22 @@ class _Training:
     def _calibrate(
         self,
         inputs: InputSet,
-        states: dict[str, PreprocessingState],
         masks: NDArray[np.bool_],
         folds: Sequence[Rows],
         errors: NDArray[np.float32],
+        params: dict[str, Any],
     ) -> dict[str, Calibration]:
-        weights = np.asarray(self._channel_weights(states), np.float32)
-        smoothing = self.config.validation.map_smoothing
         calibrations = {}
-        for index, name in enumerate(states):
+        for index, name in enumerate(params["types"]):
             own = np.arange(len(inputs)) if inputs.labels is None else np.flatnonzero(inputs.labels[:, index])
-            parts = [fold for fold in (np.intersect1d(fold, own) for fold in folds) if len(fold)]
-            sums = [sum((errors[row] ** 2 for row in part), np.zeros(inputs.shape, np.float32)) for part in parts]
-            total, count = np.sum(sums, axis=0), sum(len(part) for part in parts)
-            scores = []
-            for part, own_sum in zip(parts, sums, strict=True):
-                # A part is scored with the spread of the other folds: its own error would hide it.
-                others = count - len(part)
-                squared = (total - own_sum) / others if others else total / count
-                variance = error_variance(np.maximum(squared, 0), masks[index])
-                for row in part:
-                    maps = calibrated_maps(errors[row][None], variance, masks[index], weights, smoothing)
-                    scores.append(float(part_scores(maps)[0]))
-            calibrations[name] = Calibration(error_variance(total / count, masks[index]), np.array(scores))
+            calibrations[name] = calibrate(
+                errors,
+                [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)],
+                mask=masks[index],
+                weights=np.asarray(params["channel_weights"], np.float32),
+                smoothing=self.config.validation.map_smoothing,
+            )
         return calibrations
-
-    @staticmethod
-    def _channel_weights(states: dict[str, PreprocessingState]) -> list[float]:
-        settings = next(iter(states.values())).settings.preprocessor
-        return list(settings.weights or [1.0] * len(settings.channels))
-
-    @staticmethod
-    def _strip(inputs: InputSet, model: ModelFamily, errors: NDArray[np.float32], rows: Rows) -> dict[str, Any]:
-        """Input, reconstruction and held-out error of the best, median and worst good part, for the figure."""
-        order = rows[np.argsort([float(np.mean(errors[row] ** 2)) for row in rows])]
-        chosen = order[[0, len(order) // 2, -1]]
-        images = inputs.images(chosen)
-        return {
-            "inputs": images[..., 0],
-            "reconstructions": (images - model.error(inputs, chosen))[..., 0],
-            "errors": np.sqrt(np.mean(errors[chosen] ** 2, axis=-1)),
-            "names": [
-                f"{kind}: {inputs.names[row]}" for kind, row in zip(("best", "median", "worst"), chosen, strict=True)
-            ],
-            "channel": inputs.channels[0],
-        }
 
     def _save(
         self, model: ModelFamily, states: dict[str, PreprocessingState], calibrations: dict[str, Calibration]
@@ -307,37 +284,6 @@ class _Training:
             }
         )
 
-    def _draw(self, history: History, folds: list[History], strip: dict[str, Any], label: str) -> list[Path]:
-        from pixal.images import write_figure
-        from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
-
-        folder, plotting = self._folder("figures_path"), self.config.plotting
-        written = []
-        if plotting.plot_loss and history.loss:
-            figure = loss_curve(
-                np.array(history.loss),
-                _padded([fold.validation_loss for fold in folds]),
-                best_epoch=history.best_epoch,
-                loss_name=self.config.model_training.loss_function,
-                log=plotting.use_log_loss,
-                title=f"{label}: loss",
-            )
-            written.append((folder / "loss.png", figure))
-        if plotting.plot_accuracy and history.accuracy:
-            figure = accuracy_curve(
-                np.array(history.accuracy),
-                _padded([fold.validation_accuracy for fold in folds]),
-                name="share of values within 0.02",
-                title=f"{label}: accuracy",
-            )
-            written.append((folder / "accuracy.png", figure))
-        channel = strip.pop("channel")
-        figure = reconstruction_strip(**strip, title=f"{label}: {channel}, its reconstruction, held-out error")
-        written.append((folder / "reconstructions.png", figure))
-        for path, figure in written:
-            write_figure(path, figure)
-        return [path for path, _ in written]
-
 
 def _sources(input_path: str | Path | None, config: Config) -> list[tuple[str | None, Path]]:
     """The ``out.npz`` files to train on, each with the type it is of (None: all types together)."""
@@ -366,16 +312,3 @@ def _folds(inputs: InputSet, count: int, seed: int) -> list[Rows]:
         for position, row in enumerate(generator.permutation(np.flatnonzero(labels == label))):
             folds[position % len(folds)].append(int(row))
     return [np.sort(np.array(fold, np.intp)) for fold in folds]
-
-
-def _padded(curves: Sequence[Sequence[float]]) -> NDArray[np.float64] | None:
-    """Curves of different length as (n, longest), NaN after each end; None where there are none."""
-    longest = max((len(curve) for curve in curves), default=0)
-    if not longest:
-        return None
-    return np.array([[*curve, *[np.nan] * (longest - len(curve))] for curve in curves], float)
-
-
-def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
-    padded = _padded(curves)
-    return [] if padded is None else [float(value) for value in np.nanmean(padded, axis=0)]

@@ -1,0 +1,1 @@
+"""From a batch of photographs to verdicts, measures and figures."""

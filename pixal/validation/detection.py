@@ -54,7 +54,7 @@ def find_regions(
     """
     above = (anomaly_map > low * threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    to_photo = np.linalg.inv(photo_to_input)
+    to_photo = np.asarray(np.linalg.inv(photo_to_input), np.float64)
     regions = []
     for label in range(1, count):
         x, y, width, height = (int(n) for n in stats[label, :4])
@@ -66,7 +66,7 @@ def find_regions(
         loudest = int(deviations[window][inside].mean(0).argmax())
         rows, columns = np.nonzero(inside)
         box, area = _in_photo(columns + x, rows + y, to_photo, size)
-        millimetres: dict[str, float] = {}
+        millimetres: dict[str, Any] = {}
         if pixel_size_mm is not None:
             millimetres = {
                 "width_mm": box[2] * pixel_size_mm,

@@ -63,7 +63,7 @@ def read_truth(root: Path, types: list[str]) -> dict[str, Truth]:
 def _read_labels(folder: Path, path: Path) -> Truth:
     labels: dict[str, int] = {}
     kinds: dict[str, str] = {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if not {"name", "label"} <= set(reader.fieldnames or ()):
             raise InputError(f"{path}: its first line has to name the columns name,label[,kind]")

@@ -165,7 +165,7 @@ def _settings(state: PreprocessingState, config: Config) -> AlignmentSettings:
     ]
     if changed:
         _log.warning(
-            "%s: validated with the settings of its training; preprocess and train again for what has changed since: %s",
+            "%s: validated with the settings it was trained with; preprocess and train again to use what changed: %s",
             state.type_name,
             ", ".join(changed),
         )

@@ -32,19 +32,9 @@ from pixal.validation.scoring import Scored, Summary, choose_cut, score_parts
 _log = logging.getLogger(__name__)
 
 RESULT_COLUMNS = (
-    "type",
-    "image",
-    "score",
-    "p_value",
-    "threshold",
-    "verdict",
-    "regions",
-    "x",
-    "y",
-    "width",
-    "height",
+    *("type", "image", "score", "p_value", "threshold", "verdict"),
+    *("regions", "x", "y", "width", "height", "area_px", "reason"),
 )
-RESULT_COLUMNS += ("area_px", "reason")
 SCHEMA_VERSION = 1
 
 

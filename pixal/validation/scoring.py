@@ -47,7 +47,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Scored:
-    """A part's outcome. map: (h, w) float32 in the type's input frame, in units in which ``Cut.on_map`` is the limit."""
+    """A part's outcome. map: (h, w) float32 in the type's input frame; ``Cut.on_map`` is the limit in its units."""
 
     row: int
     map: NDArray[np.float32]
@@ -144,7 +144,7 @@ def score_parts(
         scores = part_scores(maps)
         if cut.log:
             scores = np.log10(np.maximum(scores, 1e-12))
-        p = [None] * len(scores) if cut.raw else list(p_values(scores, calibration.scores, cut.method))
+        p = np.full(len(scores), np.nan) if cut.raw else p_values(scores, calibration.scores, cut.method)
         for i, row in enumerate(range(rows.start, rows.stop)):
             regions = find_regions(
                 maps[i],
@@ -157,4 +157,4 @@ def score_parts(
                 pixel_size_mm=config.validation.pixel_size_mm,
             )
             failed = bool(scores[i] > cut.threshold)
-            yield Scored(row, maps[i], float(scores[i]), None if p[i] is None else float(p[i]), failed, regions)
+            yield Scored(row, maps[i], float(scores[i]), None if cut.raw else float(p[i]), failed, regions)

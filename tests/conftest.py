@@ -1,0 +1,57 @@
+"""What all tests share: a quiet, offline process, and one small rendered batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+# Shared machines stall: no deadline. The same examples in every run: a red test is a change, not luck.
+settings.register_profile(
+    "pixal",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("pixal")
+
+FRAME = (480, 270)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """``method: auto`` means ``border`` here, whatever models the machine has."""
+    os.environ["U2NET_HOME"] = str(tmp_path_factory.mktemp("no_models"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """``pixal.cli.main`` sets up the package's logger for a process of its own; put it back."""
+    logger = logging.getLogger("pixal")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A batch of two types, 480x270: 10 good photographs each to train on, 4 good and 4 defective parts.
+
+    Holds ``train/Part``, ``production/Part`` and ``truth``. Read only.
+    """
+    from pixal.synthetic import write_batch
+
+    folder = tmp_path_factory.mktemp("rendered")
+    write_batch(folder, component="Part", train=10, good=4, bad=4, frame_size=FRAME, kinds=("scratch", "blob"))
+    return folder

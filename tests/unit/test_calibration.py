@@ -1,0 +1,250 @@
+"""Calibration against direct computation, the thresholds against simulation and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom, gumbel_r
+
+from pixal.config.schema import Threshold
+from pixal.errors import ConfigError
+from pixal.train_model.calibration import (
+    calibrate,
+    calibrated_maps,
+    error_variance,
+    p_values,
+    part_scores,
+    raw_maps,
+    set_threshold,
+)
+
+AUTO = Threshold()
+
+
+def kernel(sigma: float) -> np.ndarray:
+    """A Gaussian wide enough that its ends do not matter."""
+    reach = int(np.ceil(6 * sigma))
+    values = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    return values / values.sum()
+
+
+def slow_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """A Gaussian blur, pixel by pixel, with zeros outside the image."""
+    line = kernel(sigma)
+    reach = len(line) // 2
+    out = np.zeros(image.shape)
+    for y, x in np.ndindex(*image.shape):
+        for dy in range(-reach, reach + 1):
+            for dx in range(-reach, reach + 1):
+                if 0 <= y + dy < image.shape[0] and 0 <= x + dx < image.shape[1]:
+                    out[y, x] += image[y + dy, x + dx] * line[dy + reach] * line[dx + reach]
+    return out
+
+
+def ellipse(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return ((y - height / 2) / (height / 2.6)) ** 2 + ((x - width / 2) / (width / 2.4)) ** 2 < 1
+
+
+def test_error_variance_is_the_mean_over_the_part_near_each_pixel_at_two_scales_and_a_floor() -> None:
+    generator = np.random.default_rng(0)
+    mask = ellipse(11, 14)
+    squared = (generator.random((11, 14, 2)) ** 4).astype(np.float32)
+    found = error_variance(squared, mask)
+    for channel in range(2):
+        smooth = np.zeros(mask.shape)
+        for sigma in (1.5, 4.0):
+            smooth += slow_blur(squared[..., channel] * mask, sigma) / slow_blur(mask.astype(float), sigma)
+        expected = smooth + 0.5 * np.median(smooth[mask]) + 1e-7
+        np.testing.assert_allclose(found[mask][:, channel], expected[mask], rtol=0.01)
+
+
+def test_what_lies_outside_the_part_does_not_change_its_variance() -> None:
+    mask = ellipse(12, 12)
+    squared = np.full((12, 12, 1), 0.01, np.float32)
+    loud = np.where(mask[..., None], squared, 5.0).astype(np.float32)
+    np.testing.assert_array_equal(error_variance(loud, mask), error_variance(squared, mask))
+    # A constant stays one up to the edge: twice the value, and half of that again as the floor.
+    np.testing.assert_allclose(error_variance(squared, mask)[mask], 0.03, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mask", [np.zeros((6, 7), bool), np.ones((6, 7), bool)], ids=["no pixel", "every pixel"])
+def test_the_variance_is_never_zero(mask: np.ndarray) -> None:
+    found = error_variance(np.zeros((6, 7, 2), np.float32), mask)
+    assert found.shape == (6, 7, 2)
+    assert (found >= 1e-7 * 0.999).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_calibrated_maps_are_the_root_mean_square_of_error_over_spread(smoothing: float) -> None:
+    generator = np.random.default_rng(1)
+    mask = ellipse(9, 10)
+    errors = generator.standard_normal((2, 9, 10, 3)).astype(np.float32)
+    variance = (0.5 + generator.random((9, 10, 3))).astype(np.float32)
+    weights = np.array([1.0, 0.0, 3.0], np.float32)
+    found = calibrated_maps(errors, variance, mask, weights, smoothing)
+    for n in range(2):
+        squares = np.zeros(mask.shape)
+        for y, x in np.argwhere(mask):
+            squares[y, x] = sum(weights[c] / 4 * errors[n, y, x, c] ** 2 / variance[y, x, c] for c in range(3))
+        expected = np.sqrt(slow_blur(squares, smoothing) if smoothing else squares) * mask
+        np.testing.assert_allclose(found[n], expected, rtol=0.01, atol=1e-3)
+        assert part_scores(found)[n] == pytest.approx(expected.max(), rel=0.01)
+    assert not found[:, ~mask].any()
+
+
+def test_good_parts_have_maps_around_one() -> None:
+    """Errors drawn with the very spread they are divided by have a mean square of 1."""
+    generator = np.random.default_rng(2)
+    mask = np.ones((30, 30), bool)
+    variance = np.full((30, 30, 4), 0.04, np.float32)
+    errors = (0.2 * generator.standard_normal((20, 30, 30, 4))).astype(np.float32)
+    maps = calibrated_maps(errors, variance, mask, np.ones(4, np.float32), 0)
+    assert np.mean(maps**2) == pytest.approx(1, rel=0.02)
+
+
+def test_raw_maps_are_the_weighted_mean_of_the_loss() -> None:
+    generator = np.random.default_rng(3)
+    mask = ellipse(8, 8)
+    losses = generator.random((2, 8, 8, 2)).astype(np.float32)
+    weights = np.array([1.0, 3.0], np.float32)
+    expected = (losses[..., 0] + 3 * losses[..., 1]) / 4 * mask
+    np.testing.assert_allclose(raw_maps(losses, mask, weights, 0), expected, rtol=1e-5)
+    blurred = np.stack([slow_blur(one, 1.0) for one in expected]) * mask
+    np.testing.assert_allclose(raw_maps(losses, mask, weights, 1.0), blurred, rtol=0.02, atol=1e-3)
+
+
+def test_a_part_is_scored_with_the_spread_of_the_other_folds() -> None:
+    generator = np.random.default_rng(8)
+    mask = ellipse(8, 9)
+    errors = generator.standard_normal((5, 8, 9, 2)).astype(np.float32)
+    errors[3] *= 4
+    folds = [np.array([0, 3]), np.array([1, 4]), np.array([2])]
+    weights = np.array([1.0, 2.0], np.float32)
+    found = calibrate(errors, folds, mask=mask, weights=weights, smoothing=0.5)
+    expected = []
+    for fold in folds:
+        others = np.setdiff1d(np.arange(5), fold)
+        variance = error_variance(np.mean(errors[others] ** 2, axis=0), mask)
+        expected += [calibrated_maps(errors[[row]], variance, mask, weights, 0.5).max() for row in fold]
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(found.variance, error_variance(np.mean(errors**2, axis=0), mask), rtol=1e-5)
+    assert found.scores[1] == found.scores.max()
+
+
+def test_with_one_fold_its_own_spread_serves() -> None:
+    errors = np.random.default_rng(9).standard_normal((3, 6, 6, 1)).astype(np.float32)
+    mask = np.ones((6, 6), bool)
+    found = calibrate(errors, [np.array([0, 2])], mask=mask, weights=np.ones(1, np.float32), smoothing=0)
+    variance = error_variance((errors[0] ** 2 + errors[2] ** 2) / 2, mask)
+    np.testing.assert_allclose(found.variance, variance, rtol=1e-6)
+    maps = calibrated_maps(errors[[0, 2]], variance, mask, np.ones(1, np.float32), 0)
+    np.testing.assert_allclose(found.scores, maps.max((1, 2)), rtol=1e-5)
+
+
+def test_no_parts_give_no_maps() -> None:
+    none = np.zeros((0, 4, 4, 1), np.float32)
+    assert calibrated_maps(none, np.ones((4, 4, 1), np.float32), np.ones((4, 4), bool), np.ones(1), 1.0).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (399, 0.01), (99, 0.05), (20, 0.05), (399, 0.0025)])
+@pytest.mark.parametrize("draw", ["lognormal", "standard_cauchy"])
+def test_conformal_keeps_the_false_alarm_rate_whatever_the_distribution(count: int, rate: float, draw: str) -> None:
+    """Simulated: of a new part exchangeable with the good ones, at most ``rate`` score above the threshold."""
+    generator = np.random.default_rng(count)
+    trials = 4000
+    scores = np.abs(getattr(generator, draw)(size=(trials, count + 1))) + 1e-6
+    alarms = sum(row[-1] > set_threshold(row[:-1], rate, AUTO)[0] for row in scores)
+    assert set_threshold(scores[0, :-1], rate, AUTO)[1] == "conformal"
+    exact = np.floor(rate * (count + 1) + 1e-9) / (count + 1)  # what exchangeability gives, continuous scores
+    low, high = binom.interval(1 - 1e-4, trials, exact)
+    assert low <= alarms <= high
+    assert exact <= rate + 1e-12
+
+
+@pytest.mark.parametrize("held_out", range(1, 400, 7))
+def test_conformal_is_used_as_soon_as_there_are_parts_enough(held_out: int) -> None:
+    rate = 1 / (held_out + 1)
+    scores = np.linspace(1, 2, held_out)
+    assert set_threshold(scores, rate, AUTO) == (scores.max(), "conformal")
+    if held_out > 1:
+        assert set_threshold(scores, rate * 0.99, AUTO)[1] == "tail"
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.001, 999), (0.02, 49), (0.0025, 399)])
+def test_conformal_with_too_few_parts_says_how_many_it_needs(rate: float, needed: int) -> None:
+    asked = Threshold(method="conformal")
+    with pytest.raises(ConfigError, match=f"needs {needed} .* there are {needed - 1}"):
+        set_threshold(np.linspace(1, 2, needed - 1), rate, asked)
+    assert set_threshold(np.linspace(1, 2, needed), rate, asked) == (2.0, "conformal")
+
+
+def test_tail_is_the_quantile_of_the_gumbel_distribution_the_logs_came_from() -> None:
+    generator = np.random.default_rng(4)
+    logs = gumbel_r.rvs(1.2, 0.15, size=(40, 60), random_state=generator)
+    asked = Threshold(method="tail")
+    found = [np.log(set_threshold(np.exp(row), 0.01, asked)[0]) for row in logs]
+    truth = gumbel_r.isf(0.01, 1.2, 0.15)
+    assert np.median(found) == pytest.approx(truth, abs=0.05)
+    assert max(abs(np.array(found) - truth)) < 0.5
+    row = logs[0]
+    location, scale = gumbel_r.fit(row)
+    scale = max(scale, row.std(ddof=1) * np.sqrt(6) / np.pi)
+    assert found[0] == pytest.approx(gumbel_r.isf(0.01, location, scale), abs=1e-6)
+
+
+def test_tail_heeds_a_few_good_parts_far_out() -> None:
+    bulk = np.exp(np.random.default_rng(5).normal(0, 0.01, 30))
+    asked = Threshold(method="tail")
+    tight = set_threshold(bulk, 0.01, asked)[0]
+    wide = set_threshold(np.append(bulk, [2.0, 2.2]), 0.01, asked)[0]
+    assert tight < 1.2
+    assert wide > 1.5
+
+
+def test_sigma_and_fixed() -> None:
+    scores = np.array([1.0, 2.0, 4.0, 3.0])
+    logs = np.log(scores)
+    found = set_threshold(scores, 0.01, Threshold(method="sigma", value=3))
+    assert found == (pytest.approx(np.exp(logs.mean() + 3 * logs.std(ddof=1))), "sigma")
+    assert set_threshold(scores, 0.01, Threshold(method="fixed", value=7.5)) == (7.5, "fixed")
+
+
+@pytest.mark.parametrize("method", ["conformal", "tail"])
+@pytest.mark.parametrize("rate", [0.01, 0.02, 0.05, 0.1, 0.3])
+def test_a_part_fails_exactly_when_its_p_value_is_at_most_the_rate(method: str, rate: float) -> None:
+    generator = np.random.default_rng(6)
+    good = np.round(np.exp(generator.normal(1, 0.2, 120)), 2)  # rounded, so that there are ties
+    threshold, _ = set_threshold(good, rate, Threshold(method=method))
+    new = np.concatenate([good, np.exp(generator.normal(1, 0.4, 500))])
+    if method == "conformal":
+        new = np.append(new, threshold)
+    p = p_values(new, good, method)
+    np.testing.assert_array_equal(p <= rate + 1e-12, new > threshold)
+    assert ((p > 0) & (p <= 1)).all()
+
+
+def test_p_values_are_counted_with_the_part_itself() -> None:
+    good = np.array([1.0, 2.0, 2.0, 3.0])
+    np.testing.assert_allclose(p_values(np.array([0.5, 2.0, 2.5, 9.0]), good, "conformal"), [1, 0.8, 0.4, 0.2])
+    np.testing.assert_allclose(p_values(np.array([2.5]), good, "sigma"), [0.4])
+
+
+def test_conformal_p_values_of_good_parts_are_not_too_small() -> None:
+    generator = np.random.default_rng(7)
+    p = np.array([p_values(row[:1], row[1:], "conformal")[0] for row in generator.random((3000, 50))])
+    for level in (0.02, 0.1, 0.5):
+        assert np.mean(p <= level) <= level + 4 * np.sqrt(level * (1 - level) / 3000)
+
+
+@pytest.mark.parametrize("good", [[1.3, 1.5], [1.3, 1.3], [0.0, 0.0], [2.0], [0.0, 1.0, 1.0]])
+@pytest.mark.parametrize("method", ["auto", "tail", "sigma"])
+def test_few_or_equal_parts_give_a_finite_threshold_that_they_pass(good: list[float], method: str) -> None:
+    scores = np.array(good)
+    settings = Threshold(method=method, value=3 if method == "sigma" else None)
+    threshold, used = set_threshold(scores, 0.01, settings)
+    assert np.isfinite(threshold)
+    assert threshold >= scores.max() * 0.999
+    p = p_values(np.array([0.0, 1.0, 100.0]), scores, used)
+    assert np.isfinite(p).all()
+    assert (np.diff(p) <= 0).all()

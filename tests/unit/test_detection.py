@@ -1,0 +1,159 @@
+"""Regions of planted blobs: where they lie in the photograph, under known homographies and pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from pixal.config.schema import Preprocessing
+from pixal.preprocessing.alignment import Features, Reference
+from pixal.preprocessing.state import PreprocessingState
+from pixal.validation.detection import Region, find_regions
+
+IDENTITY = np.eye(3)
+
+
+def regions_of(anomaly_map: np.ndarray, **options: Any) -> list[Region]:
+    settings: dict[str, Any] = {
+        "threshold": 2.0,
+        "low": 0.5,
+        "photo_to_input": IDENTITY,
+        "size": anomaly_map.shape,
+    } | options
+    deviations = settings.pop("deviations", anomaly_map[..., None])
+    channels = settings.pop("channels", ("R",))
+    return find_regions(anomaly_map.astype(np.float32), deviations, channels, **settings)
+
+
+def blobs() -> np.ndarray:
+    values = np.zeros((20, 30))
+    values[2:5, 3:9] = 3.0
+    values[10:14, 20:22] = 5.0
+    values[17, 1] = 1.9  # below the threshold
+    return values
+
+
+def test_regions_come_worst_first_with_their_boxes_and_areas() -> None:
+    worst, other = regions_of(blobs())
+    assert (worst.x, worst.y, worst.width, worst.height) == (20, 10, 2, 4)
+    assert (worst.area_px, worst.peak, worst.reference) == (8, 5, (20, 10, 2, 4))
+    assert (other.x, other.y, other.width, other.height) == (3, 2, 6, 3)
+    assert (other.area_px, other.peak) == (18, 3)
+
+
+def test_the_low_threshold_grows_regions_and_starts_none() -> None:
+    values = np.zeros((12, 30))
+    values[5, 5:15] = 1.2  # above half of the threshold, and connected to a peak
+    values[6, 15] = 2.5  # by a corner
+    values[5, 20:28] = 1.9  # connected to none
+    values[5, 3] = 0.9  # below
+    (found,) = regions_of(values)
+    assert (found.x, found.y, found.width, found.height, found.area_px) == (5, 5, 11, 2, 11)
+    (narrow,) = regions_of(values, low=1.0)
+    assert (narrow.x, narrow.y, narrow.area_px) == (15, 6, 1)
+
+
+def test_a_saddle_above_the_low_threshold_joins_two_peaks() -> None:
+    values = np.zeros((5, 20))
+    values[2, 2:18] = [3, 3, 3, 3, 3, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 4, 4, 4, 4, 4]
+    assert len(regions_of(values)) == 1
+    apart = regions_of(values, low=0.8)
+    assert [region.peak for region in apart] == [4, 3]
+
+
+def test_a_value_at_the_threshold_is_no_region() -> None:
+    values = np.zeros((5, 5))
+    values[2, 2] = 2.0
+    assert regions_of(values) == []
+    assert len(regions_of(values, threshold=1.999)) == 1
+
+
+def test_the_loudest_channel_is_named() -> None:
+    values = np.zeros((8, 8))
+    values[1:3, 1:3] = values[5:7, 5:7] = 3
+    deviations = np.ones((8, 8, 3))
+    deviations[1:3, 1:3, 2] = 4
+    deviations[5:7, 5:7, 1] = [[9, 0], [0, 0]]  # the mean over the region counts: 2.25
+    deviations[0, 0, 0] = 100  # outside of every region
+    values[5, 5] = 3.5
+    found = regions_of(values, deviations=deviations, channels=("R", "G", "B"))
+    assert [(region.peak, region.channel) for region in found] == [(3.5, "G"), (3, "B")]
+
+
+def state_of(pool: int, box: tuple[int, int, int, int]) -> PreprocessingState:
+    """A fitted preprocessing whose input is cut from ``box`` of the frame and pooled."""
+    settings = Preprocessing.model_validate({"preprocessor": {"pool_size": pool, "channels": ["R"]}})
+    frame = np.zeros((400, 500), bool)
+    features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    reference = Reference(np.zeros((400, 500, 3), np.uint8), frame, features)
+    return PreprocessingState("front", reference, ~frame, box, "border", settings)
+
+
+@pytest.mark.parametrize("pool", [1, 2, 3, 5])
+def test_without_a_pose_a_box_is_exactly_the_pixels_that_were_pooled(pool: int) -> None:
+    state = state_of(pool, (40, 60, 30 * pool, 20 * pool))
+    (found,) = regions_of(
+        np.pad(np.full((3, 6), 3.0), ((2, 15), (5, 19))), photo_to_input=state.photo_to_input(IDENTITY), size=(400, 500)
+    )
+    assert (found.x, found.y) == (40 + 5 * pool, 60 + 2 * pool)
+    assert (found.width, found.height) == (6 * pool, 3 * pool)
+    assert found.area_px == pytest.approx(18 * pool**2)
+    assert found.reference == (5, 2, 6, 3)
+
+
+POSES = {
+    "rotated": cv2.getRotationMatrix2D((250, 200), 17, 1.1),
+    "upside down": cv2.getRotationMatrix2D((250, 200), 178, 0.8),
+}
+PERSPECTIVE = np.array([[1.05, 0.08, -20.0], [-0.06, 0.97, 15.0], [1.5e-4, -1e-4, 1.0]])
+
+
+@pytest.mark.parametrize("pool", [1, 2, 4])
+@pytest.mark.parametrize("name", [*POSES, "perspective"])
+def test_box_and_area_are_those_of_the_mask_warped_at_full_resolution(name: str, pool: int) -> None:
+    pose = PERSPECTIVE if name == "perspective" else np.vstack([POSES[name], [0, 0, 1]])  # photograph to frame
+    box = (120, 100, 240, 200)
+    state = state_of(pool, box)
+    y, x = np.mgrid[: 200 // pool, : 240 // pool]
+    blob = ((x - 120 / pool) / (50 / pool)) ** 2 + ((y - 90 / pool) / (25 / pool)) ** 2 < 1
+    (found,) = regions_of(blob * 3.0, photo_to_input=state.photo_to_input(pose), size=(400, 500))
+
+    frame = np.zeros((400, 500), np.float32)
+    frame[100:300, 120:360] = np.kron(blob, np.ones((pool, pool)))
+    photo = cv2.warpPerspective(frame, pose, (500, 400), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP) > 0.5
+    rows, columns = np.nonzero(photo)
+    assert found.area_px == pytest.approx(photo.sum(), rel=0.01)
+    expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    got = (found.x, found.y, found.x + found.width, found.y + found.height)
+    # A pixel at the edge belongs by less than half, or by a hair.
+    assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) <= 2
+    # No defect pixel lies outside of its box.
+    assert got[0] <= expected[0]
+    assert got[1] <= expected[1]
+    assert got[2] >= expected[2]
+    assert got[3] >= expected[3]
+
+
+@pytest.mark.parametrize("shift", [(-300.0, 0.0), (300.0, 0.0), (0.0, -300.0), (0.0, 300.0), (-10.0, -3.0), (18.0, 13.0)])
+def test_a_box_stays_within_its_photograph(shift: tuple[float, float]) -> None:
+    to_input = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+    for found in regions_of(blobs(), photo_to_input=to_input):
+        assert 0 <= found.x < found.x + found.width <= 30
+        assert 0 <= found.y < found.y + found.height <= 20
+
+
+def test_millimetres_where_the_scale_is_known() -> None:
+    found = regions_of(blobs(), pixel_size_mm=0.05)[0]
+    assert (found.width_mm, found.height_mm) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert found.area_mm2 == pytest.approx(8 * 0.0025)
+    assert {"width_mm", "height_mm", "area_mm2"} <= set(found.as_dict())
+    assert not any(key.endswith(("_mm", "_mm2")) for key in regions_of(blobs())[0].as_dict())
+
+
+def test_an_even_map_has_no_region() -> None:
+    assert regions_of(np.zeros((5, 5))) == []
+    (everything,) = regions_of(np.full((5, 7), 9.0))
+    assert (everything.x, everything.y, everything.width, everything.height) == (0, 0, 7, 5)
