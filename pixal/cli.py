@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pixal
 from pixal.errors import PixalError
@@ -52,8 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(FAILED, f"pixal: unexpected failure: {type(error).__name__}: {text} (--debug shows where)")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage is a --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit as for any bad input."""
+        self.exit(BAD_INPUT, f"pixal: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pixal",
         description="Finds defects on photographs of hardware, from good examples alone.",
         epilog=_EPILOG,
@@ -167,8 +175,9 @@ def _report_failures(failures: Sequence[Any]) -> int:
 
 
 def _set_up_logging(quiet: bool) -> None:
-    # TensorFlow's C++ notes come before any Python logging is asked; what matters reaches us as an exception.
+    # C++ notes of these libraries come before any Python logging is asked; what matters reaches us as an exception.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("pixal")

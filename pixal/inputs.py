@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,20 @@ from pixal.errors import InputError
 from pixal.images import atomic
 
 _COPY_BYTES = 1 << 24
+# What the standard library and NumPy raise on archives and arrays that are damaged, or of another kind.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    RuntimeError,  # with NotImplementedError: an encryption or compression that nobody used
+    LookupError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,8 @@ class InputSet:
         Raises InputError for a file that is missing, damaged or of another kind.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a file open that it finds to be no archive.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 missing = {"data", "shape", "channels", "names"} - set(file.files)
                 if missing:
                     raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; it was not written by PIXAL")
@@ -85,8 +102,9 @@ class InputSet:
             )
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; run preprocess first") from error
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{path}: is damaged or no .npz file ({error}); run make_input again") from error
+        except _DAMAGED as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{path}: is damaged or no .npz file ({reason}); run make_input again") from error
         except InputError as error:
             raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
@@ -161,6 +179,26 @@ def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
                 npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
     with atomic(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` (no pickle).
+
+    Raises FileNotFoundError where there is none, ValueError where it is damaged in whatever way.
+    """
+    try:
+        # Not np.load, which leaves a damaged file open, and takes a plain .npy as well.
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy"): _read_member(archive, name) for name in archive.namelist()}
+    except FileNotFoundError:
+        raise
+    except _DAMAGED as error:
+        raise ValueError(f"no whole .npz file: {error}") from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(name) as member:
+        return np.asarray(npy_format.read_array(member, allow_pickle=False))
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:

@@ -34,19 +34,10 @@ class Tracker:
         if math.isfinite(value):
             self.metrics.append((name, float(value), step))
 
-    def finish(
-        self,
-        *,
-        params: Mapping[str, Any],
-        files: Iterable[Path] = (),
-        figures: Iterable[Path] = (),
-        metadata: Path | None,
-    ) -> None:
-        """Note the settings (nested; dotted names in MLflow), and the files of the run."""
+    def finish(self, params: Mapping[str, Any], artifacts: Mapping[str, Iterable[Path]]) -> None:
+        """Note the settings (nested; dotted names in MLflow), and the files of the run by the folder they go into."""
         self.params = dict(_flat(params))
-        self.artifacts += [(path, "model") for path in files] + [(path, "figures") for path in figures]
-        if metadata is not None:
-            self.artifacts += [(path, "metadata") for path in sorted(metadata.glob("*.yaml"))]
+        self.artifacts += [(path, folder) for folder, paths in artifacts.items() for path in paths]
 
 
 @contextmanager
@@ -81,11 +72,14 @@ def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
     from mlflow.entities import Metric, Param
 
     own_store = "MLFLOW_TRACKING_URI" not in os.environ
-    client = MlflowClient(f"sqlite:///{LOCAL_STORE}" if own_store else None)
+    # In full: MLflow keeps a store it has opened, and would go on with it in another working directory.
+    client = MlflowClient(f"sqlite:///{Path(LOCAL_STORE).resolve().as_posix()}" if own_store else None)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         place = Path(LOCAL_ARTIFACTS).resolve().as_uri() if own_store else None
         experiment_id = client.create_experiment(experiment, artifact_location=place)
+        # The page then opens on training runs and their metrics, not on language models.
+        client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
     else:
         experiment_id = found.experiment_id
     run_id = client.create_run(

@@ -53,5 +53,5 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pixal.synthetic import write_batch
 
     folder = tmp_path_factory.mktemp("rendered")
-    write_batch(folder, component="Part", train=10, good=4, bad=4, frame_size=FRAME, kinds=("scratch", "blob"))
+    write_batch(folder, component="Part", train=10, good=4, bad=4, frame_size=FRAME, kinds=("scratch", "stain"))
     return folder

@@ -63,7 +63,9 @@ def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ())
     for other in sorted(source.glob("*.y*ml")):
         if other.name not in {f"{name}.yaml" for name in ("parameters", "paths", *SECTIONS)}:
             _log.warning("%s is not read: PIXAL reads parameters.yaml, paths.yaml and one file a section", other)
-    return Config(document.checked(), Paths.read(paths_file, _read(paths_file).value), source)
+    paths = _read(paths_file)
+    lines = {key[0]: line for key, line in paths.lines.items() if len(key) == 1}
+    return Config(document.checked(), Paths.read(paths_file, paths.value, lines), source)
 
 
 def _find(folder: str | Path | None) -> Path:
@@ -221,7 +223,7 @@ def _check_known(key: Key, place: str) -> None:
 
 
 def _nearest(name: str, known: Iterable[str], part: str | None = None) -> str:
-    """A hint at a known name: ``part`` itself elsewhere, the one of ``known`` most like ``name``, or one like ``part``."""
+    """A hint: where ``part`` is known, the one of ``known`` most like ``name``, or one anywhere like ``part``."""
     everywhere = {key[-1]: ".".join(key) for key in _walk(Parameters().model_dump())}
     found = difflib.get_close_matches(name, list(known), 1, 0.6)
     if part in everywhere:

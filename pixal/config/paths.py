@@ -36,10 +36,13 @@ class Paths:
     the component.
     """
 
-    def __init__(self, entries: Mapping[str, Any], source: Path | None = None) -> None:
+    def __init__(
+        self, entries: Mapping[str, Any], source: Path | None = None, lines: Mapping[str, int] | None = None
+    ) -> None:
         """Check ``entries`` (as read from YAML); raises ConfigError for one that cannot be resolved."""
         self._entries = dict(entries)
         self._source = source
+        self._lines = dict(lines or {})
         for name in REQUIRED:
             if name not in self._entries:
                 raise ConfigError(f"{self._where()}: entry {name} is missing")
@@ -47,9 +50,9 @@ class Paths:
             self.resolve(name)
 
     @classmethod
-    def read(cls, source: Path, value: Mapping[str, Any]) -> Paths:
-        """The paths in the YAML file ``source``, whose content is ``value``; an entry it leaves out is as shipped."""
-        return cls(value, source)
+    def read(cls, source: Path, value: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Paths:
+        """The paths in the YAML file ``source`` (its content, its entries' lines); what it leaves out is as shipped."""
+        return cls(value, source, lines)
 
     @property
     def component(self) -> str:
@@ -66,20 +69,22 @@ class Paths:
         seen: list[int] = []
         while isinstance(entry, dict):
             if id(entry) in seen:
-                raise ConfigError(f"{self._where()}: entry {name} leads back to itself through its base")
+                raise ConfigError(f"{self._where(name)}: entry {name} leads back to itself through its base")
             seen.append(id(entry))
             keys = [key for key in entry if key != "base"]
             if "base" not in entry or len(keys) != 1 or not isinstance(entry[keys[0]], str) or not entry[keys[0]]:
                 raise ConfigError(
-                    f"{self._where()}: entry {name} needs one name and a base, as in {{component: NAME, base: *out}}"
+                    f"{self._where(name)}: entry {name} needs one name and a base, "
+                    "as in {component: NAME, base: *out}"
                 )
             if keys[0] == COMPONENT_KEY and type_name is not None:
                 parts.append(type_name)
             parts.append(entry[keys[0]])
             entry = entry["base"]
         if not isinstance(entry, str) or not entry:
-            raise ConfigError(f"{self._where()}: entry {name} ends in {entry!r}, which is no path")
+            raise ConfigError(f"{self._where(name)}: entry {name} ends in {entry!r}, which is no path")
         return Path(entry).expanduser().joinpath(*reversed(parts))
 
-    def _where(self) -> str:
-        return str(self._source) if self._source else "paths"
+    def _where(self, name: str | None = None) -> str:
+        line = f", line {self._lines[name]}" if name in self._lines else ""
+        return f"{self._source or 'paths'}{line}"

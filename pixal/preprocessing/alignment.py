@@ -53,12 +53,14 @@ class Reference:
 class Alignment:
     """What aligning one photograph gave.
 
+    aligned: the photograph (H, W, 3) in the reference frame.
     homography: 3x3, from the photograph's pixels (x, y) to the reference frame, [2, 2] = 1.
     photo_points, reference_points: (m, 2) matched points; is_inlier: (m,) bool.
     ssim: mean structural similarity over the part; mse: mean squared difference over the part, 8-bit grey levels.
     reason: why it does not count as aligned, or "".
     """
 
+    aligned: NDArray[Any]
     homography: NDArray[np.float64]
     photo_points: NDArray[np.float32]
     reference_points: NDArray[np.float32]
@@ -91,7 +93,7 @@ def align_photograph(
     if not settings.apply_alignment:
         none = np.zeros((0, 2), np.float32)
         ssim, mse = _similarity(image, reference)
-        return Alignment(np.eye(3), none, none, np.zeros(0, bool), ssim, mse)
+        return Alignment(image, np.eye(3), none, none, np.zeros(0, bool), ssim, mse)
     features = detect_features(as_uint8(image[..., :3]), mask, settings.number_of_points)
     photo_points, reference_points = match_features(features, reference.features, settings.knn_ratio)
     if len(photo_points) < settings.MIN_GOOD_MATCHES:
@@ -107,13 +109,14 @@ def align_photograph(
             f"at least {settings.MIN_GOOD_MATCHES} are needed"
         )
     _check_possible(homography, mask)
-    ssim, mse = _similarity(warp(image, homography), reference)
+    aligned = warp(image, homography)
+    ssim, mse = _similarity(aligned, reference)
     reason = ""
     if ssim < settings.MIN_SCORE_THRESHOLD:
         reason = f"not aligned: SSIM {ssim:.3f}, at least {settings.MIN_SCORE_THRESHOLD:g} is needed"
     elif mse > settings.MAX_MSE_THRESHOLD:
         reason = f"not aligned: MSE {mse:.0f}, at most {settings.MAX_MSE_THRESHOLD:g} is allowed"
-    return Alignment(homography, photo_points, reference_points, is_inlier, ssim, mse, reason)
+    return Alignment(aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, reason)
 
 
 def detect_features(image: NDArray[np.uint8], mask: NDArray[np.bool_], number_of_points: int) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ def save_alignment_pictures(
     folder: Path,
     name: str,
     image: NDArray[Any],
-    aligned: NDArray[Any],
     result: Alignment,
     reference: Reference,
     reference_name: str,
@@ -45,11 +45,18 @@ def save_alignment_pictures(
             result.is_inlier,
             title=title,
         )
-        write_image(folder / "matches" / f"{name}_matches.png", picture)
+        write_image(folder / "matches" / f"{name}_matches.jpg", picture)
     if settings.save_overlays:
         title = f"{name} on {reference_name}: SSIM {result.ssim:.3f}, MSE {result.mse:.0f}"
-        overlay = alignment_overlay(reference.grey, grey(aligned), mask=reference.mask, title=title)
-        write_image(folder / "overlay_diagnostics" / f"{name}_overlay.png", overlay)
+        overlay = alignment_overlay(reference.grey, grey(result.aligned), mask=reference.mask, title=title)
+        write_image(folder / "overlay_diagnostics" / f"{name}_overlay.jpg", overlay)
+
+
+def remove_alignment_pictures(folder: Path) -> None:
+    """Delete the match pictures, overlays and plot of an earlier run, so that nothing takes them for this one's."""
+    for pictures in (folder / "matches", folder / "overlay_diagnostics"):
+        shutil.rmtree(pictures, ignore_errors=True)
+    (folder / "metrics.png").unlink(missing_ok=True)
 
 
 def save_alignment_metrics(path: Path, rows: list[dict[str, Any]], settings: AlignmentSettings, type_name: str) -> None:

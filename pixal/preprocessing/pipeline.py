@@ -15,7 +15,7 @@ from pixal.config import Config, as_config
 from pixal.errors import AlignmentError, InputError
 from pixal.execution import map_parallel
 from pixal.images import Photograph, list_photographs, read_image, write_image
-from pixal.inputs import InputSetWriter, save_arrays
+from pixal.inputs import InputSetWriter, load_arrays, save_arrays
 from pixal.outcome import Outcome
 from pixal.preprocessing import pictures
 from pixal.preprocessing.alignment import Alignment, Features, Reference, align_photograph, warp
@@ -152,6 +152,7 @@ def _align_type(type_name: str, config: Config, quiet: bool) -> list[dict[str, A
     first = _reference_row(usable)
     image, mask = _split(read_image(source / first["file"]))
     reference = Reference.of(image, mask, settings.number_of_points)
+    pictures.remove_alignment_pictures(figures)
     work = partial(
         _align_one,
         source=source,
@@ -193,6 +194,9 @@ def _align_type(type_name: str, config: Config, quiet: bool) -> list[dict[str, A
     write_table(figures / "results.csv", ALIGNMENT_COLUMNS, table)
     if settings.save_metrics:
         pictures.save_alignment_metrics(figures / "metrics.png", done, settings, type_name)
+    if not any(row["status"] == "ok" for row in done):
+        (metadata / ALIGNMENT_RECORD).unlink()
+        _log.error("%s: none of its %d photographs can be aligned; the type is left out", type_name, len(done))
     return done
 
 
@@ -214,15 +218,14 @@ def _align_one(
     except (InputError, AlignmentError) as error:
         return kept | {"reason": str(error)}, None
     kept |= alignment_row(result)
-    aligned = warp(image, result.homography)
     moved = warp(mask.astype(np.uint8), result.homography, nearest=True) > 0
-    pictures.save_alignment_pictures(figures, row["name"], image, aligned, result, reference, reference_name, settings)
+    pictures.save_alignment_pictures(figures, row["name"], image, result, reference, reference_name, settings)
     if result.reason:
         return kept | {"reason": result.reason}, None
     name = row["file"].removesuffix("_no_bg.png") + "_aligned.png"
     top = np.iinfo(image.dtype).max
-    write_image(target / name, np.dstack([aligned, moved.astype(image.dtype) * top]))
-    return kept | {"status": "ok", "reason": "", "file": name}, (moved, pictures.grey(aligned))
+    write_image(target / name, np.dstack([result.aligned, moved.astype(image.dtype) * top]))
+    return kept | {"status": "ok", "reason": "", "file": name}, (moved, pictures.grey(result.aligned))
 
 
 def alignment_row(result: Alignment) -> dict[str, Any]:
@@ -237,10 +240,10 @@ def _fit_state(type_name: str, config: Config) -> PreprocessingState:
     metadata = config.paths.resolve("metadata_path", type_name)
     figures = config.paths.resolve("figures_path", type_name)
     try:
-        with np.load(metadata / REFERENCE_FILE, allow_pickle=False) as file:
-            reference = Reference(file["image"], file["mask"], Features(file["points"], file["descriptors"]))
-            share, brightness = file["share"], file["brightness"]
-    except (OSError, ValueError, KeyError) as error:
+        file = load_arrays(metadata / REFERENCE_FILE)
+        reference = Reference(file["image"], file["mask"], Features(file["points"], file["descriptors"]))
+        share, brightness = file["share"], file["brightness"]
+    except (FileNotFoundError, ValueError, KeyError) as error:
         raise InputError(f"{metadata / REFERENCE_FILE} is missing or damaged; run align again") from error
     consensus = consensus_mask(share, settings.consensus)
     if settings.zero_pruning:

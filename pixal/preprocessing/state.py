@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import Preprocessing
 from pixal.errors import ModelError
-from pixal.inputs import save_arrays
+from pixal.inputs import load_arrays, save_arrays
 from pixal.preprocessing.alignment import Features, Reference
 from pixal.preprocessing.channels import compute_channels
 from pixal.preprocessing.cropping import Box, nearest_inside
@@ -93,20 +93,20 @@ class PreprocessingState:
     def load(cls, path: Path) -> PreprocessingState:
         """Read a state. Raises ModelError when it is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                text = json.loads(file["settings"].tobytes())
-                features = Features(file["points"], file["descriptors"])
-                return cls(
-                    text["type"],
-                    Reference(file["image"], file["mask"], features),
-                    file["consensus"],
-                    tuple(int(n) for n in file["box"]),  # type: ignore[arg-type]
-                    text["method"],
-                    Preprocessing.model_validate(text["settings"]),
-                )
+            file = load_arrays(path)
+            text = json.loads(file["settings"].tobytes())
+            features = Features(file["points"], file["descriptors"])
+            return cls(
+                text["type"],
+                Reference(file["image"], file["mask"], features),
+                file["consensus"],
+                tuple(int(n) for n in file["box"]),  # type: ignore[arg-type]
+                text["method"],
+                Preprocessing.model_validate(text["settings"]),
+            )
         except FileNotFoundError as error:
             raise ModelError(f"{path} does not exist; run preprocess, then train") from error
-        except (OSError, ValueError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise ModelError(f"{path} is damaged ({error}); run preprocess, then train again") from error
 
     @property

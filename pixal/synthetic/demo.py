@@ -13,7 +13,8 @@ from pixal.errors import InputError
 from pixal.images import write_bytes
 from pixal.preprocessing.pipeline import preprocess
 from pixal.synthetic.batch import write_batch
-from pixal.validation.runner import Batch, validate
+from pixal.validation.results import Batch
+from pixal.validation.runner import validate
 
 _log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class SubspaceProjection(layers.Layer):
         **options: Any,
     ) -> None:
         """``types``: how many labels there are, each with a mean of its own. ``on_cpu``: keep the basis off the GPU."""
-        super().__init__(dtype="float32", trainable=False, **options)
+        # get_config holds both of them, so they come back in options when a model is loaded.
+        super().__init__(**(options | {"dtype": "float32", "trainable": False}))
         self.input_dim, self.rank, self.types = input_dim, rank, types
         self.activation, self.on_cpu = activation, on_cpu
         self.mean = self.add_weight(shape=(types, input_dim), initializer="zeros", trainable=False, name="mean")
@@ -109,6 +111,13 @@ class Autoencoder:
 
         Raises ModelError for incomplete params.
         """
+        try:
+            self.model = self._build(input_dim)
+        except KeyError as error:
+            raise ModelError(f"params lack {error}; they are what metadata/model_training.yaml holds") from error
+        return self.model
+
+    def _build(self, input_dim: int) -> Any:
         p = self.params
         types = self._types
         image = keras.Input((input_dim,), name="image")
@@ -128,18 +137,20 @@ class Autoencoder:
             self._core = self._network(rank, "linear")
             coefficients = self._projection(image, label)
             output = self._projection(self._core([coefficients, *inputs[1:]]), label, inverse=True)
-        self.model = keras.Model(inputs, output, name=p["model_name"].replace(".", "_"))
-        return self.model
+        return keras.Model(inputs, output, name=p["model_name"].replace(".", "_"))
 
     def load_weights(self, path: str | Path) -> None:
         """Load a ``.weights.h5`` into the built model. Raises ModelError when it does not fit."""
         if self.model is None:
             raise ModelError("build_model comes before load_weights")
         try:
-            self.model.load_weights(path)
+            with warnings.catch_warnings():
+                # Keras would go on with random weights for what a file lacks.
+                warnings.filterwarnings("error", message="Skipping nested container")
+                self.model.load_weights(path)
         except FileNotFoundError as error:
             raise ModelError(f"{path} does not exist; run train") from error
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, UserWarning) as error:
             raise ModelError(
                 f"{path} does not match this model: {str(error).splitlines()[0]}; run train again"
             ) from error
@@ -166,8 +177,8 @@ class Autoencoder:
         if p["input_projection"] == "auto":
             p["projection_rank"] = p.get("projection_rank") or auto_rank(len(rows), self._types)
             subspace = fit_subspace(inputs, rows, labels[rows], p["projection_rank"])
-        in_coefficients = subspace is not None and self._is_quadratic()
         weights = self._value_weights(masks)
+        in_coefficients = subspace is not None and self._is_quadratic(weights)
         trained = self._untrained(inputs.data.shape[1], in_coefficients, weights)
         data: list[Any]
         if subspace is not None:
@@ -332,12 +343,14 @@ class Autoencoder:
         output = layers.Dense(width, activation=activation, dtype="float32", name="output")(hidden)
         return keras.Model(inputs, output, name="core")
 
-    def _is_quadratic(self) -> bool:
+    def _is_quadratic(self, weights: NDArray[np.float32] | None) -> bool:
         p = self.params
         return (
             p["loss_function"] in ("mse", "masked_mse")
             and p["output_activation"] == "linear"
             and len(set(p["channel_weights"])) == 1
+            # One type's components reach beside another's mask, where a masked loss does not look.
+            and (weights is None or bool(np.all(weights == weights[0])))
         )
 
     def _value_weights(self, masks: NDArray[np.bool_]) -> NDArray[np.float32] | None:

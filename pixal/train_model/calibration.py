@@ -121,8 +121,8 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
         return float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs)))), method
     if not enough:
         raise ConfigError(
-            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1 - 1e-9))} held-out good parts for a "
-            f"false-alarm rate of {rate:g}, there are {len(scores)}; use auto or tail, or a higher rate"
+            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1 - 1e-9))} held-out good parts for "
+            f"a false-alarm rate of {rate:g}, there are {len(scores)}; use auto or tail, or a higher rate"
         )
     allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # good parts, this one among them, that may score as high
     return float(np.sort(scores)[len(scores) - allowed]), method

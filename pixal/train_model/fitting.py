@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
+from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.train_model.family import History, Rows
 
@@ -52,12 +53,19 @@ def run_fit(
     With ``validation`` data the best epoch is that of the least validation loss, and ``patience`` epochs without an
     improvement of ``min_delta`` end the fit (0: never). Without, the last epoch is kept. (``Model.fit`` would do the
     same at ten times the cost: building its data pipeline anew each epoch takes longer than a step of a small network.)
+
+    Raises ConfigError where the loss is no longer finite.
     """
     history = History()
     generator = np.random.default_rng(seed)
     best_loss, best_weights, waited = np.inf, None, 0
     for epoch in range(1, epochs + 1):
         history.loss.append(_run_epoch(model.train_on_batch, model, training, batch_size, generator))
+        if not np.isfinite(history.loss[-1]):
+            raise ConfigError(
+                f"the loss is {history.loss[-1]} in epoch {epoch}: training diverged; "
+                "lower model_training.learning_rate"
+            )
         if accuracy is not None:
             accuracy.measure_epoch(history)
         if on_epoch is not None:
@@ -84,11 +92,13 @@ def _run_epoch(
     step: Callable[..., Any], model: Any, data: Data, batch_size: int, generator: np.random.Generator | None
 ) -> float:
     """Run ``step`` over all rows, shuffled if there is a ``generator``; the mean loss."""
-    model.reset_metrics()
     order = np.arange(len(data)) if generator is None else generator.permutation(len(data))
+    total = 0.0
     for start in range(0, len(order), batch_size):
-        logs = step(*data.batch(order[start : start + batch_size]), return_dict=True)
-    return float(logs["loss"])
+        part = order[start : start + batch_size]
+        model.reset_metrics()  # some versions of Keras do so in each step, some never
+        total += float(step(*data.batch(part), return_dict=True)["loss"]) * len(part)
+    return total / len(order)
 
 
 def _save_checkpoint(model: Any, path: Path) -> None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
-from pixal.inputs import save_arrays
+from pixal.inputs import load_arrays, save_arrays
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, read_record
 from pixal.train_model.calibration import Calibration
@@ -85,7 +84,7 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
 
 def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]:
     try:
-        with np.load(folder / _CALIBRATION, allow_pickle=False) as file:
-            return {name: Calibration(file[f"variance_{i}"], file[f"scores_{i}"]) for i, name in enumerate(types)}
-    except (OSError, ValueError, KeyError) as error:
+        file = load_arrays(folder / _CALIBRATION)
+        return {name: Calibration(file[f"variance_{i}"], file[f"scores_{i}"]) for i, name in enumerate(types)}
+    except (FileNotFoundError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error

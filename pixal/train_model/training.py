@@ -101,12 +101,8 @@ class _Training:
             files = self._save(model, states, calibrations)
             record = self._record(model, states, calibrations, history, len(inputs), time.perf_counter() - started)
             write_record(self._folder("metadata_path") / MODEL_RECORD, record)
-            tracker.finish(
-                params=record["settings"],
-                files=files,
-                figures=figures,
-                metadata=self._folder("metadata_path"),
-            )
+            metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
+            tracker.finish(record["settings"], {"model": files, "figures": figures, "metadata": metadata})
         _log.info(
             "%s: trained on %d good images in %.0f s; best epoch %d of %d",
             label,
@@ -311,4 +307,4 @@ def _folds(inputs: InputSet, count: int, seed: int) -> list[Rows]:
     for label in np.unique(labels):
         for position, row in enumerate(generator.permutation(np.flatnonzero(labels == label))):
             folds[position % len(folds)].append(int(row))
-    return [np.sort(np.array(fold, np.intp)) for fold in folds]
+    return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]  # few parts of many types leave some empty

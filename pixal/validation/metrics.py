@@ -31,7 +31,10 @@ class Truth:
         """The defect's pixels (H, W) = ``size`` of part ``name``; all false for a good part; None where not known."""
         path = self.folder / "masks" / f"{name}.png"
         if path.is_file():
-            mask = read_mask(path)
+            try:
+                mask = read_mask(path)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
             if mask.shape != size:
                 raise InputError(
                     f"{path} is {mask.shape[1]}x{mask.shape[0]}, its photograph {size[1]}x{size[0]} pixels"
@@ -56,7 +59,10 @@ def read_truth(root: Path, types: list[str]) -> dict[str, Truth]:
         path = folder / "labels.csv"
         if not path.is_file():
             raise InputError(f"--truth: {path} does not exist; it lists name,label[,kind] of each part (1: defective)")
-        found[name] = _read_labels(folder, path)
+        try:
+            found[name] = _read_labels(folder, path)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"--truth: {path} cannot be read ({error}); save it as CSV in UTF-8") from error
     return found
 
 
@@ -72,6 +78,8 @@ def _read_labels(folder: Path, path: Path) -> Truth:
                 raise InputError(
                     f"{path}, line {reader.line_num}: label {row['label']!r} is neither 0 (good) nor 1 (defective)"
                 )
+            if labels.get(row["name"], int(row["label"])) != int(row["label"]):
+                raise InputError(f"{path}, line {reader.line_num}: {row['name']} has another label further up")
             for name in {row["name"], Path(row["name"]).stem}:
                 labels[name] = int(row["label"])
                 kinds[name] = (row.get("kind") or "").strip()

@@ -17,14 +17,20 @@ from pixal.validation.metrics import PixelCounts, Truth
 from pixal.validation.scoring import Cut, Scored
 
 if TYPE_CHECKING:
-    from pixal.validation.runner import _TypeVerdicts
+    from pixal.validation.verdicts import TypeVerdicts
 
+_OVERLAY = "anomaly_overlay_"
 _LARGEST_FLOAT16 = 65504.0
 
 
 def overlay_name(record: dict[str, Any]) -> str:
     """The file name of a part's overlay."""
-    return f"anomaly_overlay_{record['name']}.png"
+    return f"{_OVERLAY}{record['name']}.png"
+
+
+def summary_figures(folder: Path) -> list[Path]:
+    """A type's figures, its parts' overlays left out."""
+    return sorted(path for path in folder.glob("*.png") if not path.name.startswith(_OVERLAY))
 
 
 def save_part(
@@ -75,14 +81,13 @@ def _save_overlay(path: Path, record: dict[str, Any], scored: Scored, values: ND
     write_image(path, overlay)
 
 
-def save_summary(folder: Path, verdicts: _TypeVerdicts, config: Config) -> None:
+def save_summary(folder: Path, verdicts: TypeVerdicts, config: Config) -> None:
     """Write a type's figures, as the ``plotting`` settings ask; those that need truth only where there is some."""
     from pixal.plotting import quality, validation
 
     plotting, name, cut, summary = config.plotting, verdicts.name, verdicts.cut, verdicts.summary
-    for stale in folder.glob("*.png"):
-        if not stale.name.startswith("anomaly_overlay_"):
-            stale.unlink()
+    for stale in summary_figures(folder):
+        stale.unlink()
     scored = [part for part in verdicts.parts if part["score"] is not None]
     if not scored:
         return

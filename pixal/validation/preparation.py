@@ -17,7 +17,7 @@ from pixal.execution import map_parallel
 from pixal.images import Photograph, read_image
 from pixal.inputs import InputSetWriter
 from pixal.preprocessing import pictures
-from pixal.preprocessing.alignment import align_photograph, warp
+from pixal.preprocessing.alignment import align_photograph
 from pixal.preprocessing.background import choose_method, find_foreground
 from pixal.preprocessing.pipeline import (
     ALIGNMENT_COLUMNS,
@@ -141,13 +141,10 @@ def _prepare_one(
     except (InputError, AlignmentError) as error:
         return row | {"reason": str(error)}, None
     row |= alignment_row(result)
-    aligned = warp(image, result.homography)
-    pictures.save_alignment_pictures(
-        figures, photo.name, image, aligned, result, state.reference, "the reference", settings
-    )
+    pictures.save_alignment_pictures(figures, photo.name, image, result, state.reference, "the reference", settings)
     if result.reason:
         return row | {"reason": result.reason}, None
-    return row | {"status": "ok", "reason": ""}, state.to_input(aligned)
+    return row | {"status": "ok", "reason": ""}, state.to_input(result.aligned)
 
 
 def _settings(state: PreprocessingState, config: Config) -> AlignmentSettings:

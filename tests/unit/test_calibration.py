@@ -144,7 +144,11 @@ def test_with_one_fold_its_own_spread_serves() -> None:
 
 def test_no_parts_give_no_maps() -> None:
     none = np.zeros((0, 4, 4, 1), np.float32)
-    assert calibrated_maps(none, np.ones((4, 4, 1), np.float32), np.ones((4, 4), bool), np.ones(1), 1.0).shape == (0, 4, 4)
+    assert calibrated_maps(none, np.ones((4, 4, 1), np.float32), np.ones((4, 4), bool), np.ones(1), 1.0).shape == (
+        0,
+        4,
+        4,
+    )
 
 
 @pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (399, 0.01), (99, 0.05), (20, 0.05), (399, 0.0025)])
@@ -171,7 +175,9 @@ def test_conformal_is_used_as_soon_as_there_are_parts_enough(held_out: int) -> N
         assert set_threshold(scores, rate * 0.99, AUTO)[1] == "tail"
 
 
-@pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.001, 999), (0.02, 49), (0.0025, 399)])
+@pytest.mark.parametrize(
+    ("rate", "needed"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.001, 999), (0.02, 49), (0.0025, 399)]
+)
 def test_conformal_with_too_few_parts_says_how_many_it_needs(rate: float, needed: int) -> None:
     asked = Threshold(method="conformal")
     with pytest.raises(ConfigError, match=f"needs {needed} .* there are {needed - 1}"):

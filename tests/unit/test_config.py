@@ -235,9 +235,7 @@ def test_files_as_existing_users_have_them_load(tmp_path: Path) -> None:
 def test_a_switch_counts_in_either_place_and_the_nearer_wins(place: str) -> None:
     config = load_config(DEFAULTS, [f"{place}.save_overlays=False"])
     assert config.preprocessing.alignment.save_overlays is False
-    both = load_config(
-        DEFAULTS, ["preprocessing.save_overlays=False", "preprocessing.alignment.save_overlays=True"]
-    )
+    both = load_config(DEFAULTS, ["preprocessing.save_overlays=False", "preprocessing.alignment.save_overlays=True"])
     assert both.preprocessing.alignment.save_overlays is True
 
 

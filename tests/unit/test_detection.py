@@ -137,7 +137,9 @@ def test_box_and_area_are_those_of_the_mask_warped_at_full_resolution(name: str,
     assert got[3] >= expected[3]
 
 
-@pytest.mark.parametrize("shift", [(-300.0, 0.0), (300.0, 0.0), (0.0, -300.0), (0.0, 300.0), (-10.0, -3.0), (18.0, 13.0)])
+@pytest.mark.parametrize(
+    "shift", [(-300.0, 0.0), (300.0, 0.0), (0.0, -300.0), (0.0, 300.0), (-10.0, -3.0), (18.0, 13.0)]
+)
 def test_a_box_stays_within_its_photograph(shift: tuple[float, float]) -> None:
     to_input = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
     for found in regions_of(blobs(), photo_to_input=to_input):

@@ -218,6 +218,7 @@ def test_one_type_may_have_its_truth_on_top(tmp_path: Path) -> None:
         ("name,label\n1.png,0\n2.png,bad\n", "line 3: label 'bad'"),
         ("name,label\n1.png\n", "line 2: label None"),
         ("name,label\n1.png,2\n", "label '2'"),
+        ("name,label\n1.png,0\n1.png,0\n1.png,1\n", "line 4: 1.png has another label"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:

@@ -128,10 +128,3 @@ def test_a_missing_component_entry_is_named(tmp_path: Path, missing: str) -> Non
     (tmp_path / "paths.yaml").write_text(yaml.safe_dump({k: v for k, v in TWO.items() if k != missing}))
     with pytest.raises(ConfigError, match=f"paths.yaml: entry {missing} is missing"):
         load_config(tmp_path)
-
-
-def test_a_misspelt_entry_is_an_error_that_names_the_nearest(tmp_path: Path) -> None:
-    entry = {"folder": "plots", "base": TWO["component_validate_path"]}
-    (tmp_path / "paths.yaml").write_text(yaml.safe_dump({**TWO, "validate_figure_path": entry}))
-    with pytest.raises(ConfigError, match=r"paths\.yaml, line \d+: .*validate_figure_path.*validate_figures_path"):
-        load_config(tmp_path)

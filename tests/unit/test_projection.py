@@ -98,7 +98,8 @@ def test_the_sign_of_a_component_does_not_hang_on_the_order_of_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "types", "expected"), [(2, 1, 1), (1, 1, 1), (10, 1, 9), (17, 1, 16), (200, 1, 16), (10, 2, 8), (200, 3, 48)]
+    ("images", "types", "expected"),
+    [(2, 1, 1), (1, 1, 1), (10, 1, 9), (17, 1, 16), (200, 1, 16), (10, 2, 8), (200, 3, 48)],
 )
 def test_auto_rank(images: int, types: int, expected: int) -> None:
     assert auto_rank(images, types) == expected

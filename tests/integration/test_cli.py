@@ -1,0 +1,336 @@
+"""The command line in its own process's place: exit statuses, one line for what is wrong, silence under -q."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import pixal
+from pixal import cli
+from pixal.config.loading import DEFAULTS
+from pixal.images import read_image
+
+COMMANDS = ("preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect", "demo")
+HEAVY = ("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas")
+NO_PICTURES = ("preprocessing.draw_matches", "preprocessing.save_metrics", "preprocessing.save_overlays")
+PATHS = """
+component_model_path: {component: Part, base: ./out}
+component_validate_path: {component: Part, base: ./validate}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a configuration that draws as little as possible."""
+    monkeypatch.chdir(tmp_path)
+    Path("configs").mkdir()
+    Path("configs/paths.yaml").write_text(PATHS)
+    settings = "".join(f"  {key.partition('.')[2]}: False\n" for key in NO_PICTURES)
+    Path("configs/parameters.yaml").write_text(f"preprocessing:\n{settings}")
+    return tmp_path
+
+
+@pytest.fixture
+def photos(rendered: Path) -> Path:
+    """Four good photographs of one type, in the working directory."""
+    folder = Path("photos/front")
+    folder.mkdir(parents=True)
+    for index in range(4):
+        shutil.copy(rendered / f"train/Part/front/image_{index:03d}.jpg", folder)
+    return folder.parent
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 2) -> str:
+    """Run a command that has to fail with one line on standard error; return that line."""
+    capsys.readouterr()
+    assert cli.main([*map(str, arguments), "-q"]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("pixal: "), err
+    assert err.count("\n") == 1, err
+    assert err.endswith("\n")
+    return err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """In a process of its own, for this one has loaded everything."""
+    code = f"""
+import sys
+from pixal.cli import main
+for arguments in [["-h"], ["--version"], *([name, "--help"] for name in {COMMANDS})]:
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        assert stop.code == 0, arguments
+sys.stderr.write(" ".join(sorted(set({HEAVY}) & set(sys.modules))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"pixal {pixal.__version__}" in done.stdout
+    for name in COMMANDS:
+        assert f"usage: pixal {name} " in done.stdout
+        assert f"\n    {name} " in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_takes_the_options_of_all(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "-h"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("-q, --quiet", "-c", "--config DIR", "--set KEY=VALUE", "--debug"))
+    assert ("--truth" in text) == ("--fail-on-anomaly" in text) == (command in ("validate", "detect"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "COMMAND"),
+        (["preproces"], "'preproces'"),
+        (["preprocess"], "-i/--input"),
+        (["train", "--epochs", "3"], "--epochs"),
+        (["validate", "-i"], "expected one argument"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(
+    arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("pixal: error: ")
+    assert word in err
+
+
+STEPS = ("preprocess", "remove_bg", "validate")
+
+
+@pytest.mark.parametrize("command", STEPS)
+def test_a_folder_that_is_missing_or_empty(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere does not exist" in failed(capsys, command, "-i", "nowhere")
+    Path("empty/front").mkdir(parents=True)
+    assert "empty holds no image" in failed(capsys, command, "-i", "empty")
+    Path("empty/front/notes.txt").write_text("none here")
+    assert "empty holds no image" in failed(capsys, command, "-i", "empty")
+    assert "notes.txt is no image" in failed(capsys, command, "-i", "empty/front/notes.txt")
+
+
+def spoil(name: str, folder: Path, whole: Path) -> Path:
+    """A copy of the photograph ``whole`` that cannot be processed."""
+    path = folder / f"bad_{name}{'.jpg' if name != 'black' else '.png'}"
+    if name == "text":
+        path.write_text("I am no image")
+    elif name == "empty":
+        path.write_bytes(b"")
+    elif name == "truncated":
+        path.write_bytes(whole.read_bytes()[:5000])
+    elif name == "black":
+        PIL.Image.fromarray(np.zeros_like(read_image(whole))).save(path)
+    elif name == "size":
+        with PIL.Image.open(whole) as image:
+            image.resize((400, 300)).save(path)
+    elif name == "other":
+        noise = np.random.default_rng(0).integers(0, 256, read_image(whole).shape, np.uint8)
+        PIL.Image.fromarray(noise).save(path)
+    return path
+
+
+BAD = {
+    "text": "is no image",
+    "empty": "the file is empty",
+    "truncated": "truncated",
+    "black": "no part found",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_batch_of_bad_images_alone(name: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("bad/front")
+    folder.mkdir(parents=True)
+    path = spoil(name, folder, photos / "front/image_000.jpg")
+    for source in ("bad", path):
+        said = failed(capsys, "preprocess", "-i", source)
+        assert f"front/{path.name}: " in said
+        assert BAD[name] in said
+
+
+def test_bad_images_among_good_ones_are_named_and_the_rest_is_done(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = BAD | {"size": "is 400x300, the reference is 480x270", "other": ""}
+    for name in reasons:
+        spoil(name, photos / "front", photos / "front/image_000.jpg")
+    capsys.readouterr()
+    assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 3
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert len(lines) == len(reasons)
+    assert all(line.startswith("pixal: not processed: front/bad_") for line in lines)
+    for name, reason in reasons.items():
+        (line,) = [line for line in lines if f"front/bad_{name}." in line]
+        assert reason in line
+    with np.load("out/Part/front/out.npz", allow_pickle=False) as file:
+        assert list(file["names"]) == [f"image_{index:03d}.jpg" for index in range(4)]
+    table = Path("out/Part/front/figures/aligned_metrics/results.csv").read_text().splitlines()
+    assert len(table) == 1 + 4 + len(reasons)
+    assert sum(",ok," in row for row in table) == 4
+    # The rest of the steps are done one by one, with the same end and the failures of that step alone.
+    whole = Path("out/Part/front/out.npz").read_bytes()
+    assert cli.main(["remove_bg", "-i", str(photos), "-q"]) == 3
+    assert len(capsys.readouterr().err.splitlines()) == len(BAD)
+    assert cli.main(["align", "-i", str(photos), "-q"]) == 3
+    assert len(capsys.readouterr().err.splitlines()) == len(reasons) - len(BAD)
+    assert cli.main(["make_input", "-q"]) == 0
+    assert Path("out/Part/front/out.npz").read_bytes() == whole
+
+
+def test_quiet_is_silent_and_otherwise_each_step_has_a_bar(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert cli.main(["preprocess", "-i", str(photos)]) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert "background method: border" in err
+    for step in ("front: background", "front: alignment", "front: input"):
+        assert step in err
+    assert "4/4" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model_training:\n  n_epoch: 3\n", ["line 2", "model_training.n_epoch", "nearest is model_training.n_epochs"]),
+        ("preprocessing:\n  preprocessor: {channels: [LAB_X]}\n", ["line 2", "channels", "LAB_X"]),
+        ("model_training: {loss_function: rmse}\n", ["line 1", "model_training.loss_function", "'rmse'", "mse"]),
+        ("preprocessing:\n  preprocessor:\n    weights: [1, 2]\n", ["line 3", "weights", "2 values for 4 channels"]),
+        ("model_training: [1\n", ["line", "not valid YAML"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["preprocess", "train", "validate"])
+def test_a_faulty_configuration(
+    command: str, text: str, words: list[str], photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("configs/parameters.yaml").write_text(text)
+    said = failed(capsys, command, "-i", photos)
+    assert said.startswith(f"pixal: error: {Path('configs/parameters.yaml')}, line ")
+    assert all(word in said for word in words), said
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("model_training.n_epoch=3", "n_epochs"),
+        ("model_training.model=autoencodr", "autoencoder"),
+        ("model_training.optimizer=adamm", "adam"),
+        ("preprocessing.preprocessor.channels=[R,Q]", "'Q'"),
+    ],
+)
+def test_a_faulty_override(override: str, word: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if "optimizer" in override or "model_training.model=" in override:
+        assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 0
+    said = failed(capsys, "train", "--set", override)
+    assert override.partition("=")[0] in said
+    assert word in said
+
+
+def test_a_configuration_folder_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere does not exist" in failed(capsys, "train", "-c", "nowhere")
+    Path("other").mkdir()
+    assert "other holds neither" in failed(capsys, "train", "-c", "other")
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_steps_out_of_order_say_what_to_run_first(
+    one_hot: bool, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mode = ("--set", f"model_training.one_hot_encoding={one_hot}")
+    assert "run remove_bg" in failed(capsys, "align", "-i", photos, *mode)
+    assert "first" in failed(capsys, "make_input", *mode)
+    assert "run preprocess first" in failed(capsys, "train", *mode)
+    assert "run train first" in failed(capsys, "validate", "-i", photos, *mode)
+    assert "run validate first" in failed(capsys, "detect", *mode)
+    assert "does not exist" in failed(capsys, "train", "-i", "other.npz", *mode)
+    shutil.copytree(photos / "front", photos / "back")
+    assert cli.main(["remove_bg", "-i", str(photos), "-q", *mode]) == 0
+    assert "run align" in failed(capsys, "make_input", *mode)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_train_needs_two_good_images(count: int, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in sorted(photos.glob("front/*"))[count:]:
+        path.unlink()
+    assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 0
+    if count == 1:
+        assert "at least 2" in failed(capsys, "train")
+
+
+def test_a_damaged_or_foreign_npz_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 0
+    path = Path("out/Part/front/out.npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "is damaged" in failed(capsys, "train")
+    path.write_bytes(whole[:-5000] + bytes(5000))
+    assert "run make_input again" in failed(capsys, "train")
+    np.savez(path, data=np.zeros((3, 4)))
+    assert "was not written by PIXAL" in failed(capsys, "train", "-i", path)
+    path.write_bytes(whole)
+    assert "one_hot_encoding is True" in failed(
+        capsys, "train", "-i", path, "--set", "model_training.one_hot_encoding=True"
+    )
+
+
+def test_debug_shows_where_and_nothing_else_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["preprocess", "-i", "nowhere", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("pixal: error: nowhere does not exist")
+
+    def explode(*_: object, **__: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(pixal, "preprocess", explode, raising=False)
+    assert "unexpected failure: RuntimeError: two lines" in failed(capsys, "preprocess", "-i", "x", status=1)
+    assert cli.main(["preprocess", "-i", "x", "--debug"]) == 1
+    assert "in explode" in capsys.readouterr().err
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pixal, "preprocess", interrupt)
+    assert "interrupted" in failed(capsys, "preprocess", "-i", "x", status=1)
+
+
+def test_the_configuration_is_looked_for_where_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(DEFAULTS, "mine")
+    with Path("mine/parameters.yaml").open("a") as file:
+        file.write("\nunknown: 1\n")
+    assert "unknown key unknown" in failed(capsys, "train", "-c", "mine")
+    assert str(Path("out/Part")) in failed(capsys, "train")  # ./configs
+    shutil.rmtree("configs")
+    assert "R0_Triplet_Data_Flex_F1" in failed(capsys, "train")  # the shipped defaults
+
+
+def test_renamed_images_keep_their_own_names_in_tables(photos: Path) -> None:
+    setting = ("--set", "preprocessing.rename_images=True")
+    assert cli.main(["preprocess", "-i", str(photos), "-q", *setting]) == 0
+    folder = Path("out/Part/front")
+    made = sorted(path.name for path in (folder / "preprocessed_images").rglob("*.png"))
+    assert made == sorted(f"front_00{i}_{kind}.png" for i in range(4) for kind in ("aligned", "no_bg"))
+    with np.load(folder / "out.npz", allow_pickle=False) as file:
+        assert list(file["names"]) == [f"image_{index:03d}.jpg" for index in range(4)]
+    table = (folder / "figures/aligned_metrics/results.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in table[1:]] == [f"image_{index:03d}.jpg" for index in range(4)]

@@ -1,0 +1,452 @@
+"""The autoencoder: its network, its losses in both of their forms, its files, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pixal.config import Parameters
+from pixal.errors import ConfigError, ModelError
+from pixal.inputs import InputSet
+from pixal.records import read_record, write_record
+from pixal.train_model.autoencoder import Autoencoder, SubspaceProjection
+from pixal.train_model.family import FAMILIES, History, family_named
+from pixal.train_model.projection import fit_subspace
+
+SHAPE = (6, 8, 2)
+VALUES = 96
+ALL = np.arange(8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_the_train_command_sets_it() -> Iterator[None]:
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)  # determinism refuses random operations without one
+    yield
+    keras.backend.clear_session()
+
+
+def params(types: int = 1, **settings: Any) -> dict[str, Any]:
+    """As ``train`` puts them together, for a tiny network and two epochs."""
+    tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 2, "batchsize": 4, "metric_accuracy": False}
+    weights = settings.pop("channel_weights", [1.0, 1.0])
+    parameters = Parameters.model_validate(
+        {"model_training": tiny | {"one_hot_encoding": types > 1, "learning_rate": 0.01} | settings}
+    )
+    return parameters.model_training.model_dump() | {
+        "input_dim": VALUES,
+        "shape": list(SHAPE),
+        "channels": ["R", "G"],
+        "channel_weights": weights,
+        "types": ["back", "front"][:types],
+        "memory_limit": 4.0,
+    }
+
+
+def part_masks(types: int = 1, alike: bool = True) -> np.ndarray:
+    masks = np.zeros((types, *SHAPE[:2]), bool)
+    masks[:, 1:5, 1:7] = True
+    if not alike:
+        masks[1, :, 5:] = False
+    return masks
+
+
+def good_parts(types: int = 1, count: int = 8, alike: bool = True) -> InputSet:
+    """Images that vary in some directions and are 0 beside the part, with noise."""
+    generator = np.random.default_rng(0)
+    weights = generator.normal(0, 0.1, (count, 3))
+    data = 0.5 + weights @ generator.normal(0, 1, (3, VALUES)) + generator.normal(0, 0.02, (count, VALUES))
+    kinds = np.arange(count) % types
+    masks = np.repeat(part_masks(types, alike)[..., None], 2, axis=3).reshape(types, -1)
+    data = (data.clip(0, 1) * masks[kinds]).astype(np.float32)
+    names = tuple(f"{n}.png" for n in range(count))
+    if types == 1:
+        return InputSet(data, SHAPE, ("R", "G"), names)
+    return InputSet(data, SHAPE, ("R", "G"), names, np.eye(types, dtype=np.float32)[kinds], ("back", "front"))
+
+
+def fitted(
+    types: int = 1, *, alike: bool = True, rows: np.ndarray = ALL, **settings: Any
+) -> tuple[Autoencoder, History]:
+    model = Autoencoder(params(types, **settings))
+    return model, model.fit(good_parts(types, alike=alike), rows, part_masks(types, alike))
+
+
+def weights_of(model: Autoencoder) -> list[np.ndarray]:
+    return [variable.numpy() for variable in model.model.variables]
+
+
+def same(first: Autoencoder, second: Autoencoder) -> bool:
+    pairs = zip(weights_of(first), weights_of(second), strict=True)
+    return all(a.shape == b.shape and bool(np.array_equal(a, b)) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[Autoencoder, History]:
+    """The fit that others are compared with."""
+    return fitted()
+
+
+# --- the fixed projection
+
+
+def projection_of(activation: str, types: int = 1) -> tuple[SubspaceProjection, InputSet, np.ndarray]:
+    inputs = good_parts(types)
+    labels = np.ones((8, 1), np.float32) if types == 1 else inputs.labels
+    assert labels is not None
+    layer = SubspaceProjection(VALUES, 5, types, activation)
+    layer.set_subspace(fit_subspace(inputs, ALL, labels, 5))
+    return layer, inputs, labels
+
+
+@pytest.mark.parametrize("types", [1, 2])
+def test_the_layer_projects_as_linear_algebra_does(types: int) -> None:
+    layer, inputs, labels = projection_of("linear", types)
+    subspace = fit_subspace(inputs, ALL, labels, 5)
+    given = labels if types > 1 else None
+    found = np.asarray(layer(inputs.data, given))
+    np.testing.assert_allclose(found, subspace.coefficients(inputs.data, labels), atol=1e-5)
+    back = np.asarray(layer(found, given, inverse=True))
+    means = labels @ subspace.mean
+    np.testing.assert_allclose(back, means + (inputs.data - means) @ subspace.basis.T @ subspace.basis, atol=1e-5)
+    assert layer.trainable_variables == []
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+def test_for_small_deviations_every_activation_is_linear_and_its_bounds_hold_for_large_ones(activation: str) -> None:
+    layer, inputs, _ = projection_of(activation)
+    linear, *_ = projection_of("linear")
+    inside = inputs.data.mean(0) > 0.05
+    for size, tolerance in ((1e-3, 0.02), (1e-2, 0.2)):
+        small = np.full((1, 5), size, np.float32)
+        none = np.zeros((1, 5), np.float32)
+        step, expected = (
+            np.asarray(one(small, inverse=True)) - np.asarray(one(none, inverse=True)) for one in (layer, linear)
+        )
+        np.testing.assert_allclose(step[:, inside], expected[:, inside], atol=tolerance * abs(expected).max())
+    np.testing.assert_allclose(
+        np.asarray(layer(none, inverse=True))[:, inside], np.asarray(linear(none, inverse=True))[:, inside], atol=1e-5
+    )
+    for sign in (-1, 1):
+        large = np.asarray(layer(np.full((1, 5), sign * 300, np.float32), inverse=True))
+        assert np.isfinite(large).all()
+        low, high = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, np.inf)}[activation]
+        assert low <= large.min()
+        assert large.max() <= high
+    assert np.asarray(linear(np.full((1, 5), 300, np.float32), inverse=True)).min() < -1
+
+
+# --- the network
+
+
+@pytest.mark.parametrize("sizes", [[8, 4], [9, 7, 5, 3], [6]])
+def test_the_decoder_mirrors_the_encoder(sizes: list[int]) -> None:
+    model = Autoencoder(params(autoencoder_architecture=sizes, input_projection="none"))
+    model.build_model(VALUES)
+    core = next(layer for layer in model.model.layers if layer.name == "core")
+    dense = [layer.units for layer in core.layers if isinstance(layer, keras.layers.Dense)]
+    assert dense == [*sizes, *sizes[-2::-1], VALUES] if len(sizes) > 1 else dense == [6, VALUES]
+    latent = core.get_layer("latent")
+    assert latent.units == sizes[-1]
+    assert core.get_layer("output").activation is keras.activations.linear
+
+
+def test_the_projection_stands_around_a_network_of_its_rank() -> None:
+    model = Autoencoder(params(projection_rank=5))
+    model.build_model(VALUES)
+    core = next(layer for layer in model.model.layers if layer.name == "core")
+    assert core.input_shape == (None, 5)
+    assert core.get_layer("output").units == 5
+    assert model.model.output_shape == (None, VALUES)
+
+
+def test_a_label_has_a_latent_of_its_own() -> None:
+    model = Autoencoder(params(2, label_latent_size=3, input_projection="none"))
+    model.build_model(VALUES)
+    core = next(layer for layer in model.model.layers if layer.name == "core")
+    assert core.get_layer("label_latent").units == 3
+    assert core.get_layer("joined_latent").output.shape == (None, 4 + 3)
+    assert [tensor.shape for tensor in model.model.inputs] == [(None, VALUES), (None, 2)]
+    images = good_parts(2).data
+    first, second = (model.reconstruct(images, np.tile(label, (8, 1)).astype("f4")) for label in ([1, 0], [0, 1]))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("kind", "l1", "l2"), [("l1", 0.01, 0), ("l2", 0, 0.02), ("l1_l2", 0.01, 0.02), (None, 0, 0)])
+def test_regularization_adds_its_penalty_of_the_kernels(kind: str | None, l1: float, l2: float) -> None:
+    settings = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
+    model = Autoencoder(params(projection_rank=5, **settings))
+    model.build_model(VALUES)
+    core = next(layer for layer in model.model.layers if layer.name == "core")
+    kernels = [core.get_layer(name).kernel.numpy() for name in ("encoder_1", "latent", "decoder_1")]
+    expected = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
+    assert float(sum(model.model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_input_noise_is_there_while_training_only() -> None:
+    for noise in (0.0, 0.5):
+        model = Autoencoder(params(input_projection="none", input_noise=noise))
+        model.build_model(VALUES)
+        images = [good_parts().data]
+        quiet, loud = (np.asarray(model.model(images, training=training)) for training in (False, True))
+        assert np.array_equal(quiet, loud) == (noise == 0)
+        np.testing.assert_array_equal(quiet, np.asarray(model.model(images, training=False)))
+
+
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu"])
+def test_output_activation_without_projection(activation: str) -> None:
+    model = Autoencoder(params(input_projection="none", output_activation=activation))
+    model.build_model(VALUES)
+    core = next(layer for layer in model.model.layers if layer.name == "core")
+    assert core.get_layer("output").activation is getattr(keras.activations, activation)
+
+
+# --- the fit
+
+
+@pytest.mark.parametrize(
+    ("types", "loss", "alike"),
+    [(1, "masked_mse", True), (2, "mse", False), (2, "masked_mse", True), (2, "masked_mse", False)],
+)
+def test_the_loss_of_coefficients_trains_as_the_loss_of_images_does(
+    types: int, loss: str, alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"loss_function": loss, "optimizer": "sgd", "learning_rate": 0.5}
+    histories = []
+    for quadratic in (True, False):
+        if not quadratic:
+            monkeypatch.setattr(Autoencoder, "_is_quadratic", lambda *_: False)
+        model = Autoencoder(params(types, **settings))
+        histories.append(
+            model.fit(
+                good_parts(types, alike=alike), ALL[:6], part_masks(types, alike), validation_rows=np.array([6, 7])
+            )
+        )
+    np.testing.assert_allclose(histories[0].loss, histories[1].loss, rtol=1e-5)
+    np.testing.assert_allclose(histories[0].validation_loss, histories[1].validation_loss, rtol=1e-5)
+    assert histories[0].loss[1] != histories[0].loss[0]
+
+
+def test_the_reported_loss_is_that_of_the_reconstructions() -> None:
+    """With no step taken, the first epoch's losses are those of the error that scoring sees."""
+    model = Autoencoder(params(learning_rate=1e-30, input_noise=0.0, optimizer="sgd", n_epochs=1))
+    inputs = good_parts()
+    history = model.fit(inputs, ALL[:6], part_masks(), validation_rows=np.array([6, 7]))
+    error = model.error(inputs, ALL)
+    assert history.loss[0] == pytest.approx(np.mean(error[:6] ** 2), rel=1e-4)
+    assert history.validation_loss[0] == pytest.approx(np.mean(error[6:] ** 2), rel=1e-4)
+
+
+def test_training_learns() -> None:
+    _, history = fitted(n_epochs=60, input_noise=0.0)
+    assert history.loss[-1] < 0.7 * history.loss[0]
+
+
+def test_the_tape_takes_the_very_steps_that_keras_takes() -> None:
+    settings = {"regularization": "l2", "l2_regularization": 0.01, "loss_function": "mae"}
+    ours, ours_history = fitted(use_gradient_tape=True, **settings)
+    theirs, theirs_history = fitted(**settings)
+    assert ours_history.loss == pytest.approx(theirs_history.loss, rel=1e-6)
+    for a, b in zip(weights_of(ours), weights_of(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_one_seed_gives_one_model_and_another_seed_another(plain: tuple[Autoencoder, History]) -> None:
+    again, history = fitted()
+    assert history == plain[1]
+    assert same(again, plain[0])
+    other, _ = fitted(seed=43)
+    assert not same(other, plain[0])
+
+
+def test_a_second_fit_starts_anew() -> None:
+    inputs = good_parts()
+    fresh = Autoencoder(params(projection_rank=4))
+    fresh_history = fresh.fit(inputs, ALL[:4], part_masks())
+    used = Autoencoder(params(projection_rank=4))
+    used.fit(inputs, ALL[4:], part_masks())
+    assert not same(used, fresh)
+    assert used.fit(inputs, ALL[:4], part_masks()) == fresh_history
+    assert same(used, fresh)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"batchsize": 8},
+        {"learning_rate": 0.02},
+        {"optimizer": "rmsprop"},
+        {"loss_function": "charbonnier"},
+        {"output_activation": "sigmoid"},
+    ],
+    ids=lambda setting: ", ".join(setting),
+)
+def test_each_setting_changes_the_model(setting: dict[str, Any], plain: tuple[Autoencoder, History]) -> None:
+    assert not same(fitted(**setting)[0], plain[0])
+
+
+def test_huber_delta_changes_the_loss() -> None:
+    wide = fitted(loss_function="huber", huber_delta=0.5)[1]
+    narrow = fitted(loss_function="huber", huber_delta=0.01)[1]
+    assert narrow.loss[0] < 0.5 * wide.loss[0]
+
+
+def test_a_masked_loss_is_the_mean_over_the_part(plain: tuple[Autoencoder, History]) -> None:
+    masked = fitted(masked_loss=True)[1]
+    # The inputs are 0 beside the part, and reconstructed so: only what is divided by differs.
+    assert masked.loss[0] == pytest.approx(plain[1].loss[0] * SHAPE[0] * SHAPE[1] / part_masks()[0].sum(), rel=1e-3)
+
+
+def test_channel_weights_are_the_weights_of_the_loss() -> None:
+    only_second = {"channel_weights": [0.0, 1.0], "learning_rate": 1e-30, "input_noise": 0.0, "loss_function": "mae"}
+    model, history = fitted(**only_second, optimizer="sgd")
+    error = model.error(good_parts(), ALL)
+    assert history.loss[0] == pytest.approx(np.abs(error[..., 1]).mean(), rel=1e-4)
+
+
+def test_memory_limit_changes_where_the_data_is_and_nothing_else() -> None:
+    streamed = Autoencoder(params(loss_function="mae") | {"memory_limit": 1e-9})
+    history = streamed.fit(good_parts(), ALL, part_masks())
+    held, held_history = fitted(loss_function="mae")
+    assert history == held_history
+    assert same(streamed, held)
+
+
+@pytest.mark.parametrize("projection", ["auto", "none"])
+def test_accuracy_is_the_share_of_values_within_a_fiftieth(projection: str) -> None:
+    model = Autoencoder(params(2, metric_accuracy=True, input_projection=projection, n_epochs=1))
+    inputs = good_parts(2)
+    history = model.fit(inputs, ALL[:6], part_masks(2), validation_rows=np.array([6, 7]))
+    error = np.abs(model.error(inputs, ALL))
+    assert history.accuracy == [pytest.approx(np.mean(error[:6] <= 0.02), abs=2e-3)]
+    assert history.validation_accuracy == [pytest.approx(np.mean(error[6:] <= 0.02), abs=2e-3)]
+
+
+def test_hybrid_mode_keeps_the_projection_on_the_processor() -> None:
+    for hybrid in (False, True):
+        model = Autoencoder(params(HYBRID_MODE=hybrid, projection_rank=4))
+        model.build_model(VALUES)
+        assert model.model.get_layer("projection").on_cpu is hybrid
+        assert model.reconstruct(good_parts().data, np.ones((8, 1), np.float32)).shape == (8, VALUES)
+
+
+def test_an_optimizer_that_keras_does_not_know_is_a_bad_setting() -> None:
+    with pytest.raises(ConfigError, match=r"model_training\.optimizer.*'adamant'"):
+        fitted(optimizer="adamant")
+
+
+def test_the_rank_is_what_the_images_span_and_is_noted(plain: tuple[Autoencoder, History]) -> None:
+    assert plain[0].params["projection_rank"] == 7  # eight images about their mean
+
+
+# --- errors, files
+
+
+def test_error_is_input_minus_reconstruction(plain: tuple[Autoencoder, History]) -> None:
+    inputs = good_parts(count=37)  # more than are reconstructed at a time
+    expected = inputs.data - np.asarray(plain[0].model([inputs.data]))
+    whole = plain[0].error(inputs, np.arange(37))
+    np.testing.assert_allclose(whole, expected.reshape(-1, *SHAPE), atol=1e-6)
+    np.testing.assert_allclose(plain[0].error(inputs, slice(3, 9)), whole[3:9], atol=1e-6)
+    np.testing.assert_allclose(plain[0].error(inputs, np.array([30, 2])), whole[[30, 2]], atol=1e-6)
+    assert plain[0].error(inputs, slice(0, 0)).shape == (0, *SHAPE)
+
+
+def test_a_planted_defect_stays_in_the_error(plain: tuple[Autoencoder, History]) -> None:
+    good = good_parts()
+    marked = good.data.copy()
+    place = np.ravel_multi_index((3, 4, 1), SHAPE)
+    marked[2, place] += 0.8
+    bad = InputSet(marked, SHAPE, good.channels, good.names)
+    change = plain[0].error(bad, ALL) - plain[0].error(good, ALL)
+    assert np.unravel_index(np.abs(change).argmax(), change.shape) == (2, 3, 4, 1)
+    assert change[2, 3, 4, 1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("extension", "types", "settings"),
+    [
+        ("keras", 2, {}),
+        ("h5", 1, {"loss_function": "huber", "use_gradient_tape": True}),
+        ("keras", 1, {"input_projection": "none", "masked_loss": True, "output_activation": "sigmoid"}),
+    ],
+    ids=["keras, labels", "h5, tape", "keras, no projection"],
+)
+def test_a_saved_model_is_the_same_to_the_bit(
+    tmp_path: Path, extension: str, types: int, settings: dict[str, Any]
+) -> None:
+    model, _ = fitted(types, model_file_extension=extension, model_name="My-model_1.2", n_epochs=1, **settings)
+    written = model.save(tmp_path / "model")
+    assert sorted(path.name for path in written) == [f"My-model_1.2.{extension}", "My-model_1.2.weights.h5"]
+    assert sorted((tmp_path / "model").iterdir()) == sorted(written)
+    inputs = good_parts(types)
+    expected = model.error(inputs, ALL)
+
+    write_record(tmp_path / "model_training.yaml", model.params)
+    params = read_record(tmp_path / "model_training.yaml")
+    weights_path = tmp_path / "model" / "My-model_1.2.weights.h5"
+    again = Autoencoder(params)  # the three lines of the contract
+    again.build_model(input_dim=params["input_dim"])
+    again.load_weights(str(weights_path))
+    np.testing.assert_array_equal(again.error(inputs, ALL), expected)
+    np.testing.assert_array_equal(Autoencoder.load(tmp_path / "model", params).error(inputs, ALL), expected)
+
+    whole = keras.models.load_model(tmp_path / "model" / f"My-model_1.2.{extension}")
+    given = [inputs.data] if types == 1 else [inputs.data, inputs.labels]
+    found = np.asarray(whole(given, training=False))
+    np.testing.assert_array_equal(inputs.data - found, expected.reshape(8, -1))
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoencoder, History]) -> None:
+    plain[0].save(tmp_path)
+    path = tmp_path / f"{plain[0].params['model_name']}.weights.h5"
+    for change in (
+        {"autoencoder_architecture": [8, 4, 4]},
+    ):
+        other = Autoencoder(plain[0].params | change)
+        other.build_model(VALUES)
+        with pytest.raises(ModelError, match="does not match this model.*train again") as error:
+            other.load_weights(path)
+        assert path.name in str(error.value)
+    other = Autoencoder(plain[0].params)
+    other.build_model(VALUES)
+    half = tmp_path / "half.weights.h5"  # another name: HDF5 remembers the content of files it has open
+    half.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ModelError, match=r"half\.weights\.h5"):
+        other.load_weights(half)
+    with pytest.raises(ModelError, match=r"none\.weights\.h5 does not exist; run train"):
+        other.load_weights(tmp_path / "none.weights.h5")
+
+
+def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
+    empty = Autoencoder(params())
+    with pytest.raises(ModelError, match="neither trained nor loaded"):
+        empty.error(good_parts(), ALL)
+    with pytest.raises(ModelError, match="build_model comes before"):
+        empty.load_weights(tmp_path / "x.weights.h5")
+    with pytest.raises(ModelError, match="projection_rank"):
+        empty.build_model(VALUES)
+    lacking = params()
+    del lacking["autoencoder_architecture"]
+    with pytest.raises(ModelError, match="lack 'autoencoder_architecture'"):
+        Autoencoder(lacking | {"projection_rank": 3}).build_model(VALUES)
+    with pytest.raises(ModelError, match="lacks 'input_dim'"):
+        Autoencoder.load(tmp_path, {key: value for key, value in params().items() if key != "input_dim"})
+
+
+def test_families_are_found_by_name() -> None:
+    assert family_named("autoencoder") is Autoencoder
+    assert all(family_named(name) for name in FAMILIES)
+    with pytest.raises(ConfigError, match="'autoencodr' is not one of autoencoder"):
+        family_named("autoencodr")
+
+
+def test_only_a_projected_fit_is_cheap() -> None:
+    assert Autoencoder(params()).folds_are_cheap
+    assert not Autoencoder(params(input_projection="none")).folds_are_cheap

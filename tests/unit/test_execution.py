@@ -1,0 +1,114 @@
+"""map_parallel: every backend gives what a plain loop gives, in its order; errors come out; workers are as asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.config.schema import Execution
+from pixal.errors import ConfigError, InputError
+from pixal.execution import map_parallel
+
+
+def work(seed: int) -> tuple[int, NDArray[np.float64]]:
+    """Later items finish first."""
+    time.sleep(0.02 if seed % 3 == 0 else 0)
+    return seed, np.random.default_rng(seed).random(4)
+
+
+def fail_at_three(item: int) -> int:
+    if item == 3:
+        raise InputError("item 3 is bad")
+    return item
+
+
+def process(_: int) -> int:
+    time.sleep(0.01)
+    return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Execution]:
+    """A Dask cluster within this process, and the settings that name it."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+    ):
+        yield Execution(backend="dask", scheduler=cluster.scheduler_address)
+        from pixal import execution
+
+        for client in execution._clients.values():
+            client.close()
+        execution._clients.clear()
+
+
+def collected(function: Any, items: list[int], settings: Execution, **options: Any) -> list[Any]:
+    return list(map_parallel(function, items, settings, step="test", quiet=True, **options))
+
+
+@pytest.mark.parametrize("backend", ["one", "threads", "processes", "dask"])
+def test_every_backend_gives_what_a_loop_gives_in_its_order(backend: str, request: pytest.FixtureRequest) -> None:
+    settings = {
+        "one": lambda: Execution(workers=1),
+        "threads": lambda: Execution(backend="threads", workers=3),
+        "processes": lambda: Execution(backend="processes", workers=2),
+        "dask": lambda: request.getfixturevalue("dask"),
+    }[backend]()
+    found = collected(work, list(range(12)), settings)
+    assert [number for number, _ in found] == list(range(12))
+    for number, values in found:
+        np.testing.assert_array_equal(values, work(number)[1])
+    assert collected(work, [], settings) == []
+    if backend == "processes":  # the workers are up by now
+        processes = set(collected(process, list(range(12)), settings))
+        assert os.getpid() not in processes
+        assert 1 <= len(processes) <= 2
+    with pytest.raises(InputError, match="item 3 is bad"):
+        collected(fail_at_three, list(range(6)), settings)
+
+
+@pytest.mark.parametrize(("workers", "of_step", "expected"), [(1, None, 1), (3, None, 3), (1, 2, 2), (4, 1, 1)])
+def test_as_many_items_are_in_work_as_there_are_workers(workers: int, of_step: int | None, expected: int) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def watched(_: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+
+    collected(watched, list(range(4 * expected)), Execution(workers=workers), workers=of_step)
+    assert most == expected
+
+
+def test_the_bar_is_on_standard_error_and_silent_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Execution(workers=1)
+    list(map_parallel(abs, [1, 2], settings, step="front: alignment", quiet=True))
+    assert capsys.readouterr() == ("", "")
+    list(map_parallel(abs, [1, 2], settings, step="front: alignment"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "front: alignment" in err
+    assert "2/2" in err
+
+
+def test_a_scheduler_that_does_not_answer_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("Timed out trying to connect")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    settings = Execution(backend="dask", scheduler="tcp://nowhere:1")
+    with pytest.raises(ConfigError, match=r"execution\.scheduler tcp://nowhere:1 does not answer"):
+        collected(abs, [1], settings)

@@ -1,0 +1,212 @@
+"""The fit's loop with a scripted model: what is kept, when it stops, what is shuffled; and the data it is fed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixal.errors import ConfigError
+from pixal.inputs import InputSet, InputSetWriter
+from pixal.train_model.family import History
+from pixal.train_model.fitting import Arrays, CoefficientLoss, InputRows, run_fit
+from pixal.train_model.losses import ImageLoss
+
+
+class Variable:
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def numpy(self) -> float:
+        return self.value
+
+    def assign(self, value: float) -> None:
+        self.value = value
+
+
+class Scripted:
+    """A Keras model whose validation losses are given; its only weight counts the epochs."""
+
+    def __init__(self, validation_losses: list[float], batches: int = 1, training_loss: float = 1.0) -> None:
+        self.trainable_variables = [Variable()]
+        self.script = list(validation_losses)
+        self.batches, self.training_loss = batches, training_loss
+        self.seen: list[list[float]] = []
+        self.saved: list[float] = []
+
+    def reset_metrics(self) -> None:
+        pass
+
+    def train_on_batch(self, x: Any, y: Any, return_dict: bool) -> dict[str, float]:
+        self.seen.append(np.asarray(x)[:, 0].tolist())
+        if len(self.seen) % self.batches == 0:
+            self.trainable_variables[0].value += 1
+        return {"loss": self.training_loss / len(self.seen)}
+
+    def test_on_batch(self, x: Any, y: Any, return_dict: bool) -> dict[str, float]:
+        return {"loss": self.script[int(self.trainable_variables[0].value) - 1]}
+
+    def save_weights(self, path: Path) -> None:
+        self.saved.append(self.trainable_variables[0].value)
+        path.write_text(str(self.trainable_variables[0].value))
+
+
+def rows(count: int) -> Arrays:
+    values = np.arange(count, dtype=np.float32)[:, None]
+    return Arrays([values], values)
+
+
+def fit(model: Scripted, *, training: Arrays | None = None, validation: bool = True, **options: Any) -> History:
+    settings: dict[str, Any] = {
+        "epochs": len(model.script) or 5,
+        "batch_size": 10,
+        "patience": 0,
+        "min_delta": 0.0,
+        "seed": 1,
+        "accuracy": None,
+        "on_epoch": None,
+        "checkpoint": None,
+    } | options
+    return run_fit(model, training or rows(4), rows(2) if validation else None, **settings)
+
+
+def test_the_best_epoch_s_weights_are_kept() -> None:
+    model = Scripted([5, 3, 4, 2, 6, 2, 7])
+    history = fit(model)
+    assert history.best_epoch == 4
+    assert model.trainable_variables[0].value == 4
+    assert history.validation_loss == [5, 3, 4, 2, 6, 2, 7]
+    assert history.loss == [pytest.approx(1 / n) for n in range(1, 8)]
+
+
+@pytest.mark.parametrize(("patience", "epochs", "best"), [(0, 9, 8), (1, 3, 2), (2, 6, 4), (3, 7, 4), (4, 9, 8)])
+def test_patience_counts_epochs_without_improvement(patience: int, epochs: int, best: int) -> None:
+    model = Scripted([5, 3, 4, 2.5, 2.5, 4, 4, 2, 5])
+    history = fit(model, patience=patience)
+    assert (len(history.validation_loss), history.best_epoch) == (epochs, best)
+    assert model.trainable_variables[0].value == best
+
+
+def test_min_delta_is_what_counts_as_an_improvement() -> None:
+    losses = [1.0, 0.95, 0.91, 0.85, 0.84]
+    assert fit(Scripted(losses)).best_epoch == 5
+    assert fit(Scripted(losses), min_delta=0.1).best_epoch == 4
+    assert fit(Scripted(losses), min_delta=0.5).best_epoch == 1
+    assert len(fit(Scripted(losses), min_delta=0.5, patience=2).loss) == 3
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    model = Scripted([])
+    history = fit(model, validation=False, epochs=6, patience=1)
+    assert (history.best_epoch, history.validation_loss, len(history.loss)) == (6, [], 6)
+    assert model.trainable_variables[0].value == 6
+
+
+def test_every_row_is_seen_once_an_epoch_in_an_order_of_the_seed() -> None:
+    orders = []
+    for seed in (1, 1, 2):
+        model = Scripted([], batches=3)
+        fit(model, training=rows(7), validation=False, epochs=2, batch_size=3, seed=seed)
+        assert [len(batch) for batch in model.seen] == [3, 3, 1] * 2
+        epochs = [sum(model.seen[:3], []), sum(model.seen[3:], [])]
+        assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 2
+        assert epochs[0] != epochs[1]
+        orders.append(epochs)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_all_its_rows() -> None:
+    class Counting(Scripted):
+        """Its loss is the mean of the values in the batch."""
+
+        def train_on_batch(self, x: Any, y: Any, return_dict: bool) -> dict[str, float]:
+            return {"loss": float(np.mean(x, dtype=float))}
+
+        test_on_batch = train_on_batch
+
+    values = np.array([[1.0], [2], [3], [4], [5], [6], [40]], np.float32)
+    data = Arrays([values], values)
+    history = run_fit(
+        Counting([]),
+        data,
+        data,
+        epochs=2,
+        batch_size=3,
+        patience=0,
+        min_delta=0,
+        seed=0,
+        accuracy=None,
+        on_epoch=None,
+        checkpoint=None,
+    )
+    assert history.loss == history.validation_loss == [pytest.approx(61 / 7)] * 2
+
+
+def test_each_epoch_is_told_and_every_25th_is_written(tmp_path: Path) -> None:
+    told: list[tuple[int, float]] = []
+    model = Scripted([])
+    target = tmp_path / "model" / "checkpoint.weights.h5"
+    history = fit(
+        model, validation=False, epochs=51, on_epoch=lambda n, loss: told.append((n, loss)), checkpoint=target
+    )
+    assert told == list(enumerate(history.loss, 1))
+    assert model.saved == [25, 50]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert target.read_text() == "50.0"
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_fit_that_diverges_fails_loudly(loss: float) -> None:
+    """Weights that are not numbers would pass every part: no comparison with them is true."""
+    with pytest.raises(ConfigError, match="learning_rate"):
+        fit(Scripted([1.0, 1.0], training_loss=loss))
+
+
+@pytest.mark.parametrize("types", [1, 2])
+@pytest.mark.parametrize("label_in_target", [False, True])
+def test_rows_read_from_disk_are_those_in_memory(tmp_path: Path, types: int, label_in_target: bool) -> None:
+    generator = np.random.default_rng(0)
+    names = ("back", "front")[:types]
+    path = tmp_path / "out.npz"
+    with InputSetWriter(path, (3, 4, 2), ("R", "G"), names if types > 1 else ()) as out:
+        for n in range(9):
+            out.append(generator.random((3, 4, 2)).astype(np.float32), f"{n}.png", names[n % types])
+    inputs = InputSet.load(path)
+    labels = np.ones((9, 1), np.float32) if inputs.labels is None else inputs.labels
+    chosen = np.array([8, 1, 4, 5, 2])
+    streamed, held = (
+        InputRows(inputs, chosen, labels, label_in_target=label_in_target, memory_limit=limit) for limit in (1e-9, 1.0)
+    )
+    assert isinstance(streamed._data, np.memmap)
+    assert not isinstance(held._data, np.memmap)
+    assert len(streamed) == len(held) == 5
+    for part in (np.array([0, 3]), np.array([4, 2, 1])):
+        images = inputs.data[chosen[part]]
+        for data in (streamed, held):
+            x, y = data.batch(part)
+            np.testing.assert_array_equal(x if types == 1 else x[0], images)
+            if types > 1:
+                np.testing.assert_array_equal(x[1], labels[chosen[part]])
+            expected = np.hstack([images, labels[chosen[part]]]) if label_in_target else images
+            np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("counted", [30, 12])
+def test_the_loss_of_coefficients_is_the_mean_squared_error_of_the_images(counted: int) -> None:
+    generator = np.random.default_rng(3)
+    basis = np.linalg.qr(generator.standard_normal((30, 4)))[0].T
+    images, scale = generator.random((6, 30)), 2.5
+    found = generator.standard_normal((6, 4))
+    coefficients = images @ basis.T / scale
+    outside = images - images @ basis.T @ basis
+    rest = (outside**2).sum(1) / scale**2
+    target = np.column_stack([coefficients, rest, np.full(6, scale**2 / counted)]).astype(np.float32)
+    expected = ((images - found * scale @ basis) ** 2).sum(1) / counted
+    np.testing.assert_allclose(
+        np.asarray(CoefficientLoss().call(target, found.astype(np.float32))), expected, rtol=1e-5
+    )
+    if counted == 30:
+        whole = np.asarray(ImageLoss("mse").call(images.astype(np.float32), (found * scale @ basis).astype(np.float32)))
+        np.testing.assert_allclose(whole, expected, rtol=1e-5)

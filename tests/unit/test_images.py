@@ -1,0 +1,334 @@
+"""Finding photographs, reading every kind of image file, and writing files whole or not at all."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pixal.errors import InputError
+from pixal.images import (
+    EXTENSIONS,
+    as_uint8,
+    atomic,
+    list_photographs,
+    read_image,
+    read_mask,
+    write_bytes,
+    write_image,
+)
+
+RNG = np.random.default_rng(0)
+RGBA = RNG.integers(0, 256, (6, 9, 4), np.uint8)
+RGBA16 = RNG.integers(0, 2**16, (6, 9, 4), np.uint16)
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def listed(source: Path) -> dict[str, list[str]]:
+    return {name: [photo.image for photo in photos] for name, photos in list_photographs(source).items()}
+
+
+class TestListing:
+    def test_one_type_a_sub_folder_sorted_and_followed_down(self, tmp_path: Path) -> None:
+        touch(tmp_path, "front/b.JPG", "front/a.png", "front/lot2/day1/c.tiff", "back/a.png", "back/notes.txt")
+        touch(tmp_path, "empty/readme.md", ".hidden/a.png", "front/.thumb.png")
+        assert listed(tmp_path) == {"back": ["a.png"], "front": ["a.png", "b.JPG", "c.tiff"]}
+        photo = list_photographs(tmp_path)["front"][2]
+        assert (photo.type_name, photo.path) == ("front", tmp_path / "front/lot2/day1/c.tiff")
+
+    @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
+    def test_each_extension_in_either_case(self, tmp_path: Path, extension: str) -> None:
+        touch(tmp_path, f"lower{extension}", f"UPPER{extension.upper()}")
+        assert listed(tmp_path) == {tmp_path.name: [f"UPPER{extension.upper()}", f"lower{extension}"]}
+
+    def test_a_folder_of_images_is_one_type_named_after_itself(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        touch(tmp_path, "front/a.png", "front/b.png")
+        assert listed(tmp_path / "front") == {"front": ["a.png", "b.png"]}
+        monkeypatch.chdir(tmp_path / "front")
+        assert listed(Path()) == listed(Path("..", "front")) == {"front": ["a.png", "b.png"]}
+
+    def test_a_single_image_is_a_batch_of_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        touch(tmp_path, "front/a.png", "front/b.png")
+        monkeypatch.chdir(tmp_path / "front")
+        for source in (tmp_path / "front/b.png", Path("b.png")):
+            assert listed(source) == {"front": ["b.png"]}
+            assert list_photographs(source)["front"][0].name == "b"
+
+    def test_images_beside_folders_of_images_are_an_error(self, tmp_path: Path) -> None:
+        touch(tmp_path, "stray.png", "front/a.png")
+        with pytest.raises(InputError, match=r"stray\.png.*beside.*front"):
+            list_photographs(tmp_path)
+
+    @pytest.mark.parametrize("names", [[], ["notes.txt"], ["front/notes.txt"], ["front/.png"]])
+    def test_nothing_to_process_is_an_error(self, tmp_path: Path, names: list[str]) -> None:
+        touch(tmp_path, *names)
+        with pytest.raises(InputError, match="holds no image"):
+            list_photographs(tmp_path)
+
+    def test_what_is_missing_or_no_image_is_named(self, tmp_path: Path) -> None:
+        touch(tmp_path, "notes.txt")
+        with pytest.raises(InputError, match=r"nowhere does not exist"):
+            list_photographs(tmp_path / "nowhere")
+        with pytest.raises(InputError, match=r"notes\.txt is no image"):
+            list_photographs(tmp_path / "notes.txt")
+
+    def test_files_of_one_name_get_names_of_their_own(self, tmp_path: Path) -> None:
+        touch(tmp_path, "T/a.png", "T/a.jpg", "T/b.png", "T/x/c.png", "T/y/c.png")
+        photos = list_photographs(tmp_path)["T"]
+        assert [(p.image, p.name) for p in photos] == [
+            ("a.jpg", "a_jpg"),
+            ("a.png", "a_png"),
+            ("b.png", "b"),
+            ("x/c.png", "x_c"),
+            ("y/c.png", "y_c"),
+        ]
+
+    @given(
+        files=st.lists(
+            st.tuples(
+                st.lists(st.sampled_from(["a", "A", "b"]), max_size=2),
+                st.sampled_from(["a", "A", "b", "a_b", "a_png", "a_a_png", "b.a"]),
+                st.sampled_from([".png", ".PNG", ".jpg", ".bmp"]),
+            ).map(lambda parts: "/".join([*parts[0], parts[1]]) + parts[2]),
+            min_size=1,
+            max_size=8,
+            unique_by=str.lower,
+        )
+    )
+    def test_no_two_files_share_a_row_or_an_output(
+        self, tmp_path_factory: pytest.TempPathFactory, files: list[str]
+    ) -> None:
+        root = tmp_path_factory.mktemp("list")
+        touch(root / "T", *files)
+        photos = list_photographs(root)["T"]
+        assert {photo.path for photo in photos} == {root / "T" / file for file in files}
+        for names in ([p.image for p in photos], [p.name.lower() for p in photos]):
+            assert len(set(names)) == len(files)
+        assert not any(set(photo.name) & set("/\\") for photo in photos)
+
+    def test_links_go_by_their_own_names(self, tmp_path: Path) -> None:
+        store = touch(tmp_path / "store", "0001.png", "0002.png")
+        batch = tmp_path / "batch"
+        (batch / "front").mkdir(parents=True)
+        try:
+            (batch / "front" / "a.png").symlink_to(store / "0001.png")
+            (batch / "back").symlink_to(store, target_is_directory=True)
+        except OSError:
+            pytest.skip("this system allows no links")
+        assert listed(batch) == {"back": ["0001.png", "0002.png"], "front": ["a.png"]}
+        assert listed(batch / "back") == {"back": ["0001.png", "0002.png"]}
+        assert listed(batch / "front" / "a.png") == {"front": ["a.png"]}
+
+
+def as_rgb(values: NDArray[Any]) -> NDArray[Any]:
+    """What PIXAL makes of grey (1 channel), grey and alpha (2), RGB (3) or RGBA (4)."""
+    if values.ndim == 2:
+        return np.dstack([values] * 3)
+    return np.dstack([values[..., :1]] * 3 + [values[..., 1:]]) if values.shape[2] == 2 else values
+
+
+MODES = {"L": RGBA[..., 0], "LA": RGBA[..., 2:], "RGB": RGBA[..., :3], "RGBA": RGBA}
+LOSSLESS = [
+    *[(mode, ext) for mode in MODES for ext in (".png", ".tif", ".webp")],
+    ("L", ".bmp"),
+    ("RGB", ".bmp"),
+]
+
+
+class TestReading:
+    @pytest.mark.parametrize(("mode", "extension"), LOSSLESS)
+    def test_8_bit(self, tmp_path: Path, mode: str, extension: str) -> None:
+        path = tmp_path / f"a{extension}"
+        PIL.Image.fromarray(MODES[mode]).save(path, **({"lossless": True, "exact": True} if "w" in extension else {}))
+        np.testing.assert_array_equal(read_image(path), as_rgb(MODES[mode]))
+
+    @pytest.mark.parametrize("extension", [".png", ".tif"])
+    @pytest.mark.parametrize("values", [RGBA16[..., 0], RGBA16[..., :3], RGBA16], ids=["grey", "RGB", "RGBA"])
+    def test_16_bit(self, tmp_path: Path, extension: str, values: NDArray[np.uint16]) -> None:
+        order = {2: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[values.ndim if values.ndim == 2 else values.shape[2]]
+        bgr = values if values.ndim == 2 else np.ascontiguousarray(values[..., order])
+        assert cv2.imwrite(str(tmp_path / f"a{extension}"), bgr)
+        found = read_image(tmp_path / f"a{extension}")
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, as_rgb(values))
+        np.testing.assert_array_equal(as_uint8(found), as_rgb(values) // 256)
+
+    def test_a_palette_its_transparency_and_two_colours(self, tmp_path: Path) -> None:
+        picture = PIL.Image.fromarray(RGBA[..., :3]).quantize(8)
+        for name, image, options in (
+            ("palette", picture, {}),
+            ("transparent", picture, {"transparency": 3}),
+            ("bits", PIL.Image.fromarray(RGBA[..., 0] > 99), {}),
+        ):
+            image.save(tmp_path / f"{name}.png", **options)
+            expected = np.asarray(image.convert("RGB"))
+            if options:
+                alpha = np.where(np.asarray(picture) == 3, 0, 255).astype(np.uint8)
+                expected = np.dstack([expected, alpha])
+            np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png"), expected)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize(
+        ("mode", "extension"),
+        [("RGB", ".jpg"), *[(mode, ext) for mode in ("RGB", "RGBA") for ext in (".png", ".webp", ".tif")]],
+    )
+    def test_exif_orientation_turns_the_picture_upright(
+        self, tmp_path: Path, orientation: int, mode: str, extension: str
+    ) -> None:
+        # Four flat colours, one a quarter, survive JPEG; the upright picture has them in this order.
+        upright = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8))
+        pixels = np.dstack([upright, 255 - upright, upright // 2, np.full_like(upright, 200)])[..., : len(mode)]
+        # What a viewer does for each value (EXIF 2.32, tag 0x0112), undone.
+        stored = {
+            1: pixels,
+            2: pixels[:, ::-1],
+            3: pixels[::-1, ::-1],
+            4: pixels[::-1],
+            5: pixels.swapaxes(0, 1),
+            6: np.rot90(pixels, 1),
+            7: pixels[::-1, ::-1].swapaxes(0, 1),
+            8: np.rot90(pixels, -1),
+        }[orientation]
+        image = PIL.Image.fromarray(np.ascontiguousarray(stored))
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        options = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(extension, {})
+        image.save(tmp_path / f"a{extension}", exif=exif, **options)
+        found = read_image(tmp_path / f"a{extension}")
+        assert found.shape == pixels.shape
+        assert np.abs(found.astype(int) - pixels).max() <= (6 if extension == ".jpg" else 0)
+
+    @pytest.mark.parametrize("orientation", [1, 2, 6, 7])
+    def test_orientation_of_16_bit_tiff_with_alpha(self, tmp_path: Path, orientation: int) -> None:
+        for channels in (3, 4):
+            extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+            tag = [(274, 3, 1, orientation, True)]
+            tifffile.imwrite(tmp_path / "a.tif", RGBA16[..., :channels], photometric="rgb", extratags=tag, **extra)
+            stored = RGBA16[..., :channels]
+            expected = {1: stored, 2: stored[:, ::-1], 6: np.rot90(stored, -1), 7: np.rot90(stored[:, ::-1], -1)}
+            np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected[orientation])
+
+    @pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.99])
+    @pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp", ".tif"])
+    def test_a_truncated_file_is_refused(self, tmp_path: Path, extension: str, share: float) -> None:
+        path = tmp_path / f"a{extension}"
+        PIL.Image.fromarray(RNG.integers(0, 256, (120, 160, 3), np.uint8)).save(path)
+        data = path.read_bytes()
+        assert read_image(path).shape == (120, 160, 3)
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(InputError, match=r"truncated|damaged"):
+            read_image(path)
+
+    def test_a_jpeg_with_something_behind_its_end_is_whole(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jpg"
+        PIL.Image.fromarray(RGBA[..., :3]).save(path)
+        expected = read_image(path)
+        path.write_bytes(path.read_bytes() + b"maker notes" * 99)
+        np.testing.assert_array_equal(read_image(path), expected)
+
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"", "the file is empty"),
+            (b"just some text\n", "is no image"),
+            (b"\xff\xd8 no JPEG after all \xff\xd9", "is no image"),
+            (b"\x89PNG\r\n\x1a\n and no more IEND\xaeB`\x82", "is no image"),
+        ],
+    )
+    def test_what_is_no_image_is_refused(self, tmp_path: Path, data: bytes, reason: str) -> None:
+        (tmp_path / "a.jpg").write_bytes(data)
+        with pytest.raises(InputError, match=reason):
+            read_image(tmp_path / "a.jpg")
+
+    def test_a_missing_file_and_a_folder_are_refused(self, tmp_path: Path) -> None:
+        for path in (tmp_path / "a.png", tmp_path):
+            with pytest.raises(InputError, match="cannot be read"):
+                read_image(path)
+
+    def test_floating_point_pixels_are_refused(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4, 3), np.float32), photometric="rgb")
+        with pytest.raises(InputError, match=r"float32|no image"):
+            read_image(tmp_path / "a.tif")
+
+    def test_a_decompression_bomb_is_refused_before_it_goes_off(self, tmp_path: Path) -> None:
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+        body = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
+        with pytest.raises(InputError, match="too large"):
+            read_image(tmp_path / "bomb.png")
+
+    def test_a_mask_is_true_where_it_is_bright(self, tmp_path: Path) -> None:
+        for dtype, top in ((np.uint8, 255), (np.uint16, 65535)):
+            values = np.array([[0, top // 2, top // 2 + 1, top]], dtype)
+            cv2.imwrite(str(tmp_path / "m.png"), values)
+            assert read_mask(tmp_path / "m.png").tolist() == [[False, False, True, True]]
+
+
+def fail_half_way(path: Path, error: BaseException) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+class TestWriting:
+    @pytest.mark.parametrize("values", [RGBA[..., 0], RGBA[..., :3], RGBA, RGBA16, RGBA16[..., :3]])
+    def test_png_round_trip(self, tmp_path: Path, values: NDArray[Any]) -> None:
+        write_image(tmp_path / "new" / "a.png", values)
+        np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), as_rgb(values))
+
+    def test_a_failure_leaves_neither_file_nor_temporary(self, tmp_path: Path) -> None:
+        with pytest.raises(ZeroDivisionError):
+            fail_half_way(tmp_path / "a.bin", ZeroDivisionError())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_failure_leaves_the_old_file(self, tmp_path: Path) -> None:
+        write_bytes(tmp_path / "a.bin", b"old")
+        with pytest.raises(KeyboardInterrupt):
+            fail_half_way(tmp_path / "a.bin", KeyboardInterrupt())
+        assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.bin", b"old")]
+
+    def test_until_the_block_ends_the_old_file_stands(self, tmp_path: Path) -> None:
+        write_bytes(tmp_path / "a.png", b"old")
+        with atomic(tmp_path / "a.png") as temporary:
+            assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
+            temporary.write_bytes(b"new")
+            assert (tmp_path / "a.png").read_bytes() == b"old"
+        assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.png", b"new")]
+
+    def test_a_temporary_file_is_not_listed_as_a_photograph(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png", RGBA)
+        with atomic(tmp_path / "b.png") as temporary:
+            temporary.write_bytes(b"half")
+            assert listed(tmp_path) == {tmp_path.name: ["a.png"]}
+            temporary.write_bytes((tmp_path / "a.png").read_bytes())
+        assert listed(tmp_path) == {tmp_path.name: ["a.png", "b.png"]}
+
+    @pytest.mark.parametrize("write", [write_bytes, write_image], ids=["bytes", "image"])
+    def test_a_name_that_cannot_be_written_is_an_error(self, tmp_path: Path, write: Callable[..., None]) -> None:
+        (tmp_path / "a.png").mkdir()
+        (tmp_path / "a.png" / "inside").write_bytes(b"")
+        with pytest.raises(OSError, match=r"a\.png"):
+            write(tmp_path / "a.png", b"x" if write is write_bytes else RGBA)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

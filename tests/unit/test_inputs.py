@@ -1,0 +1,204 @@
+"""InputSet: what preprocessing writes is what a model reads, from disk and bit by bit; foreign files are refused."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pixal.errors import InputError
+from pixal.inputs import InputSet, InputSetWriter, save_arrays
+
+SHAPE = (3, 4, 2)
+
+
+def some_images(count: int, shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((count, *shape), np.float32)
+
+
+def write(path: Path, images: NDArray[np.float32], types: tuple[str, ...] = ()) -> Path:
+    with InputSetWriter(path, images.shape[1:], ["R", "G"][: images.shape[3]], types) as out:
+        for index, image in enumerate(images):
+            out.append(image, f"part {index}.png", types[index % len(types)] if types else None)
+    return path
+
+
+@given(
+    count=st.integers(0, 5),
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 2)),
+    types=st.sampled_from([(), ("front",), ("back", "front", "seitlich ä")]),
+)
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, count: int, shape: tuple[int, int, int], types: tuple[str, ...]
+) -> None:
+    images = some_images(count, shape)
+    path = write(tmp_path_factory.mktemp("npz") / "out.npz", images, types)
+    found = InputSet.load(path)
+    assert (len(found), found.shape, found.channels, found.types) == (count, shape, ("R", "G")[: shape[2]], types)
+    assert found.names == tuple(f"part {index}.png" for index in range(count))
+    np.testing.assert_array_equal(found.images(), images)
+    if types:
+        assert found.labels is not None
+        assert [types[row.argmax()] for row in found.labels] == [types[i % len(types)] for i in range(count)]
+        np.testing.assert_array_equal(found.labels.sum(1), np.ones(count))
+    else:
+        assert found.labels is None
+    with np.load(path, allow_pickle=False) as file:  # what any other tool sees
+        np.testing.assert_array_equal(found.data, file["data"])
+        assert file["data"].dtype == np.float32
+        assert file["data"].shape == (count, int(np.prod(shape)))
+        assert tuple(file["shape"]) == shape
+        assert set(file.files) == {"data", "shape", "channels", "names"} | ({"labels", "types"} if types else set())
+
+
+def test_data_stays_on_disk_and_cannot_be_written(tmp_path: Path) -> None:
+    found = InputSet.load(write(tmp_path / "out.npz", some_images(3)))
+    assert isinstance(found.data, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        found.data[0] = 0
+
+
+def test_rows_can_be_picked_and_walked_in_blocks(tmp_path: Path) -> None:
+    images = some_images(7)
+    found = InputSet.load(write(tmp_path / "out.npz", images))
+    np.testing.assert_array_equal(found.images(np.array([5, 1])), images[[5, 1]])
+    np.testing.assert_array_equal(np.concatenate([found.images(rows) for rows in found.blocks(3)]), images)
+    assert [rows.stop - rows.start for rows in found.blocks(3)] == [3, 3, 1]
+
+
+def test_the_same_input_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.npz", some_images(3)).read_bytes()
+    assert write(tmp_path / "b.npz", some_images(3)).read_bytes() == first
+    changed = some_images(3)
+    changed[2, 1, 1, 0] += 1e-6
+    assert write(tmp_path / "c.npz", changed).read_bytes() != first
+    for name in ("d", "e"):
+        save_arrays(tmp_path / f"{name}.npz", x=some_images(1), y=np.array(["a"]))
+    assert (tmp_path / "d.npz").read_bytes() == (tmp_path / "e.npz").read_bytes()
+    with np.load(tmp_path / "d.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["x"], some_images(1))
+
+
+def test_an_error_while_writing_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    old = write(tmp_path / "out.npz", some_images(2)).read_bytes()
+    with (
+        pytest.raises(InputError, match=r"b\.png: input of shape \(1, 4, 2\) where \(3, 4, 2\)"),
+        InputSetWriter(tmp_path / "out.npz", SHAPE, ["R", "G"]) as out,
+    ):
+        out.append(some_images(1)[0][:1], "b.png")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("out.npz", old)]
+
+
+def test_arrays_in_any_layout_are_written_in_order(tmp_path: Path) -> None:
+    image = np.asfortranarray(some_images(1)[0])
+    with InputSetWriter(tmp_path / "out.npz", SHAPE, ["R", "G"]) as out:
+        out.append(image, "a.png")
+        out.append(image[::-1, ::-1], "b.png")
+    found = InputSet.load(tmp_path / "out.npz").images()
+    np.testing.assert_array_equal(found, np.stack([image, image[::-1, ::-1]]))
+
+
+CONTENT: dict[str, NDArray[Any]] = {
+    "data": some_images(2).reshape(2, -1),
+    "shape": np.array(SHAPE),
+    "channels": np.array(["R", "G"]),
+    "names": np.array(["a.png", "b.png"]),
+}
+
+
+@pytest.mark.parametrize("how", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("layout", ["C", "F", "float64"])
+def test_files_of_other_tools_load(tmp_path: Path, how: Any, layout: str) -> None:
+    data = CONTENT["data"]
+    data = data.astype(np.float64) if layout == "float64" else np.asarray(data, order=layout)  # type: ignore[call-overload]
+    how(tmp_path / "out.npz", **CONTENT | {"data": data})
+    found = InputSet.load(tmp_path / "out.npz")
+    assert found.data.dtype == np.float32
+    np.testing.assert_array_equal(found.data, CONTENT["data"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data": None}, "lacks data"),
+        ({"names": None, "shape": None}, "lacks names, shape"),
+        ({"shape": np.array([3, 4, 3])}, "asks for"),
+        ({"shape": np.array([3, 4])}, ""),
+        ({"shape": np.array("three")}, ""),
+        ({"data": np.zeros(24, np.float32)}, ""),
+        ({"data": np.array(["a", "b"])}, ""),
+        ({"channels": np.array(["R"])}, "2 channels with 1 names"),
+        ({"channels": np.array("R")}, ""),
+        ({"names": np.array(["a.png"])}, "2 rows with 1 names"),
+        ({"labels": np.eye(2, dtype=np.float32)}, "labels have shape"),
+        ({"labels": np.eye(3, dtype=np.float32), "types": np.array(["a", "b", "c"])}, "labels have shape"),
+        ({"labels": np.ones(2, np.float32), "types": np.array(["a", "b"])}, "labels have shape"),
+        ({"names": np.array([{"a": 1}, None])}, "damaged or no .npz"),
+    ],
+)
+def test_a_foreign_file_is_refused_by_name(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    arrays = {name: array for name, array in (CONTENT | change).items() if array is not None}
+    np.savez(tmp_path / "out.npz", **arrays, allow_pickle=True)
+    with pytest.raises(InputError) as caught:
+        InputSet.load(tmp_path / "out.npz")
+    assert str(caught.value).startswith(f"{tmp_path / 'out.npz'}: ")
+    assert str(caught.value).count(str(tmp_path)) == 1
+    assert reason in str(caught.value)
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", CONTENT["data"])
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "empty").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.writestr("data", b"no array")
+        for name in ("shape", "channels", "names"):
+            archive.writestr(f"{name}.npy", b"no array either")
+    for name in ("array.npy", "text", "empty", "zip", "."):
+        with pytest.raises(InputError, match=r"damaged|lacks"):
+            InputSet.load(tmp_path / name)
+
+
+def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"out\.npz does not exist; run preprocess"):
+        InputSet.load(tmp_path / "out.npz")
+
+
+@pytest.mark.parametrize("how", ["pixal", "compressed"])
+@given(share=st.floats(0, 0.999))
+def test_a_truncated_file_is_refused(tmp_path_factory: pytest.TempPathFactory, how: str, share: float) -> None:
+    path = tmp_path_factory.mktemp("cut") / "out.npz"
+    if how == "pixal":
+        write(path, some_images(2))
+    else:
+        np.savez_compressed(path, **CONTENT)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(InputError, match=r"out\.npz: "):
+        InputSet.load(path)
+
+
+@pytest.mark.parametrize("how", ["pixal", "compressed"])
+@given(place=st.floats(0, 0.9999), flip=st.integers(1, 255))
+def test_a_damaged_byte_gives_an_error_of_ours_or_none(
+    tmp_path_factory: pytest.TempPathFactory, how: str, place: float, flip: int
+) -> None:
+    path = tmp_path_factory.mktemp("flip") / "out.npz"
+    if how == "pixal":
+        write(path, some_images(2), ("back", "front"))
+    else:
+        np.savez_compressed(path, **CONTENT)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= flip
+    path.write_bytes(data)
+    try:
+        found = InputSet.load(path)
+    except InputError:
+        return
+    assert found.data.shape == (len(found.names), int(np.prod(found.shape)))

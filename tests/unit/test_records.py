@@ -1,0 +1,114 @@
+"""Metadata and tables: what is written can be read by any YAML or CSV reader, and says the same."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import pixal
+from pixal.errors import InputError
+from pixal.records import file_hash, provenance, read_record, run_log, write_record, write_table
+
+
+def test_a_record_holds_plain_values_whatever_it_was_given(tmp_path: Path) -> None:
+    write_record(
+        tmp_path / "new" / "a.yaml",
+        {
+            "path": Path("out/Prüfling"),
+            "array": np.arange(4, dtype=np.float32).reshape(2, 2),
+            "number": np.float32(0.5),
+            "count": np.int64(3),
+            "flag": np.bool_(True),
+            "tuple": (1, (2, np.uint8(3))),
+            "names": frozenset({"only"}),
+            "nested": {1: {"x": None}},
+            "long": "word " * 60,
+            "text that looks otherwise": ["yes", "1e3", "null", "2026-01-01"],
+        },
+    )
+    expected = {
+        "path": str(Path("out/Prüfling")),
+        "array": [[0.0, 1.0], [2.0, 3.0]],
+        "number": 0.5,
+        "count": 3,
+        "flag": True,
+        "tuple": [1, [2, 3]],
+        "names": ["only"],
+        "nested": {"1": {"x": None}},
+        "long": "word " * 60,
+        "text that looks otherwise": ["yes", "1e3", "null", "2026-01-01"],
+    }
+    text = (tmp_path / "new" / "a.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == expected
+    assert list(read_record(tmp_path / "new" / "a.yaml")) == list(expected)
+    assert "Prüfling" in text
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "", "a: [1", "\x00", "a: !!python/name:os.system"])
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"a\.yaml: ") as caught:
+        read_record(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_record_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.yaml does not exist"):
+        read_record(tmp_path / "a.yaml")
+
+
+def test_a_table_can_be_read_back(tmp_path: Path) -> None:
+    rows = [
+        {"image": 'he said "no", twice.png', "score": np.float64(1 / 3), "n": 3, "left out": 1},
+        {"image": "ä\nb.png", "score": None},
+        {"image": "c.png", "score": float("inf"), "n": np.int64(10**12)},
+    ]
+    write_table(tmp_path / "t.csv", ("image", "score", "n"), rows)
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [row["image"] for row in found] == [row["image"] for row in rows]
+    assert float(found[0]["score"]) == pytest.approx(1 / 3, rel=1e-8)
+    assert [row["score"] for row in found[1:]] == ["", "inf"]
+    assert [row["n"] for row in found] == ["3", "", str(10**12)]
+
+
+def test_floats_keep_nine_digits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 10.0 ** np.arange(-6, 6))
+    write_table(tmp_path / "t.csv", ["x"], [{"x": value} for value in values])
+    found = np.loadtxt(tmp_path / "t.csv", skiprows=1)
+    np.testing.assert_allclose(found, values, rtol=1e-8)
+    assert np.abs(found / values - 1).max() > 1e-12  # or the bound above says nothing about the digits
+
+
+def test_provenance_names_this_version_and_its_libraries() -> None:
+    found = provenance()
+    assert found["pixal_version"] == pixal.__version__
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["created"].endswith("+00:00")
+
+
+def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes((1 << 20) + 17)
+    (tmp_path / "a").write_bytes(data)
+    assert file_hash(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_the_log_of_a_step_holds_the_package_s_messages_of_that_time(tmp_path: Path) -> None:
+    log = logging.getLogger("pixal.somewhere")
+    logging.getLogger("pixal").setLevel(logging.INFO)
+    log.info("before")
+    for number in (1, 2):
+        with run_log(tmp_path / "logs", "align"):
+            log.info("run %d", number)
+    with pytest.raises(ZeroDivisionError), run_log(tmp_path / "logs", "align"):
+        _ = 1 / 0
+    log.info("after")
+    lines = (tmp_path / "logs" / "align.log").read_text().splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["run 1", "run 2"]
+    assert not logging.getLogger("pixal").handlers

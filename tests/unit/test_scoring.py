@@ -1,0 +1,173 @@
+"""Scores and verdicts of a model whose errors are planted, and the sums behind the figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixal.config import Config, Parameters, load_config
+from pixal.inputs import InputSet
+from pixal.train_model.calibration import Calibration, calibrated_maps, raw_maps
+from pixal.validation.scoring import Cut, Scored, Summary, choose_cut, score_parts
+
+SHAPE = (10, 12, 2)  # of the model's input; the type's own is smaller
+OWN = (8, 11)
+
+
+def config_with(**sections: Any) -> Config:
+    shipped = load_config()
+    return Config(Parameters.model_validate(sections), shipped.paths, shipped.source)
+
+
+class Planted:
+    """A model family of which only the errors are asked."""
+
+    def __init__(self, errors: np.ndarray) -> None:
+        self.errors = errors
+
+    def error(self, inputs: InputSet, rows: slice) -> np.ndarray:
+        return self.errors[rows]
+
+
+class Case:
+    """Nine parts, all alike but part 5, which has a defect of 2 x 3 pixels in the second channel."""
+
+    def __init__(self, config: Config) -> None:
+        generator = np.random.default_rng(0)
+        self.images = generator.random((9, *SHAPE)).astype(np.float32)
+        self.errors = generator.normal(0, 0.02, (9, *SHAPE)).astype(np.float32)
+        self.errors[5, 3:5, 4:7, 1] = 0.6
+        self.errors[:, OWN[0] :] = 9.0  # beyond the type's own frame: must not count
+        self.mask = np.ones(OWN, bool)
+        self.mask[0] = False
+        self.errors[:, 0] = 7.0  # beside the part: must not count either
+        self.variance = np.full(SHAPE, 0.02**2, np.float32)
+        self.calibration = Calibration(self.variance, np.linspace(1.5, 4, 120))
+        self.params = {"channel_weights": [1.0, 3.0], "map_smoothing": 0.0, "loss_function": "mae", "huber_delta": 0.05}
+        self.config = config
+        self.cut = choose_cut(self.calibration, config)
+        self.summary = Summary((*OWN, 2))
+        names = tuple(f"{n}.png" for n in range(9))
+        inputs = InputSet(self.images.reshape(9, -1), SHAPE, ("R", "G"), names)
+        self.scored: list[Scored] = list(
+            score_parts(
+                inputs,
+                [{"width": 110, "height": 80}] * 9,
+                Planted(self.errors),  # type: ignore[arg-type]
+                self.calibration,
+                mask=self.mask,
+                cut=self.cut,
+                params=self.params,
+                config=config,
+                to_input=[np.diag([0.1, 0.1, 1.0])] * 9,
+                summary=self.summary,
+            )
+        )
+
+    @property
+    def own_errors(self) -> np.ndarray:
+        return self.errors[:, : OWN[0], : OWN[1]]
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> Case:
+    return Case(config_with())
+
+
+def test_scores_maps_p_values_and_verdicts_are_the_calibrated_ones(calibrated: Case) -> None:
+    maps = calibrated_maps(
+        calibrated.own_errors, calibrated.variance[: OWN[0], : OWN[1]], calibrated.mask, np.array([1.0, 3.0]), 0.0
+    )
+    good = calibrated.calibration.scores
+    assert (calibrated.cut.threshold, calibrated.cut.method) == (good[-1], "conformal")
+    assert [scored.row for scored in calibrated.scored] == list(range(9))
+    for n, scored in enumerate(calibrated.scored):
+        np.testing.assert_allclose(scored.map, maps[n], rtol=1e-5)
+        assert scored.score == pytest.approx(maps[n].max())
+        assert scored.p_value == pytest.approx((1 + np.sum(good >= scored.score)) / 121)
+        assert scored.failed == (n == 5) == (scored.score > good[-1]) == bool(scored.regions)
+
+
+def test_the_planted_region_is_where_it_is_in_the_photograph(calibrated: Case) -> None:
+    (region,) = calibrated.scored[5].regions
+    assert region.reference == (4, 3, 3, 2)
+    assert region.channel == "G"
+    # Input pixel i covers photograph pixels 10 (i - 0.5) to 10 (i + 0.5) around its centre.
+    assert (region.x, region.y, region.width, region.height) == (35, 25, 31, 21)
+    assert region.area_px == pytest.approx(600)
+    assert region.width_mm is None
+
+
+def test_region_settings_are_heeded() -> None:
+    finer = Case(config_with(validation={"pixel_size_mm": 0.5, "false_alarm_rate": 0.05, "region_threshold": 0.01}))
+    (region,) = finer.scored[5].regions
+    assert region.width_mm == pytest.approx(region.width * 0.5)
+    assert region.reference[2] * region.reference[3] > 6  # a low region threshold takes in the noise around
+    assert finer.cut.threshold == finer.calibration.scores[120 - 6]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_numeric_loss_cut_is_a_cut_on_raw_loss(log: bool) -> None:
+    level = 0.3
+    cut = float(np.log10(level)) if log else level
+    case = Case(config_with(plotting={"loss_cut": cut, "use_log_loss": log}))
+    assert case.cut == Cut(cut, "loss_cut", raw=True, log=log)
+    assert case.cut.on_map == pytest.approx(level)
+    maps = raw_maps(np.abs(case.own_errors), case.mask, np.array([1.0, 3.0]), 0.0)
+    for n, scored in enumerate(case.scored):
+        raw = maps[n].max()
+        np.testing.assert_allclose(scored.map, maps[n], rtol=1e-5)
+        assert scored.score == pytest.approx(np.log10(raw) if log else raw, rel=1e-5)
+        assert scored.p_value is None
+        assert scored.failed == (n == 5) == bool(scored.regions)
+    assert case.scored[5].score == pytest.approx(np.log10(0.45) if log else 0.45, abs=0.02)
+
+
+def test_a_loss_cut_above_the_defect_lets_it_pass() -> None:
+    case = Case(config_with(plotting={"loss_cut": 0.9, "use_log_loss": False}))
+    assert not any(scored.failed or scored.regions for scored in case.scored)
+
+
+def test_loss_cut_goes_before_the_threshold_of_validation() -> None:
+    scores = Calibration(np.ones((1, 1, 1), np.float32), np.linspace(1, 2, 20))
+    both = config_with(plotting={"loss_cut": 0.2}, validation={"threshold": {"method": "fixed", "value": 5}})
+    assert choose_cut(scores, both).method == "loss_cut"
+    auto = config_with(validation={"threshold": {"method": "fixed", "value": 5}})
+    assert choose_cut(scores, auto) == Cut(5.0, "fixed")
+    assert choose_cut(scores, config_with()).method == "tail"
+    assert choose_cut(scores, config_with(validation={"false_alarm_rate": 0.1})).method == "conformal"
+
+
+def test_summary_sums_are_the_means_over_channels_and_sums_over_parts(calibrated: Case) -> None:
+    summary, errors = calibrated.summary, calibrated.own_errors.astype(float)
+    assert summary.parts == 9
+    np.testing.assert_allclose(summary.squared, (errors**2).mean(-1).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(summary.absolute, np.abs(errors).mean(-1).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(summary.anomaly, sum(scored.map for scored in calibrated.scored), rtol=1e-5)
+
+
+def test_summary_histograms_are_those_of_numpy(calibrated: Case) -> None:
+    summary = calibrated.summary
+    images = calibrated.images[:, : OWN[0], : OWN[1]]
+    for channel in range(2):
+        value = images[..., channel][:, calibrated.mask].astype(float)
+        error = calibrated.own_errors[..., channel][:, calibrated.mask].astype(float)
+        losses, _ = np.histogram(np.clip(error**2, 1.0000001e-8, 1), summary.loss_edges)
+        np.testing.assert_array_equal(summary.losses[channel], losses)
+        made = np.clip((value - error), 0, 1)
+        pairs, *_ = np.histogram2d(value.ravel(), made.ravel(), bins=[summary.value_edges, summary.value_edges])
+        np.testing.assert_array_equal(summary.pairs[channel], pairs)
+
+
+def test_the_ends_of_the_histograms_hold_what_lies_beyond() -> None:
+    summary = Summary((1, 4, 1))
+    images = np.array([0.0, 1.0, 0.5, 0.5], np.float32).reshape(1, 1, 4, 1)
+    errors = np.array([0.0, 2.0, 1.0, -0.9], np.float32).reshape(1, 1, 4, 1)
+    summary.add(images, errors, np.zeros((1, 1, 4), np.float32), np.ones((1, 4), bool))
+    assert summary.losses[0, 0] == 1  # an error of 0
+    assert summary.losses[0, -1] == 2  # 1 and beyond
+    assert summary.losses.sum() == summary.pairs.sum() == 4
+    assert summary.pairs[0, 99, 0] == 1  # seen 1, made -1
+    assert summary.pairs[0, 50, 99] == 1  # made 1.4

@@ -1,0 +1,242 @@
+"""What preprocessing learned: kept bit for bit, blind to what lies beyond the part, and true about where things are."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.config.schema import Preprocessing
+from pixal.errors import ModelError
+from pixal.preprocessing.alignment import Reference, warp
+from pixal.preprocessing.channels import CHANNELS, compute_channels
+from pixal.preprocessing.cropping import Box
+from pixal.preprocessing.illumination import light_gain
+from pixal.preprocessing.state import PreprocessingState, input_to_photo
+from pixal.synthetic import Photograph, draw_component, render_photograph
+
+FRAME = (320, 180)
+BOX = (55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3
+
+
+@functools.cache
+def photograph(seed: int) -> Photograph:
+    return render_photograph(*draw_component("front", FRAME), [], np.random.default_rng(seed), frame_size=FRAME)
+
+
+def fitted(
+    *,
+    box: Box = BOX,
+    consensus: NDArray[np.bool_] | None = None,
+    image: NDArray[Any] | None = None,
+    **preprocessor: Any,
+) -> PreprocessingState:
+    photo = photograph(0)
+    reference = Reference.of(photo.image if image is None else image, photo.foreground > 0, 500)
+    settings = Preprocessing.model_validate({"preprocessor": preprocessor})
+    mask = photo.foreground > 0 if consensus is None else consensus
+    return PreprocessingState("front", reference, mask, box, "border", settings)
+
+
+def aligned(seed: int) -> NDArray[np.uint8]:
+    photo = photograph(seed)
+    return np.asarray(warp(photo.image, photograph(0).pose @ np.linalg.inv(photo.pose)), np.uint8)
+
+
+def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
+    state = fitted(channels=["ALL"], pool_size=3, weights=[1.0] * 22 + [2.5])
+    state.save(tmp_path / "state.npz")
+    loaded = PreprocessingState.load(tmp_path / "state.npz")
+    for picture in (aligned(1), aligned(2).astype(np.uint16) * 257):
+        before, after = state.to_input(picture), loaded.to_input(picture)
+        assert before.dtype == after.dtype == np.float32
+        assert before.tobytes() == after.tobytes()
+    assert (loaded.type_name, loaded.box, loaded.method, loaded.shape) == ("front", BOX, "border", (27, 71, 23))
+    assert loaded.settings == state.settings
+    assert loaded.settings.preprocessor.weights == [1.0] * 22 + [2.5]
+    assert np.array_equal(loaded.reference.features.descriptors, state.reference.features.descriptors)
+    assert np.array_equal(loaded.mask, state.mask)
+    loaded.save(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "state.npz").read_bytes()
+
+
+def test_a_state_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    with pytest.raises(ModelError, match=r"state\.npz does not exist; run preprocess"):
+        PreprocessingState.load(path)
+    fitted().save(path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[2000] ^= 255  # in the middle of the picture
+    for broken in (b"", b"no archive", whole[: len(whole) // 2], whole[:-30], bytes(flipped)):
+        path.write_bytes(broken)
+        with pytest.raises(ModelError, match=r"state\.npz is damaged"):
+            PreprocessingState.load(path)
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    (tmp_path / "plain.npy").replace(path)
+    with pytest.raises(ModelError, match=r"state\.npz is damaged"):
+        PreprocessingState.load(path)
+    np.savez(path, other=np.zeros(3))
+    with pytest.raises(ModelError, match=r"state\.npz is damaged"):
+        PreprocessingState.load(path)
+
+
+# --- the input
+
+
+def test_the_input_is_cut_lit_and_pooled_as_by_hand() -> None:
+    state = fitted(channels=["R", "LAB_b", "S"], pool_size=2)
+    picture = aligned(1)
+    x, y, width, height = BOX
+    crop = picture[y : y + height, x : x + width].astype(np.float32) / np.float32(255)
+    lit = state.reference.image[y : y + height, x : x + width].astype(np.float32) / np.float32(255)
+    inside = state.consensus[y : y + height, x : x + width]
+    matched = np.clip(crop * light_gain(crop, lit, inside), 0, 1)
+    channels = compute_channels(matched, ["R", "LAB_b", "S"])
+    got = state.to_input(picture)
+    assert got.shape == (40, 106, 3)
+    compared = 0
+    for row, column in np.ndindex(40, 106):
+        window = np.s_[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        if inside[window].all():  # at the edge the part's own colour is continued instead
+            assert got[row, column] == pytest.approx(channels[window].mean(axis=(0, 1)), abs=1e-5)
+            compared += 1
+        elif inside[window].mean() <= 0.5:
+            assert not got[row, column].any()
+            assert not state.mask[row, column]
+    assert compared > 2000
+
+
+@pytest.mark.parametrize("names", [["GradMag", "Laplacian", "LocalStd"], ["ALL"]])
+@pytest.mark.parametrize("pool", [1, 2, 5])
+def test_what_lies_beyond_the_mask_changes_no_bit(names: list[str], pool: int) -> None:
+    state = fitted(channels=names, pool_size=pool)
+    picture = aligned(1)
+    inputs = []
+    for colour in [(243, 112, 96), (0, 0, 0), (255, 255, 255), (10, 240, 20)]:
+        plate = picture.copy()
+        plate[~state.consensus] = colour
+        inputs.append(state.to_input(plate).tobytes())
+    assert len(set(inputs)) == 1
+
+
+def test_the_edge_of_an_even_part_is_no_edge() -> None:
+    consensus = np.zeros(FRAME[::-1], bool)
+    consensus[60:120, 70:240] = True
+    picture = np.zeros((*consensus.shape, 3), np.uint8)
+    picture[consensus] = (90, 160, 60)
+    state = fitted(consensus=consensus, channels=["GradMag", "LocalStd", "Laplacian"], pool_size=1)
+    got = state.to_input(picture)[state.mask]
+    assert got == pytest.approx(np.broadcast_to([0.0, 0.0, 0.5], got.shape), abs=1e-6)
+
+
+def test_a_torn_edge_shows_the_plate() -> None:
+    state = fitted(channels=["R"], pool_size=1)
+    picture = aligned(1)
+    torn = picture.copy()
+    rows, columns = np.nonzero(state.consensus)
+    edge = int(rows[columns == 160].min())
+    torn[edge : edge + 6, 150:170] = (255, 255, 255)
+    x, y = BOX[:2]
+    change = state.to_input(torn) - state.to_input(picture)
+    assert change[edge - y + 1 : edge - y + 5, 152 - x : 168 - x].min() > 0.2
+
+
+def test_a_cell_belongs_to_the_part_when_more_than_half_of_it_does() -> None:
+    consensus = np.zeros(FRAME[::-1], bool)
+    consensus[0, 0:2] = consensus[1, 0] = True  # 3 of 4
+    consensus[0:2, 4] = True  # 2 of 4
+    consensus[0, 9] = True  # 1 of 2: the last column of an odd width
+    consensus[8, 0:2] = True  # 2 of 2: the last row of an odd height
+    state = fitted(consensus=consensus, box=(0, 0, 9, 9), pool_size=2)
+    assert state.shape == (5, 5, 4)
+    assert np.argwhere(state.mask).tolist() == [[0, 0], [4, 0]]
+
+
+def test_light_is_matched_unless_switched_off() -> None:
+    channels = ["R", "G", "B"]
+    darker = np.rint(photograph(0).image * np.array([0.7, 0.8, 0.9])).astype(np.uint8)
+    matched, plain = (fitted(channels=channels, light_matching=how) for how in ("gain", "none"))
+    # Bright cells: rounding to 8 bits and the clipped highlights leave them as they were.
+    true = plain.to_input(photograph(0).image)
+    bright = (true.min(-1) > 0.15) & (true.max(-1) < 0.9)
+    assert bright.sum() > 50
+    assert np.median(matched.to_input(darker)[bright] / true[bright], axis=0) == pytest.approx(1.0, abs=0.02)
+    ratio = np.median(plain.to_input(darker)[bright] / true[bright], axis=0)
+    assert ratio == pytest.approx([0.7, 0.8, 0.9], abs=0.01)
+
+
+def test_sixteen_bits_give_the_input_of_eight() -> None:
+    state = fitted(channels=["ALL"])
+    picture = aligned(1)
+    assert state.to_input(picture.astype(np.uint16) * 257) == pytest.approx(state.to_input(picture), abs=1e-4)
+
+
+def test_the_channels_are_in_the_order_of_the_settings() -> None:
+    picture = aligned(1)
+    every = fitted(channels=["ALL"]).to_input(picture)
+    names = list(CHANNELS)
+    chosen = ["GradMag", "B", "LCh_C"]
+    got = fitted(channels=chosen).to_input(picture)
+    for plane, name in enumerate(chosen):
+        assert got[..., plane] == pytest.approx(every[..., names.index(name)], abs=1e-6)
+
+
+# --- where things are
+
+
+def blob(size: tuple[int, int], x: float, y: float, sigma: float) -> NDArray[np.float64]:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return np.asarray(np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)))
+
+
+def centroid(values: NDArray[Any]) -> NDArray[np.float64]:
+    rows, columns = np.mgrid[: values.shape[0], : values.shape[1]]
+    return np.array([(values * columns).sum(), (values * rows).sum()], np.float64) / values.sum()
+
+
+POSE = np.array([[0.99, -0.08, 12.5], [0.09, 1.01, -9.25], [2e-5, -3e-5, 1.0]])
+
+
+@pytest.mark.parametrize("pool", [1, 2, 3, 4])
+@pytest.mark.parametrize("place", [(100.0, 80.0), (161.5, 90.25), (205.0, 70.75)])
+def test_a_dot_on_the_photograph_lands_where_the_matrix_says(place: tuple[float, float], pool: int) -> None:
+    everywhere = np.ones(FRAME[::-1], bool)
+    state = fitted(consensus=everywhere, box=(21, 15, 280, 150), channels=["V"], pool_size=pool, light_matching="none")
+    spot = np.rint(255 * blob(FRAME[::-1], *place, sigma=4)).astype(np.uint8)
+    got = state.to_input(warp(np.dstack([spot] * 3), POSE))[..., 0]
+    expected = cv2.perspectiveTransform(np.array([[place]]), state.photo_to_input(POSE))[0, 0]
+    assert centroid(got) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("pool", [1, 2, 3, 4])
+def test_a_dot_in_the_input_comes_back_to_its_place(pool: int) -> None:
+    state = fitted(box=(21, 15, 280, 150), pool_size=pool)
+    matrix = state.photo_to_input(POSE)
+    u, v = 140 / pool, 70.5 / pool
+    back = input_to_photo(blob(state.shape[:2], u, v, sigma=6 / pool).astype(np.float32), matrix, FRAME[::-1])
+    assert back.shape == FRAME[::-1]
+    assert back.dtype == np.float32
+    expected = cv2.perspectiveTransform(np.array([[(u, v)]]), np.linalg.inv(matrix))[0, 0]
+    assert centroid(back) == pytest.approx(expected, abs=0.1)
+
+
+def test_pooled_pixels_are_centred_on_their_windows() -> None:
+    state = fitted(box=(20, 10, 200, 100), pool_size=4)
+    matrix = state.photo_to_input(np.eye(3))
+    corners = np.array([[(20.0, 10.0), (21.5, 11.5), (23.0, 13.0), (25.5, 15.5)]])
+    landed = cv2.perspectiveTransform(corners, matrix)[0]
+    assert landed == pytest.approx(np.array([(-0.375, -0.375), (0, 0), (0.375, 0.375), (1, 1)]))
+
+
+def test_a_map_is_zero_where_the_photograph_shows_no_part() -> None:
+    state = fitted(box=(100, 60, 80, 40), pool_size=2)
+    back = input_to_photo(np.ones((20, 40), np.float32), state.photo_to_input(np.eye(3)), FRAME[::-1])
+    assert (back[62:98, 102:178] == 1).all()
+    back[57:103, 97:183] = 0
+    assert not back.any()

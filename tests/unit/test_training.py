@@ -1,0 +1,359 @@
+"""The train command on inputs made by hand: what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from pixal import mlflow_utils
+from pixal.config import Config, Parameters, Paths
+from pixal.errors import ConfigError, InputError, ModelError
+from pixal.inputs import InputSet, InputSetWriter
+from pixal.preprocessing.alignment import Features, Reference
+from pixal.preprocessing.state import PreprocessingState
+from pixal.records import file_hash, read_record, write_record
+from pixal.train_model.calibration import error_variance, set_threshold
+from pixal.train_model.model_folder import load_trained, trained_types
+from pixal.train_model.training import _folds, train
+
+HEIGHT, WIDTH = 8, 10
+TRACKED: list[tuple[mlflow_utils.Tracker, str, str, str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What MLflow would be told, without its store; test_mlflow_utils tests that."""
+    TRACKED.clear()
+    monkeypatch.setattr(mlflow_utils, "_write", lambda *said: TRACKED.append(said))
+    monkeypatch.chdir(tmp_path)
+
+
+def config_in(folder: Path, **sections: Any) -> Config:
+    tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 3, "learning_rate": 0.01, "calibration_folds": 3}
+    sections["model_training"] = tiny | sections.get("model_training", {})
+    base = {"component": "Part", "base": str(folder / "out")}
+    paths = Paths({"component_model_path": base, "component_validate_path": {**base, "base": str(folder / "validate")}})
+    return Config(Parameters.model_validate(sections), paths, folder)
+
+
+def state_of(name: str, rows: int) -> PreprocessingState:
+    """An input cut from the whole of a frame of ``rows`` lines, without pooling; the part stays off its border."""
+    consensus = np.zeros((rows, WIDTH), bool)
+    consensus[1:-1, 1:-1] = True
+    features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    reference = Reference(np.zeros((rows, WIDTH, 3), np.uint8), consensus, features)
+    settings = Parameters.model_validate(
+        {"preprocessing": {"preprocessor": {"pool_size": 1, "channels": ["R", "G"], "weights": [1.0, 2.0]}}}
+    ).preprocessing
+    return PreprocessingState(name, reference, consensus, (0, 0, WIDTH, rows), "border", settings)
+
+
+def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0) -> Path:
+    """What ``make_input`` leaves: ``out.npz`` with its record and states; types differ in their height."""
+    generator = np.random.default_rng(seed)
+    component = folder / "out" / "Part"
+    states = {name: state_of(name, HEIGHT - index) for index, name in enumerate(counts)}
+    for name, state in states.items():
+        state.save(component / name / "metadata" / "preprocessing.npz")
+    groups = {"": list(counts)} if one_hot else {name: [name] for name in counts}
+    for below, names in groups.items():
+        path = component / below / "out.npz"
+        with InputSetWriter(path, (HEIGHT, WIDTH, 2), ("R", "G"), names if one_hot else ()) as out:
+            for name in names:
+                pattern = generator.random((HEIGHT, WIDTH, 2))
+                mask = np.zeros((HEIGHT, WIDTH, 1), bool)
+                mask[: len(states[name].mask), :, 0] = states[name].mask
+                for n in range(counts[name]):
+                    image = 0.4 + 0.2 * pattern + 0.1 * generator.normal() * pattern[::-1]
+                    image += generator.normal(0, 0.01, image.shape)
+                    out.append((image * mask).astype(np.float32), f"{name}_{n}.png", name)
+        write_record(
+            path.parent / "metadata" / "preprocessing.yaml", {"types": names, "sha256": file_hash(path), "images": []}
+        )
+    return component
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config, dict[str, Any], list[Any]]:
+    """A component of one type with nine good parts, trained; its folder, settings, metadata, and what was tracked."""
+    folder = tmp_path_factory.mktemp("trained")
+    component = write_inputs(folder, {"front": 9})
+    config = config_in(folder, validation={"false_alarm_rate": 0.1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow_utils, "_write", lambda *said: TRACKED.append(said))
+        patch.chdir(folder)
+        outcome = train(config=config, quiet=True)
+    assert outcome.done == 9
+    return component / "front", config, read_record(component / "front" / "metadata" / "model_training.yaml"), TRACKED[:]
+
+
+Trained = tuple[Path, Config, dict[str, Any], list[Any]]
+
+
+def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> None:
+    folder, config, record, _ = trained
+    assert record["component"] == "Part"
+    assert record["types"] == ["front"]
+    assert (record["input_dim"], record["shape"]) == (HEIGHT * WIDTH * 2, [HEIGHT, WIDTH, 2])
+    assert (record["channels"], record["channel_weights"]) == (["R", "G"], [1.0, 2.0])
+    assert record["n_images"] == 9
+    assert record["input_sha256"] == file_hash(folder / "out.npz")
+    assert record["settings"] == yaml.safe_load(yaml.safe_dump(config.parameters.model_dump()))
+    for key, value in config.model_training.model_dump().items():
+        if key != "projection_rank":
+            assert record[key] == value, key
+    assert record["projection_rank"] == 5  # six images are the fewest that a fold leaves
+    assert 1 <= record["epochs_trained"] <= 3
+    assert record["final_loss"] > 0
+    assert record["pixal_version"]
+    assert record["hardware"]["precision"] == "float32"
+    assert set(record["files"]) == {
+        "pixal_autoencoder.keras",
+        "pixal_autoencoder.weights.h5",
+        "calibration.npz",
+        "preprocessing/front.npz",
+    }
+    for name, digest in record["files"].items():
+        assert file_hash(folder / "model" / name) == digest
+
+
+def test_the_files_are_where_they_belong_and_nothing_is_left_over(trained: Trained) -> None:
+    folder = trained[0]
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert written == {
+        "out.npz",
+        "metadata/preprocessing.npz",
+        "metadata/preprocessing.yaml",
+        "metadata/model_training.yaml",
+        "model/pixal_autoencoder.keras",
+        "model/pixal_autoencoder.weights.h5",
+        "model/calibration.npz",
+        "model/preprocessing/front.npz",
+        "figures/loss.png",
+        "figures/accuracy.png",
+        "figures/reconstructions.png",
+        "logs/train.log",
+    }
+    assert "trained on 9 good images" in (folder / "logs" / "train.log").read_text()
+
+
+def test_the_threshold_recorded_is_that_of_the_held_out_scores(trained: Trained) -> None:
+    _, config, record, _ = trained
+    scores = load_trained(config, "front").calibrations["front"].scores
+    assert len(scores) == 9
+    assert np.isfinite(scores).all()
+    threshold, method = set_threshold(scores, 0.1, config.validation.threshold)
+    assert record["calibration"] == {"front": {"threshold": threshold, "method": method, "false_alarm_rate": 0.1}}
+    assert (method, threshold) == ("conformal", scores.max())
+
+
+def test_the_calibration_is_of_errors_of_models_that_did_not_see_the_part(trained: Trained) -> None:
+    folder, config, record, _ = trained
+    model = load_trained(config, "front")
+    inputs = InputSet.load(folder / "out.npz")
+    seen = model.load_family().error(inputs, slice(None))
+    mask = state_of("front", HEIGHT).mask
+    variance = model.calibrations["front"].variance
+    assert variance.shape == (HEIGHT, WIDTH, 2)
+    # Held out, errors are larger than those of the final model on the parts it was trained on.
+    assert variance[mask].mean() > 1.2 * error_variance((seen**2).mean(0), mask)[mask].mean()
+    assert record["map_smoothing"] == config.validation.map_smoothing
+
+
+def test_a_run_is_tracked_with_its_metrics_settings_and_files(trained: Trained) -> None:
+    folder, _, record, tracked = trained
+    ((tracker, experiment, name, status),) = tracked
+    assert (tracker.kind, experiment, name, status) == ("train", "PIXAL", "front", "FINISHED")
+    epochs = {metric: [step for key, _, step in tracker.metrics if key == metric] for metric in ("loss", "val_loss")}
+    assert epochs["loss"] == list(range(1, record["epochs_trained"] + 1))
+    assert epochs["val_loss"] == [1, 2, 3]
+    assert {key for key, *_ in tracker.metrics} == {"loss", "val_loss", "accuracy", "val_accuracy"}
+    assert tracker.params["model_training.n_epochs"] == 3
+    kept = {(path.name, below) for path, below in tracker.artifacts}
+    assert {
+        ("pixal_autoencoder.keras", "model"),
+        ("loss.png", "figures"),
+        ("model_training.yaml", "metadata"),
+    } <= kept
+    assert all((folder.parents[2] / path).is_file() for path, _ in tracker.artifacts)
+
+
+def test_training_again_gives_the_same_model(trained: Trained, tmp_path: Path) -> None:
+    folder = write_inputs(tmp_path, {"front": 9}) / "front"
+    train(folder / "out.npz", config=config_in(tmp_path, validation={"false_alarm_rate": 0.1}), quiet=True)
+    first, second = (load_trained(config, "front") for config in (trained[1], config_in(tmp_path)))
+    inputs = InputSet.load(folder / "out.npz")
+    errors = [model.load_family().error(inputs, slice(None)) for model in (first, second)]
+    np.testing.assert_array_equal(*errors)
+    np.testing.assert_array_equal(first.calibrations["front"].scores, second.calibrations["front"].scores)
+    assert first.params["calibration"] == second.params["calibration"]
+
+
+def test_a_model_file_that_is_not_the_one_written_is_refused(trained: Trained) -> None:
+    folder, config, *_ = trained
+    path = folder / "model" / "pixal_autoencoder.weights.h5"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ModelError, match="is not the file that training wrote"):
+            load_trained(config, "front")
+        path.unlink()
+        with pytest.raises(ModelError, match="is missing"):
+            load_trained(config, "front")
+    finally:
+        path.write_bytes(whole)
+    assert trained_types(config) == ["front"]
+    with pytest.raises(ModelError, match="back was never trained"):
+        load_trained(config, "back")
+
+
+def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: Path) -> None:
+    component = write_inputs(tmp_path, {"back": 5, "front": 4}, one_hot=True)
+    config = config_in(tmp_path, model_training={"one_hot_encoding": True, "masked_loss": True, "n_epochs": 2})
+    assert train(config=config, quiet=True).done == 9
+    record = read_record(component / "metadata" / "model_training.yaml")
+    assert record["types"] == trained_types(config) == ["back", "front"]
+    assert set(record["calibration"]) == {"back", "front"}
+    assert {"preprocessing/back.npz", "preprocessing/front.npz"} <= set(record["files"])
+    model = load_trained(config, None)
+    assert [len(found.scores) for found in model.calibrations.values()] == [5, 4]
+    assert [state.mask.shape for state in model.states.values()] == [(HEIGHT, WIDTH), (HEIGHT - 1, WIDTH)]
+    assert model.load_family().error(InputSet.load(component / "out.npz"), slice(None)).shape == (9, HEIGHT, WIDTH, 2)
+    assert [said[2] for said in TRACKED] == ["Part"]
+
+
+@pytest.mark.parametrize("types", [["front"], ["back", "front"]])
+def test_two_good_parts_a_type_are_few_and_said_to_be_but_no_nan(
+    tmp_path: Path, types: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    one_hot = len(types) > 1
+    write_inputs(tmp_path, dict.fromkeys(types, 2), one_hot=one_hot)
+    config = config_in(tmp_path, model_training={"one_hot_encoding": one_hot, "n_epochs": 2})
+    with caplog.at_level(logging.WARNING, logger="pixal"):
+        train(config=config, quiet=True)
+    assert "front: only 2 good images" in caplog.text
+    model = load_trained(config, None if one_hot else "front")
+    for name in types:
+        found = model.calibrations[name]
+        assert len(found.scores) == 2
+        assert np.isfinite(found.scores).all()
+        assert np.isfinite(found.variance).all()
+        assert (found.variance > 0).all()
+        assert model.params["calibration"][name]["method"] == "tail"
+        assert np.isfinite(model.params["calibration"][name]["threshold"])
+    assert np.isfinite(model.params["final_loss"])
+
+
+def test_a_costly_model_is_fitted_once_and_calibrated_on_what_it_did_not_see(tmp_path: Path) -> None:
+    component = write_inputs(tmp_path, {"front": 9})
+    network = {"input_projection": "none", "n_epochs": 2, "metric_accuracy": False, "model_file_extension": ".h5"}
+    config = config_in(tmp_path, model_training=network, plotting={"plot_loss": False})
+    train(config=config, quiet=True)
+    model = load_trained(config, "front")
+    assert len(model.calibrations["front"].scores) == 3  # one of three folds
+    assert (component / "front" / "model" / "pixal_autoencoder.h5").is_file()
+    assert [path.name for path in (component / "front" / "figures").iterdir()] == ["reconstructions.png"]
+    fold = _folds(InputSet.load(component / "front" / "out.npz"), 3, 42)[0]
+    errors = model.load_family().error(InputSet.load(component / "front" / "out.npz"), fold)
+    mask = state_of("front", HEIGHT).mask
+    np.testing.assert_allclose(
+        model.calibrations["front"].variance, error_variance((errors**2).mean(0), mask), rtol=1e-4
+    )
+
+
+def test_training_that_diverges_fails_and_leaves_no_model(tmp_path: Path) -> None:
+    write_inputs(tmp_path, {"front": 6})
+    settings = {"learning_rate": 1e30, "optimizer": "sgd", "n_epochs": 20, "metric_accuracy": False}
+    config = config_in(tmp_path, model_training=settings)
+    with pytest.raises(ConfigError, match="diverged; lower model_training.learning_rate"):
+        train(config=config, quiet=True)
+    assert trained_types(config) == []
+    assert [said[3] for said in TRACKED] == ["FAILED"]
+
+
+# --- what is refused
+
+
+def refused(config: Config, said: str, source: Path | None = None) -> None:
+    with pytest.raises(InputError, match=said):
+        train(source, config=config, quiet=True)
+    assert trained_types(config) == []
+
+
+def test_an_input_that_changed_after_make_input_is_refused(tmp_path: Path) -> None:
+    component = write_inputs(tmp_path, {"front": 3})
+    record = (component / "front" / "metadata" / "preprocessing.yaml").read_bytes()
+    write_inputs(tmp_path, {"front": 3}, seed=1)
+    (component / "front" / "metadata" / "preprocessing.yaml").write_bytes(record)
+    refused(config_in(tmp_path), "is not what make_input recorded")
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_inputs_of_the_other_mode_are_refused(tmp_path: Path, one_hot: bool) -> None:
+    component = write_inputs(tmp_path, {"back": 3, "front": 3}, one_hot=not one_hot)
+    made = component / ("front/out.npz" if one_hot else "out.npz")
+    holds = "no labels" if one_hot else "one-hot labels"
+    config = config_in(tmp_path, model_training={"one_hot_encoding": one_hot})
+    refused(config, f"holds {holds}, but one_hot_encoding is {one_hot}", made)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_one_good_part_is_not_enough(tmp_path: Path, one_hot: bool) -> None:
+    write_inputs(tmp_path, {"back": 1, "front": 4}, one_hot=one_hot)
+    refused(config_in(tmp_path, model_training={"one_hot_encoding": one_hot}), "back: 1 good image; at least 2")
+
+
+def test_nothing_to_train_on_is_named(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    refused(config, r"TYPE.out\.npz does not exist; run preprocess first")
+    refused(config, r"none\.npz does not exist", tmp_path / "none.npz")
+    refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), r"Part.out\.npz does not exist")
+
+
+def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    write_inputs(tmp_path, {"front": 3})
+    with pytest.raises(ConfigError, match="'forest' is not one of autoencoder"):
+        train(config=config_in(tmp_path, model_training={"model": "forest"}), quiet=True)
+
+
+# --- folds
+
+
+def labelled(counts: list[int]) -> InputSet:
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    data = np.zeros((len(kinds), 2), np.float32)
+    names = tuple(map(str, kinds))
+    labels = np.eye(len(counts), dtype=np.float32)[kinds]
+    return InputSet(data, (1, 2, 1), ("R",), names, labels, tuple(map(str, range(len(counts)))))
+
+
+@pytest.mark.parametrize("counts", [[10], [7, 13], [2, 2, 2], [3, 20, 5]])
+@pytest.mark.parametrize("count", [2, 5])
+def test_folds_hold_every_row_once_and_their_share_of_each_type(counts: list[int], count: int) -> None:
+    inputs = labelled(counts)
+    folds = _folds(inputs, count, seed=1)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(len(inputs)))
+    assert len(folds) == min(count, max(counts))
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    for kind, total in enumerate(counts):
+        held = [int((kinds[fold] == kind).sum()) for fold in folds]
+        assert max(held) - min(held) <= 1
+        assert held[0] == -(-total // count)  # the first fold has one of each type
+        assert max(held) < total  # so that the rest has some too
+
+
+def test_folds_are_of_the_seed() -> None:
+    inputs = labelled([20])
+    first, again, other = (_folds(inputs, 4, seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_keras_is_left_in_single_precision() -> None:
+    assert keras.mixed_precision.global_policy().name == "float32"
