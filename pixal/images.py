@@ -117,9 +117,9 @@ def read_image(path: Path) -> Image:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """A mask image as (H, W) bool: true where it is brighter than half of its range."""
-    image = read_image(path)
-    return np.asarray(image[..., :3].max(-1) > np.iinfo(image.dtype).max // 2)
+    """A mask image as (H, W) bool: true where it is brighter than half of its brightest pixel (1, 255, …)."""
+    values = read_image(path)[..., :3].max(-1)
+    return np.asarray(values > values.max() // 2)
 
 
 def as_uint8(image: Image) -> NDArray[np.uint8]:

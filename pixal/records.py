@@ -81,9 +81,13 @@ def run_log(folder: Path, step: str) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("pixal")
     logger.addHandler(handler)
+    before = logger.level
+    if logger.getEffectiveLevel() > logging.INFO:  # from Python, where nobody has asked for messages
+        logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.setLevel(before)
         logger.removeHandler(handler)
         handler.close()
 

@@ -110,8 +110,10 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
     logarithms of the scores. auto: conformal where there are parts enough, else tail. sigma: ``value`` standard
     deviations of the log scores above their mean. fixed: ``value``.
     """
-    enough = rate * (len(scores) + 1) >= 1 - 1e-9
-    method = ("conformal" if enough else "tail") if settings.method == "auto" else settings.method
+    check_enough(len(scores), rate, settings)
+    method = settings.method
+    if method == "auto":
+        method = "conformal" if _is_enough(len(scores), rate) else "tail"
     if method == "fixed":
         return float(settings.value or 0), method
     logs = _logs(scores)
@@ -119,13 +121,17 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
         return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
     if method == "tail":
         return float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs)))), method
-    if not enough:
-        raise ConfigError(
-            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1 - 1e-9))} held-out good parts for "
-            f"a false-alarm rate of {rate:g}, there are {len(scores)}; use auto or tail, or a higher rate"
-        )
     allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # good parts, this one among them, that may score as high
     return float(np.sort(scores)[len(scores) - allowed]), method
+
+
+def check_enough(parts: int, rate: float, settings: Threshold) -> None:
+    """Raise ConfigError when the threshold asked for needs more than ``parts`` held-out good parts."""
+    if settings.method == "conformal" and not _is_enough(parts, rate):
+        raise ConfigError(
+            f"validation.threshold.method conformal needs {int(np.ceil(1 / rate - 1 - 1e-9))} held-out good parts for "
+            f"a false-alarm rate of {rate:g}, there are {parts}; use auto or tail, or a higher rate"
+        )
 
 
 def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str) -> NDArray[np.float64]:
@@ -139,6 +145,10 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
             return np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
     as_high = len(good) - np.searchsorted(np.sort(good), scores, side="left")
     return np.asarray((1 + as_high) / (1 + len(good)), np.float64)
+
+
+def _is_enough(parts: int, rate: float) -> bool:
+    return rate * (parts + 1) >= 1 - 1e-9
 
 
 def _fit_tail(logs: NDArray[np.float64]) -> tuple[float, float]:

@@ -39,8 +39,8 @@ def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
 class ImageLoss(keras.losses.Loss):
     """The weighted mean of a pointwise loss over an image's values, and over the images of a batch.
 
-    weights: (T, D) float32, a weight for each value of an image of each type; their mean over the values that count is
-    1. y_true is (n, D) or, with T > 1, (n, D + T): the image and its one-hot label.
+    weights: (T, D) float32, a weight for each value of an image of each type, 1 on average. y_true is (n, D) or, with
+    T > 1, (n, D + T): the image and its one-hot label.
     """
 
     def __init__(self, name: str = "mse", huber_delta: float = 0.05, weights: Any = None, **options: Any) -> None:

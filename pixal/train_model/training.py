@@ -24,7 +24,7 @@ from pixal.preprocessing.pipeline import PREPROCESSING_RECORD, STATE_FILE, on_ca
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, provenance, read_record, run_log, write_record
 from pixal.train_model import pictures
-from pixal.train_model.calibration import Calibration, calibrate, set_threshold
+from pixal.train_model.calibration import Calibration, calibrate, check_enough, set_threshold
 from pixal.train_model.family import History, ModelFamily, Rows, family_named
 from pixal.train_model.model_folder import MODEL_RECORD, save_calibrations, state_file
 
@@ -76,6 +76,8 @@ class _Training:
             folds = _folds(inputs, self.config.model_training.calibration_folds, params["seed"])
             cheap = self.family(dict(params)).folds_are_cheap
             folds = folds if cheap else folds[:1]
+            held_out = [sum(len(part) for part in _of_type(inputs, index, folds)) for index in range(len(states))]
+            check_enough(min(held_out), self.config.validation.false_alarm_rate, self.config.validation.threshold)
             with tempfile.TemporaryDirectory(dir=self._folder("component_model_path")) as scratch:
                 errors = np.lib.format.open_memmap(
                     Path(scratch) / "errors.npy", "w+", np.float32, (len(inputs), *inputs.shape)
@@ -216,10 +218,9 @@ class _Training:
     ) -> dict[str, Calibration]:
         calibrations = {}
         for index, name in enumerate(params["types"]):
-            own = np.arange(len(inputs)) if inputs.labels is None else np.flatnonzero(inputs.labels[:, index])
             calibrations[name] = calibrate(
                 errors,
-                [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)],
+                _of_type(inputs, index, folds),
                 mask=masks[index],
                 weights=np.asarray(params["channel_weights"], np.float32),
                 smoothing=self.config.validation.map_smoothing,
@@ -308,3 +309,11 @@ def _folds(inputs: InputSet, count: int, seed: int) -> list[Rows]:
         for position, row in enumerate(generator.permutation(np.flatnonzero(labels == label))):
             folds[position % len(folds)].append(int(row))
     return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]  # few parts of many types leave some empty
+
+
+def _of_type(inputs: InputSet, index: int, folds: Sequence[Rows]) -> list[Rows]:
+    """The rows of one type in each fold that has any."""
+    if inputs.labels is None:
+        return list(folds)
+    own = np.flatnonzero(inputs.labels[:, index])
+    return [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)]

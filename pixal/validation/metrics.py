@@ -27,6 +27,13 @@ class Truth:
     labels: dict[str, int]
     kinds: dict[str, str]
 
+    def of(self, image: str, name: str) -> dict[str, Any] | None:
+        """What is known of a part, by its file name or else its name in ``validate/``: label and kind."""
+        for key in (image, name):
+            if key in self.labels:
+                return {"label": self.labels[key], "kind": self.kinds[key]}
+        return None
+
     def mask(self, name: str, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """The defect's pixels (H, W) = ``size`` of part ``name``; all false for a good part; None where not known."""
         path = self.folder / "masks" / f"{name}.png"

@@ -146,9 +146,6 @@ class TypeVerdicts:
         self.parts.append(self._part(record) | {"verdict": "error", "reason": record["reason"]})
 
     def _part(self, record: dict[str, Any]) -> dict[str, Any]:
-        truth = None
-        if self.truth is not None and record["name"] in self.truth.labels:
-            truth = {"label": self.truth.labels[record["name"]], "kind": self.truth.kinds[record["name"]]}
         return {
             "type": self.name,
             "image": record["image"],
@@ -162,7 +159,7 @@ class TypeVerdicts:
             "width": record.get("width"),
             "height": record.get("height"),
             "regions": [],
-            "truth": truth,
+            "truth": None if self.truth is None else self.truth.of(record["image"], record["name"]),
         }
 
 

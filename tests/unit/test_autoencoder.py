@@ -15,6 +15,7 @@ from pixal.config import Parameters
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.records import read_record, write_record
+from pixal.train_model import autoencoder
 from pixal.train_model.autoencoder import Autoencoder, SubspaceProjection
 from pixal.train_model.family import FAMILIES, History, family_named
 from pixal.train_model.projection import fit_subspace
@@ -93,9 +94,6 @@ def plain() -> tuple[Autoencoder, History]:
     return fitted()
 
 
-# --- the fixed projection
-
-
 def projection_of(activation: str, types: int = 1) -> tuple[SubspaceProjection, InputSet, np.ndarray]:
     inputs = good_parts(types)
     labels = np.ones((8, 1), np.float32) if types == 1 else inputs.labels
@@ -140,9 +138,6 @@ def test_for_small_deviations_every_activation_is_linear_and_its_bounds_hold_for
         assert low <= large.min()
         assert large.max() <= high
     assert np.asarray(linear(np.full((1, 5), 300, np.float32), inverse=True)).min() < -1
-
-
-# --- the network
 
 
 @pytest.mark.parametrize("sizes", [[8, 4], [9, 7, 5, 3], [6]])
@@ -205,9 +200,6 @@ def test_output_activation_without_projection(activation: str) -> None:
     model.build_model(VALUES)
     core = next(layer for layer in model.model.layers if layer.name == "core")
     assert core.get_layer("output").activation is getattr(keras.activations, activation)
-
-
-# --- the fit
 
 
 @pytest.mark.parametrize(
@@ -291,10 +283,25 @@ def test_each_setting_changes_the_model(setting: dict[str, Any], plain: tuple[Au
     assert not same(fitted(**setting)[0], plain[0])
 
 
-def test_huber_delta_changes_the_loss() -> None:
-    wide = fitted(loss_function="huber", huber_delta=0.5)[1]
-    narrow = fitted(loss_function="huber", huber_delta=0.01)[1]
-    assert narrow.loss[0] < 0.5 * wide.loss[0]
+def test_the_settings_of_the_fit_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(autoencoder, "run_fit", lambda *_, **settings: told.append(settings) or History())
+    asked = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
+    model, _ = fitted(**asked)
+    model.fit(good_parts(), ALL, part_masks(), epochs=4)
+    held_out, whole = told
+    names = ("epochs", "batch_size", "patience", "min_delta", "seed")
+    assert tuple(held_out[name] for name in names) == tuple(asked.values())
+    # A given number of epochs is run to its end.
+    assert tuple(whole[name] for name in names) == (4, 3, 0, 0.25, 9)
+
+
+def test_huber_delta_is_that_of_the_loss() -> None:
+    still = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd"}
+    model, history = fitted(loss_function="huber", huber_delta=0.02, **still)
+    size = np.abs(model.error(good_parts(), ALL))
+    expected = np.where(size <= 0.02, size**2 / 2, 0.02 * (size - 0.01)).mean()
+    assert history.loss == [pytest.approx(expected, rel=1e-4)] * 2
 
 
 def test_a_masked_loss_is_the_mean_over_the_part(plain: tuple[Autoencoder, History]) -> None:
@@ -310,12 +317,16 @@ def test_channel_weights_are_the_weights_of_the_loss() -> None:
     assert history.loss[0] == pytest.approx(np.abs(error[..., 1]).mean(), rel=1e-4)
 
 
-def test_memory_limit_changes_where_the_data_is_and_nothing_else() -> None:
-    streamed = Autoencoder(params(loss_function="mae") | {"memory_limit": 1e-9})
-    history = streamed.fit(good_parts(), ALL, part_masks())
-    held, held_history = fitted(loss_function="mae")
-    assert history == held_history
-    assert same(streamed, held)
+def test_memory_limit_decides_where_the_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(autoencoder, "run_fit", lambda *data, **_: told.append(data[1]) or History())
+    inputs, rows = good_parts(), np.array([3, 5])
+    for limit in (1e-9, 4.0):
+        Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
+    streamed, held = told
+    assert streamed._data is inputs.data
+    assert held._data.shape == (2, VALUES)
+    np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], held.batch(np.array([1]))[1])
 
 
 @pytest.mark.parametrize("projection", ["auto", "none"])
@@ -343,9 +354,6 @@ def test_an_optimizer_that_keras_does_not_know_is_a_bad_setting() -> None:
 
 def test_the_rank_is_what_the_images_span_and_is_noted(plain: tuple[Autoencoder, History]) -> None:
     assert plain[0].params["projection_rank"] == 7  # eight images about their mean
-
-
-# --- errors, files
 
 
 def test_error_is_input_minus_reconstruction(plain: tuple[Autoencoder, History]) -> None:
@@ -406,12 +414,10 @@ def test_a_saved_model_is_the_same_to_the_bit(
 def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoencoder, History]) -> None:
     plain[0].save(tmp_path)
     path = tmp_path / f"{plain[0].params['model_name']}.weights.h5"
-    for change in (
-        {"autoencoder_architecture": [8, 4, 4]},
-    ):
+    for change in ({"autoencoder_architecture": [8, 4, 4]},):
         other = Autoencoder(plain[0].params | change)
         other.build_model(VALUES)
-        with pytest.raises(ModelError, match="does not match this model.*train again") as error:
+        with pytest.raises(ModelError, match=r"does not match this model.*train again") as error:
             other.load_weights(path)
         assert path.name in str(error.value)
     other = Autoencoder(plain[0].params)

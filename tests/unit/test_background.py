@@ -102,9 +102,10 @@ def test_the_central_region_wins_over_one_at_the_corner() -> None:
         np.full((180, 320, 3), (90, 140, 30), np.uint8),
         np.zeros((180, 320, 3), np.uint16),
         pixels(plate((128, 128, 128), noise=2.0)),
+        pixels(plate((128, 128, 128), noise=2.0) + 20 * np.outer(np.hanning(270), np.hanning(480))[..., None]),
         np.zeros((8, 8, 3), np.uint8),
     ],
-    ids=["black", "white", "one colour", "black 16-bit", "sensor noise", "tiny"],
+    ids=["black", "white", "one colour", "black 16-bit", "sensor noise", "brighter in the middle", "tiny"],
 )
 def test_a_photograph_of_nothing_is_refused(image: NDArray[Any]) -> None:
     with pytest.raises(InputError, match="no part found"):

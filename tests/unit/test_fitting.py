@@ -110,7 +110,7 @@ def test_every_row_is_seen_once_an_epoch_in_an_order_of_the_seed() -> None:
         model = Scripted([], batches=3)
         fit(model, training=rows(7), validation=False, epochs=2, batch_size=3, seed=seed)
         assert [len(batch) for batch in model.seen] == [3, 3, 1] * 2
-        epochs = [sum(model.seen[:3], []), sum(model.seen[3:], [])]
+        epochs = [[row for batch in part for row in batch] for part in (model.seen[:3], model.seen[3:])]
         assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 2
         assert epochs[0] != epochs[1]
         orders.append(epochs)

@@ -1,4 +1,4 @@
-"""The hardware settings, read back from TensorFlow: all of them in a process of its own, where it has not started yet."""
+"""The hardware settings, read back from TensorFlow; all at once in a process where it has not started yet."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     keras.mixed_precision.set_global_policy(policy)
 
 
-def test_in_a_new_process_every_setting_is_in_force(tmp_path: object) -> None:
+def test_in_a_new_process_every_setting_is_in_force() -> None:
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=quiet)
     said = json.loads(done.stdout.strip().splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -57,7 +58,7 @@ def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0
         overlap = np.mean([np.mean(region >= threshold) for region in regions])
         curve.append((float(np.mean(off >= threshold)), float(overlap)))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(curve[:-1], curve[1:], strict=True):
+    for (x0, y0), (x1, y1) in pairwise(curve):
         if x1 > limit:
             if x0 < limit:
                 y_at = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)

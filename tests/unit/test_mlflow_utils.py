@@ -102,9 +102,14 @@ def test_a_run_that_ends_badly_says_so_and_keeps_what_it_has(
     store: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
 ) -> None:
     monkeypatch.chdir(store)
-    with pytest.raises(error), tracked_run(config_named(status), "front", "train") as tracker:
-        tracker.metric("loss", 0.25, 1)
-        raise error
+
+    def interrupted() -> None:
+        with tracked_run(config_named(status), "front", "train") as tracker:
+            tracker.metric("loss", 0.25, 1)
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
     (run,) = runs_in(store, status)
     assert run.info.status == status
     assert run.data.metrics == {"loss": 0.25}

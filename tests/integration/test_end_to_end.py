@@ -1,0 +1,566 @@
+"""From photographs to verdicts, once in each mode, and what may then be done with the results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import pixal
+from pixal import cli
+from pixal.images import read_image
+from pixal.inputs import InputSet
+from pixal.preprocessing.state import PreprocessingState
+
+TYPES = ("back", "front")
+PATHS = """
+component_model_path: {component: Part, base: ./out}
+component_validate_path: {component: Part, base: ./validate}
+"""
+SETTINGS = "model_training: {autoencoder_architecture: [8, 4], n_epochs: 8, one_hot_encoding: %s}\n"
+PLAIN = (
+    *("plot_loss", "plot_accuracy", "plot_confusion_matrix", "plot_roc_recall_curve", "plot_anomaly_heatmap"),
+    *("plot_abs_loss_per_pixel", "plot_mse_per_pixel", "plot_pixel_predictions", "plot_distributions"),
+)
+NO_PICTURES = [
+    part
+    for key in (
+        *(f"plotting.{key}" for key in PLAIN),
+        *(f"preprocessing.{key}" for key in ("draw_matches", "save_metrics", "save_overlays")),
+    )
+    for part in ("--set", f"{key}=False")
+]
+FRAME = (270, 480)
+
+
+@dataclass
+class Done:
+    """A finished run: its working directory, the batch it worked on, what it wrote to standard error."""
+
+    folder: Path
+    batch: Path
+    said: str
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out" / "Part"
+
+    @property
+    def validate(self) -> Path:
+        return self.folder / "validate" / "Part"
+
+
+def run(*arguments: str | Path, status: int = 0) -> str:
+    """Run a command in the working directory; return what it wrote to standard error."""
+    said = io.StringIO()
+    with redirect_stderr(said):
+        found = cli.main([str(argument) for argument in arguments])
+    assert found == status, said.getvalue()
+    return said.getvalue()
+
+
+def complete(folder: Path, batch: Path, *, one_hot: bool, options: list[str]) -> Done:
+    """Preprocess, train and validate ``batch`` in ``folder``."""
+    (folder / "configs").mkdir()
+    (folder / "configs/paths.yaml").write_text(PATHS)
+    (folder / "configs/parameters.yaml").write_text(SETTINGS % one_hot)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        said = run("preprocess", "-i", batch / "train/Part", "-q", *options)
+        said += run("train", "-q", *options)
+        said += run("validate", "-i", batch / "production/Part", "--truth", batch / "truth", "-q", *options)
+    return Done(folder, batch, said)
+
+
+@pytest.fixture(scope="module")
+def a_type(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One model a type, with every picture."""
+    return complete(tmp_path_factory.mktemp("per_type"), rendered, one_hot=False, options=[])
+
+
+@pytest.fixture(scope="module")
+def one_hot(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One model for both types."""
+    return complete(tmp_path_factory.mktemp("one_hot"), rendered, one_hot=True, options=NO_PICTURES)
+
+
+@pytest.fixture(params=["a_type", "one_hot"])
+def done(request: pytest.FixtureRequest) -> Done:
+    """Either."""
+    found: Done = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def copied(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
+    """A copy of the run with a model a type (or that of ``param``), to be worked on; it is the working directory."""
+    original: Done = request.getfixturevalue(getattr(request, "param", "a_type"))
+    shutil.copytree(original.folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ml*"))
+    monkeypatch.chdir(tmp_path)
+    # The store that is open already: making one takes longer than the run.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{(original.folder / 'mlflow.db').as_posix()}")
+    return Done(tmp_path, original.batch, "")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def results(done: Done) -> list[dict[str, str]]:
+    return table(done.validate / "results.csv")
+
+
+def assert_alike(found: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
+    """Equal rows, but for the last digits: how many parts are multiplied at once changes the order of sums."""
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        for key in ("score", "p_value"):
+            assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=1e-4)
+        assert {k: v for k, v in ours.items() if k not in ("score", "p_value")} == {
+            k: v for k, v in theirs.items() if k not in ("score", "p_value")
+        }
+
+
+def labels(done: Done, type_name: str) -> dict[str, int]:
+    return {row["name"]: int(row["label"]) for row in table(done.batch / "truth" / type_name / "labels.csv")}
+
+
+def record(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+# ---- what is written, and that it is right
+
+
+def test_quiet_runs_say_nothing(done: Done) -> None:
+    assert done.said == ""
+
+
+def test_every_file_of_the_contract_is_there(a_type: Done) -> None:
+    train = [f"image_{index:03d}" for index in range(10)]
+    parts = [f"part_{index:03d}" for index in range(8)]
+    for name in TYPES:
+        expected = {
+            *(f"preprocessed_images/background_removed/{image}_no_bg.png" for image in train),
+            *(f"preprocessed_images/aligned_images/{image}_aligned.png" for image in train),
+            "figures/aligned_metrics/results.csv",
+            "figures/loss.png",
+            "figures/accuracy.png",
+            "out.npz",
+            "metadata/preprocessing.yaml",
+            "metadata/model_training.yaml",
+            "model/pixal_autoencoder.keras",
+            "model/pixal_autoencoder.weights.h5",
+        }
+        folder = a_type.out / name
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert expected <= found, expected - found
+        for place in ("figures/aligned_metrics/matches", "figures/aligned_metrics/overlay_diagnostics"):
+            assert len(list((folder / place).iterdir())) == len(train)
+        assert {path.suffix for path in (folder / "logs").iterdir()} == {".log"}
+        expected = {
+            *(f"figures/anomaly_overlay_{part}.png" for part in parts),
+            *(f"anomaly_maps/{part}.tiff" for part in parts),
+            *(f"figures/{figure}.png" for figure in FIGURES),
+            *(f"figures/{figure}.png" for figure in FIGURES_OF_TRUTH),
+            "aligned_metrics/results.csv",
+        }
+        folder = a_type.validate / name
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert expected <= found, expected - found
+        assert list((folder / "metadata").iterdir())
+        assert list((folder / "logs").iterdir())
+    for name in ("results.csv", "results.json", "report.html", "metrics.json"):
+        assert (a_type.validate / name).is_file()
+    left = [path for path in a_type.folder.rglob("*") if path.name.startswith((".", "unfinished_", "tmp"))]
+    assert left == []
+
+
+FIGURES = (
+    *("pixel_loss_histogram", "combined_distribution_log", "anomaly_heatmap", "mse_per_pixel", "abs_loss_per_pixel"),
+    *(f"pixel_predictions_{channel}" for channel in ("LAB_L", "LAB_a", "LAB_b", "GradMag")),
+)
+FIGURES_OF_TRUTH = ("roc_curve", "pr_curve", "confusion_matrix")
+
+
+def test_one_hot_mode_has_one_model_for_the_component(one_hot: Done) -> None:
+    for path in ("out.npz", "model/pixal_autoencoder.keras", "model/pixal_autoencoder.weights.h5"):
+        assert (one_hot.out / path).is_file()
+        assert not any((one_hot.out / name / path).exists() for name in TYPES)
+    assert record(one_hot.out / "metadata/model_training.yaml")["types"] == list(TYPES)
+    assert list(one_hot.validate.rglob("*.png")) == []  # every picture was asked not to be drawn
+    with np.load(one_hot.out / "out.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["labels"].sum(0), [10, 10])
+        assert [str(name) for name in file["names"]] == [
+            f"{name}/image_{index:03d}.jpg" for name in TYPES for index in range(10)
+        ]
+        assert [TYPES[row.argmax()] for row in file["labels"]] == [str(n).partition("/")[0] for n in file["names"]]
+
+
+def test_the_input_file_is_as_the_metadata_says(a_type: Done) -> None:
+    for name in TYPES:
+        said = record(a_type.out / name / "metadata/preprocessing.yaml")
+        with np.load(a_type.out / name / "out.npz", allow_pickle=False) as file:
+            assert set(file.files) == {"data", "shape", "channels", "names"}
+            assert list(file["shape"]) == said["shape"]
+            assert file["data"].shape == (10, said["input_dim"]) == (10, int(np.prod(file["shape"])))
+            assert file["data"].dtype == np.float32
+            assert 0 <= file["data"].min() < 0.1
+            assert 0.5 < file["data"].max() <= 1
+            assert list(file["channels"]) == ["LAB_L", "LAB_a", "LAB_b", "GradMag"] == said["channels"]
+            assert [str(n) for n in file["names"]] == [f"image_{index:03d}.jpg" for index in range(10)]
+        box, (height, width, _) = said["crop_box"], said["shape"]
+        assert (-(-box["height"] // 2), -(-box["width"] // 2)) == (height, width)  # pool_size 2
+        assert said["settings"]["alignment"]["knn_ratio"] == 0.75
+        assert said["versions"]["numpy"] == np.__version__
+        assert record(a_type.out / name / "metadata/alignment.yaml")["reference"] == "image_000.jpg"
+
+
+def test_the_table_of_verdicts(done: Done) -> None:
+    rows = results(done)
+    assert list(rows[0]) == [
+        *("type", "image", "score", "p_value", "threshold", "verdict", "regions", "x", "y", "width", "height"),
+        *("area_px", "reason"),
+    ]
+    assert [(row["type"], row["image"]) for row in rows] == [
+        (name, f"part_{index:03d}.jpg") for name in TYPES for index in range(8)
+    ]
+    for row in rows:
+        failed = float(row["score"]) > float(row["threshold"])
+        assert row["verdict"] == ("fail" if failed else "pass")
+        assert (int(row["regions"]) > 0) == failed
+        assert 0 <= float(row["p_value"]) <= 1
+        if failed:
+            x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
+            assert 0 <= x < x + width <= FRAME[1]
+            assert 0 <= y < y + height <= FRAME[0]
+            assert 0 < float(row["area_px"]) <= width * height * 1.01
+    said = json.loads((done.validate / "results.json").read_text())
+    assert [(p["image"], p["verdict"], p["score"]) for p in said["parts"]] == [
+        (row["image"], row["verdict"], pytest.approx(float(row["score"]), rel=1e-8)) for row in rows
+    ]
+
+
+def test_planted_defects_fail_and_good_parts_pass(done: Done) -> None:
+    for name in TYPES:
+        truth = labels(done, name)
+        rows = [row for row in results(done) if row["type"] == name]
+        bad = [row["verdict"] == "fail" for row in rows if truth[Path(row["image"]).stem]]
+        good = [row["verdict"] == "fail" for row in rows if not truth[Path(row["image"]).stem]]
+        assert (len(bad), len(good)) == (4, 4)
+        assert sum(bad) >= 3
+        assert sum(good) <= 1
+
+
+def test_the_measures_are_those_of_the_table(done: Done) -> None:
+    found = json.loads((done.validate / "metrics.json").read_text())
+    assert set(found["types"]) == set(TYPES)
+    groups = {name: [row for row in results(done) if row["type"] == name] for name in TYPES}
+    known = {name: [labels(done, name)[Path(row["image"]).stem] for row in groups[name]] for name in TYPES}
+    groups["overall"], known["overall"] = results(done), [*known["back"], *known["front"]]
+    for name, rows in groups.items():
+        measures = found["types"].get(name, found["overall"])
+        truth, scores = np.array(known[name]), np.array([float(row["score"]) for row in rows])
+        failed = np.array([row["verdict"] == "fail" for row in rows])
+        assert measures["image_auroc"] == pytest.approx(roc_auc_score(truth, scores))
+        assert measures["image_ap"] == pytest.approx(average_precision_score(truth, scores))
+        assert measures["false_alarm_rate"] == pytest.approx(failed[truth == 0].mean())
+        assert measures["detection_rate"] == pytest.approx(failed[truth == 1].mean())
+        assert measures["f1_max"] == pytest.approx(max(f1(truth, scores >= cut) for cut in scores))
+        if name != "overall":
+            assert measures["image_auroc"] >= 0.95
+            assert measures["pixel_auroc"] >= 0.95
+            assert measures["aupro"] >= 0.8
+
+
+def f1(truth: NDArray[np.int_], called: NDArray[np.bool_]) -> float:
+    hits = int((truth[called] == 1).sum())
+    return 2 * hits / (int(called.sum()) + int(truth.sum()))
+
+
+def test_maps_lie_in_the_photograph_s_frame_on_the_planted_defects(done: Done) -> None:
+    for row in results(done):
+        name = Path(row["image"]).stem
+        values = tifffile.imread(done.validate / row["type"] / "anomaly_maps" / f"{name}.tiff")
+        assert (values.dtype, values.shape) == (np.float16, FRAME)
+        assert np.isfinite(values).all()
+        assert values.min() == 0
+        # Warping to the photograph interpolates: its largest value is a little below the input frame's, the score.
+        assert 0.7 * float(row["score"]) < values.max() <= 1.001 * float(row["score"])
+        part = read_image(done.batch / "truth" / row["type"] / "foreground" / f"{name}.png")[..., 0] > 0
+        assert values[cv2.dilate(part.astype(np.uint8), np.ones((9, 9))) == 0].max() == 0
+        mask = done.batch / "truth" / row["type"] / "masks" / f"{name}.png"
+        if row["verdict"] == "fail" and mask.is_file():
+            near = cv2.dilate(read_image(mask)[..., 0], np.ones((11, 11))) > 0
+            y, x = np.unravel_index(int(values.argmax()), values.shape)
+            assert near[y, x]
+            left, top, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
+            assert left <= x < left + width
+            assert top <= y < top + height
+
+
+@pytest.mark.parametrize("stage", ["train", "production"])
+def test_homographies_are_the_true_poses(done: Done, stage: str) -> None:
+    for name in TYPES:
+        poses = json.loads((done.batch / "truth" / name / "poses.json").read_text())
+        folder = done.out / name / "figures" if stage == "train" else done.validate / name
+        rows = table(folder / "aligned_metrics/results.csv")
+        assert list(rows[0]) == [
+            *("image", "status", "reason", "inliers", "inlier_ratio", "ssim", "mse"),
+            *(f"h{i}{j}" for i in range(3) for j in range(3)),
+        ]
+        assert len(rows) == (10 if stage == "train" else 8)
+        corners = np.array([[[160, 90], [320, 90], [320, 180], [160, 180]]], float)  # well inside the part
+        for row in rows:
+            assert (row["status"], row["h22"]) == ("ok", "1")
+            found = np.array([[float(row[f"h{i}{j}"]) for j in range(3)] for i in range(3)])
+            true = np.array(poses["image_000"]) @ np.linalg.inv(np.array(poses[Path(row["image"]).stem]))
+            difference = cv2.perspectiveTransform(corners, found) - cv2.perspectiveTransform(corners, true)
+            assert np.linalg.norm(difference, axis=-1).max() < 1.0, row["image"]
+
+
+def test_three_lines_of_python_rebuild_the_model_that_validate_used(done: Done) -> None:
+    from pixal.train_model.autoencoder import Autoencoder
+
+    for index, name in enumerate(TYPES):
+        home = done.out / name if (done.out / name / "model").is_dir() else done.out
+        params = record(home / "metadata/model_training.yaml")
+        model = Autoencoder(params)
+        model.build_model(input_dim=params["input_dim"])
+        model.load_weights(str(home / "model/pixal_autoencoder.weights.h5"))
+        inputs = InputSet.load(done.validate / name / "out.npz")
+        values = [np.asarray(inputs.data)]
+        if home == done.out:
+            label = np.zeros((len(inputs), len(TYPES)), np.float32)
+            label[:, index] = 1
+            values.append(label)
+        error = values[0] - model.model(values, training=False).numpy()
+        # The calibrated map, written out: error over spread, mean square over channels, blurred, root, its maximum.
+        with np.load(home / "model/calibration.npz") as file:
+            variance = file[f"variance_{index if home == done.out else 0}"]
+        mask = PreprocessingState.load(home / f"model/preprocessing/{name}.npz").mask
+        height, width = mask.shape
+        squares = (error.reshape(-1, *inputs.shape) ** 2 / variance).mean(-1)[:, :height, :width] * mask
+        blurred = [cv2.GaussianBlur(s, (0, 0), 1.0, borderType=cv2.BORDER_CONSTANT) * mask for s in squares]
+        scores = [float(np.sqrt(one.max())) for one in blurred]
+        rows = [row for row in results(done) if row["type"] == name]
+        assert [row["image"] for row in rows] == list(inputs.names)
+        np.testing.assert_allclose(scores, [float(row["score"]) for row in rows], rtol=1e-3)
+
+
+def test_the_keras_file_gives_the_same_as_the_weights(a_type: Done) -> None:
+    import keras
+
+    from pixal.train_model.autoencoder import Autoencoder
+
+    home = a_type.out / "front"
+    params = record(home / "metadata/model_training.yaml")
+    data = np.asarray(InputSet.load(home / "out.npz").data[:2])
+    whole = keras.saving.load_model(home / "model/pixal_autoencoder.keras", compile=False)
+    rebuilt = Autoencoder.load(home / "model", params)
+    np.testing.assert_allclose(whole([data], training=False), rebuilt.model([data], training=False), atol=1e-6)
+
+
+def test_mlflow_holds_the_runs(done: Done) -> None:
+    from mlflow import MlflowClient
+
+    assert (done.folder / "mlflow.db").is_file()
+    client = MlflowClient(f"sqlite:///{(done.folder / 'mlflow.db').as_posix()}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "PIXAL"]
+    # Latest first, so of each name the first run is kept: tests on copies of the folder use the same store.
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    owners = TYPES if (done.out / "back/model").is_dir() else ("Part",)
+    assert set(runs) == {*(f"train {name}" for name in owners), "validate Part"}
+    for name in owners:
+        home = done.out / name if name in TYPES else done.out
+        said = record(home / "metadata/model_training.yaml")
+        run_ = runs[f"train {name}"]
+        assert run_.info.status == "FINISHED"
+        assert run_.data.params["model_training.n_epochs"] == "8"
+        assert run_.data.params["model_training.autoencoder_architecture"] == "[8, 4]"
+        history = client.get_metric_history(run_.info.run_id, "loss")
+        assert [metric.step for metric in history] == list(range(1, said["epochs_trained"] + 1))
+        assert history[-1].value == pytest.approx(said["final_loss"])
+        kept = {path: artifact_names(client, run_.info.run_id, path) for path in ("model", "metadata", "figures")}
+        assert {"pixal_autoencoder.keras", "pixal_autoencoder.weights.h5"} <= kept["model"]
+        assert {"preprocessing.yaml", "model_training.yaml"} <= kept["metadata"]
+        assert "reconstructions.png" in kept["figures"]
+    assert runs["validate Part"].data.metrics["image_auroc"] == pytest.approx(
+        json.loads((done.validate / "metrics.json").read_text())["overall"]["image_auroc"]
+    )
+    assert list((done.folder / "mlruns").rglob("pixal_autoencoder.keras"))
+
+
+def artifact_names(client: Any, run_id: str, folder: str) -> set[str]:
+    return {Path(artifact.path).name for artifact in client.list_artifacts(run_id, folder)}
+
+
+# ---- what may be done afterwards
+
+
+def test_validate_again_gives_the_same(copied: Done) -> None:
+    before = (copied.validate / "results.csv").read_bytes()
+    maps = {path: path.read_bytes() for path in copied.validate.rglob("*.tiff")}
+    run("validate", "-i", copied.batch / "production/Part", "-q", *NO_PICTURES)
+    assert (copied.validate / "results.csv").read_bytes() == before
+    assert len(maps) == 16
+    assert {path: path.read_bytes() for path in copied.validate.rglob("*.tiff")} == maps
+
+
+def test_without_truth_a_line_says_what_is_left_out(copied: Done) -> None:
+    photos = copied.batch / "production/Part/front"
+    said = run("validate", "-i", photos, *NO_PICTURES, "--set", "plotting.plot_roc_recall_curve=True")
+    assert "no --truth: ROC and precision-recall curves and the confusion matrix are left out" in said
+    assert not any(list(copied.validate.rglob(f"{name}.png")) for name in FIGURES_OF_TRUTH)
+    assert not (copied.validate / "metrics.json").exists()
+    for step in ("front: preprocessing", "front: scoring", "front: maps and overlays"):
+        assert step in said
+
+
+def test_a_truth_that_cannot_be_used_is_an_error_before_the_work(copied: Done) -> None:
+    before = (copied.validate / "results.csv").stat().st_mtime_ns
+    for truth in ("nowhere", copied.batch / "train"):
+        said = run("validate", "-i", copied.batch / "production/Part", "-q", "--truth", truth, status=2)
+        assert said.startswith("pixal: error: --truth")
+        assert said.count("\n") == 1
+    assert (copied.validate / "results.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("copied", ["a_type", "one_hot"], indirect=True)
+def test_detect_gives_the_verdicts_of_validate_or_those_of_another_threshold(copied: Done) -> None:
+    before = results(copied)
+    run("detect", "-q", *NO_PICTURES)
+    assert results(copied) == before
+    run("detect", "-i", copied.validate / "front", "-q", *NO_PICTURES)
+    assert results(copied) == [row for row in before if row["type"] == "front"]
+    fixed = ["--set", "validation.threshold.method=fixed", "--set"]
+    run("detect", "-q", *NO_PICTURES, *fixed, "validation.threshold.value=1000")
+    assert {row["verdict"] for row in results(copied)} == {"pass"}
+    assert [row["score"] for row in results(copied)] == [row["score"] for row in before]
+    scores = sorted(float(row["score"]) for row in before)
+    said = run(
+        "detect", "-q", "--fail-on-anomaly", *NO_PICTURES, *fixed, f"validation.threshold.value={scores[5]}", status=4
+    )
+    assert said == ""
+    assert sum(row["verdict"] == "fail" for row in results(copied)) == 10
+
+
+def test_a_looser_false_alarm_rate_lowers_the_threshold(copied: Done) -> None:
+    before = {row["type"]: float(row["threshold"]) for row in results(copied)}
+    run("detect", "-q", *NO_PICTURES, "--set", "validation.false_alarm_rate=0.2")
+    after = {row["type"]: float(row["threshold"]) for row in results(copied)}
+    assert all(after[name] < before[name] for name in TYPES)
+
+
+def test_a_numeric_loss_cut_is_a_cut_on_the_raw_loss(copied: Done) -> None:
+    options = ["-q", *NO_PICTURES, "--set"]
+    run("detect", *options, "plotting.loss_cut=-9")
+    assert {row["verdict"] for row in results(copied)} == {"fail"}
+    logs = [float(row["score"]) for row in results(copied)]
+    assert {row["threshold"] for row in results(copied)} == {"-9"}
+    run("detect", *options, "plotting.loss_cut=0.9", "--set", "plotting.use_log_loss=False")
+    assert {row["verdict"] for row in results(copied)} == {"pass"}
+    assert {row["p_value"] for row in results(copied)} == {""}
+    np.testing.assert_allclose(np.log10([float(row["score"]) for row in results(copied)]), logs, rtol=1e-6)
+
+
+def test_a_single_image_gets_the_verdict_it_had_in_the_batch(copied: Done) -> None:
+    rows = [row for row in results(copied) if row["type"] == "front"]
+    bad = next(row for row in rows if row["verdict"] == "fail")
+    good = next(row for row in rows if row["verdict"] == "pass")
+    photos = copied.batch / "production/Part/front"
+    settings = pixal.load_config(overrides=NO_PICTURES[1::2])
+    batch = pixal.validate(photos / bad["image"], config=settings, quiet=True)
+    assert (batch.failed, len(batch.parts)) == (1, 1)
+    assert_alike(results(copied), [bad])
+    assert not (copied.validate / "back").exists()  # an earlier batch's results are not taken for this one's
+    run("validate", "-i", photos / good["image"], "-q", "--fail-on-anomaly", *NO_PICTURES)
+    assert_alike(results(copied), [good])
+
+
+def test_bad_images_in_a_batch_are_rows_with_a_reason(copied: Done) -> None:
+    photos = Path("new/front")
+    photos.mkdir(parents=True)
+    source = copied.batch / "production/Part/front/part_000.jpg"
+    shutil.copy(source, photos / "a.jpg")
+    (photos / "b.jpg").write_bytes(source.read_bytes()[:4000])
+    cv2.imwrite(str(photos / "c.png"), np.zeros((*FRAME, 3), np.uint8))
+    cv2.imwrite(str(photos / "d.png"), cv2.resize(cv2.imread(str(source)), (400, 300)))
+    shutil.copy(copied.batch / "production/Part/back/part_000.jpg", photos / "e.jpg")
+    said = run("validate", "-i", "new", "-q", *NO_PICTURES, status=3).splitlines()
+    reasons = {"b.jpg": "truncated", "c.png": "no part found", "d.png": "is 400x300", "e.jpg": "not aligned"}
+    assert len(said) == len(reasons)
+    for line, (name, reason) in zip(said, reasons.items(), strict=True):
+        assert line.startswith(f"pixal: not processed: front/{name}: ")
+        assert reason in line
+    rows = results(copied)
+    assert [row["verdict"] == "error" for row in rows] == [False, True, True, True, True]
+    assert all(reasons[row["image"]] in row["reason"] and not row["score"] for row in rows[1:])
+
+
+def test_what_was_never_trained_is_named(copied: Done) -> None:
+    shutil.copytree(copied.batch / "production/Part/front", "new/side")
+    said = run("validate", "-i", "new", "-q", status=2)
+    assert said == "pixal: error: type side was never trained (trained: back, front)\n"
+    shutil.rmtree(copied.out / "front/metadata")
+    said = run("validate", "-i", copied.batch / "production/Part", "-q", status=2)
+    assert said == "pixal: error: type front was never trained (trained: back)\n"
+
+
+def test_inputs_that_do_not_match_the_model_are_refused(copied: Done) -> None:
+    def refused(*arguments: str | Path) -> str:
+        said = run(*arguments, "-q", *NO_PICTURES, status=2)
+        assert said.startswith("pixal: error: ")
+        assert said.count("\n") == 1
+        return said
+
+    path = copied.validate / "back/out.npz"
+    whole = path.read_bytes()
+    shutil.copy(copied.out / "back/out.npz", path)
+    assert "does not match the model of back (its names differ)" in refused("detect")
+    path.write_bytes(whole[:3000])
+    assert "damaged" in refused("detect")
+    path.write_bytes(whole)
+    # Trained again, on other inputs: what validate prepared no longer fits.
+    run("make_input", "-i", copied.out / "back", "-q", "--set", "preprocessing.preprocessor.pool_size=4")
+    assert results(copied)
+    run("train", "-i", copied.out / "back/out.npz", "-q", *NO_PICTURES, "--set", "model_training.n_epochs=1")
+    assert "does not match the model of back (its shape differ)" in refused("detect")
+    weights = copied.out / "front/model/pixal_autoencoder.weights.h5"
+    shutil.copy(copied.out / "back/model/pixal_autoencoder.weights.h5", weights)
+    assert "is not the file that training wrote" in refused("validate", "-i", copied.batch / "production/Part")
+    weights.unlink()
+    assert "is missing; run train again" in refused("validate", "-i", copied.batch / "production/Part")
+    assert "Keras knows no optimizer 'adamm'" in refused("train", "--set", "model_training.optimizer=adamm")
+
+
+@pytest.mark.parametrize("copied", ["one_hot"], indirect=True)
+def test_a_flat_folder_of_mixed_types_is_sorted_by_alignment(copied: Done) -> None:
+    before = {(row["type"], row["image"]): row for row in results(copied)}
+    Path("mixed").mkdir()
+    for name in TYPES:
+        for index in range(3):
+            image = f"part_{index:03d}.jpg"
+            shutil.copy(copied.batch / "production/Part" / name / image, f"mixed/{index}_{name}.jpg")
+    run("validate", "-i", "mixed", "-q", *NO_PICTURES)
+    expected = [
+        before[name, f"part_{index:03d}.jpg"] | {"image": f"{index}_{name}.jpg"} for name in TYPES for index in range(3)
+    ]
+    assert_alike(results(copied), expected)
+    run("validate", "-i", "mixed/1_front.jpg", "-q", *NO_PICTURES)
+    assert_alike(results(copied), [expected[4]])

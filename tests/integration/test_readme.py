@@ -1,0 +1,281 @@
+"""The README and docs/ against the product: what they name has to be there, as they say it is."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import cv2
+import pytest
+import yaml
+from pydantic import BaseModel
+
+import pixal
+from pixal import cli
+from pixal.config import load_config
+from pixal.config.loading import DEFAULTS
+from pixal.config.paths import _SHIPPED, REQUIRED
+from pixal.config.schema import Parameters
+from pixal.preprocessing.channels import CHANNELS
+from pixal.preprocessing.pipeline import ALIGNMENT_COLUMNS
+from pixal.train_model.family import ModelFamily
+from pixal.validation.detection import Region
+from pixal.validation.results import RESULT_COLUMNS, RESULT_FILES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+IMAGES = ROOT / "docs" / "images"
+README, CONFIGURATION, OUTPUTS, ARCHITECTURE = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/configuration.md", "docs/outputs.md", "docs/architecture.md")
+)
+
+
+def test_the_pages_are_there() -> None:
+    names = {page.name for page in PAGES}
+    assert {"README.md", "CHANGELOG.md", "architecture.md", "configuration.md", "method.md", "outputs.md"} <= names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_resolve(page: Path) -> None:
+    text = _without_code(page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"<img [^>]*src=\"([^\"]+)\"", text)
+    for link in links:
+        if re.match(r"https?://", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target).resolve() if target else page
+        assert file.is_relative_to(ROOT), f"{page.name}: {link} leads out of the repository"
+        assert file.exists(), f"{page.name}: {link} leads nowhere"
+        assert not anchor or anchor in _anchors(file), f"{page.name}: {link}: no such heading"
+
+
+def test_every_picture_is_shown_described_and_small() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    described = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
+    described += [(alt, src) for src, alt in re.findall(r"<img src=\"([^\"]+)\" alt=\"([^\"]*)\"", text)]
+    assert all(alt for alt, _ in described)
+    files = sorted(IMAGES.iterdir())
+    assert {Path(source).name for _, source in described} == {file.name for file in files}
+    assert sum(file.stat().st_size for file in files) < 1.5e6
+    for file in files:
+        picture = cv2.imread(str(file))
+        assert picture is not None, file
+        assert picture.shape[1] <= 900, file
+
+
+def test_commands_are_ones_that_the_parser_takes() -> None:
+    commands = [words for page in PAGES for words in _commands(page.read_text(encoding="utf-8"))]
+    verbs = _verbs()
+    assert {words[0] for words in commands if words} == set(verbs), "each verb has an example, and no other is shown"
+    for words in commands:
+        try:
+            options = cli._parser().parse_args(words)
+        except SystemExit as stop:
+            pytest.fail(f"pixal {shlex.join(words)}: exit status {stop.code}")
+        load_config(DEFAULTS, options.overrides)
+
+
+def test_every_option_is_named() -> None:
+    for verb, parser in _verbs().items():
+        for action in parser._actions:
+            if action.option_strings and action.dest not in ("help", "input"):
+                assert any(f"`{name}" in README or f" {name} " in README for name in action.option_strings), (
+                    f"{verb}: {action.option_strings}"
+                )
+
+
+def test_exit_statuses() -> None:
+    table = [row for row in _rows(README) if row[0].isdigit()]
+    assert [int(row[0]) for row in table] == [cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.INCOMPLETE, cli.ANOMALY]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_parses_and_names_what_there_is(page: Path) -> None:
+    for code in _blocks(page.read_text(encoding="utf-8"), "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pixal":
+                assert node.attr in pixal.__all__, node.attr
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pixal"):
+                source = ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py").read_text(encoding="utf-8")
+                assert all(re.search(rf"^(class|def) {alias.name}\b", source, re.MULTILINE) for alias in node.names)
+
+
+def test_channels_are_listed_once_in_order() -> None:
+    section = README.split("## The 23 channels")[1].split("\n## ")[0]
+    listed = [name for row in _rows(section) for name in re.findall(r"`(\w+)`", row[0])]
+    assert listed == list(CHANNELS)
+    assert len(CHANNELS) == 23
+
+
+def test_every_key_of_the_schema_is_documented_with_its_default() -> None:
+    documented = {row[0].strip("`"): row for row in _rows(CONFIGURATION) if len(row) == 4 and row[0].startswith("`")}
+    keys = dict(_fields(Parameters))
+    assert sorted(documented) == sorted(keys)
+    for key, field in keys.items():
+        kind, default, meaning = documented[key][1:]
+        assert yaml.safe_load(default.strip("`")) == field.default, key
+        assert meaning, key
+        for value in _literals(field.annotation):
+            assert f"`{value}`" in kind, f"{key}: {value} is not in its type"
+        assert ("null" in kind) == (type(None) in get_args(field.annotation)), key
+
+
+def test_the_shipped_file_holds_every_key_with_its_default() -> None:
+    shipped = yaml.safe_load((DEFAULTS / "parameters.yaml").read_text(encoding="utf-8"))
+    # These may stand in either place; the file has them in the outer one.
+    nearer = {"remove_background.rename_images"} | {
+        f"alignment.{key}" for key in ("draw_matches", "save_metrics", "save_overlays")
+    }
+    for key, field in _fields(Parameters):
+        value: Any = shipped
+        if key.removeprefix("preprocessing.") in nearer:
+            continue
+        for part in key.split("."):
+            assert part in value, f"{key} is missing"
+            value = value[part]
+        assert value == field.default, key
+
+
+def test_keys_that_the_readme_advises_exist() -> None:
+    keys = dict(_fields(Parameters))
+    sections = "|".join(name for name, field in Parameters.model_fields.items() if field.annotation is not str)
+    for page in PAGES:
+        for name in re.findall(rf"`((?:{sections})\.[\w.]+)", page.read_text(encoding="utf-8")):
+            if not name.endswith((".yaml", ".py")):
+                assert name in keys or any(key.startswith(f"{name}.") for key in keys), f"{page.name}: {name}"
+    section = README.split("What people change most")[1].split("\n## ")[0]
+    for key, default, _ in (row for row in _rows(section) if row[0].startswith("`")):
+        assert yaml.safe_load(default.strip("`")) == keys[key.strip("`")].default, key
+
+
+def test_every_entry_of_paths_is_documented() -> None:
+    section = CONFIGURATION.split("## paths.yaml")[1]
+    rows = {row[0].strip("`"): row[1:] for row in _rows(section) if row[0].startswith("`")}
+    paths = load_config(DEFAULTS).paths
+    assert list(rows) == [*REQUIRED, *_SHIPPED]
+    for name, (base, place) in rows.items():
+        root = paths.resolve(base.strip("`")) if base else Path()
+        assert paths.resolve(name) == root / place.strip("`"), name
+
+
+def test_columns_fields_and_files_of_the_results() -> None:
+    blocks = [block.strip() for block in _blocks(OUTPUTS, "")]
+    assert ",".join(RESULT_COLUMNS) in blocks
+    assert ",".join(ALIGNMENT_COLUMNS) in blocks
+    assert ",".join(RESULT_COLUMNS) in [block.strip() for block in _blocks(README, "")]
+    columns = OUTPUTS.split("### results.csv")[1].split("### results.json")[0]
+    assert _first_names(columns) == list(RESULT_COLUMNS)
+    region = OUTPUTS.split("A region:")[1].split("### metrics.json")[0]
+    assert sorted(_first_names(region)) == sorted(Region.__dataclass_fields__)
+    assert all(name in README and name in OUTPUTS for name in RESULT_FILES)
+
+
+def test_files_and_members_that_the_architecture_names_exist() -> None:
+    for name in re.findall(r"`(pixal/[\w/.]*|tests/[\w/.]*|configs/[\w.]*|docs/[\w.]*|\.ci/\w+)`", ARCHITECTURE):
+        assert (ROOT / name).exists(), name
+    rooms = {row[0].strip("`"): row[1] for row in _rows(ARCHITECTURE) if row[0].startswith("`pixal/")}
+    top = {path.name for path in (ROOT / "pixal").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert {Path(name).name for name in rooms} == top
+    for name in ("validation", "train_model", "preprocessing"):
+        files = {path.name for path in (ROOT / "pixal" / name).glob("*.py")} - {"__init__.py"}
+        assert set(re.findall(r"`(\w+\.py)`", rooms[f"pixal/{name}/"])) == files, name
+    members = {name for name in vars(ModelFamily) if not name.startswith("_")} | {"params", "__init__"}
+    table = ARCHITECTURE.split("## To add a model family")[1].split("\n## ")[0]
+    assert set(re.findall(r"`(\w+)\(?", " ".join(row[0] for row in _rows(table)))) >= members - {"params"}
+
+
+def test_imports_point_the_way_the_architecture_says() -> None:
+    block = _blocks(ARCHITECTURE.split("## The direction of imports")[1], "")[0]
+    level = {name: depth for depth, line in enumerate(block.split("\n")) for name in line.split()}
+    exceptions = {("config/schema.py", "preprocessing")}
+    seen = set()
+    for path in sorted((ROOT / "pixal").rglob("*.py")):
+        inside = path.relative_to(ROOT / "pixal")
+        room = inside.parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for target in _imported_rooms(ast.parse(path.read_text(encoding="utf-8")), level):
+            seen.add((room, target))
+            if (inside.as_posix(), target) not in exceptions:
+                assert level[target] >= level[room], f"{inside} imports {target}"
+    assert {("cli", "errors"), ("validation", "train_model"), ("train_model", "preprocessing")} <= seen
+    assert set(level) == {name for edge in seen for name in edge}
+
+
+def _imported_rooms(tree: ast.Module, rooms: dict[str, int]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "pixal" else [f"pixal.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "pixal" and len(parts) > 1 and parts[1] in rooms:
+                yield parts[1]
+
+
+def _verbs() -> dict[str, argparse.ArgumentParser]:
+    actions = cli._parser()._actions
+    return dict(next(action for action in actions if isinstance(action, argparse._SubParsersAction)).choices)
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """The words after ``pixal`` of each example: lines of shell blocks, and code in a line that has options."""
+    lines = [line for block in _blocks(text, "bash") for line in block.splitlines()]
+    lines += re.findall(r"`(pixal [a-z_]+ -[^`]*)`", _without_code(text, keep_inline=True))
+    for line in lines:
+        for command in re.split(r"&&|\|\|", line):
+            words = shlex.split(command, comments=True)
+            if words[:1] == ["pixal"] and "COMMAND" not in words:
+                yield words[1:]
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _literals(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    for inner in get_args(annotation):
+        yield from _literals(inner)
+
+
+def _first_names(text: str) -> list[str]:
+    """The code in the first cell of each row."""
+    return [name for row in _rows(text) for name in re.findall(r"`(\w+)`", row[0])]
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith("|") and not re.fullmatch(r"[|\s:-]+", line):
+            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language ("": of none)."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [body for name, body in found if name == language]
+
+
+def _without_code(text: str, *, keep_inline: bool = False) -> str:
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return text if keep_inline else re.sub(r"`[^`]*`", "", text)
+
+
+def _anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", _without_code(file.read_text(encoding="utf-8"), keep_inline=True), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
