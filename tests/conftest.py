@@ -35,13 +35,18 @@ def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """``pixal.cli.main`` sets up the package's logger for a process of its own; put it back."""
-    logger = logging.getLogger("pixal")
-    before = logger.handlers[:], logger.level, logger.propagate
+def _logging_untouched() -> Iterator[None]:
+    """``pixal.cli.main`` sets up the package's logger for a process of its own, also in fixtures of wider scope."""
+    _reset_logging()
     yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+    _reset_logging()
+
+
+def _reset_logging() -> None:
+    logger = logging.getLogger("pixal")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

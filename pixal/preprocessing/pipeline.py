@@ -31,6 +31,7 @@ T = TypeVar("T", bound=np.generic)
 BACKGROUND_RECORD = "background.yaml"
 ALIGNMENT_RECORD = "alignment.yaml"
 PREPROCESSING_RECORD = "preprocessing.yaml"
+_RECORDS = (BACKGROUND_RECORD, ALIGNMENT_RECORD, PREPROCESSING_RECORD)
 REFERENCE_FILE = "reference.npz"
 STATE_FILE = "preprocessing.npz"
 ALIGNMENT_COLUMNS = (
@@ -65,6 +66,7 @@ def remove_bg(input_dir: str | Path, *, config: Config | str | Path | None = Non
         folder = config.paths.resolve("background_removed_path", type_name)
         metadata = config.paths.resolve("metadata_path", type_name)
         with run_log(config.paths.resolve("log_path", type_name), "remove_bg"):
+            _start(metadata, BACKGROUND_RECORD)
             work = partial(_remove_one, folder=folder, method=method, model=settings.model)
             jobs = [
                 (photo, f"{type_name}_{index:03d}" if settings.rename_images else photo.name)
@@ -146,9 +148,9 @@ def _align_type(type_name: str, config: Config, quiet: bool) -> list[dict[str, A
     rows = read_record(metadata / BACKGROUND_RECORD)["images"]
     usable = [row for row in rows if row["status"] == "ok"]
     if not usable:  # each is a failure of the step before
-        (metadata / ALIGNMENT_RECORD).unlink(missing_ok=True)
         _log.error("%s: none of its %d photographs shows a part; the type is left out", type_name, len(rows))
         return []
+    _start(metadata, ALIGNMENT_RECORD)
     first = _reference_row(usable)
     image, mask = _split(read_image(source / first["file"]))
     reference = Reference.of(image, mask, settings.number_of_points)
@@ -269,6 +271,8 @@ def _write_inputs(owner: str | None, states: dict[str, PreprocessingState], conf
     path = config.paths.resolve("component_model_path", owner) / config.preprocessing.preprocessor.file_name
     shape = common_shape(states.values())
     one_hot = owner is None
+    for name in (owner, *states):
+        _start(config.paths.resolve("metadata_path", name), PREPROCESSING_RECORD)
     written: dict[str, list[dict[str, Any]]] = {}
     with InputSetWriter(
         path, shape, config.preprocessing.preprocessor.channels, list(states) if one_hot else ()
@@ -383,6 +387,15 @@ def _types(input_dir: str | Path | None, config: Config, record: str, before: st
         what = unseen[0] if unseen else ", ".join(wanted) or "no type"
         raise InputError(f"{what}: {root} holds nothing that {before} made of it; run {before}, or preprocess, first")
     return ready
+
+
+def _start(metadata: Path, record: str) -> None:
+    """Take back the record of a step that begins, and of those that follow it.
+
+    A record vouches for the files of its step: while they are being replaced, and when the run is killed, none does.
+    """
+    for name in _RECORDS[_RECORDS.index(record) :]:
+        (metadata / name).unlink(missing_ok=True)
 
 
 def _reference_row(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what the batches are, for the page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        batches = [path.resolve() for path in options.batch] or [_render(Path(scratch) / "rendered")]
+        batches = [path.absolute() for path in options.batch] or [_render(Path(scratch) / "rendered")]
         stages, found = [], []
         for batch in batches:
             for mode in (False, True):

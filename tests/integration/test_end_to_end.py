@@ -30,7 +30,9 @@ PATHS = """
 component_model_path: {component: Part, base: ./out}
 component_validate_path: {component: Part, base: ./validate}
 """
-SETTINGS = "model_training: {autoencoder_architecture: [8, 4], n_epochs: 8, one_hot_encoding: %s}\n"
+SETTINGS = (
+    "model_training: {autoencoder_architecture: [8, 4], n_epochs: 8, calibration_folds: 3, one_hot_encoding: %s}\n"
+)
 PLAIN = (
     *("plot_loss", "plot_accuracy", "plot_confusion_matrix", "plot_roc_recall_curve", "plot_anomaly_heatmap"),
     *("plot_abs_loss_per_pixel", "plot_mse_per_pixel", "plot_pixel_predictions", "plot_distributions"),
@@ -500,7 +502,7 @@ def test_bad_images_in_a_batch_are_rows_with_a_reason(copied: Done) -> None:
     shutil.copy(source, photos / "a.jpg")
     (photos / "b.jpg").write_bytes(source.read_bytes()[:4000])
     cv2.imwrite(str(photos / "c.png"), np.zeros((*FRAME, 3), np.uint8))
-    cv2.imwrite(str(photos / "d.png"), cv2.resize(cv2.imread(str(source)), (400, 300)))
+    cv2.imwrite(str(photos / "d.png"), cv2.resize(read_image(source), (400, 300)))
     shutil.copy(copied.batch / "production/Part/back/part_000.jpg", photos / "e.jpg")
     said = run("validate", "-i", "new", "-q", *NO_PICTURES, status=3).splitlines()
     reasons = {"b.jpg": "truncated", "c.png": "no part found", "d.png": "is 400x300", "e.jpg": "not aligned"}

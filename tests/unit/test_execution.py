@@ -55,12 +55,11 @@ def collected(function: Any, items: list[int], settings: Execution, **options: A
 
 @pytest.mark.parametrize("backend", ["one", "threads", "processes", "dask"])
 def test_every_backend_gives_what_a_loop_gives_in_its_order(backend: str, request: pytest.FixtureRequest) -> None:
-    settings = {
-        "one": lambda: Execution(workers=1),
-        "threads": lambda: Execution(backend="threads", workers=3),
-        "processes": lambda: Execution(backend="processes", workers=2),
-        "dask": lambda: request.getfixturevalue("dask"),
-    }[backend]()
+    if backend == "dask":
+        settings: Execution = request.getfixturevalue("dask")
+    else:
+        values = {"one": {"workers": 1}, "threads": {"workers": 3}, "processes": {"backend": backend, "workers": 2}}
+        settings = Execution.model_validate(values[backend])
     found = collected(work, list(range(12)), settings)
     assert [number for number, _ in found] == list(range(12))
     for number, values in found:

@@ -158,7 +158,8 @@ class TestReading:
     @pytest.mark.parametrize(("mode", "extension"), LOSSLESS)
     def test_8_bit(self, tmp_path: Path, mode: str, extension: str) -> None:
         path = tmp_path / f"a{extension}"
-        PIL.Image.fromarray(MODES[mode]).save(path, **({"lossless": True, "exact": True} if "w" in extension else {}))
+        options: dict[str, Any] = {"lossless": True, "exact": True} if extension == ".webp" else {}
+        PIL.Image.fromarray(MODES[mode]).save(path, **options)
         np.testing.assert_array_equal(read_image(path), as_rgb(MODES[mode]))
 
     @pytest.mark.parametrize("extension", [".png", ".tif"])
@@ -174,11 +175,12 @@ class TestReading:
 
     def test_a_palette_its_transparency_and_two_colours(self, tmp_path: Path) -> None:
         picture = PIL.Image.fromarray(RGBA[..., :3]).quantize(8)
-        for name, image, options in (
+        cases: tuple[tuple[str, PIL.Image.Image, dict[str, Any]], ...] = (
             ("palette", picture, {}),
             ("transparent", picture, {"transparency": 3}),
             ("bits", PIL.Image.fromarray(RGBA[..., 0] > 99), {}),
-        ):
+        )
+        for name, image, options in cases:
             image.save(tmp_path / f"{name}.png", **options)
             expected = np.asarray(image.convert("RGB"))
             if options:
@@ -211,7 +213,8 @@ class TestReading:
         image = PIL.Image.fromarray(np.ascontiguousarray(stored))
         exif = image.getexif()
         exif[0x0112] = orientation
-        options = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}.get(extension, {})
+        choices: dict[str, dict[str, Any]] = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}
+        options = choices.get(extension, {})
         image.save(tmp_path / f"a{extension}", exif=exif, **options)
         found = read_image(tmp_path / f"a{extension}")
         assert found.shape == pixels.shape

@@ -104,7 +104,7 @@ def test_arrays_in_any_layout_are_written_in_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, np.stack([image, image[::-1, ::-1]]))
 
 
-CONTENT: dict[str, NDArray[Any]] = {
+CONTENT: dict[str, Any] = {
     "data": some_images(2).reshape(2, -1),
     "shape": np.array(SHAPE),
     "channels": np.array(["R", "G"]),

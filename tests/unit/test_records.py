@@ -100,8 +100,9 @@ def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 def test_the_log_of_a_step_holds_the_package_s_messages_of_that_time(tmp_path: Path) -> None:
-    log = logging.getLogger("pixal.somewhere")
-    logging.getLogger("pixal").setLevel(logging.INFO)
+    log, package = logging.getLogger("pixal.somewhere"), logging.getLogger("pixal")
+    handlers = package.handlers[:]
+    package.setLevel(logging.INFO)
     log.info("before")
     for number in (1, 2):
         with run_log(tmp_path / "logs", "align"):
@@ -111,4 +112,4 @@ def test_the_log_of_a_step_holds_the_package_s_messages_of_that_time(tmp_path: P
     log.info("after")
     lines = (tmp_path / "logs" / "align.log").read_text().splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == ["run 1", "run 2"]
-    assert not logging.getLogger("pixal").handlers
+    assert package.handlers == handlers
