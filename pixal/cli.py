@@ -159,7 +159,7 @@ def _run_verdicts(options: argparse.Namespace) -> int:
     status = _report_failures(batch.failures)
     if options.fail_on_anomaly and batch.failed:
         return ANOMALY
-    return status
+    return BAD_INPUT if batch.failures and len(batch.failures) == len(batch.parts) else status
 
 
 def _run_demo(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from pixal.errors import ConfigError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_BUNDLE = 8  # items a worker; the end of a bundle, where workers wait for the last, costs a few per cent
 _JOBLIB_BACKENDS = {"threads": "threading", "processes": "loky", "dask": "dask"}
 
 
@@ -29,19 +30,21 @@ def map_parallel(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each of ``items``, in their order, as they come.
 
-    ``workers`` (a step's own setting) goes before ``execution.workers``; neither: one a processor. At most two results
-    a worker are held at a time, so memory does not grow with the number of items.
+    ``workers`` (a step's own setting) goes before ``execution.workers``; neither: one a processor. Items are handed out
+    in bundles of ``_BUNDLE`` a worker, so that results never pile up: memory does not grow with the number of items.
     """
     count = min(workers or execution.workers or _processors(), max(len(items), 1))
-    options: dict[str, Any] = {}
     if execution.backend == "dask":
         _connect(execution.scheduler)
     elif count == 1:
         yield from progress(map(function, items), len(items), step=step, quiet=quiet)
         return
-    with parallel_config(backend=_JOBLIB_BACKENDS[execution.backend], n_jobs=count, **options):
-        parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs")
-        results = parallel(delayed(function)(item) for item in items)
+    with (
+        parallel_config(backend=_JOBLIB_BACKENDS[execution.backend], n_jobs=count),
+        Parallel(return_as="generator") as parallel,
+    ):
+        bundles = (items[start : start + _BUNDLE * count] for start in range(0, len(items), _BUNDLE * count))
+        results = (result for bundle in bundles for result in parallel(delayed(function)(item) for item in bundle))
         yield from progress(results, len(items), step=step, quiet=quiet)
 
 

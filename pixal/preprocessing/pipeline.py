@@ -298,6 +298,7 @@ def _write_inputs(owner: str | None, states: dict[str, PreprocessingState], conf
             written[type_name] = [row for row in done if row["status"] == "ok"]
             if first is None:
                 raise InputError(f"{type_name}: none of its aligned photographs can be read; run align again")
+            _log.info("%s: %d photographs in %s", type_name, len(written[type_name]), path)
             pictures.save_channels(config.paths.resolve("figures_path", type_name), first, state)
     for name in [*states, *([None] if one_hot else [])]:
         members = {name: states[name]} if name else states

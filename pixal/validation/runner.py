@@ -118,6 +118,15 @@ def _give_verdicts(
         tables = {name: verdicts.table() for name, verdicts in done.items()}
         written = write_results(batch, tables, notes, next(iter(models.values())), config.paths.component)
         _track(tracker, tables, batch, written, config)
+    passed = len(batch.parts) - batch.failed - len(batch.failures)
+    _log.info(
+        "%d parts: %d pass, %d fail, %d could not be processed; report: %s",
+        len(batch.parts),
+        passed,
+        batch.failed,
+        len(batch.failures),
+        batch.folder / "report.html",
+    )
     return batch
 
 
