@@ -19,6 +19,7 @@ Maps = NDArray[np.float32]
 # noisy variance, and what varies (a serial number) varies over a patch, not at the pixels it happened to use.
 _FINE, _COARSE = 1.5, 4.0  # sigma, input pixels
 _FLOOR = 0.5  # of the variance's median
+_BEYOND = "conformal+tail"
 _LEAST_VARIANCE = 1e-7  # where good parts do not differ at all: (1/3000)², a twelfth of an 8-bit level
 
 
@@ -107,20 +108,22 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
 
     conformal: at most ``rate`` of good parts score higher, whatever their distribution (Vovk et al. 2005); needs
     1/rate - 1 held-out parts. tail: the (1 - rate) quantile of an extreme-value (Gumbel) distribution fitted to the
-    logarithms of the scores. auto: conformal where there are parts enough, else tail. sigma: ``value`` standard
-    deviations of the log scores above their mean. fixed: ``value``.
+    logarithms of the scores. auto: conformal where there are parts enough; else "conformal+tail": the tail beyond the
+    largest held-out score, never below it, so that a lower rate never gives a lower threshold. sigma: ``value``
+    standard deviations of the log scores above their mean. fixed: ``value``.
     """
     check_enough(len(scores), rate, settings)
-    method = settings.method
+    method: str = settings.method
     if method == "auto":
-        method = "conformal" if _is_enough(len(scores), rate) else "tail"
+        method = "conformal" if _is_enough(len(scores), rate) else _BEYOND
     if method == "fixed":
         return float(settings.value or 0), method
     logs = _logs(scores)
     if method == "sigma":
         return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
-    if method == "tail":
-        return float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs)))), method
+    if method in ("tail", _BEYOND):
+        fitted = float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs))))
+        return (fitted if method == "tail" else max(fitted, float(scores.max()))), method
     allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # good parts, this one among them, that may score as high
     return float(np.sort(scores)[len(scores) - allowed]), method
 
@@ -137,14 +140,17 @@ def check_enough(parts: int, rate: float, settings: Threshold) -> None:
 def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str) -> NDArray[np.float64]:
     """How likely a good part is to score at least this high: (n,) from the held-out ``good`` scores.
 
-    Conformal, (1 + number of good scores as high) / (1 + number of good scores), unless the threshold comes from the
-    fitted tail, which then gives the p-value too.
+    Conformal, (1 + number of good scores as high) / (1 + number of good scores), unless the threshold (``method``, as
+    ``set_threshold`` names it) comes from the fitted tail, which then gives the p-value too: of every part, or
+    ("conformal+tail") of those that score higher than all good ones.
     """
-    if method == "tail":
-        with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
-            return np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
     as_high = len(good) - np.searchsorted(np.sort(good), scores, side="left")
-    return np.asarray((1 + as_high) / (1 + len(good)), np.float64)
+    conformal = np.asarray((1 + as_high) / (1 + len(good)), np.float64)
+    if method not in ("tail", _BEYOND):
+        return conformal
+    with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
+        fitted = np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
+    return fitted if method == "tail" else np.where(as_high > 0, conformal, np.minimum(conformal, fitted))
 
 
 def _is_enough(parts: int, rate: float) -> bool:

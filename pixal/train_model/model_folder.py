@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from pixal import __version__
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
 from pixal.inputs import load_arrays, save_arrays
@@ -15,6 +17,8 @@ from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, read_record
 from pixal.train_model.calibration import Calibration
 from pixal.train_model.family import ModelFamily, family_named
+
+_log = logging.getLogger(__name__)
 
 MODEL_RECORD = "model_training.yaml"
 _CALIBRATION = "calibration.npz"
@@ -58,6 +62,13 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
         params = read_record(config.paths.resolve("metadata_path", owner) / MODEL_RECORD)
     except PixalError as error:
         raise ModelError(f"{owner or config.paths.component} was never trained ({error}); run train first") from error
+    if params.get("pixal_version") != __version__:
+        _log.warning(
+            "%s was trained by PIXAL %s, this is %s: scores may differ; train again to be sure",
+            owner or config.paths.component,
+            params.get("pixal_version"),
+            __version__,
+        )
     for name, digest in params.get("files", {}).items():
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing; run train again")

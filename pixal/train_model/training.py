@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ def train(
     family = family_named(config.model_training.model)
     hardware = set_up_tensorflow(config.model_training)
     outcome = Outcome()
-    for owner, path in sources:
-        with run_log(config.paths.resolve("log_path", owner), "train"):
-            outcome.done += _Training(owner, path, family, config, hardware, quiet).run()
+    runs = [_Training(owner, path, family, config, hardware, quiet) for owner, path in sources]
+    _log.info("training on %d good images", sum(len(run.material[0]) for run in runs))  # finds what is amiss with any
+    for run in runs:
+        with run_log(config.paths.resolve("log_path", run.owner), "train"):
+            outcome.done += run.run()
     return outcome.checked(input_path)
 
 
@@ -68,7 +71,7 @@ class _Training:
     def run(self) -> int:
         """Fit, calibrate, save; return the number of images."""
         started = time.perf_counter()
-        inputs, states = self._load()
+        inputs, states = self.material
         label = self.owner or self.config.paths.component
         params = self._params(inputs, states)
         masks = np.stack([on_canvas(s.mask[..., None], (*inputs.shape[:2], 1))[..., 0] for s in states.values()])
@@ -118,7 +121,9 @@ class _Training:
     def _folder(self, entry: str) -> Path:
         return self.config.paths.resolve(entry, self.owner)
 
-    def _load(self) -> tuple[InputSet, dict[str, PreprocessingState]]:
+    @cached_property
+    def material(self) -> tuple[InputSet, dict[str, PreprocessingState]]:
+        """The inputs, and each type's preprocessing. Raises InputError for what cannot be trained on."""
         inputs = InputSet.load(self.path)
         one_hot = self.config.model_training.one_hot_encoding
         if one_hot != bool(inputs.types):
@@ -233,6 +238,8 @@ class _Training:
         folder = self._folder("model_path")
         # A model is of one piece: while it is being replaced there is no metadata that would vouch for it.
         (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
+        for stale in (*folder.glob("*.keras"), *folder.glob("*.h5")):  # of another model name or family
+            stale.unlink()
         files = model.save(folder)
         files.append(save_calibrations(folder, calibrations))
         for name in states:

@@ -172,7 +172,7 @@ def test_conformal_is_used_as_soon_as_there_are_parts_enough(held_out: int) -> N
     scores = np.linspace(1, 2, held_out)
     assert set_threshold(scores, rate, AUTO) == (scores.max(), "conformal")
     if held_out > 1:
-        assert set_threshold(scores, rate * 0.99, AUTO)[1] == "tail"
+        assert set_threshold(scores, rate * 0.99, AUTO)[1] == "conformal+tail"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,18 @@ def test_tail_is_the_quantile_of_the_gumbel_distribution_the_logs_came_from() ->
     location, scale = gumbel_r.fit(row)
     scale = max(scale, row.std(ddof=1) * np.sqrt(6) / np.pi)
     assert found[0] == pytest.approx(gumbel_r.isf(0.01, location, scale), abs=1e-6)
+
+
+def test_a_lower_rate_never_gives_a_lower_threshold() -> None:
+    rates = np.geomspace(0.5, 1e-4, 60)
+    for seed in range(20):
+        scores = np.exp(np.random.default_rng(seed).standard_t(3, 24) / 3)
+        thresholds = [set_threshold(scores, rate, AUTO)[0] for rate in rates]
+        assert (np.diff(thresholds) >= 0).all()
+        for rate, threshold in zip(rates, thresholds, strict=True):
+            new = np.append(np.geomspace(0.5, 50, 300), [scores.max(), scores.min()])
+            p = p_values(new, scores, set_threshold(scores, rate, AUTO)[1])
+            np.testing.assert_array_equal(p <= rate + 1e-12, new > threshold)
 
 
 def test_tail_heeds_a_few_good_parts_far_out() -> None:

@@ -136,7 +136,7 @@ def test_loss_cut_goes_before_the_threshold_of_validation() -> None:
     assert choose_cut(scores, both).method == "loss_cut"
     auto = config_with(validation={"threshold": {"method": "fixed", "value": 5}})
     assert choose_cut(scores, auto) == Cut(5.0, "fixed")
-    assert choose_cut(scores, config_with()).method == "tail"
+    assert choose_cut(scores, config_with()).method == "conformal+tail"
     assert choose_cut(scores, config_with(validation={"false_alarm_rate": 0.1})).method == "conformal"
 
 

@@ -252,7 +252,7 @@ def test_two_good_parts_a_type_are_few_and_said_to_be_but_no_nan(
         assert np.isfinite(found.scores).all()
         assert np.isfinite(found.variance).all()
         assert (found.variance > 0).all()
-        assert model.params["calibration"][name]["method"] == "tail"
+        assert model.params["calibration"][name]["method"] == "conformal+tail"
         assert np.isfinite(model.params["calibration"][name]["threshold"])
     assert np.isfinite(model.params["final_loss"])
 
