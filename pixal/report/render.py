@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,6 @@ from markupsafe import Markup
 from pixal.errors import InputError
 from pixal.report.measures import measure_cards, measure_tables
 from pixal.report.pictures import Image, Part, Pictures, data_uri, embedded_size, move_out, prune, store
-
-log = logging.getLogger(__name__)
 
 PictureOf = Callable[[Part], "tuple[Image, Image] | None"]
 
@@ -72,7 +69,6 @@ def write_report(
         outside = move_out(shelf, folder, thumbnails=small > limit) if small + large > limit else set()
         _write_page(path, results, shelf, outside)
     prune(folder, keep=outside)
-    log.info("report of %d parts: %s", len(shelf), path)
 
 
 def _write_page(path: Path, results: Mapping[str, Any], shelf: Sequence[Pictures], outside: set[str]) -> None:

@@ -104,7 +104,7 @@ def _write(stages: list[str], found: list[str], note: str) -> None:
     lines = [
         BEGIN,
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, "
-        f"Python {platform.python_version()}, {libraries}. {note}",
+        f"Python {platform.python_version()}, {libraries}. {note}".rstrip(),
         "",
         "| batch | models | stage | wall s | CPU s | peak GB |",
         "|---|---|---|---:|---:|---:|",
