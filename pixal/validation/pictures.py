@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pixal.config import Config
+from pixal.config.schema import Plotting
 from pixal.errors import InputError
 from pixal.images import as_uint8, atomic, read_image, write_figure, write_image
 from pixal.preprocessing.state import input_to_photo
-from pixal.validation.metrics import PixelCounts, Truth
+from pixal.validation.metrics import PixelCounts, Truth, image_measures
 from pixal.validation.scoring import Cut, Scored
 
 if TYPE_CHECKING:
@@ -83,44 +84,63 @@ def _save_overlay(path: Path, record: dict[str, Any], scored: Scored, values: ND
 
 def save_summary(folder: Path, verdicts: TypeVerdicts, config: Config) -> None:
     """Write a type's figures, as the ``plotting`` settings ask; those that need truth only where there is some."""
-    from pixal.plotting import quality, validation
-
-    plotting, name, cut, summary = config.plotting, verdicts.name, verdicts.cut, verdicts.summary
     for stale in summary_figures(folder):
         stale.unlink()
     scored = [part for part in verdicts.parts if part["score"] is not None]
     if not scored:
         return
-    mask, channels = verdicts.state.mask, verdicts.state.settings.preprocessor.channels
+    if config.plotting.plot_distributions:
+        _save_distributions(folder, verdicts, scored, config.plotting)
+    _save_pixels(folder, verdicts, config.plotting)
+    labels = {row["label"] for row in verdicts.labelled}
+    if len(labels) == 2:
+        _save_against_truth(folder, verdicts, config.plotting)
+    elif verdicts.truth is not None:
+        verdicts.notes.append(
+            f"{verdicts.name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix"
+        )
+
+
+def _save_distributions(folder: Path, verdicts: TypeVerdicts, scored: list[dict[str, Any]], plotting: Plotting) -> None:
+    from pixal.plotting import validation
+
+    name, cut, summary = verdicts.name, verdicts.cut, verdicts.summary
+    channels = verdicts.state.settings.preprocessor.channels
     truth = [part["truth"]["label"] if part["truth"] else -1 for part in scored]
     scores = np.array([part["score"] for part in scored])
     suffix = "_log" if plotting.use_log_loss else ""
-    if plotting.plot_distributions:
-        figure = validation.score_distribution(
-            np.array([]) if cut.raw else verdicts.calibration.scores,
-            scores,
-            np.array(truth) if max(truth) >= 0 else None,
-            threshold=cut.threshold,
-            log=plotting.use_log_loss and not cut.log,
-            title=f"{name}: scores",
-        )
-        write_figure(folder / f"combined_distribution{suffix}.png", figure)
-        figure = validation.pixel_loss_histogram(
-            summary.loss_edges,
-            summary.losses,
-            channels,
-            log=plotting.use_log_loss,
-            title=f"{name}: loss of the pixels",
-        )
-        write_figure(folder / "pixel_loss_histogram.png", figure)
-        figure = validation.value_distributions(
-            summary.value_edges,
-            summary.pairs.sum(2),
-            summary.pairs.sum(1),
-            channels,
-            title=f"{name}: input and reconstruction",
-        )
-        write_figure(folder / "value_distributions.png", figure)
+    figure = validation.score_distribution(
+        np.array([]) if cut.raw else verdicts.calibration.scores,
+        scores,
+        np.array(truth) if max(truth) >= 0 else None,
+        threshold=cut.threshold,
+        log=plotting.use_log_loss and not cut.log,
+        title=f"{name}: scores",
+    )
+    write_figure(folder / f"combined_distribution{suffix}.png", figure)
+    figure = validation.pixel_loss_histogram(
+        summary.loss_edges,
+        summary.losses,
+        channels,
+        log=plotting.use_log_loss,
+        title=f"{name}: loss of the pixels",
+    )
+    write_figure(folder / "pixel_loss_histogram.png", figure)
+    figure = validation.value_distributions(
+        summary.value_edges,
+        summary.pairs.sum(2),
+        summary.pairs.sum(1),
+        channels,
+        title=f"{name}: input and reconstruction",
+    )
+    write_figure(folder / "value_distributions.png", figure)
+
+
+def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
+    from pixal.plotting import validation
+
+    name, cut, summary = verdicts.name, verdicts.cut, verdicts.summary
+    mask, channels = verdicts.state.mask, verdicts.state.settings.preprocessor.channels
     if plotting.plot_pixel_predictions:
         for index, channel in enumerate(channels):
             figure = validation.pixel_predictions(
@@ -142,30 +162,27 @@ def save_summary(folder: Path, verdicts: TypeVerdicts, config: Config) -> None:
                 folder / file,
                 validation.pixel_map(values / summary.parts, label=label, mask=mask, title=title),
             )
-    labels = np.array([row["label"] for row in verdicts.labelled], int)
-    if len(set(labels.tolist())) < 2:
-        if verdicts.truth is not None:
-            verdicts.notes.append(
-                f"{name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix"
-            )
-        return
-    known = np.array([row["score"] for row in verdicts.labelled])
-    failed = np.array([row["failed"] for row in verdicts.labelled])
-    alarm, found = float(failed[labels == 0].mean()), float(failed[labels == 1].mean())
-    if plotting.plot_roc_recall_curve:
-        from sklearn.metrics import average_precision_score, roc_auc_score
 
-        fpr, tpr, _ = roc_curve(labels, known)
-        figure = quality.roc_curve(
-            fpr, tpr, auc=roc_auc_score(labels, known), point=(alarm, found), title=f"{name}: ROC"
-        )
+
+def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
+    from pixal.plotting import quality
+
+    name = verdicts.name
+    labels = np.array([row["label"] for row in verdicts.labelled], int)
+    scores = np.array([row["score"] for row in verdicts.labelled])
+    failed = np.array([row["failed"] for row in verdicts.labelled])
+    measures: dict[str, Any] = image_measures(labels, scores, failed)
+    alarm, found = measures["false_alarm_rate"], measures["detection_rate"]
+    if plotting.plot_roc_recall_curve:
+        fpr, tpr, _ = roc_curve(labels, scores)
+        figure = quality.roc_curve(fpr, tpr, auc=measures["image_auroc"], point=(alarm, found), title=f"{name}: ROC")
         write_figure(folder / "roc_curve.png", figure)
-        precision, recall, _ = precision_recall_curve(labels, known)
+        precision, recall, _ = precision_recall_curve(labels, scores)
         hit = float(labels[failed].mean()) if failed.any() else None
         figure = quality.precision_recall_curve(
             precision,
             recall,
-            ap=average_precision_score(labels, known),
+            ap=measures["image_ap"],
             prevalence=float(labels.mean()),
             point=None if hit is None else (found, hit),
             title=f"{name}: precision and recall",
