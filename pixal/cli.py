@@ -15,6 +15,8 @@ from pixal.errors import PixalError
 
 DONE, FAILED, BAD_INPUT, INCOMPLETE, ANOMALY = range(5)
 
+_WORKERS = ("execution.workers", "preprocessing.remove_background.max_workers")  # what --workers sets
+
 _EPILOG = """\
 exit status:
   0 done
@@ -84,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = _command(commands, name, text)
         command.add_argument("-i", "--input", metavar="DIR", required=needed, help=about)
-        command.set_defaults(run=_run_step, verb=name)
+        command.add_argument(
+            "--force",
+            action="store_true",
+            help="make everything again (default: what was made of the same files with the same settings stays)",
+        )
+        _workers_option(command)
+        command.set_defaults(run=_run_preprocessing, verb=name)
 
     command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
     command.add_argument(
@@ -93,11 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NPZ-or-DIR",
         help="an out.npz, or a folder of them (default: the component's)",
     )
-    command.set_defaults(run=_run_step, verb="train")
+    command.set_defaults(run=_run_training)
 
     command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
     command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{photos}, or one image")
     _verdict_options(command)
+    _workers_option(command)
     command.set_defaults(run=_run_verdicts, verb="validate")
 
     command = _command(
@@ -107,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the component)"
     )
     _verdict_options(command)
+    _workers_option(command)
     command.set_defaults(run=_run_verdicts, verb="detect")
 
     command = _command(commands, "demo", "render a small component with planted defects and run everything on it")
@@ -147,14 +157,35 @@ def _verdict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 when a part fails")
 
 
-def _run_step(options: argparse.Namespace) -> int:
+def _workers_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--workers",
+        metavar="N",
+        help="images worked on at a time (default: execution.workers, else one a processor); the results are the same",
+    )
+
+
+def _config(options: argparse.Namespace) -> Any:
+    overrides = list(options.overrides)
+    if options.workers is not None:
+        overrides += [f"{key}={options.workers}" for key in _WORKERS]
+    return pixal.load_config(options.config, overrides)
+
+
+def _run_preprocessing(options: argparse.Namespace) -> int:
+    run = getattr(pixal, options.verb)
+    outcome = run(options.input, config=_config(options), force=options.force, quiet=options.quiet)
+    return _report_failures(outcome.failures)
+
+
+def _run_training(options: argparse.Namespace) -> int:
     config = pixal.load_config(options.config, options.overrides)
-    outcome = getattr(pixal, options.verb)(options.input, config=config, quiet=options.quiet)
+    outcome = pixal.train(options.input, config=config, quiet=options.quiet)
     return _report_failures(outcome.failures)
 
 
 def _run_verdicts(options: argparse.Namespace) -> int:
-    config = pixal.load_config(options.config, options.overrides)
+    config = _config(options)
     batch = getattr(pixal, options.verb)(options.input, truth=options.truth, config=config, quiet=options.quiet)
     status = _report_failures(batch.failures)
     if options.fail_on_anomaly and batch.failed:

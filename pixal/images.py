@@ -21,17 +21,11 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
+from pixal.png import encode_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Measured on RGBA photographs: half the time of OpenCV's own choice at level 1, and no larger; sensor noise does not
-# compress, so higher levels cost time alone.
-_PNG_OPTIONS = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-]
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
 Image = NDArray[Any]
@@ -85,26 +79,35 @@ def read_image(path: Path) -> Image:
     Raises InputError for a file that is no image, is damaged or truncated, or is too large to be a photograph (a
     decompression bomb).
     """
+    return decode_image(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises InputError where it cannot be read."""
     try:
-        data = np.fromfile(path, np.uint8)
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from error
+
+
+def decode_image(data: bytes) -> Image:
+    """The image that a file's bytes hold, as ``read_image`` gives it."""
     if not len(data):
         raise InputError("the file is empty")
     has_alpha, orientation = _inspect(data)
     flags = cv2.IMREAD_UNCHANGED if has_alpha else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        image = cv2.imdecode(data, flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise InputError(f"cannot be decoded: {error.err}") from error
     if image is None:
         raise InputError("is no image, or is damaged")
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"holds {image.dtype} values; PIXAL reads 8- and 16-bit images")
-    is_tiff = data[:2].tobytes() in (b"II", b"MM")
+    is_tiff = data[:2] in (b"II", b"MM")
     if has_alpha and is_tiff and image.dtype == np.uint8:
         # OpenCV multiplies the colours of an 8-bit TIFF by its alpha, and drops the alpha of a grey one.
-        with PIL.Image.open(io.BytesIO(data.tobytes())) as file:
+        with PIL.Image.open(io.BytesIO(data)) as file:
             return np.asarray(PIL.ImageOps.exif_transpose(file).convert("RGBA"))
     if image.ndim == 2:
         image = image[..., None]
@@ -129,13 +132,27 @@ def as_uint8(image: Image) -> NDArray[np.uint8]:
 
 def write_image(path: Path, image: Image, *, quality: int = 92) -> None:
     """Write RGB, RGBA or grey atomically; the extension picks the format."""
-    code = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[image.ndim if image.ndim == 2 else image.shape[2]]
-    ordered = image if code is None else cv2.cvtColor(image, code)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() != ".png" else _PNG_OPTIONS
-    done, data = cv2.imencode(path.suffix, ordered, options)
+    write_bytes(path, encode_image(path.suffix, image, quality=quality))
+
+
+def encode_image(suffix: str, image: Image, *, quality: int = 92) -> bytes:
+    """RGB, RGBA or grey as the bytes of a file of the format that ``suffix`` (".png", ".jpg") names."""
+    if suffix.lower() == ".png":
+        return encode_png(image)
+    ordered = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(suffix, ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise OSError(f"{path}: could not be encoded")
-    write_bytes(path, data.tobytes())
+        raise OSError(f"an image of shape {image.shape} could not be encoded as {suffix}")
+    return data.tobytes()
+
+
+def with_alpha(image: Image, mask: NDArray[Any]) -> Image:
+    """RGB (H, W, 3) and a mask (H, W), bool or 0 to 255, as RGBA of the image's depth."""
+    rgba = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    most = np.iinfo(image.dtype).max
+    scale = most if mask.dtype == np.bool_ else most // 255
+    np.multiply(mask, scale, out=rgba[..., 3], casting="unsafe", dtype=image.dtype)
+    return rgba
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -144,10 +161,26 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_changed(path: Path, data: bytes) -> None:
+    """Write a file atomically, unless it holds these bytes already: then its time stays, too."""
+    if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
+        write_bytes(path, data)
+
+
+def is_newer(path: Path, *sources: Path) -> bool:
+    """Whether a file is there, and was written after all that it was made of."""
+    return path.is_file() and all(path.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in sources)
+
+
 def write_figure(path: Path, figure: Figure, *, dpi: int = 120) -> None:
     """Write a matplotlib figure atomically."""
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    # Not savefig: Pillow's PNG takes longer than the drawing.
+    write_image(path, np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
 
 @contextmanager
@@ -206,11 +239,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100  # Path.absolute keeps "..", Path.resolve follows links
 
 
-def _inspect(data: NDArray[np.uint8]) -> tuple[bool, int]:
+def _inspect(data: bytes) -> tuple[bool, int]:
     """Refuse, by its header, what must not be decoded; return whether there is alpha, and the EXIF orientation."""
     _check_whole(data)
     try:
-        with PIL.Image.open(io.BytesIO(data.tobytes())) as header:
+        with PIL.Image.open(io.BytesIO(data)) as header:
             has_alpha = "A" in header.getbands() or "transparency" in header.info
             # Asked for the EXIF of a PNG that has none up front, Pillow decodes all of it to look behind the pixels.
             has_exif = "exif" in header.info or header.format == "TIFF"
@@ -233,10 +266,10 @@ def _upright(image: Image, orientation: int) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _check_whole(data: NDArray[np.uint8]) -> None:
+def _check_whole(data: bytes) -> None:
     """Decoders fill what a truncated file lacks with grey; its missing end marker tells."""
-    head, tail = data[:12].tobytes(), data[-64:].tobytes()
-    if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:].tobytes():
+    head, tail = data[:12], data[-64:]
+    if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
         raise InputError("is truncated: the JPEG's end is missing")
     if head.startswith(b"\x89PNG") and b"IEND" not in tail:
         raise InputError("is truncated: the PNG's end is missing")

@@ -19,7 +19,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.images import atomic
+from pixal.images import atomic, write_changed
 
 _COPY_BYTES = 1 << 24
 # What the standard library and NumPy raise on archives and arrays that are damaged, or of another kind.
@@ -171,14 +171,13 @@ class InputSetWriter:
 
 
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays to an uncompressed ``.npz`` atomically; the same arrays give the same bytes."""
+    """Write arrays to an uncompressed ``.npz`` atomically, where it changes; the same arrays give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with _member(archive, name) as member:
                 npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
-    with atomic(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    write_changed(path, buffer.getvalue())
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,12 @@ class Outcome:
     done: int = 0
     failures: list[Failure] = field(default_factory=list)
 
-    def add(self, type_name: str, step: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Count a step's rows: those whose ``status`` is ok, and the others with their ``reason``."""
-        for row in rows:
-            if row["status"] == "ok":
-                self.done += 1
-            else:
-                self.failures.append(Failure(type_name, row["image"], step, row["reason"]))
+    @classmethod
+    def of(cls, type_name: str, step: str, rows: Sequence[Mapping[str, Any]]) -> Outcome:
+        """That of a step's rows: those whose ``status`` is ok, and the others with their ``reason``."""
+        failed = [row for row in rows if row["status"] != "ok"]
+        failures = [Failure(type_name, row["image"], step, row["reason"]) for row in failed]
+        return cls(len(rows) - len(failed), failures)
 
     def then(self, later: Outcome) -> Outcome:
         """This step followed by a later one on the same images."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -183,7 +183,7 @@ class _Document:
             return Parameters.model_validate(self.value)
         except ValidationError as error:
             first = error.errors()[0]
-            key = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
+            key = _setting(tuple(str(part) for part in first["loc"] if not isinstance(part, int)))
             raise ConfigError(f"{self._place(key)}: {'.'.join(key)}: {_reason(first)}") from error
 
     def _place(self, key: Key) -> str:
@@ -214,12 +214,27 @@ def _check_known(key: Key, place: str) -> None:
             )
         inner = known[part].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            if depth + 1 < len(key):
+            if depth + 1 < len(key) and not _takes_mapping(inner):
                 raise ConfigError(
                     f"{place}: {'.'.join(key[: depth + 1])} is a single value, it has no key {key[depth + 1]}"
                 )
             return
         model = inner
+
+
+def _setting(key: Key) -> Key:
+    """The part of ``key`` that names a setting: what follows is a place in its value, or pydantic's name for a type."""
+    model: Any = Parameters
+    for depth, part in enumerate(key):
+        if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
+            return key[:depth]
+        model = model.model_fields[part].annotation
+    return key
+
+
+def _takes_mapping(annotation: Any) -> bool:
+    """Whether a setting of this type may be a mapping, whose keys (names of image types) are the user's own."""
+    return get_origin(annotation) is dict or any(_takes_mapping(inner) for inner in get_args(annotation))
 
 
 def _nearest(name: str, known: Iterable[str], part: str | None = None) -> str:

@@ -16,6 +16,7 @@ from pixal.preprocessing.channels import channel_names
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Box = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Count, Count]
 
 
 class Section(BaseModel):
@@ -29,6 +30,8 @@ class RemoveBackground(Section):
 
     method: Literal["auto", "rembg", "border"] = "auto"
     model: str = "u2net"
+    model_file: str | None = None
+    alpha_matting: bool = False
     max_workers: Count | None = None
     rename_images: bool | None = None
 
@@ -37,12 +40,15 @@ class Alignment(Section):
     """How a photograph is brought to the reference frame, and when that counts as done."""
 
     apply_alignment: bool = True
+    model: Literal["homography", "affine", "similarity"] = "homography"
+    reference: str | dict[str, str] | None = None
     knn_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     number_of_points: Annotated[int, Field(ge=50)] = 2000
     ransac_threshold: Positive = 2.0
     MIN_SCORE_THRESHOLD: Annotated[float, Field(ge=-1, le=1)] = 0.5
     MAX_MSE_THRESHOLD: Positive = 2000.0
     MIN_GOOD_MATCHES: Annotated[int, Field(ge=4)] = 25
+    MIN_OVERLAP: Fraction = 0.8
     draw_matches: bool | None = None
     save_metrics: bool | None = None
     save_overlays: bool | None = None
@@ -59,7 +65,9 @@ class Preprocessor(Section):
     zero_pruning_padding: Annotated[int, Field(ge=0)] = 0
     bg_threshold: Annotated[float, Field(ge=0, le=255)] = 0.0
     consensus: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    light_matching: Literal["gain", "none"] = "gain"
+    mask: str | dict[str, str] | None = None
+    ignore_regions: dict[str, list[Box] | str] = {}
+    light_matching: Literal["gain", "field", "none"] = "gain"
 
     @field_validator("channels", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
+WARNING: Colour = (255, 150, 90)  # the vermillion of what is rejected, light enough to be read on dark grey
 MIN_TEXT = 8  # pixels; below it, no letter can be told from another
 
 
@@ -52,20 +53,42 @@ def line_height(size: int) -> int:
     return size + -(-size // 4)
 
 
-def with_header(image: Image, title: str, entries: list[tuple[str, Colour]]) -> Image:
-    """Return the image (H, W, 3) under a dark strip with a title and, at the right, coloured entries."""
+def wrap_text(text: str, size: int, width: int, *, weight: int = 400) -> list[str]:
+    """Return text as lines that are at most `width` pixels wide, broken between words; a longer word is cut."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size, weight=weight) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(fit_text(word, size, width, weight=weight)[0])
+    return lines
+
+
+def with_header(image: Image, title: str, entries: list[tuple[str, Colour]], *, warning: str = "") -> Image:
+    """Return the image (H, W, 3) under a dark strip: a title, at the right coloured entries, below a warning.
+
+    Entries that leave the title less than half the width go into a line of their own; a warning is wrapped.
+    """
     size = text_height(image)
-    margin = size // 2
-    strip = np.full((line_height(size) + margin, image.shape[1], 3), 24, np.uint8)
-    right = image.shape[1] - margin
-    for text, colour in reversed(entries):
-        width = text_width(text, size)
-        if right - width < margin:
-            break
-        draw_text(strip, text, right - width, margin // 2, size, colour=colour)
-        right -= width + 2 * margin
-    title, size = fit_text(title, size, max(0, right - margin), weight=600)
-    draw_text(strip, title, margin, margin // 2, size, weight=600)
+    margin, line = size // 2, line_height(size)
+    inner = image.shape[1] - 2 * margin
+    widths = [text_width(text, size) + 2 * margin for text, _ in entries]
+    own_line = sum(widths) > inner // 2
+    warned = wrap_text(warning, size, inner)
+    strip = np.full((line * (1 + own_line + len(warned)) + margin, image.shape[1], 3), 24, np.uint8)
+    top = margin // 2
+    title, fitted = fit_text(title, size, inner if own_line else inner - sum(widths), weight=600)
+    draw_text(strip, title, margin, top, fitted, weight=600)
+    top += line if own_line else 0
+    left = margin if own_line else image.shape[1] - margin - sum(widths)
+    for (text, colour), width in zip(entries, widths, strict=True):
+        if left + width <= image.shape[1] + 2 * margin:
+            draw_text(strip, text, left if own_line else left + 2 * margin, top, size, colour=colour)
+        left += width
+    for text in warned:
+        top += line
+        draw_text(strip, text, margin, top, size, colour=WARNING)
     return np.concatenate([strip, image])
 
 
@@ -84,7 +107,7 @@ def as_grey(image: Image) -> Image:
 def shrunk(image: Image, scale: float) -> Image:
     """Return the image at `scale` times its size, or as it is where that is 1 or more.
 
-    First by a whole factor first, which OpenCV averages ten times as fast as any other.
+    By a whole factor first, which OpenCV averages ten times as fast as any other.
     """
     if scale >= 1.0:
         return image

@@ -1,4 +1,4 @@
-"""Bring a photograph into the reference frame: SIFT features, ratio test, robust homography, and how well it went."""
+"""Bring a photograph into the reference frame: SIFT features, ratio test, robust pose, and how well it went."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from skimage.metrics import structural_similarity
 from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.errors import AlignmentError, InputError
 from pixal.images import as_uint8
+from pixal.preprocessing.pose import fit_pose, impossible
 
-_DETECTION_PX = 150_000  # features are sought at the scale that leaves the part's box this many pixels
+_PART_PX = 100_000  # features are sought at the scale that leaves the part this many pixels,
+_BOX_PX = 200_000  # and the box around it no more than this many
 _MARGIN = 16  # pixels around the part's box that features may use
-_LARGEST_SCALE = 2.0  # a part larger or smaller than the reference by more is no part of this type
+_CONTRAST = 0.01  # OpenCV's 0.04 leaves nothing of a part of a sixth of the usual contrast, which this aligns as well
+_LEVELS = 2048  # of a descriptor's entry
+_MAX_UNSEEN = 0.002  # of the part; at 1080p a strip as wide as a mask's outline is uncertain, a pixel or so
 _SSIM_WINDOW = 7
+_SIMILARITY_PX = 120_000  # likeness is measured at half size, or the smaller one that leaves the part's box these
+_UNLIKE = "it may be of another type, on its other side, out of focus, or not found as a whole"
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Reference:
     @cached_property
     def grey(self) -> NDArray[np.uint8]:
         """The reference in grey, (H, W) uint8."""
-        return np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
+        return _grey(self.image)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Alignment:
     homography: 3x3, from the photograph's pixels (x, y) to the reference frame, [2, 2] = 1.
     photo_points, reference_points: (m, 2) matched points; is_inlier: (m,) bool.
     ssim: mean structural similarity over the part; mse: mean squared difference over the part, 8-bit grey levels.
+    overlap: intersection over union of the photograph's mask, moved, and the reference's.
+    visible: the share of the reference's part that lies within the photograph's frame.
     reason: why it does not count as aligned, or "".
     """
 
@@ -67,6 +75,8 @@ class Alignment:
     is_inlier: NDArray[np.bool_]
     ssim: float
     mse: float
+    overlap: float
+    visible: float
     reason: str = ""
 
     @property
@@ -85,60 +95,51 @@ def align_photograph(
 ) -> Alignment:
     """Align a photograph (H, W, 3) and its part's mask (H, W) to ``reference``.
 
-    The result's ``reason`` is empty when it passes every limit in ``settings``. Raises AlignmentError where no
-    homography at all, or only an impossible one, is found; InputError for a photograph of another size.
+    Without ``settings.apply_alignment`` the photograph stays as it lies, and is held to the same limits. The result's
+    ``reason`` is empty when it passes all of them. Raises AlignmentError where no pose at all, or only an impossible
+    one, is found; InputError for a photograph of another size.
     """
     if image.shape[:2] != reference.mask.shape:
         raise InputError(f"is {_size(image)}, the reference is {_size(reference.mask)} pixels")
-    if not settings.apply_alignment:
-        none = np.zeros((0, 2), np.float32)
-        ssim, mse = _similarity(image, reference)
-        return Alignment(image, np.eye(3), none, none, np.zeros(0, bool), ssim, mse)
-    features = detect_features(as_uint8(image[..., :3]), mask, settings.number_of_points)
-    photo_points, reference_points = match_features(features, reference.features, settings.knn_ratio)
-    if len(photo_points) < settings.MIN_GOOD_MATCHES:
-        raise AlignmentError(
-            f"not aligned: {len(photo_points)} matches with the reference, "
-            f"at least {settings.MIN_GOOD_MATCHES} are needed"
-        )
-    homography, is_inlier = _fit_homography(photo_points, reference_points, settings.ransac_threshold)
-    inliers = int(is_inlier.sum())
-    if inliers < settings.MIN_GOOD_MATCHES:
-        raise AlignmentError(
-            f"not aligned: {inliers} of {len(photo_points)} matches agree on a pose, "
-            f"at least {settings.MIN_GOOD_MATCHES} are needed"
-        )
-    _check_possible(homography, mask)
-    aligned = warp(image, homography)
+    if settings.apply_alignment:
+        photo_points, reference_points = _match(image, mask, reference, settings)
+        homography, is_inlier = _fit(photo_points, reference_points, mask, settings)
+        aligned = warp(image, homography)
+    else:
+        photo_points = reference_points = np.zeros((0, 2), np.float32)
+        homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
     ssim, mse = _similarity(aligned, reference)
-    reason = ""
-    if ssim < settings.MIN_SCORE_THRESHOLD:
-        reason = f"not aligned: SSIM {ssim:.3f}, at least {settings.MIN_SCORE_THRESHOLD:g} is needed"
-    elif mse > settings.MAX_MSE_THRESHOLD:
-        reason = f"not aligned: MSE {mse:.0f}, at most {settings.MAX_MSE_THRESHOLD:g} is allowed"
-    return Alignment(aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, reason)
+    overlap, visible = _coverage(mask, homography, reference.mask)
+    reason = _shortfall(ssim, mse, overlap, visible, settings)
+    if reason and not settings.apply_alignment:
+        reason += " (apply_alignment is off)"
+    return Alignment(
+        aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
+    )
 
 
-def detect_features(image: NDArray[np.uint8], mask: NDArray[np.bool_], number_of_points: int) -> Features:
+def detect_features(image: NDArray[Any], mask: NDArray[np.bool_], number_of_points: int) -> Features:
     """SIFT features (Lowe 2004) on the part of an RGB image, as RootSIFT (Arandjelovic and Zisserman 2012)."""
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     left, top = max(0, x - _MARGIN), max(0, y - _MARGIN)
     window = np.s_[top : y + height + _MARGIN, left : x + width + _MARGIN]
-    grey = cv2.cvtColor(np.ascontiguousarray(image[window]), cv2.COLOR_RGB2GRAY)
-    scale = min(1.0, float(np.sqrt(_DETECTION_PX / grey.size)))
+    grey = _grey(image[window])
+    inside = np.asarray(cv2.dilate(mask[window].view(np.uint8), np.ones((9, 9), np.uint8)), np.uint8)
+    scale = min(1.0, float(np.sqrt(min(_PART_PX / max(1, cv2.countNonZero(inside)), _BOX_PX / grey.size))))
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
     step = np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]], np.float32)
-    inside = cv2.dilate(mask[window].astype(np.uint8), np.ones((9, 9), np.uint8))
     if scale < 1:
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        inside = cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+        inside = np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     # Without the precise upscale every point lies 0.25 px off in x and y, which a turned part shows doubled.
-    sift = cv2.SIFT.create(nfeatures=number_of_points, enable_precise_upscale=True)
+    sift = cv2.SIFT.create(nfeatures=number_of_points, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
     keypoints, descriptors = sift.detectAndCompute(grey, inside)
     if not len(keypoints):
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     points = np.asarray([keypoint.pt for keypoint in keypoints], np.float32)
     descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    # In steps of 2^-11 their products add up without rounding, so that no order of summation shows.
+    descriptors = np.rint(descriptors * _LEVELS) / np.float32(_LEVELS)
     return Features((points + 0.5) * step - 0.5 + np.array([left, top], np.float32), descriptors.astype(np.float32))
 
 
@@ -151,16 +152,17 @@ def match_features(
     """
     if min(len(photo.points), len(reference.points)) < 2:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    # RootSIFT descriptors have unit length: d² = 2 - 2 cos, so one matrix product gives every distance.
-    cosine = photo.descriptors @ reference.descriptors.T
-    rows = np.arange(len(cosine))
-    best = cosine.argmax(1)
-    mutual = cosine.argmax(0)[best] == rows
-    first = cosine[rows, best]
-    cosine[rows, best] = -np.inf
-    second = cosine.max(1)
-    distinct = (2 - 2 * first) < ratio**2 * (2 - 2 * second)
-    kept = mutual & distinct
+    # (a, |a|², 1) (-2 b, 1, |b|²) = |a - b|²: one matrix product gives every distance.
+    ours, theirs = photo.descriptors, reference.descriptors
+    ours = np.column_stack([ours, (ours**2).sum(1), np.ones(len(ours), np.float32)])
+    theirs = np.column_stack([-2 * theirs, np.ones(len(theirs), np.float32), (theirs**2).sum(1)])
+    distance = ours @ theirs.T
+    rows = np.arange(len(distance))
+    best = distance.argmin(1)
+    first = distance[rows, best]
+    mutual = first == distance.min(0)[best]
+    distance[rows, best] = np.inf
+    kept = mutual & (first < ratio**2 * distance.min(1))
     return photo.points[kept], reference.points[best[kept]]
 
 
@@ -172,51 +174,92 @@ def warp(image: NDArray[Any], homography: NDArray[np.float64], *, nearest: bool 
     return np.asarray(cv2.warpPerspective(image, homography, size, flags=how, borderMode=mode))
 
 
-def _fit_homography(
-    source: NDArray[np.float32], target: NDArray[np.float32], threshold: float
+def _match(
+    image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Matched points of the photograph and the reference, or AlignmentError where they are too few."""
+    least = settings.MIN_GOOD_MATCHES
+    features = detect_features(image, mask, settings.number_of_points)
+    for what, found in (("part", features), ("reference", reference.features)):
+        if len(found.points) < least:
+            raise AlignmentError(
+                f"not aligned: {len(found.points)} features found on the {what}, at least {least} are needed; "
+                "it shows too little texture, is out of focus, or too dark"
+            )
+    matches = match_features(features, reference.features, settings.knn_ratio)
+    if len(matches[0]) < least:
+        raise AlignmentError(
+            f"not aligned: {len(matches[0])} matches with the reference, at least {least} are needed; {_UNLIKE}"
+        )
+    return matches
+
+
+def _fit(
+    source: NDArray[np.float32], target: NDArray[np.float32], mask: NDArray[np.bool_], settings: AlignmentSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """MAGSAC++ (Barath et al. 2020), then least squares over its inliers."""
-    homography, inliers = cv2.findHomography(
-        source, target, cv2.USAC_MAGSAC, threshold, maxIters=2000, confidence=0.999
-    )
-    if homography is None or inliers is None:  # type: ignore[redundant-expr]  # OpenCV does give None
-        raise AlignmentError("not aligned: the matches agree on no pose")
-    is_inlier = inliers[:, 0] > 0
-    if is_inlier.sum() >= 4:
-        refined, _ = cv2.findHomography(source[is_inlier], target[is_inlier], 0)
-        homography = homography if refined is None else refined  # type: ignore[redundant-expr]
-    return np.asarray(homography / homography[2, 2], np.float64), is_inlier
-
-
-def _check_possible(homography: NDArray[np.float64], mask: NDArray[np.bool_]) -> None:
-    """Refuse a pose that mirrors, folds or shears the part, or scales it out of reason."""
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
-    moved = cv2.perspectiveTransform(corners[None], homography)[0]
-    edges = np.roll(moved, -1, axis=0) - moved
-    following = np.roll(edges, -1, axis=0)
-    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
-    scales = np.linalg.norm(edges, axis=1) / np.array([width, height, width, height], np.float64)
-    if (turns <= 0).any() or scales.max() > _LARGEST_SCALE or scales.min() < 1 / _LARGEST_SCALE:
-        raise AlignmentError("not aligned: the matches agree only on a mirrored, folded or wrongly scaled pose")
+    """The pose that most matches agree on, and which those are, or AlignmentError where there is none."""
+    found = fit_pose(source, target, settings.model, settings.ransac_threshold)
+    inliers = 0 if found is None else int(found[1].sum())
+    if found is None or inliers < settings.MIN_GOOD_MATCHES:
+        raise AlignmentError(
+            f"not aligned: {inliers} of {len(source)} matches agree on a pose, "
+            f"at least {settings.MIN_GOOD_MATCHES} are needed; {_UNLIKE}"
+        )
+    if fault := impossible(found[0], mask):
+        raise AlignmentError(f"not aligned: the matches agree only on a pose that {fault}")
+    return found
 
 
 def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, float]:
-    """SSIM and MSE of the aligned photograph and the reference over the part, both at half size."""
-    x, y, width, height = cv2.boundingRect(reference.mask.astype(np.uint8))
+    """SSIM and MSE of the aligned photograph and the reference over the part, both at half size or below."""
+    x, y, width, height = cv2.boundingRect(reference.mask.view(np.uint8))
     window = np.s_[y : y + height, x : x + width]
-    size = (max(_SSIM_WINDOW, width // 2), max(_SSIM_WINDOW, height // 2))
+    scale = min(0.5, float(np.sqrt(_SIMILARITY_PX / (width * height))))
+    size = (max(_SSIM_WINDOW, int(width * scale)), max(_SSIM_WINDOW, int(height * scale)))
 
-    def halve(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+    def small(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
-    picture = as_uint8(np.ascontiguousarray(aligned[window][..., :3]))
-    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
-    ours, theirs = halve(grey), halve(reference.grey[window])
-    inside = halve(reference.mask[window].astype(np.uint8)) > 0
+    ours, theirs = small(_grey(aligned[window])), small(reference.grey[window])
+    inside = small(reference.mask[window].view(np.uint8)) > 0
     _, similarity = structural_similarity(ours, theirs, win_size=_SSIM_WINDOW, data_range=255, full=True)
-    difference = (ours.astype(np.float32) - theirs.astype(np.float32))[inside]
-    return float(similarity[inside].mean()), float(np.mean(difference**2))
+    return float(similarity[inside].mean()), float(np.mean((ours - theirs)[inside] ** 2))
+
+
+def _coverage(
+    mask: NDArray[np.bool_], homography: NDArray[np.float64], target: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Intersection over union of the moved ``mask`` and ``target``; the share of ``target`` within the photograph."""
+    labels = warp(mask.view(np.uint8) + 1, homography, nearest=True)  # 0 beyond the photograph, 1 beside the part
+    moved = labels == 2
+    return _share(moved & target, moved | target), _share((labels > 0) & target, target)
+
+
+def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
+    return int(np.count_nonzero(part)) / max(1, int(np.count_nonzero(whole)))
+
+
+def _shortfall(ssim: float, mse: float, overlap: float, visible: float, settings: AlignmentSettings) -> str:
+    """Which limit an alignment fails, in plain words; "" for none."""
+    if 1 - visible > _MAX_UNSEEN:
+        return (
+            f"not aligned: the part runs out of the photograph: {100 * (1 - visible):.2f} % of it is not seen, "
+            f"at most {100 * _MAX_UNSEEN:g} % may be"
+        )
+    if ssim < settings.MIN_SCORE_THRESHOLD:
+        return f"not aligned: SSIM {ssim:.3f}, at least {settings.MIN_SCORE_THRESHOLD:g} is needed"
+    if mse > settings.MAX_MSE_THRESHOLD:
+        return f"not aligned: MSE {mse:.0f}, at most {settings.MAX_MSE_THRESHOLD:g} is allowed"
+    if overlap < settings.MIN_OVERLAP:
+        return (
+            f"not aligned: its mask overlaps the reference's by {overlap:.3f} (IoU), "
+            f"at least {settings.MIN_OVERLAP:g} is needed; was the whole part, and no more, found?"
+        )
+    return ""
+
+
+def _grey(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(as_uint8(np.ascontiguousarray(image[..., :3])), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _size(image: NDArray[Any]) -> str:

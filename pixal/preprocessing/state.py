@@ -16,28 +16,50 @@ from pixal.config.schema import Preprocessing
 from pixal.errors import ModelError
 from pixal.inputs import load_arrays, save_arrays
 from pixal.preprocessing.alignment import Features, Reference
-from pixal.preprocessing.channels import compute_channels
+from pixal.preprocessing.channels import FILTER_RADIUS, compute_channels
 from pixal.preprocessing.cropping import Box, nearest_inside
-from pixal.preprocessing.illumination import light_gain, unit_range
+from pixal.preprocessing.illumination import match_light, unit_range
 from pixal.preprocessing.pooling import average_pool
 
 _HALF = 0.5  # a pooled cell belongs to the part when more than half of it does
+# Settings that change no pixel: the state is the same with other values of them.
+NO_PIXEL: dict[str, Any] = {
+    "rename_images": True,
+    "draw_matches": True,
+    "save_metrics": True,
+    "save_overlays": True,
+    "remove_background": {"max_workers", "rename_images"},
+    "alignment": {"draw_matches", "save_metrics", "save_overlays"},
+    "preprocessor": {"file_name"},
+}
 
 
 @dataclass(frozen=True)
 class PreprocessingState:
     """The fitted preprocessing of one type.
 
-    reference: the frame. consensus: (H, W) bool, the type's mask in that frame. box: the crop (x, y, width, height).
-    method: the background method used. settings: the preprocessing settings used.
+    reference: the frame. consensus: (H, W) bool, the type's mask in that frame. ignored: (H, W) bool, what of it never
+    counts. box: the crop (x, y, width, height). background_model_sha256: that of rembg's weights, where it was used.
+    settings: the preprocessing settings used.
     """
 
     type_name: str
     reference: Reference
     consensus: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
     box: Box
-    method: str
+    background_model_sha256: str | None
     settings: Preprocessing
+
+    @property
+    def method(self) -> str:
+        """The background method used."""
+        return self.settings.remove_background.method
+
+    @cached_property
+    def part(self) -> NDArray[np.bool_]:
+        """The pixels (H, W) of the reference frame that are compared."""
+        return self.consensus & ~self.ignored
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,17 +70,18 @@ class PreprocessingState:
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """The input's pixels (H, W) that show the part."""
-        return np.asarray(average_pool(self._crop(self.consensus).astype(np.float32), self._pool) > _HALF)
+        return np.asarray(average_pool(self._crop(self.part).astype(np.float32), self._pool) > _HALF)
 
     def to_input(self, aligned: NDArray[Any]) -> NDArray[np.float32]:
         """An aligned photograph (H, W, 3), uncut, as the network's input (h, w, C): cut, lit alike, channels, pooled.
 
-        Beyond the consensus mask the part's own edge is continued before any filter sees it, and the result is 0.
+        Beyond the consensus mask, and in ignored regions, the part's nearest pixel goes on before light or any filter
+        sees them, and the result is 0.
         """
-        crop = self._crop(aligned)
-        image = unit_range(crop.reshape(-1, 3)[self._nearest])
-        if self.settings.preprocessor.light_matching == "gain":
-            image = np.clip(image * light_gain(image, self._lit, self._crop(self.consensus)), 0, 1)
+        image = unit_range(self._crop(aligned))
+        pixels, (beside, nearest) = image.reshape(-1, 3), self._continued
+        pixels[beside] = pixels[nearest]
+        image = match_light(image, self._lit, self._crop(self.part), self.settings.preprocessor.light_matching)
         channels = compute_channels(image, self.settings.preprocessor.channels)
         return average_pool(channels, self._pool) * self.mask[..., None]
 
@@ -75,8 +98,8 @@ class PreprocessingState:
         """Write the state to an ``.npz`` (no pickle)."""
         settings = {
             "type": self.type_name,
-            "method": self.method,
-            "settings": self.settings.model_dump(mode="json"),
+            "background_model_sha256": self.background_model_sha256,
+            "settings": self.settings.model_dump(mode="json", exclude=NO_PIXEL),
         }
         save_arrays(
             path,
@@ -85,6 +108,7 @@ class PreprocessingState:
             points=self.reference.features.points,
             descriptors=self.reference.features.descriptors,
             consensus=self.consensus,
+            ignored=self.ignored,
             box=np.array(self.box, np.int64),
             settings=np.frombuffer(json.dumps(settings, sort_keys=True).encode(), np.uint8),
         )
@@ -100,8 +124,9 @@ class PreprocessingState:
                 text["type"],
                 Reference(file["image"], file["mask"], features),
                 file["consensus"],
+                file["ignored"],
                 tuple(int(n) for n in file["box"]),  # type: ignore[arg-type]
-                text["method"],
+                text["background_model_sha256"],
                 Preprocessing.model_validate(text["settings"]),
             )
         except FileNotFoundError as error:
@@ -118,8 +143,14 @@ class PreprocessingState:
         return image[y : y + height, x : x + width]
 
     @cached_property
-    def _nearest(self) -> NDArray[np.intp]:
-        return nearest_inside(self._crop(self.consensus))
+    def _continued(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The crop's pixels beside the part that an input pixel can see, and the part's pixel nearest to each: flat."""
+        part = self._crop(self.part)
+        cells = np.kron(self.mask, np.ones((self._pool, self._pool), bool)).astype(np.uint8)
+        reach = np.ones((2 * FILTER_RADIUS + 1, 2 * FILTER_RADIUS + 1), np.uint8)
+        seen = cv2.dilate(cells[: part.shape[0], : part.shape[1]], reach) > 0
+        beside = np.flatnonzero(seen & ~part)
+        return beside, nearest_inside(part).ravel()[beside]
 
     @cached_property
     def _lit(self) -> NDArray[np.float32]:

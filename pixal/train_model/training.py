@@ -21,7 +21,8 @@ from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.outcome import Outcome
-from pixal.preprocessing.pipeline import PREPROCESSING_RECORD, STATE_FILE, on_canvas
+from pixal.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
+from pixal.preprocessing.run_input import on_canvas
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, provenance, read_record, run_log, write_record
 from pixal.train_model import pictures

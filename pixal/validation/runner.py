@@ -11,7 +11,7 @@ from pixal import mlflow_utils
 from pixal.config import Config, as_config
 from pixal.errors import InputError, ModelError
 from pixal.images import list_photographs
-from pixal.preprocessing.pipeline import PREPROCESSING_RECORD
+from pixal.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.records import run_log
 from pixal.train_model.model_folder import TrainedModel, load_trained, trained_types
 from pixal.validation.metrics import PixelCounts, all_measures, read_truth

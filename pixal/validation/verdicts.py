@@ -14,7 +14,7 @@ from pixal.errors import ModelError
 from pixal.execution import map_parallel, progress
 from pixal.inputs import InputSet
 from pixal.outcome import Failure
-from pixal.preprocessing.pipeline import PREPROCESSING_RECORD
+from pixal.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.records import file_hash, read_record
 from pixal.train_model.model_folder import TrainedModel, state_file
 from pixal.validation import pictures
@@ -154,7 +154,7 @@ class TypeVerdicts:
             "p_value": None,
             "threshold": None,
             "verdict": "",
-            "reason": "",
+            "reason": "; ".join(record.get("notes", ())),
             "overlay": None,
             "width": record.get("width"),
             "height": record.get("height"),

@@ -10,18 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
-import time
-from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- chain: begin -->", "<!-- chain: end -->"
+from page import measure, write_configs, write_section
+
 MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "pixel_ap", "aupro")
 
 
@@ -41,7 +34,16 @@ def main() -> None:
                 more_stages, more_found = _chain(batch, work, mode)
                 stages += more_stages
                 found += more_found
-    _write(stages, found, options.note)
+    lines = [
+        "| batch | models | stage | wall s | CPU s | peak GB |",
+        "|---|---|---|---:|---:|---:|",
+        *stages,
+        "",
+        f"| batch | models | type | {' | '.join(MEASURES)} |",
+        f"|---|---|---|{'---:|' * len(MEASURES)}",
+        *found,
+    ]
+    write_section("chain", lines, options.note)
 
 
 def _render(folder: Path) -> Path:
@@ -53,7 +55,7 @@ def _render(folder: Path) -> Path:
 
 def _chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]]:
     component = next((batch / "train").iterdir()).name
-    _write_configs(work, component)
+    write_configs(work, component)
     mode = "one-hot" if one_hot else "a model a type"
     images = len(list((batch / "train" / component).rglob("*.*")))
     parts = len(list((batch / "production" / component).rglob("*.*")))
@@ -67,7 +69,7 @@ def _chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]
     }
     stages, total = [], 0.0
     for name, command in commands.items():
-        wall, cpu, memory = _measure([*command, "-q", "--set", f"model_training.one_hot_encoding={one_hot}"], work)
+        wall, cpu, memory = measure([*command, "-q", "--set", f"model_training.one_hot_encoding={one_hot}"], work)
         total += wall
         stages.append(f"| {batch.name} | {mode} | {name} | {wall:.1f} | {cpu:.1f} | {memory:.2f} |")
     stages.append(f"| {batch.name} | {mode} | **all** | **{total:.1f}** | | |")
@@ -77,47 +79,6 @@ def _chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]
         values = " | ".join("" if row.get(key) is None else f"{row[key]:.3f}" for key in MEASURES)
         found.append(f"| {batch.name} | {mode} | {name} | {values} |")
     return stages, found
-
-
-def _write_configs(work: Path, component: str) -> None:
-    defaults = ROOT / "configs"
-    (work / "configs").mkdir()
-    (work / "configs" / "parameters.yaml").write_text((defaults / "parameters.yaml").read_text())
-    lines = (defaults / "paths.yaml").read_text().splitlines()
-    edited = [f"  component: {component}" if line.startswith("  component:") else line for line in lines]
-    (work / "configs" / "paths.yaml").write_text("\n".join(edited) + "\n")
-
-
-def _measure(arguments: list[str], work: Path) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds, and peak memory in GB of one command."""
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "pixal.cli", *arguments], cwd=work)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"pixal {' '.join(arguments)}: exit status {os.waitstatus_to_exitcode(status)}")
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit
-
-
-def _write(stages: list[str], found: list[str], note: str) -> None:
-    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "opencv-python-headless", "keras"))
-    lines = [
-        BEGIN,
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, "
-        f"Python {platform.python_version()}, {libraries}. {note}".rstrip(),
-        "",
-        "| batch | models | stage | wall s | CPU s | peak GB |",
-        "|---|---|---|---:|---:|---:|",
-        *stages,
-        "",
-        f"| batch | models | type | {' | '.join(MEASURES)} |",
-        f"|---|---|---|{'---:|' * len(MEASURES)}",
-        *found,
-        END,
-    ]
-    page = PAGE.read_text() if PAGE.is_file() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    before, rest = page.split(BEGIN)
-    PAGE.write_text(before + "\n".join(lines) + rest.split(END)[1])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pixal.config.loading import DEFAULTS
 from pixal.config.paths import _SHIPPED, REQUIRED
 from pixal.config.schema import Parameters
 from pixal.preprocessing.channels import CHANNELS
-from pixal.preprocessing.pipeline import ALIGNMENT_COLUMNS
+from pixal.preprocessing.run_alignment import ALIGNMENT_COLUMNS
 from pixal.train_model.family import ModelFamily
 from pixal.validation.detection import Region
 from pixal.validation.results import RESULT_COLUMNS, RESULT_FILES

@@ -60,10 +60,18 @@ def noise(dtype: str, shape: tuple[int, int] = (23, 31), seed: int = 0) -> NDArr
     return np.asarray(values * white(dtype)).astype(dtype)
 
 
-def corners() -> NDArray[np.uint8]:
-    """The colour cube's corners, edges and centre, and greys: 27 colours in a row of 30."""
-    cube = list(itertools.product((0, 128, 255), repeat=3))
-    return np.array([[*cube, (1, 1, 1), (77, 77, 77), (1, 0, 0)]], dtype=np.uint8)
+def cube(dtype: str) -> NDArray[Any]:
+    """The colour cube's corners, the middles of its faces and its centre, its edges, and its greys from 0 to 1."""
+    ramp = np.linspace(0, 1, 18)
+    lattice = list(itertools.product((0, 0.5, 1), repeat=3))
+    edges = [
+        np.insert(np.broadcast_to(ends, (len(ramp), 2)), axis, ramp, axis=1)
+        for axis in range(3)
+        for ends in itertools.product((0, 1), repeat=2)
+    ]
+    greys = np.repeat(np.linspace(0, 1, 256)[:, None], 3, axis=1)
+    colours = np.concatenate([lattice, *edges, greys, greys[::-1] ** 4])
+    return np.round(colours * white(dtype), 0 if white(dtype) > 1 else 9).astype(dtype).reshape(1, -1, 3)
 
 
 def near_grey(dtype: str) -> NDArray[Any]:
@@ -77,12 +85,16 @@ IMAGES = {
     "16 bit": noise("uint16"),
     "single": noise("float32"),
     "dark single": noise("float32") * np.float32(1e-3),
-    "corners": corners(),
+    "cube, 8 bit": cube("uint8"),
+    "cube, 16 bit": cube("uint16"),
+    "cube, single": cube("float32"),
+    "cube, double": cube("float64"),
     "near grey, 8 bit": near_grey("uint8"),
     "near grey, 16 bit": near_grey("uint16"),
     "smaller than the filters": noise("uint8", (2, 1)),
     "faint texture on bright ground": noise("uint16") // 20000 + np.uint16(60000),
     "several strips": noise("uint16", (2 * channels._STRIP + 1, 5)),
+    "several strips, single": noise("float32", (2 * channels._STRIP + 1, 5)),
 }
 
 
@@ -195,13 +207,16 @@ def test_one_16_bit_level_shows() -> None:
     assert (second != first).all()
 
 
-def test_shifted_image_gives_shifted_channels() -> None:
-    image = noise("uint8", (40, 44), 7)
-    whole, part = compute_channels(image, "ALL"), compute_channels(image[5:35, 3:40], "ALL")
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 70), st.integers(0, 20), st.sampled_from(["uint8", "uint16", "float32"]), st.integers(0, 99))
+def test_shifted_image_gives_shifted_channels(down: int, right: int, dtype: str, seed: int) -> None:
+    """Also where the strips begin elsewhere. Hue is a circle: 0 and 1 are one red."""
+    image = noise(dtype, (channels._STRIP + 41, 44), seed)
+    whole, part = compute_channels(image, "ALL"), compute_channels(image[down:, right:], "ALL")
     inner = FILTER_RADIUS
-    np.testing.assert_allclose(
-        part[inner:-inner, inner:-inner], whole[5 + inner : 35 - inner, 3 + inner : 40 - inner], atol=1e-6
-    )
+    apart = np.abs(part - whole[down:, right:])[inner:, inner:]
+    apart[..., 3] = np.minimum(apart[..., 3], 1 - apart[..., 3])
+    assert apart.max() < 5e-6
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -220,9 +235,9 @@ def test_filter_radius_is_the_farthest_reach() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(CONTRACT), min_size=1, unique=True))
-def test_subset_in_any_order_picks_columns(names: list[str]) -> None:
-    image = noise("uint8", (7, 9), 9)
+@given(st.lists(st.sampled_from(CONTRACT), min_size=1, unique=True), st.sampled_from(["uint8", "uint16", "float32"]))
+def test_subset_in_any_order_picks_columns(names: list[str], dtype: str) -> None:
+    image = noise(dtype, (channels._STRIP + 7, 9), 9)
     columns = [CONTRACT.index(name) for name in names]
     np.testing.assert_array_equal(compute_channels(image, names), compute_channels(image, "ALL")[..., columns])
 
@@ -239,6 +254,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
     spaces = {"levels", "rgb", "hsv", "luma", "lab"}
     for names, used in (
         (["LAB_a", "LCh_C"], {"lab"}),
+        (["R"], {"levels", "rgb"}),
         (["g_chroma"], {"levels"}),
         (["GradMag"], {"levels", "luma"}),
         (["S"], {"levels", "hsv"}),

@@ -1,6 +1,8 @@
-"""The consensus mask, the crop box against a loop, and the continued edge against a search."""
+"""The consensus mask among bad masks, the crop box against a loop, and the continued edge against a search."""
 
 from __future__ import annotations
+
+import pickle
 
 import numpy as np
 import pytest
@@ -10,21 +12,156 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.preprocessing.cropping import Box, consensus_mask, crop_box, nearest_inside
+from pixal.preprocessing.cropping import (
+    Box,
+    Consensus,
+    consensus_mask,
+    crop_box,
+    ignored_mask,
+    nearest_inside,
+    outside_share,
+)
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.booleans())
 
 
-def disc(x: float, y: float, radius: float) -> NDArray[np.bool_]:
-    rows, columns = np.mgrid[:60, :80]
+def disc(x: float, y: float, radius: float, scale: int = 1) -> NDArray[np.bool_]:
+    rows, columns = np.mgrid[: 60 * scale, : 80 * scale] / scale
     return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2)
 
 
-def test_a_few_bad_masks_do_not_move_the_consensus() -> None:
-    good = [disc(40, 30, 20)] * 6
-    bad = [np.ones((60, 80), bool), np.zeros((60, 80), bool), disc(20, 20, 25), disc(40, 30, 10)]
-    share = np.mean([*good, *bad], axis=0, dtype=np.float32)
-    assert np.array_equal(consensus_mask(share, 0.5), good[0])
+PART = disc(40, 30, 20, 2)
+GREY = np.zeros(PART.shape, np.uint8)
+
+
+def jittered(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The part as a mask sees it: its outline moves by a part of a pixel."""
+    return disc(40 + rng.normal(0, 0.1), 30 + rng.normal(0, 0.1), 20 + rng.normal(0, 0.15), 2)
+
+
+def spoiled(kind: str, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask that has gone wrong."""
+    if kind == "half":
+        return jittered(rng) & (np.arange(PART.shape[1]) < 80)
+    if kind == "shifted":
+        return np.roll(jittered(rng), rng.integers(14, 34, 2) * rng.choice([-1, 1], 2), (0, 1))
+    bad = {
+        "nearly empty": rng.random(PART.shape) < 0.01,
+        "empty": np.zeros(PART.shape, bool),
+        "doubled": disc(40, 30, 28.3, 2),
+        "whole frame": np.ones(PART.shape, bool),
+    }
+    return bad[kind]
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def consensus_of(named: dict[str, NDArray[np.bool_]]) -> Consensus:
+    consensus = Consensus()
+    for name, mask in named.items():
+        consensus.add(name, mask, GREY)
+    return consensus
+
+
+KINDS = ["nearly empty", "empty", "doubled", "whole frame", "half", "shifted"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "all"])
+@pytest.mark.parametrize(("count", "bad"), [(3, 1), (5, 1), (10, 1), (10, 3), (40, 12)])
+def test_bad_masks_have_no_vote(kind: str, count: int, bad: int) -> None:
+    rng = np.random.default_rng(count + bad)
+    named = {f"bad {i}": spoiled(KINDS[i % 6] if kind == "all" else kind, rng) for i in range(bad)}
+    good = {f"good {i}": jittered(rng) for i in range(count - bad)}
+    consensus = consensus_of({**named, **good})
+    assert {name for name, _ in consensus.outliers()} == set(named)
+    share = np.mean(list(good.values()), axis=0)  # what the good ones alone make
+    assert consensus.share == pytest.approx(share, abs=1e-6)
+    for level in (0.21, 0.5, 0.81):
+        assert np.array_equal(consensus.mask(level), share > level)
+        assert overlap(consensus.mask(level), PART) > 0.95
+
+
+def test_good_masks_all_vote_even_rough_ones() -> None:
+    rng = np.random.default_rng(0)
+    assert consensus_of({str(i): jittered(rng) for i in range(40)}).outliers() == []
+    # Where all outlines are known no better than this, none is clearly worse than the others.
+    rough = {str(i): disc(40 + rng.normal(0, 2), 30 + rng.normal(0, 2), 20, 2) for i in range(40)}
+    overlaps = [overlap(mask, PART) for mask in rough.values()]
+    assert min(overlaps) < 0.8
+    assert consensus_of(rough).outliers() == []
+
+
+@pytest.mark.parametrize(("missing", "votes"), [(0.07, True), (0.13, False)])
+def test_a_tenth_of_the_part_decides(missing: float, votes: bool) -> None:
+    rng = np.random.default_rng(3)
+    named = {str(i): jittered(rng) for i in range(9)}
+    rows = np.nonzero(PART)[0]
+    named["cut"] = PART & (np.arange(len(PART))[:, None] > np.quantile(rows, missing))
+    outliers = [name for name, _ in consensus_of(named).outliers()]
+    assert outliers == ([] if votes else ["cut"])
+
+
+def test_one_or_two_masks_all_vote() -> None:
+    """Of two that disagree none can be told to be the bad one: what both hold is the part."""
+    one, other = disc(40, 30, 20, 2), disc(40, 30, 5, 2)
+    assert np.array_equal(consensus_of({"one": one}).mask(0.5), one)
+    for named in ({"one": one, "other": other}, {"other": other, "one": one}):
+        consensus = consensus_of(named)
+        assert consensus.outliers() == []
+        assert np.array_equal(consensus.mask(0.5), one & other)
+        assert np.array_equal(consensus.mask(0.4), one | other)
+
+
+def test_without_a_majority_none_is_left_out() -> None:
+    apart = {str(i): disc(10 + 20 * i, 30, 8, 2) for i in range(4)}
+    assert consensus_of(apart).outliers() == []
+    assert not consensus_of(apart).mask(0.5).any()
+    empty = {str(i): np.zeros(PART.shape, bool) for i in range(4)}
+    assert consensus_of(empty).outliers() == []
+    assert consensus_of({**empty, "a": PART, "b": PART}).outliers() == []
+
+
+@given(order=st.permutations(range(9)))
+@settings(max_examples=20)
+def test_the_order_of_adding_does_not_matter(order: list[int]) -> None:
+    rng = np.random.default_rng(7)
+    named = {f"image_{i}.png": jittered(rng) for i in range(7)}
+    named |= {"a.png": np.ones(PART.shape, bool), "b.png": np.ones(PART.shape, bool)}
+    greys = {name: rng.integers(0, 256, PART.shape, dtype=np.uint8) for name in named}
+    plain, shuffled = Consensus(), Consensus()
+    names = list(named)
+    for name in names:
+        plain.add(name, named[name], greys[name])
+    for i in order:
+        shuffled.add(names[i], named[names[i]], greys[names[i]])
+    assert plain.outliers() == shuffled.outliers()
+    assert [name for name, _ in plain.outliers()] == ["a.png", "b.png"]
+    assert plain.share.tobytes() == shuffled.share.tobytes()
+    assert plain.brightness.tobytes() == shuffled.brightness.tobytes()
+
+
+def test_an_outlier_comes_with_its_overlap_and_photographs_all_count() -> None:
+    rng = np.random.default_rng(1)
+    named = {str(i): jittered(rng) for i in range(8)} | {
+        "whole": np.ones(PART.shape, bool),
+        "half": spoiled("half", rng),
+    }
+    consensus, greys = Consensus(), rng.integers(0, 256, (10, *PART.shape), dtype=np.uint8)
+    for (name, mask), grey in zip(named.items(), greys, strict=True):
+        consensus.add(name, mask, grey)
+    majority = np.mean(list(named.values()), axis=0) > 0.5
+    assert consensus.outliers() == [(name, overlap(named[name], majority)) for name in ("whole", "half")]
+    assert consensus.brightness == pytest.approx(greys.mean(axis=0), rel=1e-6)
+    assert consensus.share.dtype == consensus.brightness.dtype == np.float32
+
+
+def test_memory_hardly_grows_with_the_number_of_masks() -> None:
+    rng = np.random.default_rng(2)
+    few, many = (consensus_of({str(i): jittered(rng) for i in range(count)}) for count in (1, 41))
+    per_mask = (len(pickle.dumps(many)) - len(pickle.dumps(few))) / 40
+    assert per_mask < PART.size / 32  # a quarter of one bit a pixel
 
 
 def test_the_level_is_the_share_that_must_hold_a_pixel() -> None:
@@ -80,6 +217,35 @@ def test_a_threshold_of_none_keeps_black_parts() -> None:
         crop_box(mask, black, bg_threshold=1, padding=0, multiple=1)
     with pytest.raises(InputError, match=r"nothing is left"):
         crop_box(np.zeros_like(mask), black, bg_threshold=0, padding=0, multiple=1)
+
+
+@given(mask=masks, x=st.integers(0, 23), y=st.integers(0, 23), width=st.integers(1, 24), height=st.integers(1, 24))
+def test_the_share_that_a_box_cuts_off(mask: NDArray[np.bool_], x: int, y: int, width: int, height: int) -> None:
+    inside = sum(x <= column < x + width and y <= row < y + height for row, column in np.argwhere(mask))
+    expected = 1 - inside / mask.sum() if mask.any() else 0
+    assert outside_share(mask, (x, y, width, height)) == pytest.approx(expected)
+
+
+def test_ignored_regions_are_the_union_of_their_boxes() -> None:
+    ignored = ignored_mask((6, 8), [(1, 2, 3, 2), (3, 3, 5, 3)])
+    expected = [
+        "........",
+        "........",
+        ".###....",
+        ".#######",
+        "...#####",
+        "...#####",
+    ]
+    assert ["".join("#" if pixel else "." for pixel in row) for row in ignored] == expected
+    assert not ignored_mask((6, 8), []).any()
+    assert ignored_mask((6, 8), [(0, 0, 8, 6)]).all()
+
+
+@pytest.mark.parametrize("box", [(0, 0, 9, 6), (0, 0, 8, 7), (8, 0, 1, 1), (0, 6, 1, 1), (-1, 0, 3, 3), (2, 2, 0, 3)])
+def test_an_ignored_region_beyond_the_frame_is_refused(box: Box) -> None:
+    x, y, width, height = box
+    with pytest.raises(InputError, match=rf"ignore_regions.*\[{x}, {y}, {width}, {height}\].*8 x 6"):
+        ignored_mask((6, 8), [(0, 0, 1, 1), box])
 
 
 @given(mask=masks)

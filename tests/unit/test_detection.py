@@ -89,7 +89,7 @@ def state_of(pool: int, box: tuple[int, int, int, int]) -> PreprocessingState:
     frame = np.zeros((400, 500), bool)
     features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     reference = Reference(np.zeros((400, 500, 3), np.uint8), frame, features)
-    return PreprocessingState("front", reference, ~frame, box, "border", settings)
+    return PreprocessingState("front", reference, ~frame, frame, box, None, settings)
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3, 5])

@@ -21,16 +21,11 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.plotting import style
-from pixal.plotting.drawing import fit_text, line_height, shrunk, text_height, text_width
+from pixal.plotting.alignment import alignment_overlay, match_picture
+from pixal.plotting.alignment_metrics import alignment_metrics
+from pixal.plotting.drawing import fit_text, line_height, shrunk, text_height, text_width, with_header, wrap_text
 from pixal.plotting.overlay import STRONGEST, WEAKEST, anomaly_overlay, place_label
-from pixal.plotting.preprocessing import (
-    alignment_metrics,
-    alignment_overlay,
-    channel_sheet,
-    crop_preview,
-    match_picture,
-    stacked_intensity,
-)
+from pixal.plotting.preprocessing import channel_sheet, consensus_map, crop_preview, stacked_intensity
 from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 from pixal.plotting.validation import (
     confusion_matrix,
@@ -80,7 +75,7 @@ def photo_of(rng: np.random.Generator, height: int = 360, width: int = 640) -> N
 
 class TestStyle:
     def test_what_is_drawn_with_opencv_does_without_matplotlib(self) -> None:
-        imports = "import sys, pixal.plotting.overlay, pixal.plotting.preprocessing"
+        imports = "import sys, pixal.plotting.overlay, pixal.preprocessing.pictures"
         code = f"{imports}; print('matplotlib' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"
@@ -173,76 +168,260 @@ class TestDrawing:
         np.testing.assert_allclose(small[0, :, 0], centres, atol=2)
 
 
+SKY, ORANGE = style.rgb(style.SKY), style.rgb(style.ORANGE)
+
+
+def looks_like(picture: NDArray[np.uint8], colour: tuple[int, int, int], within: int = 40) -> NDArray[np.bool_]:
+    """Where a picture (h, w, 3) has nearly a colour."""
+    return np.abs(picture.astype(int) - colour).max(axis=2) <= within
+
+
 class TestMatchPicture:
-    def test_lines_join_the_points_and_all_are_counted(self) -> None:
-        grey = np.full((100, 200, 3), 90, np.uint8)
-        source, target = np.array([[50.0, 40.0], [60.0, 80.0]]), np.array([[150.0, 40.0], [20.0, 10.0]])
-        picture = match_picture(grey, grey, source, target, np.array([True, False]), title="a.png")
-        strip = picture.shape[0] - 100
-        assert picture.shape[1] == 408
-        level = picture[strip + 40, 70:340].astype(int)
-        assert (level[:, 2] > level[:, 0]).all()  # sky blue, all the way from one image to the other
-        assert (picture[strip + 90 :, :200] == 90).all()
+    @pytest.mark.parametrize("seed", range(3))
+    def test_lines_join_the_points_of_both_photographs(self, seed: int) -> None:
+        """A white dot at each end: the picture is cut, reduced and arranged, and the line still ends on the dots."""
+        rng = np.random.default_rng(seed)
+        shapes = [(1080, 1920), (1080, 1920)] if seed else [(900, 700), (1300, 650)]
+        photos, points, parts = [], [], []
+        for height, width in shapes:
+            part = np.zeros((height, width), bool)
+            box = cv2.boxPoints(((width / 2, height / 2), (0.7 * width, 0.3 * height), float(rng.uniform(-15, 15))))
+            cv2.fillPoly(part.view(np.uint8), [box.astype(np.int32)], 1)
+            point = np.array([rng.uniform(0.3, 0.7) * width, rng.uniform(0.48, 0.52) * height])
+            photo = np.zeros((height, width, 3), np.uint8)
+            cv2.circle(photo, (round(point[0] * 16), round(point[1] * 16)), 9 << 4, (255, 255, 255), -1, cv2.LINE_AA, 4)
+            photos.append(photo)
+            points.append(point[None])
+            parts.append(part)
+        none, ok = np.zeros((0, 2)), np.ones(1, bool)
+        look = {"title": "", "photo_part": parts[0], "reference_part": parts[1]}
+        bare = match_picture(*photos, none, none, np.zeros(0, bool), **look)
+        drawn = match_picture(*photos, points[0], points[1], ok, **look)
+        assert bare.shape == drawn.shape
+        below = slice(60, None)  # names and header have white in them too
+        _, _, _, dots = cv2.connectedComponentsWithStats(cv2.inRange(bare[below], (200,) * 3, (255,) * 3))
+        areas = cv2.connectedComponentsWithStats(cv2.inRange(bare[below], (200,) * 3, (255,) * 3))[2][
+            :, cv2.CC_STAT_AREA
+        ]
+        start, end = dots[np.argsort(areas)[-3:-1]]  # the largest is the ground
+        line = looks_like(drawn[below], SKY)
+        for share in np.linspace(0, 1, 21):
+            x, y = np.rint(start + share * (end - start)).astype(int)
+            assert line[y - 2 : y + 3, x - 2 : x + 3].any()
+
+    def test_a_wide_part_is_shown_larger_above_the_reference_than_beside_it(self) -> None:
+        wide = np.zeros((1080, 1920), bool)
+        wide[400:700, 300:1600] = True
+        photo, none = np.zeros((1080, 1920), np.uint8), np.zeros((0, 2))
+        photo[wide] = 200
+        for part, turned in ((wide, False), (wide.T, True)):
+            grey = np.ascontiguousarray(photo.T if turned else photo)
+            look = {"title": "", "photo_part": part.copy(), "reference_part": part.copy()}
+            picture = match_picture(grey, grey, none, none, np.zeros(0, bool), **look)
+            lit = np.count_nonzero((picture == 200).all(axis=2))
+            assert lit > (0.98 if not turned else 0.4) * 2 * 300 * 1300
+            assert picture.shape[1] <= 1920
+
+    def test_outliers_are_crosses_and_dashes_inliers_circles_and_lines(self) -> None:
+        grey = np.full((300, 600, 3), 90, np.uint8)
+        source, target = np.array([[50.0, 40.0], [50.0, 240.0]]), np.array([[350.0, 40.0], [350.0, 240.0]])
+        picture = match_picture(grey, grey, source, target, np.array([True, False]), title="a.png")[-300:]
+        good, bad = (
+            looks_like(picture[38:43, 60:960], SKY).any(axis=0),
+            looks_like(picture[238:243], ORANGE).any(axis=0),
+        )
+        assert good.all()
+        assert 0.3 < bad[60:950].mean() < 0.8
+        assert looks_like(picture, SKY)[35:46, 50].sum() >= 2  # above and below the centre: a circle
+        assert looks_like(picture, ORANGE)[240, 48:53].any()
+        assert looks_like(picture, ORANGE)[236:238, 46:48].any()  # the arm of a cross
 
     def test_a_large_pair_is_reduced(self, rng: np.random.Generator) -> None:
-        photo, reference = photo_of(rng, 1080, 1920), photo_of(rng, 500, 2500)
+        photo, reference = photo_of(rng, 2160, 3840), photo_of(rng, 500, 2500)
         picture = match_picture(photo, reference, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool), title="")
-        assert 1900 < picture.shape[1] <= 1920
+        assert picture.shape[1] <= 1920
+        assert 1060 < picture.shape[0] < 1200
         assert picture.dtype == np.uint8
 
-    def test_no_more_lines_than_can_be_seen(self) -> None:
-        black = np.zeros((1000, 400), np.uint8)
-        rows = np.linspace(5, 994, 330)
-        points = np.column_stack([np.full(330, 200.0), rows])
-        picture = match_picture(black, black, points, points, np.ones(330, bool), title="")
-        column = picture[picture.shape[0] - 1000 :, 404].max(axis=1) > 60
-        drawn = np.count_nonzero(column[1:] & ~column[:-1])
-        assert 110 <= drawn <= 120
+    def test_few_lines_are_drawn_and_they_reach_all_over_the_part(self) -> None:
+        """A crowd of matches in one corner and a few elsewhere: those few are all drawn."""
+        black = np.zeros((600, 600), np.uint8)
+        crowd = np.random.default_rng(0).uniform((10, 100), (60, 150), (500, 2))
+        few = np.array([[580.0, 80.0], [580.0, 590.0], [300.0, 590.0], [20.0, 590.0], [300.0, 300.0]])
+        points = np.concatenate([crowd, few])
+        picture = match_picture(black, black, points, points, np.ones(505, bool), title="")[-600:]
+        gap = looks_like(picture, SKY, 120)[:, 603]
+        assert np.count_nonzero(gap[1:] & ~gap[:-1]) <= 60
+        for x, y in few.astype(int):
+            assert looks_like(picture, SKY)[y - 9 : y + 10, max(0, x - 9) : x + 10].any()
+
+    def test_a_failed_photograph_is_shown_whole_with_its_reason_and_its_outline(self) -> None:
+        grey, part, none = np.full((400, 900, 3), 60, np.uint8), np.zeros((400, 900), bool), np.zeros((0, 2))
+        part[150:200, 300:420] = True
+        look = {"title": "a.png", "photo_part": part, "reference_part": part}
+        fine = match_picture(grey, grey, none, none, np.zeros(0, bool), **look)
+        failed = match_picture(
+            grey,
+            grey,
+            none,
+            none,
+            np.zeros(0, bool),
+            **look,
+            warning="not aligned: " + 40 * "why ",
+        )
+        assert not looks_like(fine, style.rgb(style.YELLOW)).any()
+        assert failed.shape[0] > fine.shape[0] + 40
+        y, x = np.nonzero(looks_like(failed[80:], style.rgb(style.YELLOW)))
+        assert (np.ptp(x), np.ptp(y)) == (119, 49)
+
+
+class TestHeader:
+    def test_everything_is_inside_and_nothing_upon_another(self) -> None:
+        image = np.zeros((300, 640, 3), np.uint8)
+        red, green = (255, 0, 0), (0, 255, 0)
+        for title in ("short", "a very long title " * 8):
+            strip = with_header(image, title, [("first entry", red), ("second entry", green)])[:-300]
+            columns = [looks_like(strip, colour, 90).any(axis=0) for colour in (red, green)]
+            white = (strip.min(axis=2) > 120).any(axis=0)
+            (first, second), last_white = (np.flatnonzero(c) for c in columns), np.flatnonzero(white)[-1]
+            assert last_white < first[0] <= first[-1] < second[0] <= second[-1] < 640 - 4
+
+    def test_entries_without_room_get_a_line_of_their_own(self) -> None:
+        image = np.zeros((300, 640, 3), np.uint8)
+        entries = [(f"entry number {i}", (255, 0, 0)) for i in range(4)]
+        one, two = (with_header(image, "title", some) for some in (entries[:1], entries))
+        assert len(two) == len(one) + line_height(12)
+
+    @given(st.lists(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12), max_size=25))
+    @settings(max_examples=30, deadline=None)
+    def test_wrapped_text_keeps_every_word_and_its_width(self, words: list[str]) -> None:
+        lines = wrap_text(" ".join(words), 14, 200)
+        assert " ".join(lines).split() == words
+        assert all(text_width(each, 14) <= 200 for each in lines)
 
 
 class TestAlignmentOverlay:
-    def test_agreement_is_grey_and_shifts_are_green_and_magenta(self) -> None:
-        reference, aligned = np.zeros((60, 300), np.uint8), np.zeros((60, 300), np.uint8)
-        reference[:, 20:40], aligned[:, 30:50] = 200, 200
-        picture = alignment_overlay(reference, aligned, title="")[-60:]
-        assert picture[30, 25].tolist() == [0, 200, 0]
-        assert picture[30, 35].tolist() == [200, 200, 200]
-        assert picture[30, 45].tolist() == [200, 0, 200]
+    def test_what_differs_is_coloured_at_its_place_and_nothing_else(self, rng: np.random.Generator) -> None:
+        reference = np.repeat(np.repeat(rng.integers(90, 170, (90, 160), dtype=np.uint8), 4, axis=0), 4, axis=1)
+        aligned = reference.copy()
+        aligned[100:120, 200:240] -= 70
+        aligned[250:270, 400:440] += 70
+        picture = alignment_overlay(reference, aligned, title="")[-360:].astype(int)
+        warmth = picture[..., 0] - picture[..., 2]
+        expected = np.zeros((360, 640), int)
+        expected[100:120, 200:240], expected[250:270, 400:440] = -1, 1
+        assert (np.sign(warmth) == expected).all()
+        assert (np.abs(picture[260, 420] - ORANGE) <= 2).all()
+        assert (np.abs(picture[110, 220] - SKY) <= 2).all()
 
-    def test_outside_the_mask_is_dimmed(self) -> None:
-        image = np.full((60, 300, 3), 200, np.uint8)
-        mask = np.zeros((60, 300), bool)
-        mask[:, :100] = True
-        picture = alignment_overlay(image, image, mask=mask, title="")[-60:]
-        assert (picture[:, :100] == 200).all()
-        assert (picture[:, 100:] == 50).all()
+    def test_light_alone_is_no_difference(self, rng: np.random.Generator) -> None:
+        reference = rng.integers(60, 200, (360, 640), dtype=np.uint8)
+        aligned = np.rint(reference * 0.8).astype(np.uint8)
+        aligned[:100] = 255  # nor does a piece that is missing shift the light of the rest
+        picture = alignment_overlay(reference, aligned, title="")[-260:].astype(int)
+        assert (picture.max(axis=2) - picture.min(axis=2)).max() <= 12
+
+    def test_only_the_part_is_coloured_and_what_surrounds_it_dimmed(self) -> None:
+        reference, mask = np.full((1080, 1920), 150, np.uint8), np.zeros((1080, 1920), bool)
+        aligned = np.full_like(reference, 150)
+        mask[300:700, 400:1500] = True
+        aligned[::2] = 250  # every other row, all over
+        picture = alignment_overlay(reference, aligned, mask=mask, title="t")
+        assert picture.shape[1] == 1100 + 2 * 66
+        inside = picture[-400 - 66 + 2 : -66 - 2, 68:-68].astype(int)
+        around = picture[-40:].astype(int)
+        assert (inside.max(axis=2) - inside.min(axis=2)).mean() > 30
+        assert (around.max(axis=2) == around.min(axis=2)).all()
+        assert around.max() < 60
+
+    def test_a_small_part_is_not_a_small_picture(self) -> None:
+        grey, mask = np.full((1080, 1920), 150, np.uint8), np.zeros((1080, 1920), bool)
+        mask[5:30, 1880:1915] = True
+        picture = alignment_overlay(grey, grey, mask=mask, title="t")
+        assert picture.shape[1] == 640
+        assert looks_like(picture[-360:], (255, 255, 255)).any()
+
+    def test_the_outline_of_what_was_found_is_drawn_for_a_failed_photograph(self) -> None:
+        grey, mask, found = np.full((360, 640), 90, np.uint8), np.zeros((360, 640), bool), np.zeros((360, 640), bool)
+        mask[100:260, 100:540], found[100:260, 100:300] = True, True
+        picture = alignment_overlay(grey, grey, mask=mask, photo_part=found, warning="not aligned: a", title="")[-360:]
+        assert looks_like(picture, style.rgb(style.YELLOW))[110:250, 299].all()
+        assert looks_like(picture, (255, 255, 255))[110:250, 539].all()
 
 
 class TestAlignmentMetrics:
-    @pytest.mark.parametrize("count", [1, 400])
-    def test_limits_and_rejected_images(self, count: int) -> None:
-        ok = np.arange(count) % 10 != 5
-        ssim = np.where(ok, 0.9, np.nan)
-        figure = alignment_metrics(
-            [f"{i}.png" for i in range(count)],
-            np.full(count, 80),
-            ssim,
-            np.full(count, 12.0),
-            ok,
+    @staticmethod
+    def figure(count: int, failed: NDArray[np.bool_], *, names: str = "{}.png") -> Figure:
+        def values(good: float) -> NDArray[np.float64]:
+            series = np.full(count, float(good))
+            series[failed] = np.where(np.arange(failed.sum()) % 2, good, np.nan)
+            return series
+
+        return alignment_metrics(
+            [names.format(i) for i in range(count)],
+            values(80),
+            values(0.9),
+            values(12.0),
+            ~failed,
             min_inliers=15,
             min_ssim=0.6,
             max_mse=500,
-            title="t",
+            title="R0_Triplet_Data_Flex_F1_F: alignment to the reference",
+            reference=names.format(0),
+            reasons=[f"not aligned: reason {i}; advice" if failed[i] else "" for i in range(count)],
         )
-        png(figure)
-        assert [line(figure, "limit", i).get_ydata()[0] for i in range(3)] == [15, 0.6, 500]
+
+    @pytest.mark.parametrize("count", [1, 8, 400])
+    def test_limits_and_failed_photographs(self, count: int) -> None:
+        failed = np.arange(count) % 10 == 5
+        figure = self.figure(count, failed)
         for panel, limit in enumerate((15, 0.6, 500)):
+            assert line(figure, "limit", panel).get_ydata()[0] == limit
             low, high = figure.axes[panel].get_ylim()
             assert low < limit < high
-        marked = figure.axes[1].collections[0].get_segments()
-        assert [segment[0][0] for segment in marked] == np.flatnonzero(~ok).tolist()
-        assert f"rejected ({int((~ok).sum())})" in legend(figure)
-        assert len(figure.axes[2].get_xticks()) <= 30
+        marked = {
+            int(x)
+            for label in ("not aligned", "no value")
+            if f"{label}" in texts(figure)
+            for each in figure.axes[1].lines
+            if str(each.get_label()).startswith(label)
+            for x in each.get_xdata()
+        }
+        assert marked == set(np.flatnonzero(failed))
+        assert line(figure, "reference").get_xdata().tolist() == [0]
+        assert f"not aligned ({failed.sum()})" in legend(figure)
+
+    @pytest.mark.parametrize(("count", "share"), [(8, 0.5), (40, 0.1), (100, 0.02), (400, 0.02), (400, 0.5)])
+    def test_names_do_not_overlap_and_failed_ones_come_first(self, count: int, share: float) -> None:
+        failed = np.random.default_rng(count).random(count) < share
+        failed[0] = False
+        figure = self.figure(count, failed, names="R0_Triplet_image_{:03d}.jpg")
+        figure.draw_without_rendering()
+        ax = figure.axes[2]
+        named = [int(tick) for tick in ax.get_xticks()]
+        places = ax.transData.transform(np.column_stack([named, np.zeros(len(named))]))[:, 0]
+        height = 7.5 / 72 * figure.dpi
+        assert len(named) == count or np.diff(places).min() * np.sin(np.deg2rad(60)) >= height
+        assert 0 in named
+        distance = np.abs(np.flatnonzero(failed)[:, None] - named).min(axis=1) if failed.any() else np.zeros(1)
+        wide = height / np.sin(np.deg2rad(60)) * 2 / (places[-1] - places[0]) * (named[-1] - named[0])
+        assert distance.max() <= wide  # a failed photograph without a name stands beside one with a name
+        colours = {int(t): label.get_color() for t, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)}
+        assert {i for i, colour in colours.items() if colour == style.REJECTED} == set(named) & set(
+            np.flatnonzero(failed).tolist()
+        )
+
+    def test_it_says_why(self) -> None:
+        failed = np.arange(40) >= 20
+        figure = self.figure(40, failed)
+        figure.draw_without_rendering()
+        text = figure.axes[2].get_xlabel()
+        assert "20.png: reason 20\n" in text
+        assert "advice" not in text
+        assert "and 12 more" in text
+        box = figure.axes[2].xaxis.label.get_window_extent()
+        assert box.x1 <= figure.bbox.width
+        assert box.y0 >= 0
 
 
 class TestCropPictures:
@@ -254,32 +433,137 @@ class TestCropPictures:
         drawn = line(figure, "crop box")
         assert (min(drawn.get_xdata()), max(drawn.get_xdata())) == (9.5, 49.5)
         assert (min(drawn.get_ydata()), max(drawn.get_ydata())) == (4.5, 24.5)
-        assert "mean intensity (0 to 1)" in texts(figure)
+        assert "mean grey level (0 to 1)" in texts(figure)
 
+    def test_pixels_lie_where_the_axes_say(self, rng: np.random.Generator) -> None:
+        mean = rng.random((50, 80))
+        image = stacked_intensity(mean, self.box, title="t").axes[0].images[0]
+        left, right, bottom, top = image.get_extent()
+        assert (image.get_array() == mean[int(top + 0.5) : int(bottom + 0.5), int(left + 0.5) : int(right + 0.5)]).all()
+        assert left < 9.5 < 49.5 < right
+        assert top < 4.5 < 24.5 < bottom
+
+    @pytest.mark.parametrize("box", [(10, 5, 40, 20), (30, 2, 12, 45)])
     @pytest.mark.parametrize("empty", [False, True])
-    def test_only_what_is_compared_keeps_its_light(self, empty: bool) -> None:
+    def test_only_what_is_compared_keeps_its_light(self, empty: bool, box: tuple[int, int, int, int]) -> None:
         reference = np.full((50, 80, 3), 150, np.uint8)
         consensus, ignored = np.zeros((50, 80), bool), np.zeros((50, 80), bool)
         if not empty:
-            consensus[8:20, 15:45], ignored[10:12, 20:25] = True, True
-        figure = crop_preview(reference, consensus, self.box, ignored=ignored, title="t")
+            consensus[8:20, 15:45], ignored[10:12, 20:25], ignored[15:18, 30:40] = True, True, True
+        figure = crop_preview(reference, consensus, box, ignored=ignored, title="t")
         png(figure)
         shown = figure.axes[0].images[0].get_array()
-        assert (shown[~consensus] == 50).all()
+        assert (shown[~consensus | ignored] == 50).all()
         assert (shown[consensus & ~ignored] == 150).all()
-        assert "ignored" in legend(figure) or empty
         if not empty:
-            outline = line(figure, "consensus mask (360 pixels)")
-            assert (min(outline.get_xdata()), max(outline.get_ydata())) == (15, 19)
+            outline = line(figure, "consensus mask: 360 pixels", 1)
+            assert (np.nanmin(outline.get_xdata()), np.nanmax(outline.get_ydata())) == (15, 19)
+            assert "ignored: 2 regions, 40 pixels" in legend(figure)
+            (hatched,) = figure.axes[1].patches
+            assert hatched.get_hatch()
+            assert hatched.get_path().get_extents().bounds == (20, 10, 19, 7)
+        else:
+            assert len(figure.axes[1].patches) == 0
 
-    @pytest.mark.parametrize("count", [1, 5, 23])
-    def test_all_channels_share_one_scale(self, rng: np.random.Generator, count: int) -> None:
-        figure = channel_sheet(0.1 * rng.random((20, 30, count)), [f"C{i}" for i in range(count)], title="t")
+    def test_holes_are_outlined_and_not_hatched(self) -> None:
+        ring = np.zeros((50, 80), bool)
+        ring[10:40, 10:60], ring[20:30, 20:50] = True, False
+        figure = crop_preview(np.zeros((50, 80, 3), np.uint8), ring, self.box, ignored=ring, title="t")
+        (hatched,) = figure.axes[1].patches
+        hatched.set(hatch=None, facecolor="red")
+        drawn = cv2.imdecode(np.frombuffer(png(figure), np.uint8), cv2.IMREAD_COLOR)
+        for (x, y), filled in (((15, 15), True), ((35, 25), False)):
+            column, row = figure.axes[1].transData.transform((x, y)).astype(int)
+            assert (drawn[len(drawn) - row, column].tolist() == [0, 0, 255]) == filled
+        outline = line(figure, "consensus mask")
+        assert np.isnan(outline.get_xdata()).sum() == 2
+
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_each_channel_fills_the_scale_that_its_title_names(self, rng: np.random.Generator, count: int) -> None:
+        channels = 0.1 * rng.random((20, 70, count)) + 0.3
+        channels[0] = 0.0  # outside
+        mask = np.ones((20, 70), bool)
+        mask[0] = False
+        figure = channel_sheet(channels, [f"C{i}" for i in range(count)], title="t", mask=mask)
         png(figure)
-        images = [ax.images[0] for ax in figure.axes if ax.images]
-        assert len(images) == count
-        assert {image.get_clim() for image in images} == {(0.0, 1.0)}
-        assert [ax.get_title() for ax in figure.axes if ax.images] == [f"C{i}" for i in range(count)]
+        panels = [ax for ax in figure.axes if ax.images]
+        assert [ax.get_title() for ax in panels] == [f"C{i}: 0.3 to 0.4" for i in range(count)]
+        for i, ax in enumerate(panels):
+            shown = ax.images[0].get_array()
+            low, high = np.percentile(channels[mask][:, i], (0.5, 99.5))
+            np.testing.assert_allclose(shown[mask], (channels[mask][:, i] - low) / (high - low))
+            assert shown.mask[0].all()
+
+    @pytest.mark.parametrize(("shape", "count"), [((366, 1270), 4), ((1270, 366), 9), ((300, 400), 9)])
+    def test_channels_fill_the_sheet(self, shape: tuple[int, int], count: int) -> None:
+        figure = channel_sheet(np.zeros((*shape, count), np.float32), [f"C{i}" for i in range(count)], title="t")
+        figure.draw_without_rendering()
+        panels = [ax.get_window_extent() for ax in figure.axes if ax.images]
+        assert sum(p.width * p.height for p in panels) > 0.45 * figure.bbox.width * figure.bbox.height
+        assert max(figure.get_size_inches()) <= 12
+        names = [ax.title.get_window_extent() for ax in figure.axes if ax.images]
+        assert not any(p.overlaps(q) for p in names for q in [*names, *panels] if p is not q)
+
+
+class TestConsensusMap:
+    @staticmethod
+    def share(height: int = 200, width: int = 500) -> NDArray[np.float32]:
+        """A part whose masks agree but for a band along its edge, and a torn corner that half of them leave out."""
+        share = np.zeros((height, width), np.float32)
+        share[40:-40, 50:-50] = 0.9
+        share[42:-42, 52:-52] = 1.0
+        share[40:70, 50:80] = 0.5
+        return share
+
+    def test_disputed_pixels_are_coloured_and_all_others_grey(self) -> None:
+        share = self.share()
+        figure = consensus_map(np.full((200, 500, 3), 120, np.uint8), share, 0.6, title="t")
+        image = next(ax for ax in figure.axes if ax.get_xlabel()).images[0]
+        shown = image.get_array()
+        left, _, _, top = image.get_extent()
+        x, y = round(left + 0.5), round(top + 0.5)
+        seen = share[y : y + shown.shape[0], x : x + shown.shape[1]]
+        grey = (shown.max(axis=2) == shown.min(axis=2)) & (shown[..., 0] == 100)
+        assert (grey == ((seen == 0) | (seen == 1))).all()
+
+    def test_the_most_disputed_place_is_enlarged_first(self) -> None:
+        figure = consensus_map(np.full((200, 500, 3), 120, np.uint8), self.share(), 0.6, title="t")
+        png(figure)
+        first = next(ax for ax in figure.axes if ax.get_title() == "A, enlarged")
+        (left, right), (bottom, top) = first.get_xlim(), first.get_ylim()
+        assert left <= 54
+        assert 70 <= right <= 90
+        assert top <= 45
+        assert 60 <= bottom <= 80
+
+    @pytest.mark.parametrize("shape", [(200, 500), (500, 200), (300, 300)])
+    def test_the_line_separates_what_is_above_the_level(self, shape: tuple[int, int]) -> None:
+        share = self.share(*shape)
+        figure = consensus_map(np.zeros((*shape, 3), np.uint8), share, 0.6, title="t")
+        main = next(ax for ax in figure.axes if ax.get_xlabel())
+        (contour,) = main.collections
+        (path,) = contour.get_paths()
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        inside = path.contains_points(np.column_stack([x.ravel(), y.ravel()])).reshape(shape)
+        assert (inside == (share > 0.6)).all()
+
+    def test_photographs_without_a_vote_are_named(self) -> None:
+        left_out = [(f"image_{i:03d}.jpg", 0.1 * i) for i in range(6)]
+        figure = consensus_map(np.zeros((200, 500, 3), np.uint8), self.share(), 0.5, title="t", left_out=left_out)
+        title = figure.get_suptitle().replace("\n", " ")
+        assert title.endswith(
+            "without a vote: image_000.jpg (IoU\u00a00.00), image_001.jpg (IoU\u00a00.10), "
+            "image_002.jpg (IoU\u00a00.20), image_003.jpg (IoU\u00a00.30) and 2 more"
+        )
+
+    @pytest.mark.parametrize("value", [0.0, 1.0])
+    def test_full_agreement_has_nothing_to_enlarge(self, value: float) -> None:
+        share = np.full((200, 500), value, np.float32)
+        share[50:60, 50:60] = 1.0
+        figure = consensus_map(np.zeros((200, 500, 3), np.uint8), share, 0.5, title="t")
+        png(figure)
+        assert "all agree on every pixel" in texts(figure)
+        assert "enlarged" not in texts(figure)
 
 
 class TestCurves:

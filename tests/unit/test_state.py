@@ -34,18 +34,44 @@ def fitted(
     box: Box = BOX,
     consensus: NDArray[np.bool_] | None = None,
     image: NDArray[Any] | None = None,
+    ignored: NDArray[np.bool_] | None = None,
     **preprocessor: Any,
 ) -> PreprocessingState:
     photo = photograph(0)
     reference = Reference.of(photo.image if image is None else image, photo.foreground > 0, 500)
-    settings = Preprocessing.model_validate({"preprocessor": preprocessor})
+    settings = Preprocessing.model_validate(
+        {"preprocessor": preprocessor, "remove_background": {"method": "border"}, "rename_images": True}
+    )
     mask = photo.foreground > 0 if consensus is None else consensus
-    return PreprocessingState("front", reference, mask, box, "border", settings)
+    nothing = np.zeros_like(mask)
+    return PreprocessingState(
+        "front", reference, mask, nothing if ignored is None else ignored, box, "c0ffee", settings
+    )
 
 
 def aligned(seed: int) -> NDArray[np.uint8]:
     photo = photograph(seed)
     return np.asarray(warp(photo.image, photograph(0).pose @ np.linalg.inv(photo.pose)), np.uint8)
+
+
+@pytest.mark.parametrize("pool_size", [1, 2, 3])
+def test_what_happens_in_an_ignored_region_changes_nothing_anywhere(pool_size: int) -> None:
+    ignored = np.zeros(photograph(0).foreground.shape, bool)
+    x, y, width, height = BOX
+    region = np.s_[y + height // 3 : y + height // 3 + 13, x + width // 3 : x + width // 3 + 17]
+    ignored[region] = True
+    state = fitted(ignored=ignored, channels=["ALL"], pool_size=pool_size)
+    picture = aligned(1)
+    changed = picture.copy()
+    changed[region] = np.random.default_rng(0).integers(0, 255, changed[region].shape)
+    before = state.to_input(picture)
+    np.testing.assert_array_equal(state.to_input(changed), before)
+    inside = state.photo_to_input(np.eye(3)) @ np.array([x + width // 3 + 8, y + height // 3 + 6, 1.0])
+    column, row = np.rint(inside[:2] / inside[2]).astype(int)
+    assert not state.mask[row, column]
+    assert not before[row, column].any()
+    whole = fitted(channels=["ALL"], pool_size=pool_size)
+    assert 0 < whole.mask.sum() - state.mask.sum() <= np.ceil(13 / pool_size + 1) * np.ceil(17 / pool_size + 1)
 
 
 def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
@@ -57,7 +83,8 @@ def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
         assert before.dtype == after.dtype == np.float32
         assert before.tobytes() == after.tobytes()
     assert (loaded.type_name, loaded.box, loaded.method, loaded.shape) == ("front", BOX, "border", (27, 71, 23))
-    assert loaded.settings == state.settings
+    assert (loaded.background_model_sha256, loaded.settings.preprocessor) == ("c0ffee", state.settings.preprocessor)
+    assert not loaded.settings.rename_images  # what changes no pixel is not kept: the same state has the same bytes
     assert loaded.settings.preprocessor.weights == [1.0] * 22 + [2.5]
     assert np.array_equal(loaded.reference.features.descriptors, state.reference.features.descriptors)
     assert np.array_equal(loaded.mask, state.mask)

@@ -53,7 +53,7 @@ def state_of(name: str, rows: int) -> PreprocessingState:
     settings = Parameters.model_validate(
         {"preprocessing": {"preprocessor": {"pool_size": 1, "channels": ["R", "G"], "weights": [1.0, 2.0]}}}
     ).preprocessing
-    return PreprocessingState(name, reference, consensus, (0, 0, WIDTH, rows), "border", settings)
+    return PreprocessingState(name, reference, consensus, ~consensus, (0, 0, WIDTH, rows), None, settings)
 
 
 def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0) -> Path:

@@ -1,0 +1,241 @@
+"""What preprocessing has made is not made again; what has changed is; a run that was killed goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pixal.config import Config, load_config
+from pixal.images import read_image, write_image
+from pixal.preprocessing import run_alignment, run_background
+from pixal.preprocessing.pipeline import align, make_input, preprocess
+from pixal.synthetic import write_batch
+
+Made = dict[str, tuple[float, str]]
+"""By path: when a file was written, and its SHA-256."""
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("batch")
+    write_batch(folder, component="Part", types=("front",), train=4, good=0, bad=0, frame_size=(320, 180))
+    return folder / "train/Part"
+
+
+@pytest.fixture(scope="module")
+def once(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole run; read only."""
+    folder = tmp_path_factory.mktemp("once")
+    preprocess(batch, config=configured(folder), quiet=True)
+    return folder
+
+
+@pytest.fixture
+def again(once: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of that run, times kept, and of its photographs."""
+    shutil.copytree(once / "out", tmp_path / "out")
+    shutil.copytree(batch, tmp_path / "photos")
+    return tmp_path, tmp_path / "photos"
+
+
+def configured(folder: Path, *overrides: str) -> Config:
+    configs = folder / "configs"
+    configs.mkdir(parents=True, exist_ok=True)
+    entries = [
+        f"component_{what}_path: {{component: Part, base: {folder / 'out'}}}\n" for what in ("model", "validate")
+    ]
+    (configs / "paths.yaml").write_text("".join(entries))
+    return load_config(configs, [*overrides, "preprocessing.save_metrics=false"])
+
+
+def made(folder: Path) -> Made:
+    root = folder / "out/Part/front"
+    paths = [path for path in root.rglob("*") if path.suffix in (".png", ".jpg", ".npz")]
+    return {
+        str(path.relative_to(root)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in paths
+    }
+
+
+def bytes_of(files: Made) -> dict[str, str]:
+    return {name: digest for name, (_, digest) in files.items()}
+
+
+def rewritten(before: Made, after: Made) -> set[str]:
+    return {Path(name).name for name, (time, _) in after.items() if name not in before or before[name][0] != time}
+
+
+def kind(names: set[str], suffix: str) -> set[str]:
+    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+
+
+def record(folder: Path, name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((folder / f"out/Part/front/metadata/{name}.yaml").read_text()))
+
+
+def test_a_second_run_makes_nothing_and_says_the_same(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    before = made(folder)
+    records = {name: record(folder, name) for name in ("background", "alignment", "preprocessing")}
+    table = (folder / "out/Part/front/figures/aligned_metrics/results.csv").read_bytes()
+    outcome = preprocess(photos, config=configured(folder), quiet=True)
+    assert (outcome.done, outcome.failures) == (4, [])
+    names = rewritten(before, made(folder))
+    assert not names & {"out.npz", "reference.npz"}
+    assert not [name for name in names if name.endswith(("_no_bg.png", "_aligned.png", ".jpg"))]
+    assert bytes_of(made(folder)) == bytes_of(before)
+    assert (folder / "out/Part/front/figures/aligned_metrics/results.csv").read_bytes() == table
+    for name, content in records.items():
+        now = record(folder, name)
+        for rows in (content, now):  # the photographs were copied, and lie elsewhere
+            rows.pop("created")
+            for row in [*rows.get("images", []), *rows.get("made", [{}])[0].get("images", {}).get("front", [])]:
+                row.pop("source")
+        assert now == content
+    assert not list((folder / "out").rglob("*.journal"))
+
+
+def test_a_forced_run_makes_everything_again(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    before = made(folder)
+    preprocess(photos, config=configured(folder), force=True, quiet=True)
+    after = made(folder)
+    same = {"reference.npz", "preprocessing.npz"}  # made again, found to be the same, and left
+    assert rewritten(before, after) == {Path(name).name for name in before} - same
+    assert bytes_of(after) == bytes_of(before)
+
+
+@pytest.mark.parametrize(
+    ("module", "suffix"), [(run_background, "_no_bg.png"), (run_alignment, "_aligned.png")], ids=["background", "align"]
+)
+def test_a_killed_run_goes_on_where_it_was(
+    once: Path, batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, suffix: str
+) -> None:
+    write: Callable[[Path, bytes], None] = module.write_bytes
+    written = []
+
+    def killed(path: Path, data: bytes) -> None:
+        if path.name.endswith(suffix):
+            if len(written) == 2:
+                raise KeyboardInterrupt
+            written.append(path.name.removesuffix(suffix))
+        write(path, data)
+
+    config = configured(tmp_path, "execution.workers=1")
+    monkeypatch.setattr(module, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(batch, config=config, quiet=True)
+    monkeypatch.undo()
+    metadata = tmp_path / "out/Part/front/metadata"
+    assert not (metadata / "alignment.yaml").exists()
+    journal = metadata / ("background.journal" if suffix == "_no_bg.png" else "alignment.journal")
+    with journal.open("ab") as file:
+        file.write(b'{"file": "image_003')  # a line that the kill cut short
+    before = made(tmp_path)
+    preprocess(batch, config=config, quiet=True)
+    after = made(tmp_path)
+    names = {f"image_00{number}" for number in range(4)}
+    assert kind(rewritten(before, after), suffix) == names - set(written)
+    assert bytes_of(after) == bytes_of(made(once))
+    assert not list(metadata.glob("*.journal"))
+
+
+def test_a_photograph_that_changed_is_made_again_and_what_depends_on_it(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    reference = record(folder, "alignment")["reference"]
+    changed = next(path for path in sorted((photos / "front").iterdir()) if path.name != reference)
+    image = read_image(changed)
+    image[:4, :4] = 255 - image[:4, :4]
+    write_image(changed, image, quality=100)
+    before = made(folder)
+    preprocess(photos, config=configured(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
+    names = rewritten(before, made(folder))
+    assert kind(names, "_no_bg.png") == {changed.stem}
+    assert kind(names, "_aligned.png") == {changed.stem}
+    assert {"reference.npz", "out.npz"} <= names
+
+
+def test_a_photograph_more_is_added_and_one_less_taken_out(again: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, photos = again
+    extra = tmp_path / "extra"
+    write_batch(extra, component="Part", types=("front",), train=5, good=0, bad=0, frame_size=(320, 180))
+    shutil.copy(extra / "train/Part/front/image_004.jpg", photos / "front")
+    reference = record(folder, "alignment")["reference"]
+    gone = next(path for path in sorted((photos / "front").iterdir()) if path.name != reference)
+    gone.unlink()
+    before = made(folder)
+    preprocess(photos, config=configured(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
+    after = made(folder)
+    assert kind(rewritten(before, after), "_aligned.png") == {"image_004"}
+    assert not [name for name in after if gone.stem in name]
+    clean = tmp_path / "clean"
+    preprocess(photos, config=configured(clean, f"preprocessing.alignment.reference={reference}"), quiet=True)
+    assert bytes_of(made(clean)) == bytes_of(after)
+
+
+@pytest.mark.parametrize(
+    ("setting", "again_made", "kept"),
+    [
+        ("alignment.knn_ratio=0.7", {"_aligned.png", "out.npz"}, {"_no_bg.png"}),
+        ("preprocessor.pool_size=3", {"out.npz"}, {"_no_bg.png", "_aligned.png"}),
+        ("remove_background.max_workers=1", set(), {"_no_bg.png", "_aligned.png", "out.npz"}),
+    ],
+)
+def test_a_setting_makes_again_what_it_changes(
+    again: tuple[Path, Path], setting: str, again_made: set[str], kept: set[str]
+) -> None:
+    folder, photos = again
+    before = made(folder)
+    preprocess(photos, config=configured(folder, f"preprocessing.{setting}"), quiet=True)
+    names = rewritten(before, made(folder))
+    for suffix in again_made:
+        assert [name for name in names if name.endswith(suffix)], suffix
+    for suffix in kept:
+        assert not [name for name in names if name.endswith(suffix)], suffix
+
+
+def test_a_file_that_is_not_what_was_written_is_made_again(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    before = made(folder)
+    pictures = folder / "out/Part/front/preprocessed_images"
+    os.truncate(pictures / "background_removed/image_001_no_bg.png", 500)
+    (pictures / "aligned_images/image_002_aligned.png").unlink()
+    (folder / "out/Part/front/figures/aligned_metrics/matches/image_003_matches.jpg").unlink()
+    preprocess(photos, config=configured(folder), quiet=True)
+    after = made(folder)
+    assert bytes_of(after) == bytes_of(before)
+    names = rewritten(before, after)
+    assert kind(names, "_no_bg.png") == {"image_001"}
+    assert {"image_002", "image_003"} <= kind(names, "_aligned.png")
+    assert "image_000" not in kind(names, "_aligned.png")
+
+
+def test_another_version_makes_everything_again(again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, photos = again
+    before = made(folder)
+    monkeypatch.setattr("pixal.records.__version__", "99.0")
+    preprocess(photos, config=configured(folder), quiet=True)
+    names = rewritten(before, made(folder))
+    assert len(kind(names, "_no_bg.png")) == len(kind(names, "_aligned.png")) == 4
+
+
+def test_a_mask_mended_by_hand_is_aligned_anew(again: tuple[Path, Path]) -> None:
+    folder, _ = again
+    before = made(folder)
+    path = folder / "out/Part/front/preprocessed_images/background_removed/image_001_no_bg.png"
+    rgba = read_image(path)
+    rgba[..., 3][np.argwhere(rgba[..., 3] > 0)[0][0]] = 0
+    write_image(path, rgba)
+    align(config=configured(folder), quiet=True)
+    make_input(config=configured(folder), quiet=True)
+    names = rewritten(before, made(folder))
+    assert "image_001" in kind(names, "_aligned.png")
+    assert "out.npz" in names

@@ -1,0 +1,63 @@
+"""encode_png: what other libraries read of it is what went in, and it is a whole, lawful file."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from numpy.typing import NDArray
+
+from pixal.images import decode_image, with_alpha
+from pixal.png import encode_png
+
+
+def noisy(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(3).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 9), (31, 44)])
+def test_opencv_and_pillow_read_what_was_written(dtype: Any, channels: int, size: tuple[int, int]) -> None:
+    image = noisy(size if channels == 1 else (*size, channels), dtype)
+    data = encode_png(image)
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if channels > 1:
+        read = cv2.cvtColor(read, {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[channels])
+    np.testing.assert_array_equal(read, image)
+    with PIL.Image.open(io.BytesIO(data)) as file:
+        file.load()  # checks every chunk's checksum
+        assert file.size == (size[1], size[0])
+        if dtype == np.uint8:
+            np.testing.assert_array_equal(np.asarray(file), image)
+
+
+def test_an_image_that_is_not_contiguous_is_written_as_it_looks() -> None:
+    image = noisy((20, 30, 3), np.uint8)[::-1, ::2]
+    np.testing.assert_array_equal(decode_image(encode_png(image)), image)
+
+
+def test_a_photograph_is_no_larger_than_opencv_writes_it() -> None:
+    smooth = cv2.GaussianBlur(noisy((200, 300, 3), np.uint8), (0, 0), 4)
+    image = np.clip(smooth.astype(int) + np.random.default_rng(1).normal(0, 1.5, smooth.shape), 0, 255).astype(np.uint8)
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
+    ratio = len(encode_png(image)) / len(cv2.imencode(".png", image, options)[1])
+    assert ratio < 1.1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_is_opaque_at_the_images_depth(dtype: Any) -> None:
+    image = noisy((4, 5, 3), dtype)
+    mask = np.zeros((4, 5), bool)
+    mask[1:3] = True
+    rgba = with_alpha(image, mask)
+    assert rgba.dtype == dtype
+    np.testing.assert_array_equal(rgba[..., :3], image)
+    np.testing.assert_array_equal(rgba[..., 3], np.where(mask, np.iinfo(dtype).max, 0))
+    soft = np.arange(20, dtype=np.uint8).reshape(4, 5) * 13
+    np.testing.assert_array_equal(with_alpha(image, soft)[..., 3], soft.astype(int) * (np.iinfo(dtype).max // 255))
