@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -19,9 +20,12 @@ from pixal.errors import ConfigError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Later = Callable[..., None]
+"""Takes a function and its arguments, to be called later."""
 
-_BUNDLE = 8  # items a worker; the end of a bundle, where workers wait for the last, costs a few per cent
-_JOBLIB_BACKENDS = {"threads": "threading", "processes": "loky", "dask": "dask"}
+_AHEAD = 4  # items a thread whose results may wait
+_BUNDLE = 8  # items a process; the end of a bundle, where workers wait for the last, costs a few per cent
+_JOBLIB_BACKENDS = {"processes": "loky", "dask": "dask"}
 
 
 def map_parallel(
@@ -35,10 +39,9 @@ def map_parallel(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each of ``items``, in their order, as they come.
 
-    ``workers`` (a step's own setting) goes before ``execution.workers``; neither: one a processor. Items are handed out
-    in bundles of ``_BUNDLE`` a worker, so that results never pile up: memory does not grow with the number of items.
-    Inside a worker OpenCV and BLAS keep to one thread, whatever the number of workers: they would fight over the
-    processors, and a sum split over threads may differ in its last bit.
+    ``workers`` (a step's own setting) goes before ``execution.workers``; neither: one a processor. Results never pile
+    up: memory does not grow with the number of items. Inside a worker OpenCV and BLAS keep to one thread, whatever the
+    number of workers: they would fight over the processors, and a sum split over threads may differ in its last bit.
     """
     count = min(workers or execution.workers or processors(), max(len(items), 1))
     if execution.backend == "dask":
@@ -47,17 +50,30 @@ def map_parallel(
         with _one_thread():
             yield from progress(map(function, items), len(items), step=step, quiet=quiet)
         return
-    gate = _Gate()
-    work = partial(gate.call if execution.backend == "threads" else _in_worker, function)
-    with (
-        _one_thread(),
-        closing(gate),
-        parallel_config(backend=_JOBLIB_BACKENDS[execution.backend], n_jobs=count),
-        Parallel(return_as="generator") as parallel,
-    ):
-        bundles = (items[start : start + _BUNDLE * count] for start in range(0, len(items), _BUNDLE * count))
-        results = (result for bundle in bundles for result in parallel(delayed(work)(item) for item in bundle))
+    with _one_thread():
+        results = (
+            _in_threads(function, items, count)
+            if execution.backend == "threads"
+            else _elsewhere(partial(_in_worker, function), items, count, _JOBLIB_BACKENDS[execution.backend])
+        )
         yield from progress(results, len(items), step=step, quiet=quiet)
+
+
+@contextmanager
+def beside() -> Iterator[Later]:
+    """Hand over calls, such as the drawing of a figure, to one thread that makes them in turn beside the block.
+
+    The block ends when all of them are made; the first error among them comes out there.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        calls: list[Future[Any]] = []
+
+        def later(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+            calls.append(pool.submit(function, *arguments, **options))
+
+        yield later
+        for call in calls:
+            call.result()
 
 
 def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = False) -> Iterator[Item]:
@@ -70,34 +86,27 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Gate:
-    """Lets threads in until it is closed, and then waits for those inside.
+def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
+    """Not joblib's threads: those stay at work in OpenCV when a run fails, and abort the process as it ends."""
+    pool = ThreadPoolExecutor(count)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == _AHEAD * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
-    When a run fails or is interrupted, other threads are still at work; a process that ends while one of them is inside
-    OpenCV is aborted by the C++ runtime.
-    """
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside = 0
-        self._open = True
-
-    def call(self, function: Callable[[Item], Result], item: Item) -> Result | None:
-        with self._changed:
-            if not self._open:
-                return None
-            self._inside += 1
-        try:
-            return function(item)
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            self._open = False
-            self._changed.wait_for(lambda: not self._inside)
+def _elsewhere(work: Callable[[Item], Result], items: Sequence[Item], count: int, backend: str) -> Iterator[Result]:
+    """In bundles, as joblib hands out all it is given, however slowly the results are taken."""
+    size = _BUNDLE * count
+    with parallel_config(backend=backend, n_jobs=count), Parallel(return_as="generator") as parallel:
+        for start in range(0, len(items), size):
+            yield from parallel(delayed(work)(item) for item in items[start : start + size])
 
 
 @contextmanager

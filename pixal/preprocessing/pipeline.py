@@ -13,6 +13,7 @@ from typing import Any
 
 from pixal.config import Config, as_config
 from pixal.errors import InputError
+from pixal.execution import Later, beside
 from pixal.images import list_photographs
 from pixal.outcome import Outcome
 from pixal.preprocessing.background import choose_method
@@ -35,8 +36,9 @@ def preprocess(
     """
     config = as_config(config)
     outcome, cut_outs = _remove_backgrounds(input_dir, config, force, quiet)
-    outcome = outcome.then(_align(input_dir, config, cut_outs, force, quiet))
-    return outcome.then(make_input(input_dir, config=config, force=force, quiet=quiet))
+    with beside() as draw:
+        outcome = outcome.then(_align(input_dir, config, cut_outs, draw, force, quiet))
+        return outcome.then(_make_input(input_dir, config, draw, force, quiet))
 
 
 def remove_bg(
@@ -55,7 +57,8 @@ def align(
     quiet: bool = False,
 ) -> Outcome:
     """Align what ``remove_bg`` made of the photographs below ``input_dir`` to one reference a type."""
-    return _align(input_dir, as_config(config), {}, force, quiet)
+    with beside() as draw:
+        return _align(input_dir, as_config(config), {}, draw, force, quiet)
 
 
 def make_input(
@@ -66,25 +69,8 @@ def make_input(
     quiet: bool = False,
 ) -> Outcome:
     """Cut, light, and pool the aligned photographs; write ``out.npz`` (one a type, or one for all in one-hot mode)."""
-    config = as_config(config)
-    folders = _types(input_dir, config, ALIGNMENT_RECORD, "align")
-    one_hot = config.model_training.one_hot_encoding
-    if one_hot:  # one model serves every type of the component, whichever was named
-        folders = _types(None, config, ALIGNMENT_RECORD, "align")
-    settings = config.preprocessing.preprocessor
-    _note_unknown_types("preprocessor.mask", settings.mask, folders)
-    _note_unknown_types("preprocessor.ignore_regions", settings.ignore_regions, folders)
-    states = {}
-    for folder in folders:
-        with run_log(folder.logs, "make_input"):
-            states[str(folder.name)] = fit_state(folder, force=force)
-    outcome = Outcome()
-    owners = [TypeFolder(None, config)] if one_hot else folders
-    for owner in owners:
-        members = folders if one_hot else [owner]
-        own = {str(folder.name): states[str(folder.name)] for folder in members}
-        outcome = outcome.joined(write_inputs(owner, members, own, force=force, quiet=quiet))
-    return outcome.checked(input_dir)
+    with beside() as draw:
+        return _make_input(input_dir, as_config(config), draw, force, quiet)
 
 
 def _remove_backgrounds(
@@ -110,6 +96,7 @@ def _align(
     input_dir: str | Path | None,
     config: Config,
     cut_outs: Mapping[str, Mapping[str, CutOut]],
+    draw: Later,
     force: bool,
     quiet: bool,
 ) -> Outcome:
@@ -117,7 +104,28 @@ def _align(
     folders = _types(input_dir, config, BACKGROUND_RECORD, "remove_bg")
     _note_unknown_types("alignment.reference", config.preprocessing.alignment.reference, folders)
     for folder in folders:
-        outcome = outcome.joined(align_type(folder, cut_outs.get(str(folder.name), {}), force=force, quiet=quiet))
+        outcome = outcome.joined(align_type(folder, cut_outs.get(str(folder.name), {}), draw, force=force, quiet=quiet))
+    return outcome.checked(input_dir)
+
+
+def _make_input(input_dir: str | Path | None, config: Config, draw: Later, force: bool, quiet: bool) -> Outcome:
+    folders = _types(input_dir, config, ALIGNMENT_RECORD, "align")
+    one_hot = config.model_training.one_hot_encoding
+    if one_hot:  # one model serves every type of the component, whichever was named
+        folders = _types(None, config, ALIGNMENT_RECORD, "align")
+    settings = config.preprocessing.preprocessor
+    _note_unknown_types("preprocessor.mask", settings.mask, folders)
+    _note_unknown_types("preprocessor.ignore_regions", settings.ignore_regions, folders)
+    states = {}
+    for folder in folders:
+        with run_log(folder.logs, "make_input"):
+            states[str(folder.name)] = fit_state(folder, draw, force=force)
+    outcome = Outcome()
+    owners = [TypeFolder(None, config)] if one_hot else folders
+    for owner in owners:
+        members = folders if one_hot else [owner]
+        own = {str(folder.name): states[str(folder.name)] for folder in members}
+        outcome = outcome.joined(write_inputs(owner, members, own, draw, force=force, quiet=quiet))
     return outcome.checked(input_dir)
 
 

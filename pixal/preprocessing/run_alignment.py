@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.errors import AlignmentError, ConfigError, InputError
-from pixal.execution import map_parallel
+from pixal.execution import Later, map_parallel
 from pixal.images import decode_image, encode_image, is_newer, read_bytes, with_alpha, write_bytes
 from pixal.inputs import save_arrays
 from pixal.journal import Row, made_before
@@ -40,11 +40,11 @@ ALIGNMENT_COLUMNS = (
 _NO_PIXEL = {"draw_matches", "save_metrics", "save_overlays", "reference"}  # settings that change no aligned photograph
 
 
-def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], *, force: bool, quiet: bool) -> Outcome:
+def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Later, *, force: bool, quiet: bool) -> Outcome:
     """Align a type's cut-out photographs; write them, their table and pictures, and what they have in common.
 
-    ``cut_outs``: the masks of the photographs that the step before has just made, by file; the others are read. What an
-    earlier run made of the same files, reference and settings stays.
+    ``cut_outs``: the masks of the photographs that the step before has just made, by file; the others are read.
+    ``draw``: takes the figures to be drawn. What an earlier run made of the same files, reference and settings stays.
     """
     name, settings = str(folder.name), folder.config.preprocessing.alignment
     rows = read_record(folder.metadata / BACKGROUND_RECORD)["images"]
@@ -87,7 +87,7 @@ def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], *, force: boo
         drawn = {row["name"] for row in done if "h00" in row or row["reason"].startswith("not aligned")}
         pictures.remove_other_pictures(folder.aligned_metrics, drawn, settings)
         if settings.save_metrics and (len(kept) < len(usable) or not is_newer(metrics, table)):
-            pictures.save_alignment_metrics(metrics, done, settings, name, reference=first["image"])
+            draw(pictures.save_alignment_metrics, metrics, done, settings, name, reference=first["image"])
         if not aligned:
             _log.error("%s: none of its %d photographs can be aligned; the type is left out", name, len(done))
             return Outcome.of(name, "alignment", done)

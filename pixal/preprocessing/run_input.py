@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixal.config import Config
 from pixal.errors import ConfigError, InputError
-from pixal.execution import map_parallel
+from pixal.execution import Later, map_parallel
 from pixal.images import is_newer, read_mask
 from pixal.inputs import InputSetWriter, load_arrays
 from pixal.journal import Row, made_before
@@ -40,7 +40,7 @@ T = TypeVar("T", bound=np.generic)
 _CUT_SHARE = 0.005  # of a part's mask may lie outside the crop box: its outline is not known more exactly
 
 
-def fit_state(folder: TypeFolder, *, force: bool) -> PreprocessingState:
+def fit_state(folder: TypeFolder, draw: Later, *, force: bool) -> PreprocessingState:
     """What a type's aligned photographs have in common: consensus mask, crop box; written beside its records."""
     settings = folder.config.preprocessing.preprocessor
     name = str(folder.name)
@@ -74,12 +74,18 @@ def fit_state(folder: TypeFolder, *, force: bool) -> PreprocessingState:
     made_of = (folder.metadata / STATE_FILE, folder.metadata / REFERENCE_FILE)
     if force or not all(is_newer(path, *made_of) for path in pictures.crop_pictures(folder.figures)):
         left_out = read_record(folder.metadata / ALIGNMENT_RECORD)["made"][0]["left_out_of_consensus"]
-        pictures.save_crop_pictures(folder.figures, state, share, brightness, left_out)
+        draw(pictures.save_crop_pictures, folder.figures, state, share, brightness, left_out)
     return state
 
 
 def write_inputs(
-    owner: TypeFolder, folders: Sequence[TypeFolder], states: dict[str, PreprocessingState], *, force: bool, quiet: bool
+    owner: TypeFolder,
+    folders: Sequence[TypeFolder],
+    states: dict[str, PreprocessingState],
+    draw: Later,
+    *,
+    force: bool,
+    quiet: bool,
 ) -> Outcome:
     """Write one ``out.npz``: of the type that ``owner`` is, or (one-hot mode) of all types together.
 
@@ -102,7 +108,7 @@ def write_inputs(
         if made:
             _log.info("%s: is there already, made of the same photographs and settings", owner.input)
         else:
-            images = _write(owner, folders, states, rows, shape, quiet)
+            images = _write(owner, folders, states, rows, shape, draw, quiet)
             made = {"file": owner.input.name, "key": key, "file_sha256": file_hash(owner.input), "images": images}
         for folder in {folder.name: folder for folder in (*folders, owner)}.values():
             members = {folder.name: states[folder.name]} if folder.name else states
@@ -136,6 +142,7 @@ def _write(
     states: dict[str, PreprocessingState],
     rows: dict[str, list[Row]],
     shape: tuple[int, int, int],
+    draw: Later,
     quiet: bool,
 ) -> dict[str, list[Row]]:
     """Write the inputs of all aligned photographs; returns a row each, by type."""
@@ -159,7 +166,7 @@ def _write(
                 raise InputError(f"{name}: none of its aligned photographs can be read; run align again")
             done = sum(row["status"] == "ok" for row in written[name])
             _log.info("%s: %d photographs in %s", name, done, owner.input)
-            pictures.save_channels(folder.figures, first, states[name])
+            draw(pictures.save_channels, folder.figures, first, states[name])
     return written
 
 
