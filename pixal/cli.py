@@ -101,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NPZ-or-DIR",
         help="an out.npz, or a folder of them (default: the component's)",
     )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a run that was cut short, from its last checkpoint; what is trained already stays",
+    )
     command.set_defaults(run=_run_training)
 
     command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
@@ -180,7 +185,11 @@ def _run_preprocessing(options: argparse.Namespace) -> int:
 
 def _run_training(options: argparse.Namespace) -> int:
     config = pixal.load_config(options.config, options.overrides)
-    outcome = pixal.train(options.input, config=config, quiet=options.quiet)
+    try:
+        outcome = pixal.train(options.input, config=config, resume=options.resume, quiet=options.quiet)
+    except KeyboardInterrupt as stop:
+        said = str(stop) or "training stopped; the same command with --resume goes on from the last checkpoint"
+        return _say(FAILED, f"pixal: {said}")
     return _report_failures(outcome.failures)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import struct
 import tempfile
@@ -69,9 +70,21 @@ class InputSet:
     def __len__(self) -> int:
         return len(self.data)
 
+    def rows(
+        self, rows: slice | NDArray[np.integer[Any]] = slice(None), columns: slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """A copy of the given rows, (n, D), or of their ``columns`` alone.
+
+        Other than with ``data[rows]``, what was read of a memory map no longer counts as this process's memory.
+        """
+        found = self.data[rows, columns]
+        found = np.array(found, np.float32) if isinstance(rows, slice) else np.asarray(found, np.float32)
+        let_go(self.data)
+        return found
+
     def images(self, rows: slice | NDArray[np.integer[Any]] = slice(None)) -> NDArray[np.float32]:
-        """The given rows as (n, H, W, C)."""
-        return np.asarray(self.data[rows], np.float32).reshape(-1, *self.shape)
+        """A copy of the given rows as (n, H, W, C)."""
+        return self.rows(rows).reshape(-1, *self.shape)
 
     def blocks(self, rows: int = 16) -> Iterator[slice]:
         """Slices that cover all rows, a few at a time."""
@@ -107,6 +120,15 @@ class InputSet:
             raise InputError(f"{path}: is damaged or no .npz file ({reason}); run make_input again") from error
         except InputError as error:
             raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def let_go(data: NDArray[Any]) -> None:
+    """End the count of a memory map's pages, read or written, as this process's memory; the data stay as they are."""
+    # A copy-on-write map ("c") would lose its changes. Windows, which lacks the call, takes pages back by itself.
+    if isinstance(data, np.memmap) and data.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        mapped: Any = data.base
+        if isinstance(mapped, mmap.mmap):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class InputSetWriter:

@@ -146,6 +146,10 @@ class ModelTraining(Section):
     n_epochs: Count = 300
     batchsize: Count = 32
     learning_rate: Positive = 0.001
+    learning_rate_schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    learning_rate_end: Fraction = 0.01
+    plateau_patience: Count = 10
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     optimizer: str = "adam"
     regularization: Literal["l1", "l2", "l1_l2"] | None = None
     l1_regularization: Annotated[float, Field(ge=0)] = 1e-6

@@ -107,6 +107,47 @@ def reconstruction_strip(
     return figure
 
 
+def latent_space(good: Series, parts: Series, failed: NDArray[np.bool_], *, title: str) -> Figure:
+    """Draw production parts over the good parts of training, in the plane in which the good ones vary most.
+
+    `good` (n, L) and `parts` (m, L) are latents, `failed` (m,) says which parts failed. Fewer than three good parts
+    span no plane; it is then that of all parts.
+    """
+    figure, axes = style.new_figure(size=(7.0, 6.0), title=title)
+    ax: Axes = axes[0, 0]
+    of_good = len(good) > 2
+    centre, directions, shares = _plane(good if of_good else np.concatenate([good, parts]))
+    groups: tuple[tuple[Series, str, dict[str, Any]], ...] = (
+        (good, "good parts of training", {"marker": "o", "facecolors": "none", "edgecolors": style.TRAINING}),
+        (parts[~failed], "parts that pass", {"marker": "+", "color": style.GOOD}),
+        (parts[failed], "parts that fail", {"marker": "x", "color": style.DEFECTIVE}),
+    )
+    for values, label, look in groups:
+        if len(values):
+            across, up = ((values - centre) @ directions.T).T
+            ax.scatter(across, up, s=42, linewidths=1.3, label=f"{label} ({len(values)})", **look)
+    whose = "good parts'" if of_good else "parts'"
+    names = (f"latent component {i + 1} ({share:.0%} of the {whose} variance)" for i, share in enumerate(shares))
+    style.label_axes(ax, *names)
+    ax.margins(0.08)
+    style.add_grid(ax)
+    style.add_legend(figure, ax)
+    return figure
+
+
+def _plane(points: Series) -> tuple[Series, Series, Series]:
+    """The mean (L,) of points (n, L), two principal directions (2, L), and their shares of the variance (2,)."""
+    centre = points.mean(0) if len(points) else np.zeros(points.shape[1])
+    _, spread, found = np.linalg.svd(points - centre, full_matrices=False)
+    directions, shares = np.zeros((2, points.shape[1])), np.zeros(2)
+    count = min(2, len(spread))
+    directions[:count] = found[:count]
+    # A direction's sign is arbitrary; its largest entry is made positive, so that two pictures can be compared.
+    directions *= np.where(directions[[0, 1], np.abs(directions).argmax(1)] < 0, -1, 1)[:, None]
+    shares[:count] = spread[:count] ** 2 / max(float(np.sum(spread**2)), 1e-30)
+    return centre, directions, shares
+
+
 def _curves(training: Series, validation: Series | None, ylabel: str, title: str) -> tuple[Figure, Axes]:
     from matplotlib.ticker import MaxNLocator
 

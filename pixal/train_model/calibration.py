@@ -12,6 +12,7 @@ from scipy.stats import gumbel_r
 
 from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
+from pixal.train_model.texture import errors_of_texture, stand_ins
 
 Maps = NDArray[np.float32]
 
@@ -19,7 +20,10 @@ Maps = NDArray[np.float32]
 # noisy variance, and what varies (a serial number) varies over a patch, not at the pixels it happened to use.
 _FINE, _COARSE = 1.5, 4.0  # sigma, input pixels
 _FLOOR = 0.5  # of the variance's median
+_NEIGHBOURHOOD = 16.0  # sigma, where a part's own error is all there is to tell the spread from
 _BEYOND = "conformal+tail"
+_TEXTURE = "texture"
+_LEAST_SCALE = 0.25  # of the tail, times the number of scores: few of them look more alike than good parts are
 _LEAST_VARIANCE = 1e-7  # where good parts do not differ at all: (1/3000)², a twelfth of an 8-bit level
 
 
@@ -28,11 +32,12 @@ class Calibration:
     """What held-out good parts of one type say about its errors.
 
     variance: (H, W, C), the error's at each pixel. scores: (n,), each good part's score, held out from both the model
-    and the variance it was scored with.
+    and the variance it was scored with; with ``stand_ins`` there was a single good part, and both are of its texture.
     """
 
     variance: NDArray[np.float32]
     scores: NDArray[np.float64]
+    stand_ins: bool = False
 
 
 def calibrate(
@@ -46,33 +51,51 @@ def calibrate(
     """Calibrate a type from the ``errors`` (N, H, W, C) of held-out good parts.
 
     ``folds``: rows of ``errors``; a fold's errors come from a model that did not see it. A part is scored with the
-    spread of the other folds: its own error would hide it. With a single fold there are no others.
+    spread of the other folds, or of the others in a single fold: its own error would hide it. Of two parts either
+    one's error is the other's, with the opposite sign, so there the spread of a wider neighbourhood has to do.
     """
     shape = errors.shape[1:]
+    if len(folds) == 1:
+        folds = [fold[None] for fold in folds[0]]
     sums = [sum((errors[row] ** 2 for row in fold), np.zeros(shape, np.float32)) for fold in folds]
     total, count = np.sum(sums, axis=0), sum(len(fold) for fold in folds)
+    wide = error_variance(total / count, mask, scales=(_NEIGHBOURHOOD,)) if count < 3 else None
     scores = []
     for fold, own in zip(folds, sums, strict=True):
-        others = count - len(fold)
-        squared = np.maximum(total - own, 0) / others if others else total / count
-        variance = error_variance(squared, mask)
+        others = np.maximum(total - own, 0) / max(1, count - len(fold))
+        variance = error_variance(others, mask) if wide is None else wide
         for row in fold:
             scores.append(part_scores(calibrated_maps(errors[row][None], variance, mask, weights, smoothing))[0])
     return Calibration(error_variance(total / count, mask), np.array(scores, np.float64))
 
 
-def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def calibrate_by_texture(
+    image: NDArray[np.float32], *, mask: NDArray[np.bool_], weights: NDArray[np.float32], smoothing: float
+) -> Calibration:
+    """Calibrate a type from its only good ``image`` (H, W, C), with which no error can be held out.
+
+    A good part's error is taken to be what the image differs by from itself half a pixel away, and a good part's
+    score to be no higher than that of the image two pixels away: a part that fails differs by more than that.
+    """
+    variance = error_variance(np.mean(errors_of_texture(image, mask) ** 2, axis=0), mask)
+    maps = calibrated_maps(stand_ins(image, mask), variance, mask, weights, smoothing)
+    return Calibration(variance, part_scores(maps), stand_ins=True)
+
+
+def error_variance(
+    squared: NDArray[np.float32], mask: NDArray[np.bool_], scales: Sequence[float] = (_FINE, _COARSE)
+) -> NDArray[np.float32]:
     """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts.
 
-    ``mask`` (H, W): the part.
+    ``mask`` (H, W): the part. ``scales``: the sigmas of the blurs, input pixels, whose mean counts twice.
     """
     if not mask.any():
         return np.full(squared.shape, _LEAST_VARIANCE, np.float32)
     inside = mask.astype(np.float32)
     smooth = np.zeros_like(squared)
-    for sigma in (_FINE, _COARSE):
+    for sigma in scales:
         share = np.maximum(_blur(inside, sigma), 1e-6)
-        smooth += _blur(squared * inside[..., None], sigma) / share[..., None]
+        smooth += _blur(squared * inside[..., None], sigma) / share[..., None] * (2 / len(scales))
     return np.asarray(smooth + _FLOOR * np.median(smooth[mask], axis=0) + _LEAST_VARIANCE, np.float32)
 
 
@@ -101,6 +124,18 @@ def raw_maps(losses: Maps, mask: NDArray[np.bool_], weights: NDArray[np.float32]
 def part_scores(maps: Maps) -> NDArray[np.float64]:
     """A part's score is the largest value of its map: (n,)."""
     return np.asarray(maps.reshape(len(maps), -1).max(1), np.float64)
+
+
+def choose_threshold(calibration: Calibration, rate: float, settings: Threshold) -> tuple[float, str]:
+    """The score above which a part of the calibrated type fails, and the name of the method that gave it.
+
+    ``set_threshold``'s from held-out good parts. Where a single good part has only stand-ins of its texture, their
+    tail ("texture"), which promises no false-alarm rate; "sigma" and "fixed" are what they are.
+    """
+    if not calibration.stand_ins or settings.method in ("sigma", "fixed"):
+        return set_threshold(calibration.scores, rate, settings)
+    check_enough(0, rate, settings)
+    return set_threshold(calibration.scores, rate, Threshold(method="tail"))[0], _TEXTURE
 
 
 def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold) -> tuple[float, str]:
@@ -141,16 +176,16 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     """How likely a good part is to score at least this high: (n,) from the held-out ``good`` scores.
 
     Conformal, (1 + number of good scores as high) / (1 + number of good scores), unless the threshold (``method``, as
-    ``set_threshold`` names it) comes from the fitted tail, which then gives the p-value too: of every part, or
+    ``choose_threshold`` names it) comes from the fitted tail, which then gives the p-value too: of every part, or
     ("conformal+tail") of those that score higher than all good ones.
     """
     as_high = len(good) - np.searchsorted(np.sort(good), scores, side="left")
     conformal = np.asarray((1 + as_high) / (1 + len(good)), np.float64)
-    if method not in ("tail", _BEYOND):
+    if method not in ("tail", _BEYOND, _TEXTURE):
         return conformal
     with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
         fitted = np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
-    return fitted if method == "tail" else np.where(as_high > 0, conformal, np.minimum(conformal, fitted))
+    return fitted if method in ("tail", _TEXTURE) else np.where(as_high > 0, conformal, np.minimum(conformal, fitted))
 
 
 def _is_enough(parts: int, rate: float) -> bool:
@@ -161,11 +196,11 @@ def _fit_tail(logs: NDArray[np.float64]) -> tuple[float, float]:
     """Location and scale of a Gumbel distribution, with the scale no smaller than the moments' estimate.
 
     Maximum likelihood trusts the bulk; where the bulk is tight and a few parts are far out, the standard deviation
-    knows better what the tail is like.
+    knows better what the tail is like. And few scores know little about either.
     """
     location, scale = gumbel_r.fit(logs) if logs.std() > 1e-9 else (float(logs.mean()), 0.0)
     by_moments = float(logs.std(ddof=1) * np.sqrt(6) / np.pi) if len(logs) > 1 else 0.0
-    return float(location), max(float(scale), by_moments, 1e-3)
+    return float(location), max(float(scale), by_moments, _LEAST_SCALE / len(logs))
 
 
 def _logs(scores: NDArray[np.float64]) -> NDArray[np.float64]:

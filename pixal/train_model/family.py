@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
+
+if TYPE_CHECKING:
+    from pixal.train_model.checkpoint import Checkpoint
 
 Rows = NDArray[np.intp]
 
@@ -33,6 +36,7 @@ class History:
     validation_loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
     best_epoch: int = 0
 
 
@@ -58,18 +62,22 @@ class ModelFamily(Protocol):
         masks: NDArray[np.bool_],
         *,
         validation_rows: Rows | None = None,
-        epochs: int | None = None,
+        learning_rates: Sequence[float] | None = None,
         on_epoch: Callable[[int, float], None] | None = None,
-        checkpoint: Path | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> History:
         """Learn the good parts ``inputs[rows]``; ``masks`` (T, H, W): where each type's part is.
 
-        ``validation_rows`` decide when to stop; without them, ``epochs`` or the settings do. ``on_epoch`` is told each
-        epoch's number (from 1) and loss.
+        ``validation_rows`` decide when to stop; without them the settings do, or ``learning_rates``, one an epoch.
+        ``on_epoch`` is told each epoch's number (from 1) and loss. A fit that was cut short goes on from the
+        ``checkpoint``, which is told of each epoch.
         """
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """Input minus what the model makes of it, (n, H, W, C), signed."""
+
+    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """What the model keeps of parts, (n, L)."""
 
     def save(self, folder: Path) -> list[Path]:
         """Write the model's files into ``folder``; return them."""

@@ -1,37 +1,21 @@
-"""Run a Keras fit: early stopping, best weights, history, data in memory or streamed, the custom training step."""
+"""Run a Keras fit: learning rates, early stopping, best weights, checkpoints; and the custom training step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError
-from pixal.inputs import InputSet
-from pixal.train_model.family import History, Rows
-
-if TYPE_CHECKING:
-    from pixal.train_model.autoencoder import Autoencoder
-
-ACCURACY_TOLERANCE = 0.02  # of the input's range: a value reconstructed within it counts as accurate
-_ACCURACY_SAMPLE = 2048  # values an image
-_CHECKPOINT_EPOCHS = 25
-
-
-class Data(Protocol):
-    """Training data: how many rows there are, and any of them as (inputs, targets)."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, rows: Rows) -> tuple[Any, NDArray[np.float32]]:
-        """The inputs (an array, or a list of them) and the targets of ``rows``."""
+from pixal.train_model.accuracy import SampledAccuracy
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.data import Data
+from pixal.train_model.family import History
 
 
 def run_fit(
@@ -41,26 +25,34 @@ def run_fit(
     *,
     epochs: int,
     batch_size: int,
+    rate: Callable[[History], float],
     patience: int,
     min_delta: float,
     seed: int,
     accuracy: SampledAccuracy | None,
     on_epoch: Callable[[int, float], None] | None,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
 ) -> History:
     """Fit a compiled Keras model batch by batch, in an order drawn from ``seed``; keep the best epoch's weights.
 
-    With ``validation`` data the best epoch is that of the least validation loss, and ``patience`` epochs without an
-    improvement of ``min_delta`` end the fit (0: never). Without, the last epoch is kept. (``Model.fit`` would do the
-    same at ten times the cost: building its data pipeline anew each epoch takes longer than a step of a small network.)
+    ``rate``: the learning rate of the epoch after those of a history. With ``validation`` data the best epoch is that
+    of the least validation loss, and ``patience`` epochs without an improvement of ``min_delta`` end the fit (0:
+    never). Without, the last epoch is kept. A fit that is in the ``checkpoint`` goes on from there. (``Model.fit``
+    would do the same at ten times the cost: building its data pipeline anew each epoch takes longer than a step of a
+    small network.)
 
     Raises ConfigError where the loss is no longer finite.
     """
-    history = History()
-    generator = np.random.default_rng(seed)
-    best_loss, best_weights, waited = np.inf, None, 0
-    for epoch in range(1, epochs + 1):
-        history.loss.append(_run_epoch(model.train_on_batch, model, training, batch_size, generator))
+    fit = _Fit(model, seed)
+    saved = checkpoint.fit_at_work() if checkpoint is not None else None
+    if saved is not None:
+        fit.restore(*saved)
+    history = fit.history
+    while len(history.loss) < epochs and not (patience and fit.waited >= patience):
+        epoch = len(history.loss) + 1
+        history.learning_rate.append(rate(history))
+        model.optimizer.learning_rate = history.learning_rate[-1]
+        history.loss.append(_run_epoch(model.train_on_batch, model, training, batch_size, fit.generator))
         if not np.isfinite(history.loss[-1]):
             raise ConfigError(
                 f"the loss is {history.loss[-1]} in epoch {epoch}: training diverged; "
@@ -68,24 +60,75 @@ def run_fit(
             )
         if accuracy is not None:
             accuracy.measure_epoch(history)
-        if on_epoch is not None:
-            on_epoch(epoch, history.loss[-1])
-        if checkpoint is not None and epoch % _CHECKPOINT_EPOCHS == 0:
-            _save_checkpoint(model, checkpoint)
         if validation is None:
             history.best_epoch = epoch
-            continue
-        history.validation_loss.append(_run_epoch(model.test_on_batch, model, validation, batch_size, None))
-        waited += 1
-        if history.validation_loss[-1] < best_loss - min_delta:
-            best_loss, waited, history.best_epoch = history.validation_loss[-1], 0, epoch
-            best_weights = [variable.numpy() for variable in model.trainable_variables]
-        if patience and waited >= patience:
-            break
-    if best_weights is not None:
-        for variable, value in zip(model.trainable_variables, best_weights, strict=True):
-            variable.assign(value)
+        else:
+            fit.judge(_run_epoch(model.test_on_batch, model, validation, batch_size, None), min_delta)
+        if on_epoch is not None:
+            on_epoch(epoch, history.loss[-1])
+        if checkpoint is not None:
+            checkpoint.epoch_done(fit.state)
+    fit.keep_best()
     return history
+
+
+class _Fit:
+    """A fit at work: the model, and all else that its next epoch depends on."""
+
+    def __init__(self, model: Any, seed: int) -> None:
+        self.history = History()
+        self.generator = np.random.default_rng(seed)
+        self._model = model
+        self._best: list[NDArray[Any]] = []
+
+    @property
+    def waited(self) -> int:
+        """Epochs since the best one."""
+        return len(self.history.validation_loss) - self.history.best_epoch
+
+    def judge(self, loss: float, min_delta: float) -> None:
+        """Note an epoch's validation loss, and its weights if they are the best so far."""
+        history = self.history
+        best = history.validation_loss[history.best_epoch - 1] if history.best_epoch else np.inf
+        history.validation_loss.append(loss)
+        if loss < best - min_delta:
+            history.best_epoch = len(history.validation_loss)
+            self._best = [variable.numpy() for variable in self._model.trainable_variables]
+
+    def keep_best(self) -> None:
+        """Put the model back to the best epoch, where there was one."""
+        if self._best:
+            for variable, value in zip(self._model.trainable_variables, self._best, strict=True):
+                variable.assign(value)
+
+    def state(self) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
+        """What ``restore`` needs: arrays by name, and notes."""
+        notes = {
+            "epoch": len(self.history.loss),
+            "history": asdict(self.history),
+            "generator": self.generator.bit_generator.state,
+        }
+        return self._arrays(), notes
+
+    def restore(self, arrays: dict[str, NDArray[Any]], notes: dict[str, Any]) -> None:
+        """Be as ``state`` says."""
+        self.history = History(**notes["history"])
+        self.generator.bit_generator.state = notes["generator"]
+        for index, variable in enumerate(self._variables):
+            variable.assign(arrays[f"variable_{index}"])
+        if self.history.best_epoch and self.history.validation_loss:
+            count = len(self._model.trainable_variables)
+            self._best = [arrays[f"best_{index}"] for index in range(count)]
+
+    @property
+    def _variables(self) -> list[Any]:
+        return [*self._model.variables, *self._model.optimizer.variables]
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for index, variable in enumerate(self._variables):
+            yield f"variable_{index}", variable.numpy()
+        for index, value in enumerate(self._best):
+            yield f"best_{index}", value
 
 
 def _run_epoch(
@@ -99,31 +142,6 @@ def _run_epoch(
         model.reset_metrics()  # some versions of Keras do so in each step, some never
         total += float(step(*data.batch(part), return_dict=True)["loss"]) * len(part)
     return total / len(order)
-
-
-def _save_checkpoint(model: Any, path: Path) -> None:
-    """Write the trained weights, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"unfinished_{path.name}")
-    model.save_weights(temporary)
-    temporary.replace(path)
-
-
-@keras.saving.register_keras_serializable("pixal")
-class CoefficientLoss(keras.losses.Loss):
-    """The mean squared error of images, from their coefficients in an orthonormal basis.
-
-    y_pred: (n, k). y_true: (n, k + 2): coefficients; the squared norm of what the basis does not reach, in their units;
-    and what turns a squared norm in those units into a mean over the values that count.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        """Nothing to set."""
-        super().__init__(**({"name": "mse"} | options))
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The loss of each image, (n,)."""
-        return (ops.sum(ops.square(y_true[:, :-2] - y_pred), axis=1) + y_true[:, -2]) * y_true[:, -1]
 
 
 @keras.saving.register_keras_serializable("pixal")
@@ -142,66 +160,3 @@ class TapeModel(keras.Model):
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=size)
         return self.get_metrics_result()
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Data in memory."""
-
-    inputs: list[NDArray[np.float32]]
-    targets: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def batch(self, rows: Rows) -> tuple[Any, NDArray[np.float32]]:
-        """See ``Data``."""
-        inputs = [values[rows] for values in self.inputs]
-        return (inputs[0] if len(inputs) == 1 else inputs), self.targets[rows]
-
-
-class InputRows:
-    """Rows of an InputSet as data whose targets are the images themselves, read from disk where memory is short."""
-
-    def __init__(
-        self,
-        inputs: InputSet,
-        rows: Rows,
-        labels: NDArray[np.float32],
-        *,
-        label_in_target: bool,
-        memory_limit: float,
-    ) -> None:
-        """``label_in_target``: targets are (n, D + T), image and label. ``memory_limit``: GB that may be held."""
-        self._data: NDArray[np.float32] = inputs.data
-        self._rows, self._labels, self._label_in_target = rows, labels[rows], label_in_target
-        if len(rows) * inputs.data.shape[1] * 4 <= memory_limit * 2**30:
-            self._data, self._rows = np.asarray(inputs.data[rows]), np.arange(len(rows))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batch(self, rows: Rows) -> tuple[Any, NDArray[np.float32]]:
-        """See ``Data``."""
-        images, labels = np.asarray(self._data[self._rows[rows]], np.float32), self._labels[rows]
-        target = np.hstack([images, labels]) if self._label_in_target else images
-        return (images if labels.shape[1] == 1 else [images, labels]), target
-
-
-class SampledAccuracy:
-    """The share of input values reconstructed within ``ACCURACY_TOLERANCE``, on a fixed random sample of values."""
-
-    def __init__(
-        self, owner: Autoencoder, inputs: InputSet, rows: Rows, validation_rows: Rows | None, seed: int
-    ) -> None:
-        """``owner``: the autoencoder being fitted; the sample is drawn from ``seed``."""
-        values = inputs.data.shape[1]
-        drawn = np.random.default_rng(seed).choice(values, min(_ACCURACY_SAMPLE, values), replace=False)
-        self._measure = owner.sampled_accuracy(inputs, np.sort(drawn))
-        self._rows = (rows, validation_rows)
-
-    def measure_epoch(self, history: History) -> None:
-        """Add this epoch's accuracy to ``history``."""
-        for rows, found in zip(self._rows, (history.accuracy, history.validation_accuracy), strict=True):
-            if rows is not None:
-                found.append(self._measure(rows))

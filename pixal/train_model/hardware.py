@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from pixal.config.schema import ModelTraining
 
 _log = logging.getLogger(__name__)
 
 
-def set_up_tensorflow(settings: ModelTraining) -> dict[str, Any]:
-    """Apply allocator, memory growth, threads, precision, determinism; return what is in force, for the record."""
+def set_up_tensorflow(settings: ModelTraining, gpus: int = 1) -> dict[str, Any]:
+    """Apply allocator, memory growth, threads, precision, determinism; return what is in force, for the record.
+
+    gpus: how many to use, of those there are. What comes too late (TensorFlow already runs in this process) or cannot
+    work on this machine is said in the log.
+    """
     if settings.TF_GPU_ALLOCATOR:
         os.environ["TF_GPU_ALLOCATOR"] = settings.TF_GPU_ALLOCATOR
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = str(settings.enable_memory_growth).lower()
@@ -21,28 +29,58 @@ def set_up_tensorflow(settings: ModelTraining) -> dict[str, Any]:
     import keras
     import tensorflow as tf
 
+    threading = tf.config.threading
     threads = (settings.Available_CPU or 0) if settings.CPU_MULTI_THREADING else 1
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-        for device in tf.config.list_physical_devices("GPU"):
+    now = threading.get_intra_op_parallelism_threads()
+    if threads != now:
+        with _in_time(f"{threads} threads (0: all) in place of {now}"):
+            threading.set_intra_op_parallelism_threads(threads)
+            threading.set_inter_op_parallelism_threads(threads)
+    if threads:
+        threadpool_limits(threads)  # NumPy's, which fits the projection
+    there = tf.config.list_physical_devices("GPU")
+    with _in_time(f"{gpus} of {len(there)} GPUs, memory growth {settings.enable_memory_growth}"):
+        for device in there[:gpus]:
             tf.config.experimental.set_memory_growth(device, settings.enable_memory_growth)
-    except RuntimeError:
-        now = tf.config.threading.get_intra_op_parallelism_threads()
-        if now != threads:
-            _log.warning(
-                "TensorFlow already runs with %d threads in this process (0: all); the setting %d waits for a new one",
-                now,
-                threads,
-            )
+        if there:
+            tf.config.set_visible_devices(there[:gpus], "GPU")  # the others are left to whoever shares the machine
+    _say_what_cannot_work(settings, gpus, len(there))
+
     tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy("mixed_float16" if settings.mixed_precision else "float32")
     keras.utils.set_random_seed(settings.seed)
+    visible = tf.config.get_visible_devices("GPU")
     return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "gpus": [device.name for device in tf.config.list_physical_devices("GPU")],
-        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "gpus": [device.name for device in visible],
+        "gpu_allocator": os.environ.get("TF_GPU_ALLOCATOR"),
+        "gpu_memory_growth": [tf.config.experimental.get_memory_growth(device) for device in visible],
+        "intra_op_threads": threading.get_intra_op_parallelism_threads(),
+        "inter_op_threads": threading.get_inter_op_parallelism_threads(),
         "precision": keras.mixed_precision.global_policy().name,
         "deterministic": True,
     }
+
+
+@contextmanager
+def _in_time(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError:
+        _log.warning("%s: the setting waits for a new process; in this one TensorFlow already runs", what)
+
+
+def _say_what_cannot_work(settings: ModelTraining, gpus: int, there: int) -> None:
+    if gpus > max(there, 1):
+        _log.warning("%d GPUs are asked for, %d found; training goes on with those", gpus, there)
+    if there:
+        return
+    idle = [name for name in ("TF_GPU_ALLOCATOR", "HYBRID_MODE") if getattr(settings, name)]
+    if idle:
+        _log.warning("TensorFlow finds no GPU: %s changes nothing", " and ".join(idle))
+    if settings.mixed_precision:
+        _log.warning(
+            "TensorFlow finds no GPU: mixed_precision makes training slower, not faster; a processor has no float16 "
+            "arithmetic"
+        )

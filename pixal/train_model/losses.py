@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 CHARBONNIER_EPSILON = 1e-3  # Charbonnier et al. 1994: where sqrt(r² + e²) turns from quadratic to linear
 
@@ -15,7 +19,7 @@ def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
     """The loss of a residual, value by value (Keras operations; NumPy arrays work too).
 
     mse: r². mae: |r|. huber: r²/2 up to ``huber_delta``, then delta (|r| - delta/2) (Huber 1964).
-    charbonnier: sqrt(r² + e²) - e. masked_mse: r², over the part's pixels alone (see ``image_loss``).
+    charbonnier: sqrt(r² + e²) - e. masked_mse: r², over the part's pixels alone (see ``value_weights``).
     """
     if name in ("mse", "masked_mse"):
         return lambda residual: ops.square(residual)
@@ -35,6 +39,20 @@ def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
     return charbonnier
 
 
+def value_weights(
+    masks: NDArray[np.bool_], channel_weights: Sequence[float], *, masked: bool
+) -> NDArray[np.float32] | None:
+    """What each value of an image counts in the loss, (T, D), 1 on average; None where all count alike.
+
+    masks: (T, H, W), where each type's part is; it counts with ``masked`` alone. channel_weights: (C,).
+    """
+    if not masked and len(set(channel_weights)) == 1:
+        return None
+    inside = masks if masked else np.ones_like(masks)
+    weights = (inside[..., None] * np.asarray(channel_weights, np.float32)).reshape(len(masks), -1)
+    return np.asarray(weights / weights.mean(1, keepdims=True, dtype=np.float64), np.float32)
+
+
 @keras.saving.register_keras_serializable("pixal")
 class ImageLoss(keras.losses.Loss):
     """The weighted mean of a pointwise loss over an image's values, and over the images of a batch.
@@ -44,8 +62,9 @@ class ImageLoss(keras.losses.Loss):
     """
 
     def __init__(self, name: str = "mse", huber_delta: float = 0.05, weights: Any = None, **options: Any) -> None:
-        """``name``, ``huber_delta``: see ``pointwise_loss``. Without ``weights`` every value counts alike."""
+        """``name``, ``huber_delta``: see ``pointwise_loss``. ``weights``: see ``value_weights``."""
         super().__init__(name=name, **options)
+        self.huber_delta = huber_delta
         self._pointwise = pointwise_loss(name, huber_delta)
         self._weights = None if weights is None else ops.convert_to_tensor(weights, "float32")
 
@@ -54,6 +73,28 @@ class ImageLoss(keras.losses.Loss):
         values = ops.shape(y_pred)[1]
         losses = self._pointwise(y_true[:, :values] - y_pred)
         if self._weights is not None:
-            label = y_true[:, values:]
-            losses = losses * (self._weights if self._weights.shape[0] == 1 else ops.matmul(label, self._weights))
+            weights, label = ops.cast(self._weights, losses.dtype), y_true[:, values:]
+            losses = losses * (weights if weights.shape[0] == 1 else ops.matmul(label, weights))
         return ops.mean(losses, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """What Keras needs to build the loss again; the weights packed: as text they would be longer than a model."""
+        weights = None if self._weights is None else _pack(ops.convert_to_numpy(self._weights))
+        config: dict[str, Any] = super().get_config()
+        return config | {"huber_delta": self.huber_delta, "weights": weights}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ImageLoss:
+        """The loss that ``get_config`` described."""
+        packed = config.get("weights")
+        return cls(**(config | {"weights": None if packed is None else _unpack(packed)}))
+
+
+def _pack(values: NDArray[np.float32]) -> dict[str, Any]:
+    packed = base64.b64encode(zlib.compress(values.astype("<f4").tobytes())).decode("ascii")
+    return {"shape": list(values.shape), "float32_zlib_base64": packed}
+
+
+def _unpack(packed: dict[str, Any]) -> NDArray[np.float32]:
+    values = np.frombuffer(zlib.decompress(base64.b64decode(packed["float32_zlib_base64"])), "<f4")
+    return np.asarray(values.reshape(packed["shape"]), np.float32)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pixal import __version__
@@ -22,16 +24,21 @@ _log = logging.getLogger(__name__)
 
 MODEL_RECORD = "model_training.yaml"
 _CALIBRATION = "calibration.npz"
+_LATENTS = "latents.npz"
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Everything validation needs of a trained model. params: its metadata. The dicts are by type."""
+    """Everything validation needs of a trained model.
+
+    params: its metadata. The dicts are by type; latents: (n, L) of the good parts.
+    """
 
     owner: str | None
     params: dict[str, Any]
     states: dict[str, PreprocessingState]
     calibrations: dict[str, Calibration]
+    latents: dict[str, NDArray[Any]]
     folder: Path
 
     def load_family(self) -> ModelFamily:
@@ -75,7 +82,8 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
         if file_hash(folder / name) != digest:
             raise ModelError(f"{folder / name} is not the file that training wrote; run train again")
     states = {name: PreprocessingState.load(state_file(folder, name)) for name in params["types"]}
-    return TrainedModel(owner, params, states, _load_calibrations(folder, params["types"]), folder)
+    calibrations, latents = _load_calibrations(folder, params["types"]), _load_latents(folder, params["types"])
+    return TrainedModel(owner, params, states, calibrations, latents, folder)
 
 
 def state_file(folder: Path, type_name: str) -> Path:
@@ -89,13 +97,31 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
     for index, calibration in enumerate(calibrations.values()):
         arrays[f"variance_{index}"] = calibration.variance
         arrays[f"scores_{index}"] = calibration.scores
+        arrays[f"stand_ins_{index}"] = np.array(calibration.stand_ins)
     save_arrays(folder / _CALIBRATION, **arrays)
     return folder / _CALIBRATION
+
+
+def save_latents(folder: Path, latents: Sequence[NDArray[Any]]) -> Path:
+    """Write the good parts' latents (n, L) of a model's types, in their order."""
+    save_arrays(folder / _LATENTS, **{f"latent_{index}": values for index, values in enumerate(latents)})
+    return folder / _LATENTS
 
 
 def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]:
     try:
         file = load_arrays(folder / _CALIBRATION)
-        return {name: Calibration(file[f"variance_{i}"], file[f"scores_{i}"]) for i, name in enumerate(types)}
+        return {
+            name: Calibration(file[f"variance_{i}"], file[f"scores_{i}"], bool(file[f"stand_ins_{i}"]))
+            for i, name in enumerate(types)
+        }
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error
+
+
+def _load_latents(folder: Path, types: list[str]) -> dict[str, NDArray[Any]]:
+    try:
+        file = load_arrays(folder / _LATENTS)
+        return {name: file[f"latent_{i}"] for i, name in enumerate(types)}
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / _LATENTS} is missing or damaged ({error}); run train again") from error

@@ -12,20 +12,35 @@ from numpy.typing import NDArray
 from pixal.config import Config
 from pixal.images import write_figure
 from pixal.inputs import InputSet
-from pixal.train_model.family import History, ModelFamily, Rows
+from pixal.mlflow_utils import Tracker
+from pixal.train_model.calibration import Calibration
+from pixal.train_model.family import Rows
+from pixal.train_model.folds import Fitted, of_type
+
+_FIGURES = ("loss.png", "accuracy.png", "reconstructions.png")
 
 
 def save_training(
-    folder: Path, label: str, history: History, folds: list[History], strip: dict[str, Any], config: Config
+    folder: Path,
+    label: str,
+    fitted: Fitted,
+    inputs: InputSet,
+    errors: NDArray[np.float32],
+    folds: Sequence[Rows],
+    calibrations: dict[str, Calibration],
+    config: Config,
 ) -> list[Path]:
-    """Write loss and accuracy curves, as the ``plotting`` settings ask, and the ``strip``; return the files."""
+    """Write loss and accuracy curves, as the ``plotting`` settings ask, and a strip of good parts; return the files.
+
+    ``errors`` (N, H, W, C): held out, of the rows in ``folds``; without any there is no strip.
+    """
     from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 
-    figures: dict[str, Any] = {}
+    history, figures = fitted.history, {}
     if config.plotting.plot_loss and history.loss:
         figures["loss.png"] = loss_curve(
             np.array(history.loss),
-            _padded([fold.validation_loss for fold in folds]),
+            _padded([fold.validation_loss for fold in fitted.folds]),
             best_epoch=history.best_epoch,
             loss_name=config.model_training.loss_function,
             log=config.plotting.use_log_loss,
@@ -34,40 +49,60 @@ def save_training(
     if config.plotting.plot_accuracy and history.accuracy:
         figures["accuracy.png"] = accuracy_curve(
             np.array(history.accuracy),
-            _padded([fold.validation_accuracy for fold in folds]),
+            _padded([fold.validation_accuracy for fold in fitted.folds]),
             name="share of values within 0.02",
             title=f"{label}: accuracy",
         )
-    channel = strip["channel"]
-    figures["reconstructions.png"] = reconstruction_strip(
-        strip["inputs"],
-        strip["reconstructions"],
-        strip["errors"],
-        strip["names"],
-        title=f"{label}: {channel}, its reconstruction, held-out error",
-    )
+    if folds:
+        figures["reconstructions.png"] = reconstruction_strip(
+            **strip(inputs, errors, folds, list(calibrations.values())),
+            title=f"{label}: {inputs.channels[0]} of good parts, by models that did not see them",
+        )
+    for stale in _FIGURES:
+        (folder / stale).unlink(missing_ok=True)
     for name, figure in figures.items():
         write_figure(folder / name, figure)
     return [folder / name for name in figures]
 
 
-def strip(inputs: InputSet, model: ModelFamily, errors: NDArray[np.float32], rows: Rows) -> dict[str, Any]:
-    """Input, reconstruction and held-out error of the best, median and worst of the good parts ``rows``."""
-    order = rows[np.argsort([float(np.mean(errors[row] ** 2)) for row in rows])]
-    chosen = order[[0, len(order) // 2, -1]]
+def strip(
+    inputs: InputSet, errors: NDArray[np.float32], folds: Sequence[Rows], calibrations: Sequence[Calibration]
+) -> dict[str, Any]:
+    """The good parts of the worst, median and best score for ``reconstruction_strip``: input, reconstruction, error."""
+    rows, scores = [], []
+    for index, calibration in enumerate(calibrations):
+        if own := of_type(inputs, index, folds):
+            rows.append(np.concatenate(own))
+            scores.append(calibration.scores)
+    order = np.argsort(np.concatenate(scores))[[-1, len(np.concatenate(scores)) // 2, 0]]
+    chosen, values = np.concatenate(rows)[order], np.concatenate(scores)[order]
     images = inputs.images(chosen)
     return {
         "inputs": images[..., 0],
-        "reconstructions": (images - model.error(inputs, chosen))[..., 0],
+        "reconstructions": (images - errors[chosen])[..., 0],
         "errors": np.sqrt(np.mean(errors[chosen] ** 2, axis=-1)),
         "names": [
-            f"{kind}: {inputs.names[row]}" for kind, row in zip(("best", "median", "worst"), chosen, strict=True)
+            f"{kind}, score {value:.2f}: {inputs.names[row]}"
+            for kind, value, row in zip(("worst", "median", "best"), values, chosen, strict=True)
         ],
-        "channel": inputs.channels[0],
     }
 
 
-def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+def track(tracker: Tracker, fitted: Fitted) -> None:
+    """Note the curves of the fit as metrics, one value an epoch; those of validation are means over the folds."""
+    history = fitted.history
+    for name, curve in {
+        "loss": history.loss,
+        "val_loss": _mean_curve([fold.validation_loss for fold in fitted.folds]),
+        "accuracy": history.accuracy,
+        "val_accuracy": _mean_curve([fold.validation_accuracy for fold in fitted.folds]),
+        "learning_rate": history.learning_rate,
+    }.items():
+        for epoch, value in enumerate(curve, 1):
+            tracker.metric(name, value, epoch)
+
+
+def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
     """The mean of curves of different length over those that are still running; empty where there are none."""
     padded = _padded(curves)
     return [] if padded is None else [float(value) for value in np.nanmean(padded, axis=0)]

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pixal.inputs import InputSet
+from pixal.train_model.family import Rows
+from pixal.train_model.projection_passes import fit_in_passes
+from pixal.train_model.subspace import (
+    Double,
+    Fit,
+    Single,
+    Subspace,
+    averages,
+    blocks,
+    centre,
+    leading,
+    scale_of,
+    signs,
+    squared_outside,
+)
 
+EXACT_IMAGES = 2000  # so far six exact fits take no more arithmetic than six in passes, and half the reading
 _AUTO_RANK = 16  # components a type; more neither finds more nor costs little on disk
-_BLOCK_VALUES = 1 << 24  # values of the inputs in memory at a time: 64 MiB
-
-
-@dataclass(frozen=True)
-class Subspace:
-    """Means and principal components of good images.
-
-    mean: (T, D) float32, a mean image a type (T = 1 without labels). basis: (k, D) float32, orthonormal rows.
-    scale: the root mean square of the coefficients on the first component; coefficients are divided by it.
-    """
-
-    mean: NDArray[np.float32]
-    basis: NDArray[np.float32]
-    scale: float
-
-    def coefficients(self, data: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Coefficients (n, k) of ``data`` (n, D) with one-hot ``labels`` (n, T)."""
-        return np.asarray(((data - labels @ self.mean) @ self.basis.T) / self.scale, np.float32)
 
 
 def auto_rank(images: int, types: int) -> int:
@@ -35,39 +34,88 @@ def auto_rank(images: int, types: int) -> int:
     return max(1, min(images - types, _AUTO_RANK * types))
 
 
-def fit_subspace(inputs: InputSet, rows: NDArray[np.intp], labels: NDArray[np.float32], rank: int) -> Subspace:
-    """The mean of each type and the first ``rank`` principal components about them of ``inputs[rows]``.
+class SubspaceFitter:
+    """Fits subspaces to parts of one InputSet, of which only blocks are ever in memory.
 
-    By the eigenvectors of the images' Gram matrix, summed over blocks of columns: exact, and only a block of the
-    inputs is in memory at a time. ``labels`` (n, T) one-hot, of ``rows``. Where the images span fewer than ``rank``
-    dimensions the remaining components are 0.
+    Up to EXACT_IMAGES images by the eigenvectors of their inner products: exact; one reading of the inputs serves all
+    fits, and each call of ``fit`` takes one more. Beyond, see ``fit_in_passes``: two readings a fit.
     """
-    count, values = len(rows), inputs.data.shape[1]
-    counts = np.maximum(labels.sum(0), 1)[:, None]
-    mean = np.empty((labels.shape[1], values), np.float32)
-    gram = np.zeros((count, count))
-    blocks = [
-        slice(start, start + max(1, _BLOCK_VALUES // count))
-        for start in range(0, values, max(1, _BLOCK_VALUES // count))
-    ]
 
-    def centred(block: slice) -> NDArray[np.float32]:
-        data = np.asarray(inputs.data[:, block][rows], np.float32)
-        return data - labels @ mean[:, block]
+    def __init__(self, inputs: InputSet, labels: Single, memory_limit: float) -> None:
+        """``labels`` (N, T) one-hot. ``memory_limit``: GB."""
+        self.inputs = inputs
+        self._labels = labels.astype(np.float64)
+        self._memory = memory_limit * 2**30
 
-    for block in blocks:
-        data = np.asarray(inputs.data[:, block][rows], np.float32)
-        mean[:, block] = labels.T @ data / counts
-        data = data - labels @ mean[:, block]
-        gram += data @ data.T
-    spread, vectors = np.linalg.eigh(gram)
-    spread, vectors = spread[::-1][:rank], vectors[:, ::-1][:, :rank]
-    basis = np.zeros((rank, values), np.float32)
-    held = spread > 1e-7 * max(spread[0], 1e-12)
-    factors = (vectors[:, held] / np.sqrt(spread[held])).astype(np.float32)
-    # A component's sign is arbitrary; its largest weight is made positive, so that every machine agrees.
-    factors *= np.sign(factors[np.abs(factors).argmax(0), np.arange(factors.shape[1])])
-    if held.any():
-        for block in blocks:
-            basis[: int(held.sum()), block] = factors.T @ centred(block)
-    return Subspace(mean, basis, float(max(np.sqrt(max(spread[0], 0) / count), 1e-6)))
+    def fit(self, row_sets: Sequence[Rows], rank: int) -> list[Fit]:
+        """For each of ``row_sets`` the mean of each type, and the first ``rank`` principal components about them.
+
+        Where the images span fewer dimensions the remaining components are 0.
+        """
+        if len(self.inputs) > EXACT_IMAGES:
+            return [fit_in_passes(self.inputs, self._labels, rows, rank, self._memory) for rows in row_sets]
+        mean, gram = self._products
+        solutions = [_solve(gram, self._labels, rows, rank) for rows in row_sets]
+        combined = self._combine(mean, np.hstack([solution.shares for solution in solutions]))
+        return [
+            Fit(Subspace(values[: len(mean)] + mean, values[len(mean) :], s.scale), s.coefficients, s.outside)
+            for s, values in zip(solutions, np.split(combined, len(solutions)), strict=True)
+        ]
+
+    @cached_property
+    def _products(self) -> tuple[Single, Double]:
+        """Each type's mean over all images, (T, D), and the inner products (N, N) of the images about it."""
+        mean = np.empty((self._labels.shape[1], self.inputs.data.shape[1]), np.float32)
+        gram = np.zeros((len(self.inputs), len(self.inputs)))
+        shares = averages(self._labels).T.astype(np.float32)
+        for columns in self._columns():
+            block = self.inputs.rows(columns=columns)
+            mean[:, columns] = shares @ block
+            centre(block, mean[:, columns], self._labels)
+            gram += block @ block.T
+        return mean, gram
+
+    def _combine(self, mean: Single, shares: Double) -> Single:
+        """Sums (m, D) of all images about ``mean``, each times its share in ``shares`` (N, m)."""
+        combined = np.empty((shares.shape[1], mean.shape[1]), np.float32)
+        factors = shares.T.astype(np.float32)
+        for columns in self._columns():
+            block = self.inputs.rows(columns=columns)
+            centre(block, mean[:, columns], self._labels)
+            combined[:, columns] = factors @ block
+        return combined
+
+    def _columns(self) -> Iterator[slice]:
+        return blocks(self.inputs.data.shape[1], 4 * len(self.inputs), self._memory)
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """A fit before the images are read again. shares: (N, T + k), what each image counts in means and components."""
+
+    shares: Double
+    scale: float
+    coefficients: Single
+    outside: Single
+
+
+def _solve(gram: Double, labels: Double, rows: Rows, rank: int) -> _Solution:
+    """Principal components from the inner products ``gram`` (N, N) of all images about any means of their types.
+
+    The means of the images ``rows`` are sums of these, so all inner products about them follow from the known ones.
+    """
+    own = averages(labels[rows])
+    to_rows = gram[:, rows]
+    to_means = to_rows @ own
+    between = own.T @ to_means[rows]
+    cross = to_rows - labels @ to_means[rows].T - (to_means - labels @ between) @ labels[rows].T
+    norms = gram.diagonal() - 2 * (labels * to_means).sum(1) + labels @ between.diagonal()
+
+    spread, vectors = leading(cross[rows], rank)
+    scale = scale_of(spread, len(rows))
+    factors = vectors / np.sqrt(np.where(spread > 0, spread, 1))
+    factors *= signs(factors)
+    coefficients = cross @ factors / scale
+    shares = np.zeros((len(gram), labels.shape[1] + rank))
+    shares[rows] = np.hstack([own, factors])
+    return _Solution(shares, scale, coefficients.astype(np.float32), squared_outside(norms / scale**2, coefficients))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,34 +12,51 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pixal import mlflow_utils
 from pixal.config import Config, as_config
-from pixal.errors import InputError
+from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.outcome import Outcome
 from pixal.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
 from pixal.preprocessing.run_input import on_canvas
 from pixal.preprocessing.state import PreprocessingState
-from pixal.records import file_hash, provenance, read_record, run_log, write_record
+from pixal.records import file_hash, fingerprint, provenance, read_record, run_log, write_record
 from pixal.train_model import pictures
-from pixal.train_model.calibration import Calibration, calibrate, check_enough, set_threshold
-from pixal.train_model.family import History, ModelFamily, Rows, family_named
-from pixal.train_model.model_folder import MODEL_RECORD, save_calibrations, state_file
+from pixal.train_model.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_by_texture,
+    check_enough,
+    choose_threshold,
+)
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.family import ModelFamily, Rows, family_named
+from pixal.train_model.folds import Fitted, fit_all, make_folds, of_type
+from pixal.train_model.model_folder import MODEL_RECORD, load_trained, save_calibrations, save_latents, state_file
 
 _log = logging.getLogger(__name__)
 
-_ROWS = 16  # parts whose errors are in memory at a time
+_ADVISED = 8  # good images of a type
+_REPEATABLE = (
+    "the same input, settings, versions and hardware give the same weights file, byte for byte; "
+    "on other hardware sums are rounded in another order"
+)
 
 
 def train(
-    input_path: str | Path | None = None, *, config: Config | str | Path | None = None, quiet: bool = False
+    input_path: str | Path | None = None,
+    *,
+    config: Config | str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
 ) -> Outcome:
     """Train on every ``out.npz`` of the component, or on ``input_path`` (one ``.npz``, or a folder of them).
 
     Writes the model, its calibration, its metadata and figures into the type's folder (one-hot mode: the component's),
-    and a run into MLflow. Raises InputError where there is nothing to train on, ConfigError for a bad configuration.
+    and a run into MLflow. ``resume``: leave what is trained already, go on from the checkpoint of a run that was cut
+    short. Raises InputError where there is nothing to train on, ConfigError for a bad configuration, ModelError for a
+    checkpoint of something else; KeyboardInterrupt, with how to go on, when the run is interrupted.
     """
     config = as_config(config)
     from pixal.train_model.hardware import set_up_tensorflow
@@ -50,7 +65,7 @@ def train(
     family = family_named(config.model_training.model)
     hardware = set_up_tensorflow(config.model_training)
     outcome = Outcome()
-    runs = [_Training(owner, path, family, config, hardware, quiet) for owner, path in sources]
+    runs = [_Training(owner, path, family, config, hardware, resume, quiet) for owner, path in sources]
     _log.info("training on %d good images", sum(len(run.material[0]) for run in runs))  # finds what is amiss with any
     for run in runs:
         with run_log(config.paths.resolve("log_path", run.owner), "train"):
@@ -67,54 +82,44 @@ class _Training:
     family: type[ModelFamily]
     config: Config
     hardware: dict[str, Any]
+    resume: bool
     quiet: bool
 
     def run(self) -> int:
         """Fit, calibrate, save; return the number of images."""
-        started = time.perf_counter()
         inputs, states = self.material
         label = self.owner or self.config.paths.component
-        params = self._params(inputs, states)
+        if self.resume and self._is_done():
+            _log.info("%s: trained already, of the same input with the same settings", label)
+            return len(inputs)
         masks = np.stack([on_canvas(s.mask[..., None], (*inputs.shape[:2], 1))[..., 0] for s in states.values()])
+        folds = self._folds
+        held_out = [sum(len(part) for part in of_type(inputs, index, folds)) for index in range(len(states))]
+        check_enough(min(held_out), self.config.validation.false_alarm_rate, self.config.validation.threshold)
+        shape = (len(inputs), *inputs.shape)
+        checkpoint = Checkpoint(self._folder("model_path") / "checkpoint", self._made_of, shape, resume=self.resume)
         with mlflow_utils.tracked_run(self.config, label, "train") as tracker:
-            folds = _folds(inputs, self.config.model_training.calibration_folds, params["seed"])
-            cheap = self.family(dict(params)).folds_are_cheap
-            folds = folds if cheap else folds[:1]
-            held_out = [sum(len(part) for part in _of_type(inputs, index, folds)) for index in range(len(states))]
-            check_enough(min(held_out), self.config.validation.false_alarm_rate, self.config.validation.threshold)
-            with tempfile.TemporaryDirectory(dir=self._folder("component_model_path")) as scratch:
-                errors = np.lib.format.open_memmap(
-                    Path(scratch) / "errors.npy", "w+", np.float32, (len(inputs), *inputs.shape)
+            with checkpoint:
+                fitted = fit_all(
+                    self.family, self._params, inputs, masks, folds, checkpoint, name=label, quiet=self.quiet
                 )
-                model, history, fold_histories = self._fit(params, inputs, masks, folds, errors, cheap)
-                calibrations = self._calibrate(inputs, masks, folds, errors, params)
-                figures = pictures.save_training(
-                    self._folder("figures_path"),
-                    label,
-                    history,
-                    fold_histories,
-                    pictures.strip(inputs, model, errors, np.concatenate(folds)),
-                    self.config,
-                )
-            for name, curve in {
-                "loss": history.loss,
-                "val_loss": pictures.mean_curve([fold.validation_loss for fold in fold_histories]),
-                "accuracy": history.accuracy,
-                "val_accuracy": pictures.mean_curve([fold.validation_accuracy for fold in fold_histories]),
-            }.items():
-                for epoch, value in enumerate(curve, 1):
-                    tracker.metric(name, value, epoch)
-            files = self._save(model, states, calibrations)
-            record = self._record(model, states, calibrations, history, len(inputs), time.perf_counter() - started)
+            calibrations = self._calibrate(inputs, masks, folds, checkpoint.errors)
+            figures = pictures.save_training(
+                self._folder("figures_path"), label, fitted, inputs, checkpoint.errors, folds, calibrations, self.config
+            )
+            pictures.track(tracker, fitted)
+            files = self._save(fitted.model, inputs, states, calibrations)
+            record = self._record(fitted, files, calibrations, checkpoint.seconds)
             write_record(self._folder("metadata_path") / MODEL_RECORD, record)
+            checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
             tracker.finish(record["settings"], {"model": files, "figures": figures, "metadata": metadata})
         _log.info(
             "%s: trained on %d good images in %.0f s; best epoch %d of %d",
             label,
             len(inputs),
-            time.perf_counter() - started,
-            history.best_epoch,
+            record["training_seconds"],
+            fitted.history.best_epoch,
             self.config.model_training.n_epochs,
         )
         return len(inputs)
@@ -136,22 +141,14 @@ class _Training:
         record = read_record(self.path.parent / "metadata" / PREPROCESSING_RECORD)
         states = {}
         for name in record["types"]:
-            folder = self.path.parent / name if one_hot else self.path.parent
-            states[name] = PreprocessingState.load(folder / "metadata" / STATE_FILE)
+            states[name] = PreprocessingState.load(self._state_of(name))
         if record["sha256"] != file_hash(self.path):
             raise InputError(f"{self.path} is not what make_input recorded beside it; run make_input again")
         for name, state in states.items():
             count = len(inputs) if not one_hot else int((inputs.labels[:, inputs.types.index(name)] > 0).sum())  # type: ignore[index]
-            if count < 2:
-                raise InputError(
-                    f"{name}: {count} good image; at least 2 are needed to learn what good parts differ in"
-                )
-            if count < 8:
-                _log.warning(
-                    "%s: only %d good images; verdicts rest on a fitted tail and miss more (8 or more are advised)",
-                    name,
-                    count,
-                )
+            if not count:
+                raise InputError(f"{name}: {self.path} holds no good image of it; run make_input again")
+            _warn_of_few(name, count)
             if tuple(state.shape[2:]) != tuple(inputs.shape[2:]):
                 raise InputError(
                     f"{self.path} holds {inputs.shape[2]} channels, its preprocessing "
@@ -159,13 +156,13 @@ class _Training:
                 )
         return inputs, states
 
-    def _params(self, inputs: InputSet, states: dict[str, PreprocessingState]) -> dict[str, Any]:
+    @cached_property
+    def _params(self) -> dict[str, Any]:
         """What the model is built from: the settings, and what the input is like."""
-        settings = self.config.model_training.model_dump()
-        state = next(iter(states.values()))
-        weights = state.settings.preprocessor.weights or [1.0] * inputs.shape[2]
+        inputs, states = self.material
+        weights = next(iter(states.values())).settings.preprocessor.weights or [1.0] * inputs.shape[2]
         return {
-            **settings,
+            **self.config.model_training.model_dump(),
             "input_dim": int(inputs.data.shape[1]),
             "shape": list(inputs.shape),
             "channels": list(inputs.channels),
@@ -174,119 +171,121 @@ class _Training:
             "memory_limit": self.config.execution.memory_limit,
         }
 
-    def _fit(
-        self,
-        params: dict[str, Any],
-        inputs: InputSet,
-        masks: NDArray[np.bool_],
-        folds: Sequence[Rows],
-        errors: NDArray[np.float32],
-        cheap: bool,
-    ) -> tuple[ModelFamily, History, list[History]]:
-        """Fit without each fold, noting the fold's errors; then on everything, as long as the folds took to be best."""
-        everything = np.arange(len(inputs))
-        histories: list[History] = []
-        epochs = int(params["n_epochs"])
-        name = self.owner or self.config.paths.component
-        total = epochs * (len(folds) + 1 if cheap else 1)
-        with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit="epoch", disable=self.quiet) as bar:
+    @cached_property
+    def _folds(self) -> list[Rows]:
+        """The rows that are held out, fit by fit: one time only from a family whose fits are costly."""
+        settings = self.config.model_training
+        folds = make_folds(self.material[0], settings.calibration_folds, settings.seed)
+        return folds if self.family(self._params).folds_are_cheap else folds[:1]
 
-            def on_epoch(epoch: int, loss: float) -> None:
-                bar.update(1)
-                if epoch % 10 == 0:
-                    bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+    @cached_property
+    def _made_of(self) -> dict[str, Any]:
+        """All that the trained model depends on, by the names that messages use."""
+        validation = self.config.validation.model_dump(include={"map_smoothing", "false_alarm_rate", "threshold"})
+        return {
+            "input": file_hash(self.path),
+            "preprocessing": [file_hash(self._state_of(name)) for name in self.material[1]],
+            **{f"model_training.{key}": value for key, value in self._params.items()},
+            **{f"validation.{key}": value for key, value in validation.items()},
+            "version of TensorFlow": self.hardware["tensorflow"],
+        }
 
-            model = self.family(dict(params))
-            for number, fold in enumerate(folds, 1):
-                rest = np.setdiff1d(everything, fold)
-                histories.append(model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=on_epoch))
-                for start in range(0, len(fold), _ROWS):
-                    part = fold[start : start + _ROWS]
-                    errors[part] = model.error(inputs, part)
-                bar.update(epochs * number - bar.n)
-            if not cheap:
-                return model, histories[0], histories
-            best = [history.best_epoch for history in histories if history.best_epoch]
-            chosen = int(np.ceil(np.median(best))) if best else epochs
-            checkpoint = self._folder("model_path") / "checkpoint.weights.h5"
-            history = model.fit(inputs, everything, masks, epochs=chosen, on_epoch=on_epoch, checkpoint=checkpoint)
-            checkpoint.unlink(missing_ok=True)  # it served its purpose: the run was not cut short
-            bar.update(total - bar.n)
-        return model, history, histories
+    def _is_done(self) -> bool:
+        """Whether there is a whole model of the same input, settings and versions."""
+        try:
+            return bool(load_trained(self.config, self.owner).params.get("fingerprint") == fingerprint(self._made_of))
+        except ModelError:
+            return False
+
+    def _state_of(self, name: str) -> Path:
+        """Where the preprocessing of a type left what it learned."""
+        return (self.path.parent / name if self.owner is None else self.path.parent) / "metadata" / STATE_FILE
 
     def _calibrate(
-        self,
-        inputs: InputSet,
-        masks: NDArray[np.bool_],
-        folds: Sequence[Rows],
-        errors: NDArray[np.float32],
-        params: dict[str, Any],
+        self, inputs: InputSet, masks: NDArray[np.bool_], folds: Sequence[Rows], errors: NDArray[np.float32]
     ) -> dict[str, Calibration]:
+        params = self._params
+        settings: dict[str, Any] = {
+            "weights": np.asarray(params["channel_weights"], np.float32),
+            "smoothing": self.config.validation.map_smoothing,
+        }
         calibrations = {}
         for index, name in enumerate(params["types"]):
-            calibrations[name] = calibrate(
-                errors,
-                _of_type(inputs, index, folds),
-                mask=masks[index],
-                weights=np.asarray(params["channel_weights"], np.float32),
-                smoothing=self.config.validation.map_smoothing,
-            )
+            if own := of_type(inputs, index, folds):
+                calibrations[name] = calibrate(errors, own, mask=masks[index], **settings)
+            else:
+                image = inputs.images(of_type(inputs, index, [np.arange(len(inputs))])[0])[0]
+                calibrations[name] = calibrate_by_texture(image, mask=masks[index], **settings)
         return calibrations
 
     def _save(
-        self, model: ModelFamily, states: dict[str, PreprocessingState], calibrations: dict[str, Calibration]
+        self,
+        model: ModelFamily,
+        inputs: InputSet,
+        states: dict[str, PreprocessingState],
+        calibrations: dict[str, Calibration],
     ) -> list[Path]:
         folder = self._folder("model_path")
         # A model is of one piece: while it is being replaced there is no metadata that would vouch for it.
         (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
         for stale in (*folder.glob("*.keras"), *folder.glob("*.h5")):  # of another model name or family
             stale.unlink()
-        files = model.save(folder)
-        files.append(save_calibrations(folder, calibrations))
+        files = [*model.save(folder), save_calibrations(folder, calibrations)]
+        everything = [np.arange(len(inputs))]
+        rows = [of_type(inputs, index, everything)[0] for index in range(len(states))]
+        files.append(save_latents(folder, [model.latent(inputs, part) for part in rows]))
         for name in states:
-            origin = self.path.parent / name if self.owner is None else self.path.parent
             target = state_file(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin / "metadata" / STATE_FILE, target)
+            shutil.copyfile(self._state_of(name), target)
             files.append(target)
         return files
 
     def _record(
-        self,
-        model: ModelFamily,
-        states: dict[str, PreprocessingState],
-        calibrations: dict[str, Calibration],
-        history: History,
-        count: int,
-        seconds: float,
+        self, fitted: Fitted, files: list[Path], calibrations: dict[str, Calibration], seconds: float
     ) -> dict[str, Any]:
         validation = self.config.validation
+        rate, folder, losses = validation.false_alarm_rate, self._folder("model_path"), fitted.history.loss
         thresholds = {}
         for name, calibration in calibrations.items():
-            rate = validation.false_alarm_rate
-            threshold, method = set_threshold(calibration.scores, rate, validation.threshold)
+            threshold, method = choose_threshold(calibration, rate, validation.threshold)
             thresholds[name] = {"threshold": threshold, "method": method, "false_alarm_rate": rate}
         return (
-            dict(model.params)
+            dict(fitted.model.params)
             | provenance()
             | {
                 "component": self.config.paths.component,
                 "input": self.path,
-                "input_sha256": file_hash(self.path),
-                "n_images": count,
+                "input_sha256": self._made_of["input"],
+                "fingerprint": fingerprint(self._made_of),
+                "n_images": len(self.material[0]),
                 "map_smoothing": validation.map_smoothing,
-                "epochs_trained": len(history.loss),
-                "final_loss": history.loss[-1] if history.loss else None,
+                "epochs_trained": len(losses),
+                "final_loss": losses[-1] if losses else None,
                 "training_seconds": round(seconds, 1),
                 "calibration": thresholds,
                 "hardware": self.hardware,
+                "repeatable": _REPEATABLE,
                 "settings": self.config.parameters.model_dump(),
-                "files": {
-                    path.relative_to(self._folder("model_path")).as_posix(): file_hash(path)
-                    for path in sorted(self._folder("model_path").rglob("*"))
-                    if path.is_file()
-                },
+                "files": {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(files)},
             }
+        )
+
+
+def _warn_of_few(name: str, count: int) -> None:
+    if count == 1:
+        _log.warning(
+            "%s: only 1 good image, so nothing can be held out: spread and threshold are guesses from the image's own "
+            "texture, which only large faults exceed (%d or more images are advised)",
+            name,
+            _ADVISED,
+        )
+    elif count < _ADVISED:
+        _log.warning(
+            "%s: only %d good images; verdicts rest on a fitted tail and miss more (%d or more are advised)",
+            name,
+            count,
+            _ADVISED,
         )
 
 
@@ -306,22 +305,3 @@ def _sources(input_path: str | Path | None, config: Config) -> list[tuple[str | 
         what = missing[0] if missing else root / "TYPE" / name
         raise InputError(f"{what} does not exist; run preprocess first")
     return [(None if one_hot else path.resolve().parent.name, path) for path in files]
-
-
-def _folds(inputs: InputSet, count: int, seed: int) -> list[Rows]:
-    """Random parts of the rows, as equal as can be in each type."""
-    generator = np.random.default_rng(seed)
-    labels = np.zeros(len(inputs), int) if inputs.labels is None else inputs.labels.argmax(1)
-    folds: list[list[int]] = [[] for _ in range(min(count, len(inputs)))]
-    for label in np.unique(labels):
-        for position, row in enumerate(generator.permutation(np.flatnonzero(labels == label))):
-            folds[position % len(folds)].append(int(row))
-    return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]  # few parts of many types leave some empty
-
-
-def _of_type(inputs: InputSet, index: int, folds: Sequence[Rows]) -> list[Rows]:
-    """The rows of one type in each fold that has any."""
-    if inputs.labels is None:
-        return list(folds)
-    own = np.flatnonzero(inputs.labels[:, index])
-    return [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)]

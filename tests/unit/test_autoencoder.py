@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.records import read_record, write_record
 from pixal.train_model import autoencoder
-from pixal.train_model.autoencoder import Autoencoder, SubspaceProjection
+from pixal.train_model.autoencoder import Autoencoder
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.coefficients import CoefficientLoss
 from pixal.train_model.family import FAMILIES, History, family_named
-from pixal.train_model.projection import fit_subspace
+from pixal.train_model.fitting import TapeModel
+from pixal.train_model.network import optimizer_named
+from pixal.train_model.projection import SubspaceFitter
+from pixal.train_model.projection_layer import SubspaceProjection
 
 SHAPE = (6, 8, 2)
 VALUES = 96
@@ -99,14 +106,14 @@ def projection_of(activation: str, types: int = 1) -> tuple[SubspaceProjection, 
     labels = np.ones((8, 1), np.float32) if types == 1 else inputs.labels
     assert labels is not None
     layer = SubspaceProjection(VALUES, 5, types, activation)
-    layer.set_subspace(fit_subspace(inputs, ALL, labels, 5))
+    layer.set_subspace(SubspaceFitter(inputs, labels, 4.0).fit([ALL], 5)[0].subspace)
     return layer, inputs, labels
 
 
 @pytest.mark.parametrize("types", [1, 2])
 def test_the_layer_projects_as_linear_algebra_does(types: int) -> None:
     layer, inputs, labels = projection_of("linear", types)
-    subspace = fit_subspace(inputs, ALL, labels, 5)
+    subspace = SubspaceFitter(inputs, labels, 4.0).fit([ALL], 5)[0].subspace
     given = labels if types > 1 else None
     found = np.asarray(layer(inputs.data, given))
     np.testing.assert_allclose(found, subspace.coefficients(inputs.data, labels), atol=1e-5)
@@ -194,6 +201,21 @@ def test_input_noise_is_there_while_training_only() -> None:
         np.testing.assert_array_equal(quiet, np.asarray(model.model(images, training=False)))
 
 
+def test_every_output_activation_trains_and_reconstructs_good_parts() -> None:
+    """With the projection: as well as the linear one, within the activation's bounds."""
+    inputs = good_parts()
+    far = InputSet(inputs.data * 40 - 20, SHAPE, inputs.channels, inputs.names)
+    errors = {}
+    for activation, low, high in (("linear", -99, 99), ("sigmoid", 0, 1), ("tanh", -1, 1), ("relu", 0, 99)):
+        model, history = fitted(output_activation=activation, n_epochs=40, input_noise=0.0, projection_rank=3)
+        assert history.loss[-1] < 0.8 * history.loss[0]
+        errors[activation] = float(np.mean(model.error(inputs, ALL) ** 2))
+        made = far.images() - model.error(far, ALL)
+        assert low <= made.min()
+        assert made.max() <= high
+    assert max(errors.values()) < 1.5 * errors["linear"]
+
+
 @pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu"])
 def test_output_activation_without_projection(activation: str) -> None:
     model = Autoencoder(params(input_projection="none", output_activation=activation))
@@ -203,13 +225,19 @@ def test_output_activation_without_projection(activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("types", "loss", "alike"),
-    [(1, "masked_mse", True), (2, "mse", False), (2, "masked_mse", True), (2, "masked_mse", False)],
+    ("types", "loss", "alike", "penalty"),
+    [
+        (1, "masked_mse", True, "l1"),
+        (2, "mse", False, "l1_l2"),
+        (2, "masked_mse", True, None),
+        (2, "masked_mse", False, None),
+    ],
 )
 def test_the_loss_of_coefficients_trains_as_the_loss_of_images_does(
-    types: int, loss: str, alike: bool, monkeypatch: pytest.MonkeyPatch
+    types: int, loss: str, alike: bool, penalty: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"loss_function": loss, "optimizer": "sgd", "learning_rate": 0.5}
+    settings = {"loss_function": loss, "optimizer": "sgd", "learning_rate": 0.5, "regularization": penalty}
+    settings |= {"l1_regularization": 1e-3, "l2_regularization": 1e-3}
     histories = []
     for quadratic in (True, False):
         if not quadratic:
@@ -235,18 +263,59 @@ def test_the_reported_loss_is_that_of_the_reconstructions() -> None:
     assert history.validation_loss[0] == pytest.approx(np.mean(error[6:] ** 2), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("loss", "kind", "l1", "l2"), [("mse", "l1", 0.01, 0), ("mse", "l2", 0, 0.02), ("mae", "l1_l2", 0.01, 0.02)]
+)
+def test_the_penalty_is_part_of_the_loss_in_either_form(loss: str, kind: str, l1: float, l2: float) -> None:
+    """mse is computed from coefficients, mae from images."""
+    still = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd", "n_epochs": 1, "loss_function": loss}
+    asked = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
+    model, history = fitted(**still, **asked)
+    assert isinstance(model._trained.loss, CoefficientLoss) == (loss == "mse")
+    error = model.error(good_parts(), ALL)
+    core = model.model.get_layer("core")
+    kernels = [core.get_layer(name).kernel.numpy() for name in ("encoder_1", "latent", "decoder_1")]
+    penalty = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
+    assert penalty > 0.01
+    expected = np.mean(error**2 if loss == "mse" else np.abs(error)) + penalty
+    assert history.loss == [pytest.approx(expected, rel=1e-5)]
+
+
 def test_training_learns() -> None:
     _, history = fitted(n_epochs=60, input_noise=0.0)
     assert history.loss[-1] < 0.7 * history.loss[0]
 
 
-def test_the_tape_takes_the_very_steps_that_keras_takes() -> None:
-    settings = {"regularization": "l2", "l2_regularization": 0.01, "loss_function": "mae"}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"regularization": "l1_l2", "loss_function": "mae", "output_activation": "sigmoid", "optimizer": "rmsprop"},
+        {"types": 2, "n_epochs": 5, "batchsize": 3},
+    ],
+    ids=["images", "coefficients, labels"],
+)
+def test_the_tape_takes_the_very_steps_that_keras_takes(settings: dict[str, Any]) -> None:
     ours, ours_history = fitted(use_gradient_tape=True, **settings)
     theirs, theirs_history = fitted(**settings)
-    assert ours_history.loss == pytest.approx(theirs_history.loss, rel=1e-6)
-    for a, b in zip(weights_of(ours), weights_of(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert ours_history == theirs_history
+    assert same(ours, theirs)
+    for model, step in ((ours, TapeModel.train_step), (theirs, keras.Model.train_step)):
+        assert type(model._trained).train_step is step
+        assert not model._trained.run_eagerly
+
+
+def test_the_loop_takes_the_very_steps_of_keras_fit() -> None:
+    model, history = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
+    told: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "run_fit", lambda *given, **_: told.append(given) or History())
+        again, _ = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
+    keras_model, data, _ = told[0]
+    inputs, targets = data.batch(ALL)
+    found = keras_model.fit(inputs, targets, batch_size=8, epochs=4, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(found, history.loss, rtol=1e-5)  # the same rows, summed in another order
+    for ours, theirs in zip(weights_of(model), weights_of(again), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_one_seed_gives_one_model_and_another_seed_another(plain: tuple[Autoencoder, History]) -> None:
@@ -288,12 +357,14 @@ def test_the_settings_of_the_fit_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(autoencoder, "run_fit", lambda *_, **settings: told.append(settings) or History())
     asked = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
     model, _ = fitted(**asked)
-    model.fit(good_parts(), ALL, part_masks(), epochs=4)
+    model.fit(good_parts(), ALL, part_masks(), learning_rates=[0.3, 0.2, 0.1, 0.4])
     held_out, whole = told
     names = ("epochs", "batch_size", "patience", "min_delta", "seed")
     assert tuple(held_out[name] for name in names) == tuple(asked.values())
-    # A given number of epochs is run to its end.
+    assert held_out["rate"](History()) == 0.01
+    # Given rates are run to their end.
     assert tuple(whole[name] for name in names) == (4, 3, 0, 0.25, 9)
+    assert [whole["rate"](History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
 
 
 def test_huber_delta_is_that_of_the_loss() -> None:
@@ -324,8 +395,8 @@ def test_memory_limit_decides_where_the_data_is(monkeypatch: pytest.MonkeyPatch)
     for limit in (1e-9, 4.0):
         Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
     streamed, held = told
-    assert streamed._data is inputs.data
-    assert held._data.shape == (2, VALUES)
+    assert streamed._held is None
+    assert held._held.shape == (2, VALUES)
     np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], held.batch(np.array([1]))[1])
 
 
@@ -347,9 +418,37 @@ def test_hybrid_mode_keeps_the_projection_on_the_processor() -> None:
         assert model.reconstruct(good_parts().data, np.ones((8, 1), np.float32)).shape == (8, VALUES)
 
 
-def test_an_optimizer_that_keras_does_not_know_is_a_bad_setting() -> None:
-    with pytest.raises(ConfigError, match=r"model_training\.optimizer.*'adamant'"):
-        fitted(optimizer="adamant")
+@pytest.mark.parametrize(
+    "name",
+    ["adam", "SGD", "rmsprop", "AdamW", "adagrad", "adadelta", "Adamax", "nadam", "ftrl", "lion", "lamb", "Adafactor"],
+)
+def test_every_optimizer_of_keras_goes_by_its_name(name: str) -> None:
+    found = optimizer_named(name, 0.02)
+    assert type(found).__name__.lower() == name.lower()
+    assert float(found.learning_rate.numpy()) == pytest.approx(0.02)
+    variable = keras.Variable(np.ones((3, 2), np.float32))
+    found.apply([keras.ops.ones((3, 2))], [variable])
+    assert (variable.numpy() < 1).all()
+
+
+def test_the_learning_rate_of_the_schedule_is_the_optimizer_s() -> None:
+    model, history = fitted(learning_rate=0.02, learning_rate_schedule="cosine")
+    assert history.learning_rate == pytest.approx([0.02, 0.0002])
+    assert float(model._trained.optimizer.learning_rate.numpy()) == pytest.approx(0.0002)
+
+
+@pytest.mark.parametrize("name", ["adamant", "optimizer", "LossScaleOptimizer", ""])
+def test_an_optimizer_that_keras_does_not_know_is_a_bad_setting(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model_training\.optimizer.*'{name}'"):
+        optimizer_named(name, 0.1)
+
+
+def test_a_plateau_lowers_the_learning_rate_of_the_fit() -> None:
+    asked = {"learning_rate_schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.1, "min_delta": 1e9}
+    model = Autoencoder(params(n_epochs=6, **asked))
+    history = model.fit(good_parts(), ALL[:6], part_masks(), validation_rows=ALL[6:])
+    # The first epoch is an improvement on nothing.
+    assert history.learning_rate == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
 def test_the_rank_is_what_the_images_span_and_is_noted(plain: tuple[Autoencoder, History]) -> None:
@@ -405,10 +504,39 @@ def test_a_saved_model_is_the_same_to_the_bit(
     np.testing.assert_array_equal(again.error(inputs, ALL), expected)
     np.testing.assert_array_equal(Autoencoder.load(tmp_path / "model", params).error(inputs, ALL), expected)
 
-    whole = keras.models.load_model(tmp_path / "model" / f"My-model_1.2.{extension}")
+    whole = keras.models.load_model(tmp_path / "model" / f"My-model_1.2.{extension}", safe_mode=True)
     given = [inputs.data] if types == 1 else [inputs.data, inputs.labels]
     found = np.asarray(whole(given, training=False))
     np.testing.assert_array_equal(inputs.data - found, expected.reshape(8, -1))
+
+
+@pytest.mark.parametrize(
+    ("types", "settings"),
+    [
+        (2, {"use_gradient_tape": True, "loss_function": "mae"}),
+        (1, {"model_file_extension": "h5", "input_projection": "none"}),
+    ],
+    ids=["keras, labels, tape", "h5, no projection"],
+)
+def test_the_same_model_is_the_same_file(tmp_path: Path, types: int, settings: dict[str, Any]) -> None:
+    """Byte for byte, and so at another time and in a process that has made other models before."""
+    files = []
+    for folder in ("first", "second"):
+        model, _ = fitted(types, n_epochs=1, **settings)
+        files.append([path.read_bytes() for path in model.save(tmp_path / folder)])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(zipfile.time, "localtime", lambda *_: time.gmtime(0.4e9))  # what zipfile would note
+            fitted(3 - types, n_epochs=1)
+    assert files[0] == files[1]
+    assert len(files[0]) == 2
+
+
+def test_saved_files_hold_the_model_and_not_its_optimizer(tmp_path: Path) -> None:
+    for settings in ({}, {"loss_function": "mae"}):
+        model, _ = fitted(n_epochs=1, autoencoder_architecture=[200, 100], **settings)
+        values = sum(weights.size for weights in weights_of(model))
+        for path in model.save(tmp_path):
+            assert path.stat().st_size < 4 * values + 60_000
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoencoder, History]) -> None:
@@ -430,10 +558,94 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoe
         other.load_weights(tmp_path / "none.weights.h5")
 
 
+@pytest.mark.parametrize("types", [("back", "side"), ("front", "back"), ("side",), ("back", "front", "side"), ()])
+def test_types_that_the_model_does_not_know_in_that_order_are_refused(types: tuple[str, ...]) -> None:
+    """An unseen type would be taken for the one whose place it has."""
+    model = Autoencoder(params(2, projection_rank=3))
+    model.build_model(VALUES)
+    good = good_parts(2)
+    labels = np.eye(len(types), dtype=np.float32)[np.zeros(8, int)] if types else None
+    other = InputSet(good.data, SHAPE, good.channels, good.names, labels, types)
+    said = "type side was never trained" if "side" in types else "the types .* are not the model's"
+    for use in (lambda: model.error(other, ALL), lambda: model.latent(other, ALL)):
+        with pytest.raises(ModelError, match=rf"{said}.*\(trained: back, front\)"):
+            use()
+    with pytest.raises(ModelError, match=said):
+        Autoencoder(params(2)).fit(other, ALL, part_masks(2))
+
+
+@pytest.mark.parametrize(("projection", "types"), [("auto", 2), ("none", 1)])
+def test_the_latent_is_what_the_encoder_makes_of_a_part(projection: str, types: int) -> None:
+    model, _ = fitted(types, input_projection=projection)
+    inputs = good_parts(types)
+    core = model.model.get_layer("core")
+    values = inputs.data
+    if projection == "auto":
+        labels = None if types == 1 else inputs.labels
+        values = np.asarray(model.model.get_layer("projection")(inputs.data, labels))
+    for name in ("encoder_1", "latent"):
+        kernel, bias = (variable.numpy() for variable in core.get_layer(name).variables)
+        values = np.maximum(values @ kernel + bias, 0)
+    found = model.latent(inputs, ALL)
+    assert found.shape == (8, 4)
+    np.testing.assert_allclose(found, values, atol=1e-5)
+    np.testing.assert_allclose(model.latent(inputs, np.array([6, 1])), values[[6, 1]], atol=1e-5)
+    assert model.latent(inputs, slice(0, 0)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(("projection", "loss"), [("auto", "mse"), ("none", "charbonnier")])
+def test_one_good_part_is_learned_without_nan(projection: str, loss: str) -> None:
+    model, history = fitted(rows=ALL[:1], input_projection=projection, loss_function=loss, n_epochs=3)
+    assert np.isfinite(history.loss).all()
+    error = model.error(good_parts(), ALL)
+    assert np.isfinite(error).all()
+    if projection == "auto":  # the part itself is all that is known
+        np.testing.assert_allclose(error.reshape(8, -1), good_parts().data - good_parts().data[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("types", "settings"),
+    [
+        (1, {"learning_rate_schedule": "plateau", "plateau_patience": 1, "min_delta": 0.1}),
+        (2, {"loss_function": "huber", "use_gradient_tape": True, "learning_rate_schedule": "cosine"}),
+    ],
+    ids=["coefficients", "images, labels"],
+)
+def test_a_fit_that_goes_on_from_its_checkpoint_is_the_same_to_the_bit(
+    tmp_path: Path, types: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a new model, as in a new process; killed in an epoch that was not saved."""
+    settings = {"n_epochs": 7, **settings}
+    arguments: Any = (good_parts(types), ALL[:6], part_masks(types))
+    model = Autoencoder(params(types, **settings))
+    expected = model.fit(*arguments, validation_rows=ALL[6:])
+    monkeypatch.setattr("pixal.train_model.checkpoint._SECONDS", 0.0)
+    monkeypatch.setattr("pixal.train_model.checkpoint._SHARE", 0.0)
+
+    def killed(epoch: int, loss: float) -> None:
+        if epoch == 5:
+            raise SystemExit
+
+    shape = (8, *SHAPE)
+    cut = Autoencoder(params(types, **settings))
+    with pytest.raises(SystemExit), Checkpoint(tmp_path, {}, shape, resume=False) as checkpoint:
+        cut.fit(*arguments, validation_rows=ALL[6:], on_epoch=killed, checkpoint=checkpoint)
+    told: list[int] = []
+    again = Autoencoder(params(types, **settings))
+    with Checkpoint(tmp_path, {}, shape, resume=True) as checkpoint:
+        found = again.fit(
+            *arguments, validation_rows=ALL[6:], on_epoch=lambda n, _: told.append(n), checkpoint=checkpoint
+        )
+    assert told[0] == 5
+    assert found == expected
+    assert same(again, model)
+
+
 def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
     empty = Autoencoder(params())
-    with pytest.raises(ModelError, match="neither trained nor loaded"):
-        empty.error(good_parts(), ALL)
+    for use in (empty.error, empty.latent):
+        with pytest.raises(ModelError, match="neither trained nor loaded"):
+            use(good_parts(), ALL)
     with pytest.raises(ModelError, match="build_model comes before"):
         empty.load_weights(tmp_path / "x.weights.h5")
     with pytest.raises(ModelError, match="projection_rank"):

@@ -9,8 +9,11 @@ from scipy.stats import binom, gumbel_r
 from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
 from pixal.train_model.calibration import (
+    Calibration,
     calibrate,
+    calibrate_by_texture,
     calibrated_maps,
+    choose_threshold,
     error_variance,
     p_values,
     part_scores,
@@ -132,14 +135,88 @@ def test_a_part_is_scored_with_the_spread_of_the_other_folds() -> None:
     assert found.scores[1] == found.scores.max()
 
 
-def test_with_one_fold_its_own_spread_serves() -> None:
-    errors = np.random.default_rng(9).standard_normal((3, 6, 6, 1)).astype(np.float32)
+def test_in_a_single_fold_a_part_is_scored_with_the_spread_of_the_others() -> None:
+    errors = np.random.default_rng(9).standard_normal((5, 6, 6, 1)).astype(np.float32)
     mask = np.ones((6, 6), bool)
-    found = calibrate(errors, [np.array([0, 2])], mask=mask, weights=np.ones(1, np.float32), smoothing=0)
-    variance = error_variance((errors[0] ** 2 + errors[2] ** 2) / 2, mask)
-    np.testing.assert_allclose(found.variance, variance, rtol=1e-6)
-    maps = calibrated_maps(errors[[0, 2]], variance, mask, np.ones(1, np.float32), 0)
-    np.testing.assert_allclose(found.scores, maps.max((1, 2)), rtol=1e-5)
+    rows = np.array([0, 2, 3])
+    found = calibrate(errors, [rows], mask=mask, weights=np.ones(1, np.float32), smoothing=0)
+    np.testing.assert_allclose(found.variance, error_variance((errors[rows] ** 2).mean(0), mask), rtol=1e-5)
+    expected = []
+    for row in rows:
+        variance = error_variance((errors[rows[rows != row]] ** 2).mean(0), mask)
+        expected.append(calibrated_maps(errors[[row]], variance, mask, np.ones(1, np.float32), 0).max())
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("folds", [[np.array([0]), np.array([1])], [np.array([0, 1])], [np.array([1])]])
+def test_two_parts_are_scored_with_the_spread_of_a_wider_neighbourhood(folds: list[np.ndarray]) -> None:
+    """Where the other part's error is this one's with the opposite sign, its own spread would hide any error."""
+    generator = np.random.default_rng(10)
+    errors = generator.normal(0, 0.01, (1, 50, 60, 1)).astype(np.float32)
+    errors[0, 20:24, 30:34] = 0.2
+    errors = np.concatenate([errors, -errors])
+    mask = np.ones((50, 60), bool)
+    found = calibrate(errors, folds, mask=mask, weights=np.ones(1, np.float32), smoothing=1)
+    own = calibrated_maps(errors, found.variance, mask, np.ones(1, np.float32), 1).max((1, 2))
+    assert (found.scores > 3 * own.max()).all()
+    assert found.scores[0] == pytest.approx(found.scores[-1], rel=1e-5)
+    np.testing.assert_allclose(found.variance, error_variance(errors[1] ** 2, mask), rtol=1e-4)
+
+
+def textured(seed: int = 0) -> np.ndarray:
+    """A part with an edge, mostly smooth, and noisy at one end."""
+    image = np.full((40, 60, 2), 0.4, np.float32)
+    image[:, 42:] += 0.3 * np.random.default_rng(seed).random((40, 18, 2), np.float32)
+    image[10:30, 10:20] += 0.3
+    return image
+
+
+def test_one_part_is_calibrated_by_how_it_differs_from_itself_moved() -> None:
+    image, mask, weights = textured(), np.zeros((40, 60), bool), np.ones(2, np.float32)
+    mask[3:-3, 4:-4] = True
+    found = calibrate_by_texture(image, mask=mask, weights=weights, smoothing=1.0)
+    assert found.stand_ins
+    assert len(found.scores) == 8
+    # More is allowed at the edge, and at the noisy end, than where it is smooth.
+    smooth, edge, noisy = found.variance[35, 15], found.variance[20, 10], found.variance[20, 50]
+    assert (edge > 3 * smooth).all()
+    assert (noisy > 1.3 * smooth).all()
+    # What is not the part's is not looked at.
+    beside = np.where(mask[..., None], image, 9.0).astype(np.float32)
+    again = calibrate_by_texture(beside, mask=mask, weights=weights, smoothing=1.0)
+    np.testing.assert_allclose(again.variance[mask], found.variance[mask], rtol=1e-4)
+    np.testing.assert_allclose(again.scores, found.scores, rtol=1e-4)
+
+    threshold, method = choose_threshold(found, 0.01, AUTO)
+    assert method == "texture"
+    assert threshold > found.scores.max()
+
+    def score(part: np.ndarray) -> float:
+        return float(calibrated_maps((part - image)[None], found.variance, mask, weights, 1.0).max())
+
+    shifted = image.copy()
+    shifted[:, 1:] = image[:, :-1]
+    assert score(shifted) < threshold  # aligned a whole pixel amiss
+    assert score(image + np.float32(0.01)) < threshold  # a little brighter
+    stained = image.copy()
+    stained[32:36, 12:18] += 0.3
+    assert score(stained) > threshold
+
+
+def test_the_thresholds_of_stand_ins_promise_nothing_but_what_was_asked_for() -> None:
+    found = calibrate_by_texture(textured(), mask=np.ones((40, 60), bool), weights=np.ones(2), smoothing=1.0)
+    for rate in (0.5, 0.1, 0.001):
+        threshold, method = choose_threshold(found, rate, AUTO)
+        assert (threshold, method) == choose_threshold(found, rate, Threshold(method="tail"))
+        new = np.geomspace(0.5, 50, 300)
+        np.testing.assert_array_equal(p_values(new, found.scores, method) <= rate, new > threshold)
+    assert choose_threshold(found, 0.01, Threshold(method="fixed", value=3.5)) == (3.5, "fixed")
+    sigma = Threshold(method="sigma", value=2)
+    assert choose_threshold(found, 0.01, sigma) == set_threshold(found.scores, 0.01, sigma)
+    with pytest.raises(ConfigError, match=r"needs 4 .* there are 0"):
+        choose_threshold(found, 0.2, Threshold(method="conformal"))
+    held_out = Calibration(found.variance, found.scores)
+    assert choose_threshold(held_out, 0.01, AUTO) == set_threshold(found.scores, 0.01, AUTO)
 
 
 def test_no_parts_give_no_maps() -> None:

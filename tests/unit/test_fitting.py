@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,48 @@ import pytest
 
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet, InputSetWriter
+from pixal.train_model.coefficients import CoefficientLoss
+from pixal.train_model.data import Arrays, InputRows
 from pixal.train_model.family import History
-from pixal.train_model.fitting import Arrays, CoefficientLoss, InputRows, run_fit
+from pixal.train_model.fitting import run_fit
 from pixal.train_model.losses import ImageLoss
 
 
 class Variable:
-    def __init__(self) -> None:
-        self.value = 0.0
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
 
-    def numpy(self) -> float:
-        return self.value
+    def numpy(self) -> Any:
+        return np.float32(self.value)
 
     def assign(self, value: float) -> None:
-        self.value = value
+        self.value = float(value)
+
+
+class Optimizer:
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.variables = [Variable()]
+
+    @property
+    def learning_rate(self) -> float:
+        return self.variables[0].value
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.variables[0].value = value
+        self.rates.append(value)
 
 
 class Scripted:
     """A Keras model whose validation losses are given; its only weight counts the epochs."""
 
     def __init__(self, validation_losses: list[float], batches: int = 1, training_loss: float = 1.0) -> None:
-        self.trainable_variables = [Variable()]
+        self.trainable_variables = self.variables = [Variable()]
+        self.optimizer = Optimizer()
         self.script = list(validation_losses)
         self.batches, self.training_loss = batches, training_loss
         self.seen: list[list[float]] = []
-        self.saved: list[float] = []
 
     def reset_metrics(self) -> None:
         pass
@@ -48,9 +66,22 @@ class Scripted:
     def test_on_batch(self, x: Any, y: Any, return_dict: bool) -> dict[str, float]:
         return {"loss": self.script[int(self.trainable_variables[0].value) - 1]}
 
-    def save_weights(self, path: Path) -> None:
-        self.saved.append(self.trainable_variables[0].value)
-        path.write_text(str(self.trainable_variables[0].value))
+
+class Kept:
+    """A checkpoint in memory, through JSON and copies as through a file; stops the fit after an epoch."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+        self.saved: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def epoch_done(self, state: Any) -> None:
+        arrays, notes = state()
+        self.saved = ({name: np.array(array) for name, array in arrays}, json.loads(json.dumps(notes)))
+        if notes["epoch"] == self.stop_after:
+            raise KeyboardInterrupt
+
+    def fit_at_work(self) -> Any:
+        return self.saved
 
 
 def rows(count: int) -> Arrays:
@@ -62,6 +93,7 @@ def fit(model: Scripted, *, training: Arrays | None = None, validation: bool = T
     settings: dict[str, Any] = {
         "epochs": len(model.script) or 5,
         "batch_size": 10,
+        "rate": lambda past: 0.1 / (1 + len(past.loss)),
         "patience": 0,
         "min_delta": 0.0,
         "seed": 1,
@@ -134,6 +166,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_all_its_rows() -> None:
         data,
         epochs=2,
         batch_size=3,
+        rate=lambda past: 0.1,
         patience=0,
         min_delta=0,
         seed=0,
@@ -144,17 +177,34 @@ def test_the_loss_of_an_epoch_is_the_mean_over_all_its_rows() -> None:
     assert history.loss == history.validation_loss == [pytest.approx(61 / 7)] * 2
 
 
-def test_each_epoch_is_told_and_every_25th_is_written(tmp_path: Path) -> None:
+def test_each_epoch_is_told_and_has_its_learning_rate() -> None:
     told: list[tuple[int, float]] = []
     model = Scripted([])
-    target = tmp_path / "model" / "checkpoint.weights.h5"
-    history = fit(
-        model, validation=False, epochs=51, on_epoch=lambda n, loss: told.append((n, loss)), checkpoint=target
-    )
+    history = fit(model, validation=False, epochs=5, on_epoch=lambda n, loss: told.append((n, loss)))
     assert told == list(enumerate(history.loss, 1))
-    assert model.saved == [25, 50]
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
-    assert target.read_text() == "50.0"
+    assert history.learning_rate == model.optimizer.rates == [0.1, 0.05, 0.1 / 3, 0.025, 0.02]
+
+
+@pytest.mark.parametrize("stopped", range(1, 7))
+@pytest.mark.parametrize("validation", [True, False])
+def test_a_fit_that_was_cut_short_goes_on_as_if_it_had_not_been(stopped: int, validation: bool) -> None:
+    losses = [5, 3, 4, 2.5, 2.6, 2.7, 2.8, 2.9]
+    options: dict[str, Any] = {"training": rows(7), "validation": validation, "patience": 3, "epochs": 7}
+    whole = Scripted(losses, batches=3)
+    expected = fit(whole, batch_size=3, **options)
+    first, second = Scripted(losses, batches=3), Scripted(losses, batches=3)
+    kept = Kept(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, batch_size=3, checkpoint=kept, **options)
+    second.trainable_variables[0].value = 77.0  # whatever a new model starts with
+    second.seen = [[]] * len(first.seen)  # the scripted loss counts the batches
+    kept.stop_after = None
+    found = fit(second, batch_size=3, checkpoint=kept, **options)
+    assert found == expected
+    assert found.best_epoch == (4 if validation else 7)
+    assert first.seen + second.seen[len(first.seen) :] == whole.seen
+    assert second.trainable_variables[0].value == whole.trainable_variables[0].value
+    assert [*first.optimizer.rates, *second.optimizer.rates] == whole.optimizer.rates
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
@@ -179,8 +229,9 @@ def test_rows_read_from_disk_are_those_in_memory(tmp_path: Path, types: int, lab
     streamed, held = (
         InputRows(inputs, chosen, labels, label_in_target=label_in_target, memory_limit=limit) for limit in (1e-9, 1.0)
     )
-    assert isinstance(streamed._data, np.memmap)
-    assert not isinstance(held._data, np.memmap)
+    assert streamed._held is None
+    assert held._held is not None
+    assert not isinstance(held._held, np.memmap)
     assert len(streamed) == len(held) == 5
     for part in (np.array([0, 3]), np.array([4, 2, 1])):
         images = inputs.data[chosen[part]]

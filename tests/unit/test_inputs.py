@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.inputs import InputSet, InputSetWriter, save_arrays
+from pixal.inputs import InputSet, InputSetWriter, let_go, save_arrays
 
 SHAPE = (3, 4, 2)
 
@@ -66,10 +66,71 @@ def test_data_stays_on_disk_and_cannot_be_written(tmp_path: Path) -> None:
 
 def test_rows_can_be_picked_and_walked_in_blocks(tmp_path: Path) -> None:
     images = some_images(7)
+    values = images.reshape(7, -1)
+    for found in (InputSet.load(write(tmp_path / "out.npz", images)), InputSet(values, SHAPE, ("R", "G"), ("a",) * 7)):
+        np.testing.assert_array_equal(found.images(np.array([5, 1])), images[[5, 1]])
+        np.testing.assert_array_equal(np.concatenate([found.images(rows) for rows in found.blocks(3)]), images)
+        assert [rows.stop - rows.start for rows in found.blocks(3)] == [3, 3, 1]
+        for rows in (slice(None), slice(2, 6), np.array([5, 1, 1]), np.array([], int)):
+            np.testing.assert_array_equal(found.rows(rows), values[rows])
+            np.testing.assert_array_equal(found.rows(rows, slice(3, 9)), values[rows][:, 3:9])
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_rows_are_copies(tmp_path: Path, on_disk: bool) -> None:
+    images = some_images(3)
     found = InputSet.load(write(tmp_path / "out.npz", images))
-    np.testing.assert_array_equal(found.images(np.array([5, 1])), images[[5, 1]])
-    np.testing.assert_array_equal(np.concatenate([found.images(rows) for rows in found.blocks(3)]), images)
-    assert [rows.stop - rows.start for rows in found.blocks(3)] == [3, 3, 1]
+    if not on_disk:
+        found = InputSet(found.rows(), SHAPE, ("R", "G"), found.names)
+    for rows in (slice(None), slice(0, 1), np.array([1])):
+        read = found.rows(rows)
+        read[:] = 7
+        assert read.flags.c_contiguous
+    np.testing.assert_array_equal(found.images(), images)
+
+
+def mapped() -> int:
+    """How many bytes of this process's memory are of mapped files."""
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("the system does not say")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path) -> None:
+    with InputSetWriter(tmp_path / "out.npz", (500, 1000, 2), ["R", "G"]) as out:
+        for name in "abcdef":
+            out.append(np.full((500, 1000, 2), 0.5, np.float32), name)
+    found = InputSet.load(tmp_path / "out.npz")
+    before = mapped()
+    assert sum(float(found.rows(rows).mean()) for rows in found.blocks(1)) == pytest.approx(3)
+    assert found.rows(np.array([4, 2]), slice(0, 500_000)).mean() == 0.5
+    assert mapped() - before < 2**21
+    assert float(found.data.sum()) == pytest.approx(3e6)  # the plain way keeps all 24 MB
+    assert mapped() - before > 2**24
+
+
+def test_a_map_that_may_be_changed_keeps_its_changes(tmp_path: Path) -> None:
+    images = some_images(2).reshape(2, -1)
+    np.save(tmp_path / "data.npy", images)
+    data = np.lib.format.open_memmap(tmp_path / "data.npy", "c")
+    data[0] = 3
+    found = InputSet(data, SHAPE, ("R", "G"), ("a", "b"))
+    for _ in range(2):
+        assert (found.rows()[0] == 3).all()
+
+
+def test_what_was_written_to_a_map_is_let_go_and_not_lost(tmp_path: Path) -> None:
+    data = np.lib.format.open_memmap(tmp_path / "data.npy", "w+", np.float32, (8, 1_000_000))
+    before = mapped()
+    for row in range(8):
+        data[row] = row
+        let_go(data)
+    assert mapped() - before < 2**22
+    np.testing.assert_array_equal(data[:, 999_999], np.arange(8))
+    data.flush()
+    np.testing.assert_array_equal(np.load(tmp_path / "data.npy")[:, 0], np.arange(8))
+    let_go(np.zeros(3))  # of an array in memory there is nothing to let go
 
 
 def test_the_same_input_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:

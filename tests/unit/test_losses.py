@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from pixal.train_model.losses import ImageLoss, pointwise_loss
+from pixal.train_model.losses import ImageLoss, pointwise_loss, value_weights
 
 NAMES = ("mse", "mae", "huber", "charbonnier", "masked_mse")
 DELTA = 0.05
 RESIDUALS = np.array([-0.7, -0.05, -0.0499, -1e-4, 0.0, 2e-4, 0.0501, 0.3, 1.0])
+
+# (3, 2) pixels of 2 channels, of two types: half and two thirds of them are the part.
+MASKS = np.array([[[1, 1], [1, 0], [0, 0]], [[0, 1], [1, 1], [0, 1]]], bool)
+CHANNELS = (0.5, 2.0)
 
 
 def formula(name: str, residual: float, delta: float = DELTA) -> float:
@@ -27,8 +33,10 @@ def formula(name: str, residual: float, delta: float = DELTA) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_is_its_formula(name: str) -> None:
+    expected = [formula(name, r) for r in RESIDUALS]
+    np.testing.assert_allclose(np.asarray(pointwise_loss(name, DELTA)(RESIDUALS)), expected, rtol=1e-12)
     found = np.asarray(pointwise_loss(name, DELTA)(RESIDUALS.astype(np.float32)))
-    np.testing.assert_allclose(found, [formula(name, r) for r in RESIDUALS], rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-7)
 
 
 def test_no_two_names_are_the_same_loss_but_the_masked_one() -> None:
@@ -47,6 +55,24 @@ def test_huber_and_its_slope_have_no_step_at_delta(delta: float) -> None:
     assert float(huber(np.array(10.0))) == pytest.approx(formula("huber", 10.0, delta))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("channels", [CHANNELS, (3.0, 3.0), (1.0, 0.0)])
+def test_weights_of_values_are_those_of_their_channel_inside_the_mask(
+    masked: bool, channels: tuple[float, float]
+) -> None:
+    found = value_weights(MASKS, channels, masked=masked)
+    if not masked and channels[0] == channels[1]:
+        assert found is None
+        return
+    assert found is not None
+    for kind, row, column, channel in np.ndindex(*MASKS.shape, 2):
+        counts = MASKS[kind, row, column] or not masked
+        share = MASKS[kind].mean() if masked else 1.0
+        value = found[kind].reshape(*MASKS.shape[1:], 2)[row, column, channel]
+        assert value == pytest.approx(counts * channels[channel] / np.mean(channels) / share)
+    np.testing.assert_allclose(found.mean(1), 1, rtol=1e-6)
+
+
 def naive(
     name: str, images: np.ndarray, found: np.ndarray, weights: np.ndarray | None, labels: np.ndarray | None
 ) -> list[float]:
@@ -61,22 +87,32 @@ def naive(
     return losses
 
 
+WEIGHTS = {
+    "plain": None,
+    "channels": value_weights(MASKS[:1], CHANNELS, masked=False),
+    "masked": value_weights(MASKS[:1], (1.0, 1.0), masked=True),
+    "masked, channels, types": value_weights(MASKS, CHANNELS, masked=True),
+}
+
+
+def some_batch(kind: str, residuals: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Targets, reconstructions and labels of three images, float64."""
+    generator = np.random.default_rng(2)
+    images = generator.random((3, 12))
+    labels = np.eye(2)[[0, 1, 0]] if "types" in kind else None
+    return images, images + generator.choice(residuals, images.shape), labels
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ["plain", "weighted", "labelled"])
+@pytest.mark.parametrize("kind", WEIGHTS)
 def test_image_loss_is_the_weighted_mean(name: str, kind: str) -> None:
-    generator = np.random.default_rng(1)
-    images, found = generator.random((2, 5, 12)).astype(np.float32)
-    weights = labels = None
-    if kind == "weighted":
-        weights = generator.random((1, 12)).astype(np.float32)
-    if kind == "labelled":
-        weights = generator.random((2, 12)).astype(np.float32) * (np.arange(12) > [[3], [6]])
-        labels = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]]
+    images, found, labels = some_batch(kind, (-0.4, -0.02, 0.0, 0.02, 0.3))
     target = images if labels is None else np.hstack([images, labels])
-    loss = ImageLoss(name, DELTA, weights)
-    expected = naive(name, images, found, weights, labels)
-    np.testing.assert_allclose(np.asarray(loss.call(target, found)), expected, rtol=1e-4)
-    assert float(loss(target, found)) == pytest.approx(np.mean(expected), rel=1e-4)
+    expected = naive(name, images, found, WEIGHTS[kind], labels)
+    exact = ImageLoss(name, DELTA, WEIGHTS[kind], dtype="float64")
+    np.testing.assert_allclose(np.asarray(exact.call(target, found)), expected, rtol=1e-12)
+    assert float(exact(target, found)) == pytest.approx(np.mean(expected), rel=1e-12)
+    assert float(ImageLoss(name, DELTA, WEIGHTS[kind])(target, found)) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_a_value_without_weight_does_not_count_at_all() -> None:
@@ -88,17 +124,14 @@ def test_a_value_without_weight_does_not_count_at_all() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_those_of_finite_differences(name: str) -> None:
-    generator = np.random.default_rng(2)
-    images = generator.random((3, 8))
-    found = images + generator.choice([-0.4, -0.02, 0.02, 0.3], images.shape)
-    weights = generator.random((2, 8)).astype(np.float32)
-    labels = np.eye(2)[[0, 1, 0]]
-    target = tf.constant(np.hstack([images, labels]), tf.float32)
-    loss = ImageLoss(name, DELTA, weights)
-    variable = tf.Variable(found, dtype=tf.float32)
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_gradients_are_central_differences(name: str, kind: str) -> None:
+    """In float64, with residuals on both sides of Huber's delta, of Charbonnier's epsilon and of 0."""
+    images, found, labels = some_batch(kind, (-0.4, -0.02, -5e-4, 5e-4, 0.02, 0.3))
+    target = images if labels is None else np.hstack([images, labels])
+    variable = tf.Variable(found)
     with tf.GradientTape() as tape:
-        value = loss(target, variable)
+        value = ImageLoss(name, DELTA, WEIGHTS[kind], dtype="float64")(target, variable)
     gradient = tape.gradient(value, variable).numpy()
 
     step = 1e-6
@@ -106,8 +139,8 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
         moved = [found.copy(), found.copy()]
         moved[0][n, d] += step
         moved[1][n, d] -= step
-        high, low = (np.mean(naive(name, images, m, weights, labels)) for m in moved)
-        assert gradient[n, d] == pytest.approx((high - low) / (2 * step), rel=2e-3, abs=1e-6)
+        high, low = (np.mean(naive(name, images, m, WEIGHTS[kind], labels)) for m in moved)
+        assert gradient[n, d] == pytest.approx((high - low) / (2 * step), rel=1e-6, abs=1e-10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,5 +152,25 @@ def test_the_gradient_of_a_perfect_reconstruction_is_finite(name: str) -> None:
     assert np.isfinite(tape.gradient(value, variable).numpy()).all()
 
 
-def test_image_loss_is_known_to_keras() -> None:
-    assert keras.saving.get_registered_object("pixal>ImageLoss") is ImageLoss
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_a_compiled_model_file_brings_its_loss_back(tmp_path: Path, kind: str) -> None:
+    images, _, labels = some_batch(kind, (0.0,))
+    target = images if labels is None else np.hstack([images, labels])
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(12)])
+    model.compile(optimizer="adam", loss=ImageLoss("huber", 0.3, WEIGHTS[kind]))
+    model.train_on_batch(images, target)
+    model.save(tmp_path / "model.keras")
+    found = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert found.loss.huber_delta == 0.3
+    assert float(found.test_on_batch(images, target)) == float(model.test_on_batch(images, target))
+    assert float(found.train_on_batch(images, target)) == float(model.train_on_batch(images, target))
+
+
+def test_the_weights_of_a_large_image_take_little_room_in_a_file() -> None:
+    mask = np.zeros((1, 500, 600), bool)
+    mask[:, 40:460, 70:520] = True
+    weights = value_weights(mask, (1.0, 0.5, 2.0, 1.0), masked=True)
+    config = ImageLoss("mse", weights=weights).get_config()
+    assert len(str(config)) < 50_000
+    again = ImageLoss.from_config(config).get_config()
+    assert again == config

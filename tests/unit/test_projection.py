@@ -1,13 +1,21 @@
-"""The subspace of good images, against numpy.linalg.svd."""
+"""The subspace of good images, against numpy.linalg.svd; exact from inner products, and in passes over many images."""
 
 from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pixal.inputs import InputSet
-from pixal.train_model import projection
-from pixal.train_model.projection import auto_rank, fit_subspace
+from pixal.train_model import projection, subspace
+from pixal.train_model.projection import SubspaceFitter, auto_rank
+from pixal.train_model.subspace import Fit
+
+ALL = np.arange(9)
+ONE = np.ones((9, 1), np.float32)
+TWO = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 0, 1, 1, 0]]
 
 
 def inputs_of(data: np.ndarray) -> InputSet:
@@ -20,83 +28,218 @@ def random_inputs(count: int = 9, values: int = 40, seed: int = 0) -> InputSet:
     return inputs_of((0.5 + 0.2 * generator.standard_normal((count, values)) * spread).astype(np.float32))
 
 
-ONE = np.ones((9, 1), np.float32)
-TWO = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 0, 1, 1, 0]]
+def fit(inputs: InputSet, labels: np.ndarray, rows: np.ndarray, rank: int, memory_limit: float = 4.0) -> Fit:
+    return SubspaceFitter(inputs, labels, memory_limit).fit([rows], rank)[0]
 
 
-def own_means(data: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each row's mean: that of the rows with the same label."""
+def own_means(data: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """For each image the mean of those of ``rows`` with the same label."""
     kind = labels.argmax(1)
-    return np.array([data[kind == k].astype(float).mean(0) for k in kind])
+    return np.array([data[rows][kind[rows] == k].astype(float).mean(0) for k in kind])
+
+
+def check_coefficients(found: Fit, data: np.ndarray, labels: np.ndarray) -> None:
+    """``found`` says of each image what projecting its pixels says."""
+    space = found.subspace
+    about_mean = data.astype(float) - labels @ space.mean
+    inside = about_mean @ space.basis.T
+    np.testing.assert_allclose(found.coefficients, inside / space.scale, atol=2e-5)
+    outside = ((about_mean - inside @ space.basis) ** 2).sum(1) / space.scale**2
+    np.testing.assert_allclose(found.outside, outside, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
-@pytest.mark.parametrize("rank", [1, 3, 6])
-def test_span_means_and_scale_are_those_of_the_svd(labels: np.ndarray, rank: int) -> None:
-    inputs = random_inputs()
-    found = fit_subspace(inputs, np.arange(9), labels, rank)
-    means = own_means(inputs.data, labels)
-    _, singular, right = np.linalg.svd(inputs.data - means, full_matrices=False)
-    np.testing.assert_allclose(labels @ found.mean, means, atol=1e-6)
-    np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(rank), atol=1e-5)
-    # Each component up to its sign, in order.
-    np.testing.assert_allclose(np.abs(np.diag(found.basis @ right[:rank].T)), 1, atol=1e-4)
-    assert found.scale == pytest.approx(singular[0] / np.sqrt(9), rel=1e-5)
-    coefficients = found.coefficients(inputs.data, labels)
-    assert np.sqrt(np.mean(coefficients[:, 0] ** 2)) == pytest.approx(1, rel=1e-4)
-    rebuilt = labels @ found.mean + coefficients * found.scale @ found.basis
-    best = means + (inputs.data - means) @ right[:rank].T @ right[:rank]  # Eckart and Young
-    np.testing.assert_allclose(rebuilt, best, atol=2e-5)
-
-
-def test_only_the_given_rows_are_learnt_from() -> None:
-    inputs = random_inputs(12)
-    rows = np.array([1, 2, 5, 7, 8, 11])
-    found = fit_subspace(inputs, rows, ONE[:6], 3)
-    alone = fit_subspace(inputs_of(inputs.data[rows]), np.arange(6), ONE[:6], 3)
-    np.testing.assert_array_equal(found.basis, alone.basis)
-    np.testing.assert_array_equal(found.mean, alone.mean)
-
-
-@pytest.mark.parametrize("block", [9, 9 * 7, 9 * 39])
-@pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
-def test_blocks_of_columns_give_what_one_block_gives(
-    labels: np.ndarray, block: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rank", [1, 3, 5])
+@pytest.mark.parametrize("rows", [ALL, np.array([1, 2, 3, 5, 6, 7, 8])], ids=["all", "some"])
+def test_span_means_scale_and_coefficients_are_those_of_the_svd(
+    labels: np.ndarray, rank: int, rows: np.ndarray
 ) -> None:
     inputs = random_inputs()
-    whole = fit_subspace(inputs, np.arange(9), labels, 4)
-    monkeypatch.setattr(projection, "_BLOCK_VALUES", block)
-    parts = fit_subspace(inputs, np.arange(9), labels, 4)
-    np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-6)
-    np.testing.assert_allclose(parts.basis, whole.basis, atol=1e-4)
-    assert parts.scale == pytest.approx(whole.scale, rel=1e-6)
+    found = fit(inputs, labels, rows, rank)
+    space = found.subspace
+    about_mean = inputs.data - own_means(inputs.data, labels, rows)
+    _, singular, right = np.linalg.svd(about_mean[rows], full_matrices=False)
+    np.testing.assert_allclose(labels @ space.mean, own_means(inputs.data, labels, rows), atol=1e-6)
+    np.testing.assert_allclose(space.basis @ space.basis.T, np.eye(rank), atol=1e-5)
+    # Each component up to its sign, in order.
+    np.testing.assert_allclose(np.abs(np.diag(space.basis @ right[:rank].T)), 1, atol=1e-4)
+    assert space.scale == pytest.approx(singular[0] / np.sqrt(len(rows)), rel=1e-5)
+    assert np.sqrt(np.mean(found.coefficients[rows, 0] ** 2)) == pytest.approx(1, rel=1e-4)
+    check_coefficients(found, inputs.data, labels)
+
+
+def test_images_that_were_not_given_are_not_learnt_from() -> None:
+    inputs = random_inputs(12)
+    rows = np.array([1, 2, 5, 7, 8, 11])
+    labels = np.ones((12, 1), np.float32)
+    found = fit(inputs, labels, rows, 3).subspace
+    spoilt = inputs.data.copy()
+    spoilt[np.setdiff1d(np.arange(12), rows)] = 0
+    np.testing.assert_allclose(fit(inputs_of(spoilt), labels, rows, 3).subspace.basis, found.basis, atol=1e-5)
+    alone = fit(inputs_of(inputs.data[rows]), labels[rows], np.arange(6), 3).subspace
+    np.testing.assert_allclose(alone.basis, found.basis, atol=1e-5)
+    np.testing.assert_allclose(alone.mean, found.mean, atol=1e-6)
+    assert alone.scale == pytest.approx(found.scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 39])
+@pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
+def test_blocks_give_what_one_block_gives(labels: np.ndarray, columns: int) -> None:
+    whole = fit(random_inputs(), labels, ALL, 4)
+    parts = fit(random_inputs(), labels, ALL, 4, memory_limit=16 * 4 * 9 * columns / 2**30)
+    np.testing.assert_allclose(parts.subspace.mean, whole.subspace.mean, atol=1e-6)
+    np.testing.assert_allclose(parts.subspace.basis, whole.subspace.basis, atol=1e-4)
+    np.testing.assert_allclose(parts.coefficients, whole.coefficients, atol=1e-4)
+    assert parts.subspace.scale == pytest.approx(whole.subspace.scale, rel=1e-6)
+
+
+def read_values(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the number of values of each reading of an InputSet."""
+    sizes: list[int] = []
+    rows = InputSet.rows
+
+    def noted(self: InputSet, *arguments: object, **options: object) -> np.ndarray:
+        found = rows(self, *arguments, **options)  # type: ignore[arg-type]
+        sizes.append(found.size)
+        return found
+
+    monkeypatch.setattr(InputSet, "rows", noted)
+    return sizes
+
+
+def test_all_folds_take_two_readings_of_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = random_inputs()
+    folds = [np.setdiff1d(ALL, ALL[start::3]) for start in range(3)]
+    sizes = read_values(monkeypatch)
+    fitter = SubspaceFitter(inputs, TWO, 1e-6)
+    together = fitter.fit(folds, 3)
+    assert len(sizes) > 2
+    assert sum(sizes) == 2 * inputs.data.size
+    for fold, found in zip(folds, together, strict=True):
+        (alone,) = fitter.fit([fold], 3)
+        np.testing.assert_allclose(alone.subspace.basis, found.subspace.basis, atol=1e-6)
+        np.testing.assert_array_equal(alone.coefficients, found.coefficients)
+        check_coefficients(found, inputs.data, TWO)
+    assert sum(sizes) == 5 * inputs.data.size  # the inner products are known
 
 
 def test_components_beyond_what_the_images_span_are_zero() -> None:
     inputs = random_inputs(4)
-    found = fit_subspace(inputs, np.arange(4), ONE[:4], 7)
-    norms = np.linalg.norm(found.basis, axis=1)
-    np.testing.assert_allclose(norms, [1, 1, 1, 0, 0, 0, 0], atol=1e-5)
-    rebuilt = found.mean + found.coefficients(inputs.data, ONE[:4]) * found.scale @ found.basis
-    np.testing.assert_allclose(rebuilt, inputs.data, atol=1e-5)
+    found = fit(inputs, ONE[:4], np.arange(4), 7)
+    space = found.subspace
+    np.testing.assert_allclose(np.linalg.norm(space.basis, axis=1), [1, 1, 1, 0, 0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(
+        space.mean + found.coefficients * np.float32(space.scale) @ space.basis, inputs.data, atol=1e-5
+    )
+    np.testing.assert_allclose(found.outside, 0, atol=1e-5)
 
 
-def test_equal_images_give_an_empty_basis_and_no_nan() -> None:
-    inputs = inputs_of(np.full((3, 5), 0.25, np.float32))
-    found = fit_subspace(inputs, np.arange(3), ONE[:3], 2)
-    assert found.scale > 0
-    assert np.isfinite(found.coefficients(inputs.data, ONE[:3])).all()
-    np.testing.assert_array_equal(found.basis, 0)
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_equal_images_give_an_empty_basis_and_no_nan(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "EXACT_IMAGES", 10)
+    inputs = inputs_of(np.full((count, 5), 0.25, np.float32))
+    found = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 2)
+    assert found.subspace.scale > 0
+    np.testing.assert_array_equal(found.subspace.basis, 0)
+    np.testing.assert_array_equal(found.coefficients, 0)
+    np.testing.assert_allclose(found.outside, 0, atol=1e-6)
 
 
 def test_neither_sign_nor_order_of_components_hangs_on_the_order_of_the_images() -> None:
     """Eigenvectors come with any sign; the one chosen makes the coefficient largest in size positive."""
     inputs = random_inputs()
-    first = fit_subspace(inputs, np.arange(9), ONE, 5)
-    coefficients = first.coefficients(inputs.data, ONE)
+    first = fit(inputs, ONE, ALL, 5)
+    coefficients = first.coefficients
     assert (coefficients[np.abs(coefficients).argmax(0), np.arange(5)] > 0).all()
     order = np.array([3, 8, 0, 5, 1, 7, 2, 6, 4])
-    np.testing.assert_allclose(fit_subspace(inputs, order, ONE, 5).basis, first.basis, atol=1e-4)
+    turned = fit(inputs_of(inputs.data[order]), ONE, ALL, 5)
+    np.testing.assert_allclose(turned.subspace.basis, first.subspace.basis, atol=1e-4)
+
+
+def many_inputs(count: int = 300, values: int = 500) -> tuple[InputSet, np.ndarray]:
+    """Images of two types whose variances fall like those of photographs: few large ones, and a long flat tail."""
+    generator = np.random.default_rng(4)
+    spread = 1 / np.arange(1, values + 1) ** 0.8
+    turn = np.linalg.qr(generator.standard_normal((values, values)))[0]
+    data = generator.standard_normal((count, values)) * spread @ turn
+    labels = np.eye(2, dtype=np.float32)[generator.integers(0, 2, count)]
+    data += labels @ generator.standard_normal((2, values))
+    return inputs_of(data.astype(np.float32)), labels
+
+
+@pytest.mark.parametrize("memory_limit", [4.0, 2e-4])
+@pytest.mark.parametrize("held_out", [0, 60])
+def test_in_passes_little_is_lost_against_the_exact_components(
+    memory_limit: float, held_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, labels = many_inputs()
+    rows = np.random.default_rng(0).permutation(300)[held_out:]
+    exact = fit(inputs, labels, np.sort(rows), 6)
+    monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
+    sizes = read_values(monkeypatch)
+    found = fit(inputs, labels, np.sort(rows), 6, memory_limit)
+    assert sum(sizes) == (22 + len(rows) + 300) * 500  # 22: where it starts from
+    if memory_limit < 1:
+        assert max(sizes) <= max(22 * 500, memory_limit * 2**30 / 4 / 16)
+    space = found.subspace
+    np.testing.assert_allclose(space.basis @ space.basis.T, np.eye(6), atol=1e-5)
+    np.testing.assert_allclose(space.mean, exact.subspace.mean, atol=1e-5)
+    check_coefficients(found, inputs.data, labels)
+    assert space.scale == pytest.approx(exact.subspace.scale, rel=1e-3)
+    left = [fitted.outside[rows].sum() * fitted.subspace.scale**2 for fitted in (found, exact)]
+    assert 1 - 1e-5 <= left[0] / left[1] < 1.01
+    squares = (found.coefficients[rows] ** 2).mean(0)
+    assert (np.diff(squares) < 0).all()
+    cross = found.coefficients[rows].T @ found.coefficients[rows] / len(rows)
+    np.testing.assert_allclose(cross, np.diag(squares), atol=1e-4)
+
+
+def test_passes_find_what_images_of_few_dimensions_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    data = (0.5 + generator.standard_normal((40, 3)) @ generator.standard_normal((3, 50))).astype(np.float32)
+    monkeypatch.setattr(projection, "EXACT_IMAGES", 39)
+    found = fit(inputs_of(data), np.ones((40, 1), np.float32), np.arange(40), 5)
+    np.testing.assert_allclose(np.linalg.norm(found.subspace.basis, axis=1), [1, 1, 1, 0, 0], atol=1e-4)
+    np.testing.assert_allclose(found.outside, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_memory_stays_below_the_limit_however_large_the_inputs(
+    exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, count, values = tmp_path / "inputs", 300, 50_000
+    with path.open("wb") as file:
+        file.truncate(4 * count * values)  # 57 MB of zeros, of which the disk holds only what comes now
+        for row in range(count):
+            file.seek(4 * row * values)
+            file.write(np.random.default_rng(row).random(500, np.float32).tobytes())
+    inputs = inputs_of(np.memmap(path, np.float32, "r", 0, (count, values)))
+    if not exact:
+        monkeypatch.setattr(projection, "EXACT_IMAGES", 100)
+    tracemalloc.start()
+    mapped = _mapped_bytes()
+    try:
+        found = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 4, memory_limit=0.02)
+        assert tracemalloc.get_traced_memory()[1] < 0.02 * 2**30
+    finally:
+        tracemalloc.stop()
+    assert _mapped_bytes() - mapped < 2**23
+    np.testing.assert_array_equal(found.subspace.basis[:, 500:], 0)
+    few = fit(inputs_of(inputs.data[:, :500].copy()), np.ones((count, 1), np.float32), np.arange(count), 4)
+    assert found.subspace.scale == pytest.approx(few.subspace.scale, rel=1e-4 if exact else 0.05)
+
+
+def _mapped_bytes() -> int:
+    """How much of this process's memory is of mapped files; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssFile")), 0)
+
+
+def test_block_sizes_follow_memory() -> None:
+    assert [b.stop - b.start for b in subspace.blocks(10, 4, 16 * 4 * 3)] == [3, 3, 3, 1]
+    assert [b.stop - b.start for b in subspace.blocks(3, 1000, 1)] == [1, 1, 1]
+    assert list(subspace.blocks(0, 4, 1e9)) == []
 
 
 @pytest.mark.parametrize(

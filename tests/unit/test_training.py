@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import yaml
 
 from pixal import mlflow_utils
+from pixal.cli import main
 from pixal.config import Config, Parameters, Paths
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
@@ -19,11 +23,14 @@ from pixal.preprocessing.alignment import Features, Reference
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, read_record, write_record
 from pixal.train_model import pictures
-from pixal.train_model.calibration import error_variance, set_threshold
+from pixal.train_model.autoencoder import Autoencoder
+from pixal.train_model.calibration import choose_threshold, error_variance
+from pixal.train_model.folds import make_folds
 from pixal.train_model.model_folder import load_trained, trained_types
-from pixal.train_model.training import _folds, train
+from pixal.train_model.training import train
 
 HEIGHT, WIDTH = 8, 10
+USUAL: dict[str, Any] = {"validation": {"false_alarm_rate": 0.1}, "model_training": {"metric_accuracy": True}}
 TRACKED: list[tuple[mlflow_utils.Tracker, str, str, str]] = []
 
 
@@ -38,6 +45,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def config_in(folder: Path, **sections: Any) -> Config:
     tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 3, "learning_rate": 0.01, "calibration_folds": 3}
+    tiny["metric_accuracy"] = False
     sections["model_training"] = tiny | sections.get("model_training", {})
     base = {"component": "Part", "base": str(folder / "out")}
     paths = Paths({"component_model_path": base, "component_validate_path": {**base, "base": str(folder / "validate")}})
@@ -86,7 +94,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config, dic
     """A component of one type with nine good parts, trained; its folder, settings, metadata, and what was tracked."""
     folder = tmp_path_factory.mktemp("trained")
     component = write_inputs(folder, {"front": 9})
-    config = config_in(folder, validation={"false_alarm_rate": 0.1})
+    config = config_in(folder, **USUAL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow_utils, "_write", lambda *said: TRACKED.append(said))
         patch.chdir(folder)
@@ -124,8 +132,10 @@ def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> N
         "pixal_autoencoder.keras",
         "pixal_autoencoder.weights.h5",
         "calibration.npz",
+        "latents.npz",
         "preprocessing/front.npz",
     }
+    assert record["repeatable"].startswith("the same input, settings, versions and hardware give the same weights")
     for name, digest in record["files"].items():
         assert file_hash(folder / "model" / name) == digest
 
@@ -141,6 +151,7 @@ def test_the_files_are_where_they_belong_and_nothing_is_left_over(trained: Train
         "model/pixal_autoencoder.keras",
         "model/pixal_autoencoder.weights.h5",
         "model/calibration.npz",
+        "model/latents.npz",
         "model/preprocessing/front.npz",
         "figures/loss.png",
         "figures/accuracy.png",
@@ -152,10 +163,12 @@ def test_the_files_are_where_they_belong_and_nothing_is_left_over(trained: Train
 
 def test_the_threshold_recorded_is_that_of_the_held_out_scores(trained: Trained) -> None:
     _, config, record, _ = trained
-    scores = load_trained(config, "front").calibrations["front"].scores
+    calibration = load_trained(config, "front").calibrations["front"]
+    scores = calibration.scores
     assert len(scores) == 9
     assert np.isfinite(scores).all()
-    threshold, method = set_threshold(scores, 0.1, config.validation.threshold)
+    assert not calibration.stand_ins
+    threshold, method = choose_threshold(calibration, 0.1, config.validation.threshold)
     assert record["calibration"] == {"front": {"threshold": threshold, "method": method, "false_alarm_rate": 0.1}}
     assert (method, threshold) == ("conformal", scores.max())
 
@@ -180,7 +193,7 @@ def test_a_run_is_tracked_with_its_metrics_settings_and_files(trained: Trained) 
     epochs = {metric: [step for key, _, step in tracker.metrics if key == metric] for metric in ("loss", "val_loss")}
     assert epochs["loss"] == list(range(1, record["epochs_trained"] + 1))
     assert epochs["val_loss"] == [1, 2, 3]
-    assert {key for key, *_ in tracker.metrics} == {"loss", "val_loss", "accuracy", "val_accuracy"}
+    assert {key for key, *_ in tracker.metrics} == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
     assert tracker.params["model_training.n_epochs"] == 3
     kept = {(path.name, below) for path, below in tracker.artifacts}
     assert {
@@ -191,15 +204,24 @@ def test_a_run_is_tracked_with_its_metrics_settings_and_files(trained: Trained) 
     assert all((folder.parents[2] / path).is_file() for path, _ in tracker.artifacts)
 
 
-def test_training_again_gives_the_same_model(trained: Trained, tmp_path: Path) -> None:
-    folder = write_inputs(tmp_path, {"front": 9}) / "front"
-    train(folder / "out.npz", config=config_in(tmp_path, validation={"false_alarm_rate": 0.1}), quiet=True)
-    first, second = (load_trained(config, "front") for config in (trained[1], config_in(tmp_path)))
+def test_training_again_gives_the_same_files_byte_for_byte(trained: Trained, tmp_path: Path) -> None:
+    """In another folder, and after a type that comes before it, so that Keras has counted on."""
+    folder = write_inputs(tmp_path, {"back": 3, "front": 9}, seed=1)
+    shutil.rmtree(folder / "front")
+    write_inputs(tmp_path, {"front": 9})
+    train(config=config_in(tmp_path, **USUAL), quiet=True)
+    first, second = (load_trained(config, "front").params for config in (trained[1], config_in(tmp_path)))
+    assert first["files"] == second["files"]
+    assert first["calibration"] == second["calibration"]
+    assert first["fingerprint"] == second["fingerprint"]
+
+
+def test_the_latents_of_the_good_parts_are_kept(trained: Trained) -> None:
+    folder, config, *_ = trained
+    model = load_trained(config, "front")
     inputs = InputSet.load(folder / "out.npz")
-    errors = [model.load_family().error(inputs, slice(None)) for model in (first, second)]
-    np.testing.assert_array_equal(*errors)
-    np.testing.assert_array_equal(first.calibrations["front"].scores, second.calibrations["front"].scores)
-    assert first.params["calibration"] == second.params["calibration"]
+    np.testing.assert_array_equal(model.latents["front"], model.load_family().latent(inputs, slice(None)))
+    assert model.latents["front"].shape == (9, 4)
 
 
 def test_a_model_file_that_is_not_the_one_written_is_refused(trained: Trained) -> None:
@@ -266,7 +288,7 @@ def test_a_costly_model_is_fitted_once_and_calibrated_on_what_it_did_not_see(tmp
     assert len(model.calibrations["front"].scores) == 3  # one of three folds
     assert (component / "front" / "model" / "pixal_autoencoder.h5").is_file()
     assert [path.name for path in (component / "front" / "figures").iterdir()] == ["reconstructions.png"]
-    fold = _folds(InputSet.load(component / "front" / "out.npz"), 3, 42)[0]
+    fold = make_folds(InputSet.load(component / "front" / "out.npz"), 3, 42)[0]
     errors = model.load_family().error(InputSet.load(component / "front" / "out.npz"), fold)
     mask = state_of("front", HEIGHT).mask
     np.testing.assert_allclose(
@@ -275,12 +297,13 @@ def test_a_costly_model_is_fitted_once_and_calibrated_on_what_it_did_not_see(tmp
 
 
 def test_training_that_diverges_fails_and_leaves_no_model(tmp_path: Path) -> None:
-    write_inputs(tmp_path, {"front": 6})
-    settings = {"learning_rate": 1e30, "optimizer": "sgd", "n_epochs": 20, "metric_accuracy": False}
+    component = write_inputs(tmp_path, {"front": 6})
+    settings = {"learning_rate": 1e30, "optimizer": "sgd", "n_epochs": 20}
     config = config_in(tmp_path, model_training=settings)
     with pytest.raises(ConfigError, match=r"diverged; lower model_training\.learning_rate"):
         train(config=config, quiet=True)
     assert trained_types(config) == []
+    assert not (component / "front" / "model" / "checkpoint").exists()  # nothing to go on with
     assert [said[3] for said in TRACKED] == ["FAILED"]
 
 
@@ -307,10 +330,40 @@ def test_inputs_of_the_other_mode_are_refused(tmp_path: Path, one_hot: bool) -> 
     refused(config, f"holds {holds}, but one_hot_encoding is {one_hot}", made)
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_one_good_part_is_not_enough(tmp_path: Path, one_hot: bool) -> None:
-    write_inputs(tmp_path, {"back": 1, "front": 4}, one_hot=one_hot)
-    refused(config_in(tmp_path, model_training={"one_hot_encoding": one_hot}), "back: 1 good image; at least 2")
+def test_one_good_part_is_calibrated_by_its_texture_and_said_to_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    component = write_inputs(tmp_path, {"front": 1})
+    config = config_in(tmp_path)
+    with caplog.at_level(logging.WARNING, logger="pixal"):
+        train(config=config, quiet=True)
+    assert "front: only 1 good image, so nothing can be held out: spread and threshold are guesses" in caplog.text
+    model = load_trained(config, "front")
+    found = model.calibrations["front"]
+    assert found.stand_ins
+    assert (found.variance > 0).all()
+    assert np.isfinite(found.variance).all()
+    assert model.params["calibration"]["front"]["method"] == "texture"
+    assert model.params["calibration"]["front"]["threshold"] > found.scores.max() > 0
+    assert np.isfinite(model.params["final_loss"])
+    assert [path.name for path in (component / "front" / "figures").iterdir()] == ["loss.png"]
+
+
+def test_a_type_of_one_good_part_stays_in_every_fit_of_one_hot_mode(tmp_path: Path) -> None:
+    write_inputs(tmp_path, {"back": 1, "front": 6}, one_hot=True)
+    config = config_in(tmp_path, model_training={"one_hot_encoding": True})
+    train(config=config, quiet=True)
+    model = load_trained(config, None)
+    assert [model.calibrations[name].stand_ins for name in ("back", "front")] == [True, False]
+    assert [len(model.latents[name]) for name in ("back", "front")] == [1, 6]
+    inputs = InputSet.load(tmp_path / "out" / "Part" / "out.npz")
+    # Known to the model, it is reconstructed; left out of a fit it would have been, whole, an error.
+    assert np.abs(model.load_family().error(inputs, slice(0, 1))).max() < 0.1
+
+
+def test_a_type_without_any_good_part_is_named(tmp_path: Path) -> None:
+    write_inputs(tmp_path, {"back": 0, "front": 4}, one_hot=True)
+    refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), "back: .* holds no good image")
 
 
 def test_nothing_to_train_on_is_named(tmp_path: Path) -> None:
@@ -326,6 +379,144 @@ def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
         train(config=config_in(tmp_path, model_training={"model": "forest"}), quiet=True)
 
 
+@pytest.fixture
+def always_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixal.train_model.checkpoint._SECONDS", 0.0)
+    monkeypatch.setattr("pixal.train_model.checkpoint._SHARE", 0.0)
+
+
+def kill() -> None:
+    raise SystemExit
+
+
+def killed_in(fit: int, epoch: int, how: Callable[[], None] = kill) -> pytest.MonkeyPatch:
+    """Fits in which something happens, ``how``, after an epoch of one of them and before it is saved; to be undone."""
+    patch, done, real = pytest.MonkeyPatch(), [0], Autoencoder.fit
+
+    def cut(self: Autoencoder, *arguments: Any, on_epoch: Any, **options: Any) -> Any:
+        done[0] += 1
+
+        def told(number: int, loss: float) -> None:
+            on_epoch(number, loss)
+            if (done[0], number) == (fit, epoch):
+                how()
+
+        return real(self, *arguments, on_epoch=told, **options)
+
+    patch.setattr(Autoencoder, "fit", cut)
+    return patch
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_a_costly_model_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    records = []
+    config = config_in(tmp_path, model_training={"input_projection": "none"})
+    write_inputs(tmp_path, {"front": 7})
+    for killed in (False, True):
+        if killed:
+            patch = killed_in(1, 2)
+            with pytest.raises(SystemExit):
+                train(config=config, quiet=True)
+            patch.undo()
+        train(config=config, resume=killed, quiet=True)
+        records.append(load_trained(config, "front").params)
+        (tmp_path / "out" / "Part" / "front" / "metadata" / "model_training.yaml").unlink()
+    assert records[0]["files"] == records[1]["files"]
+    metrics = [said[0].metrics for said in TRACKED if said[3] == "FINISHED"]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_resume_leaves_what_is_trained_goes_on_with_what_was_cut_and_trains_the_rest(tmp_path: Path) -> None:
+    component = write_inputs(tmp_path, {"back": 2, "front": 3, "side": 1})
+    config = config_in(tmp_path)
+    patch = killed_in(5, 2)  # the second of the second type
+    with pytest.raises(SystemExit):
+        train(config=config, quiet=True)
+    patch.undo()
+    assert trained_types(config) == ["back"]
+    written = (component / "back" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns
+    assert train(config=config, resume=True, quiet=True).done == 6
+    assert trained_types(config) == ["back", "front", "side"]
+    assert (component / "back" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns == written
+    assert [said[2:] for said in TRACKED] == [
+        ("back", "FINISHED"),
+        ("front", "FAILED"),
+        ("front", "FINISHED"),
+        ("side", "FINISHED"),
+    ]
+    # Of other settings it is not the model that was asked for.
+    other = config_in(tmp_path, model_training={"n_epochs": 2})
+    train(component / "back" / "out.npz", config=other, resume=True, quiet=True)
+    assert (component / "back" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns != written
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_a_checkpoint_of_something_else_is_refused_and_named(tmp_path: Path) -> None:
+    component = write_inputs(tmp_path, {"front": 5})
+    config = config_in(tmp_path)
+    patch = killed_in(2, 1)
+    with pytest.raises(SystemExit):
+        train(config=config, quiet=True)
+    patch.undo()
+    state = component / "front" / "model" / "checkpoint" / "state.npz"
+    saved = state.read_bytes()
+    for change, name in (
+        ({"model_training": {"learning_rate": 0.02}}, r"model_training\.learning_rate"),
+        ({"model_training": {"loss_function": "mae", "n_epochs": 9}}, r"n_epochs and model_training\.loss_function"),
+        ({"validation": {"map_smoothing": 2.0}}, r"validation\.map_smoothing"),
+    ):
+        with pytest.raises(ModelError, match=rf"another (model_training\.)?{name}; train without --resume"):
+            train(config=config_in(tmp_path, **change), resume=True, quiet=True)
+    with pytest.MonkeyPatch.context() as other:
+        other.setattr("pixal.records.__version__", "9.9")
+        with pytest.raises(ModelError, match="version of PIXAL or its libraries"):
+            train(config=config, resume=True, quiet=True)
+    write_inputs(tmp_path, {"front": 5}, seed=3)
+    with pytest.raises(ModelError, match="another input"):
+        train(config=config, resume=True, quiet=True)
+    assert state.read_bytes() == saved
+
+
+def test_signals_end_the_run_saved_with_one_line_and_resume_goes_on_to_the_same_end(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fold, and in the final fit; the end is that of the unbroken run of ``trained``, to the bit."""
+    write_inputs(tmp_path, {"front": 9})
+    config = config_in(tmp_path, **USUAL)
+    monkeypatch.setattr("pixal.load_config", lambda *_: config)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    for options, number, fit, where in (
+        ([], signal.SIGTERM, 2, "fit 2, epoch 2"),
+        (["--resume"], signal.SIGINT, 3, "fit 4, epoch 2"),
+    ):
+        patch = killed_in(fit, 2, lambda number=number: signal.raise_signal(number))
+        assert main(["train", "-q", *options]) == 1
+        patch.undo()
+        said = f"pixal: training stopped and saved in {where}; the same command with --resume goes on from there\n"
+        assert capsys.readouterr().err.endswith(said)
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+        assert trained_types(config) == []
+    assert main(["train", "-q", "--resume"]) == 0
+    record = load_trained(config, "front").params
+    assert record["files"] == trained[2]["files"]
+    assert record["calibration"] == trained[2]["calibration"]
+    assert [said[3] for said in TRACKED] == ["KILLED", "KILLED", "FINISHED"]
+    assert TRACKED[-1][0].metrics == trained[3][0][0].metrics  # the loss curves
+    assert not (tmp_path / "out" / "Part" / "front" / "model" / "checkpoint").exists()
+
+
+def test_without_resume_a_run_starts_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    component = write_inputs(tmp_path, {"front": 1})
+    checkpoint = component / "front" / "model" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "state.npz").write_bytes(b"of another day")
+    with caplog.at_level(logging.WARNING, logger="pixal"):
+        train(config=config_in(tmp_path), quiet=True)
+    assert f"{checkpoint}: starting anew (--resume would have gone on from there)" in caplog.text
+    assert trained_types(config_in(tmp_path)) == ["front"]
+
+
 def labelled(counts: list[int]) -> InputSet:
     kinds = np.repeat(np.arange(len(counts)), counts)
     data = np.zeros((len(kinds), 2), np.float32)
@@ -338,7 +529,7 @@ def labelled(counts: list[int]) -> InputSet:
 @pytest.mark.parametrize("count", [2, 5])
 def test_folds_hold_every_row_once_and_their_share_of_each_type(counts: list[int], count: int) -> None:
     inputs = labelled(counts)
-    folds = _folds(inputs, count, seed=1)
+    folds = make_folds(inputs, count, seed=1)
     assert sorted(np.concatenate(folds).tolist()) == list(range(len(inputs)))
     assert len(folds) == min(count, max(counts))
     kinds = np.repeat(np.arange(len(counts)), counts)
@@ -349,9 +540,14 @@ def test_folds_hold_every_row_once_and_their_share_of_each_type(counts: list[int
         assert max(held) < total  # so that the rest has some too
 
 
+def test_a_type_s_only_row_is_in_no_fold() -> None:
+    assert make_folds(labelled([1]), 5, seed=0) == []
+    assert sorted(np.concatenate(make_folds(labelled([1, 4, 1]), 2, seed=0)).tolist()) == [1, 2, 3, 4]
+
+
 def test_folds_are_of_the_seed() -> None:
     inputs = labelled([20])
-    first, again, other = (_folds(inputs, 4, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (make_folds(inputs, 4, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 

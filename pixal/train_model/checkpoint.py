@@ -1,0 +1,172 @@
+"""The checkpoint of a training run: a run that was cut short goes on from it, with the same numbers to the bit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from pixal.errors import ModelError, PixalError
+from pixal.images import atomic
+from pixal.inputs import load_arrays
+from pixal.records import fingerprint, plain
+from pixal.train_model.family import History
+
+_log = logging.getLogger(__name__)
+
+_SECONDS = 10.0  # between two checkpoints, at least
+_SHARE = 20  # … and this many times as long as it took to write the last one
+
+Named = Iterable[tuple[str, NDArray[Any]]]
+GO_ON = "the same command with --resume goes on from there"
+
+
+class Checkpoint:
+    """Where a training run is: its finished fits, their errors of held-out parts, the state of the fit at work.
+
+    Arrays and JSON (nothing that could run when it is read) in a folder of their own: ``state.npz``, replaced as a
+    whole, and ``errors.npy``, written before the state that vouches for it. Use as a context manager around the fits:
+    Ctrl-C and SIGTERM then end the run, saved, when the epoch at work is done; a second one ends it at once.
+
+    histories: of the finished fits. params: the model's after them. errors: (N, H, W, C) float32, a memory map to be
+    filled fit by fit.
+    """
+
+    def __init__(self, folder: Path, made_of: Mapping[str, Any], shape: tuple[int, ...], *, resume: bool) -> None:
+        """``made_of``: all that the run depends on, by name. ``shape``: of the errors.
+
+        Raises ModelError where there is a checkpoint to ``resume`` that is damaged, or of something else.
+        """
+        self.histories: list[History] = []
+        self.params: dict[str, Any] = {}
+        self._folder, self._made_of = folder, plain(made_of)
+        self._fit: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
+        self._began, self._before = time.monotonic(), 0.0
+        self._due = self._began + _SECONDS
+        self._asked_to_stop = False
+        self._handlers: dict[int, Any] = {}
+        found = self._state.is_file()
+        if resume and found:
+            self._read()
+            _log.info("%s: going on after %d finished fits", folder, len(self.histories))
+        elif found:
+            _log.warning("%s: starting anew (--resume would have gone on from there)", folder)
+        mode: Any = "r+" if resume and found else "w+"
+        if mode == "w+":
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        try:
+            self.errors = np.lib.format.open_memmap(folder / "errors.npy", mode, np.float32, shape)
+        except (OSError, ValueError) as error:
+            raise self._unusable(f"is damaged ({error})") from error
+
+    def __enter__(self) -> Checkpoint:
+        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if isinstance(error, PixalError):  # as where training diverges: going on would not help
+            self.remove()
+        if self._asked_to_stop and error is None:
+            raise KeyboardInterrupt(f"training stopped after its last fit; {GO_ON}")
+
+    @property
+    def seconds(self) -> float:
+        """What the run has taken so far, in all its parts."""
+        return self._before + time.monotonic() - self._began
+
+    def fit_at_work(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The arrays and notes that ``epoch_done`` saved of the fit that was cut short; once, then None."""
+        saved, self._fit = self._fit, None
+        return saved
+
+    def epoch_done(self, state: Callable[[], tuple[Named, Mapping[str, Any]]]) -> None:
+        """Save the ``state`` of the fit at work if it is time, or if the run is to end: then raise KeyboardInterrupt.
+
+        ``state`` gives arrays, one after the other, and notes for JSON with the epoch's number as ``epoch``.
+        """
+        if not self._asked_to_stop and time.monotonic() < self._due:
+            return
+        arrays, notes = state()
+        self._write(arrays, notes)
+        if self._asked_to_stop:
+            where = f"fit {len(self.histories) + 1}, epoch {notes['epoch']}"
+            raise KeyboardInterrupt(f"training stopped and saved in {where}; {GO_ON}")
+
+    def fit_done(self, history: History, params: Mapping[str, Any]) -> None:
+        """Note that a fit has ended, and that ``errors`` holds what it found."""
+        self.histories.append(history)
+        self.params = plain(params)
+        self.errors.flush()
+        self._write((), None)
+
+    def remove(self) -> None:
+        """Delete the checkpoint: the run has served its purpose."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _state(self) -> Path:
+        return self._folder / "state.npz"
+
+    def _write(self, arrays: Named, notes: Mapping[str, Any] | None) -> None:
+        began = time.monotonic()
+        whole = {
+            "fingerprint": fingerprint(self._made_of),
+            "made_of": self._made_of,
+            "histories": [asdict(history) for history in self.histories],
+            "params": self.params,
+            "seconds": self.seconds,
+            "fit": notes,
+        }
+        text = np.frombuffer(json.dumps(whole).encode(), np.uint8)
+        with atomic(self._state) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in (("notes", text), *arrays):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        ended = time.monotonic()
+        self._due = ended + max(_SECONDS, _SHARE * (ended - began))
+
+    def _read(self) -> None:
+        try:
+            arrays = load_arrays(self._state)
+            notes = json.loads(arrays.pop("notes").tobytes())
+            made_of, same = notes["made_of"], notes["fingerprint"] == fingerprint(self._made_of)
+            if same:
+                self.histories = [History(**history) for history in notes["histories"]]
+                self.params = dict(notes["params"])
+                self._before = float(notes["seconds"])
+                self._fit = (arrays, notes["fit"]) if notes["fit"] is not None else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unusable(f"is damaged ({error})") from error
+        if not same:
+            names = [key for key, value in self._made_of.items() if made_of.get(key) != value]
+            other = " and ".join(names) or "version of PIXAL or its libraries"
+            raise self._unusable(f"is of a run with another {other}")
+
+    def _unusable(self, reason: str) -> ModelError:
+        return ModelError(f"the checkpoint in {self._folder} {reason}; train without --resume to start anew")
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._asked_to_stop:
+            raise KeyboardInterrupt
+        self._asked_to_stop = True

@@ -1,0 +1,93 @@
+"""Cross-validation: errors of good parts under models that did not see them, then the model of all good parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pixal.inputs import InputSet
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.family import History, ModelFamily, Rows
+from pixal.train_model.schedule import repeated
+
+_ROWS = 16  # parts whose errors are in memory at a time
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model of all good parts, how its fit went, and how those went that left a fold out."""
+
+    model: ModelFamily
+    history: History
+    folds: list[History]
+
+
+def make_folds(inputs: InputSet, count: int, seed: int) -> list[Rows]:
+    """Random parts of the rows, as equal as can be in each type; at most ``count``, none without a row.
+
+    A type's only image is in none: without it nothing would be known of the type.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.zeros(len(inputs), int) if inputs.labels is None else inputs.labels.argmax(1)
+    folds: list[list[int]] = [[] for _ in range(count)]
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        for position, row in enumerate(rows if len(rows) > 1 else ()):
+            folds[position % count].append(int(row))
+    return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]
+
+
+def of_type(inputs: InputSet, index: int, folds: Sequence[Rows]) -> list[Rows]:
+    """The rows of one type in each fold that has any."""
+    if inputs.labels is None:
+        return list(folds)
+    own = np.flatnonzero(inputs.labels[:, index])
+    return [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)]
+
+
+def fit_all(
+    family: type[ModelFamily],
+    params: Mapping[str, Any],
+    inputs: InputSet,
+    masks: NDArray[np.bool_],
+    folds: Sequence[Rows],
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    quiet: bool,
+) -> Fitted:
+    """Fit without each fold, noting its errors in ``checkpoint.errors``; then on everything, as the folds did best.
+
+    Fits that the checkpoint knows are not run again. Of a family whose fits are costly there is one: without the first
+    fold, and it is the model.
+    """
+    model = family({**params, **checkpoint.params})
+    everything, epochs = np.arange(len(inputs)), int(params["n_epochs"])
+    costly = bool(folds) and not model.folds_are_cheap
+    total = epochs if costly else epochs * (len(folds) + 1)
+    with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit="epoch", disable=quiet) as bar:
+
+        def on_epoch(epoch: int, loss: float) -> None:
+            bar.update(len(checkpoint.histories) * epochs + epoch - bar.n)
+            if epoch % 10 == 0:
+                bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+
+        for fold in folds[len(checkpoint.histories) : 1 if costly else None]:
+            rest = np.setdiff1d(everything, fold)
+            history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=on_epoch, checkpoint=checkpoint)
+            for start in range(0, len(fold), _ROWS):
+                part = fold[start : start + _ROWS]
+                checkpoint.errors[part] = model.error(inputs, part)
+            if costly:
+                return Fitted(model, history, [history])
+            checkpoint.fit_done(history, model.params)
+        best = [past.best_epoch for past in checkpoint.histories if past.best_epoch]
+        rates = repeated(checkpoint.histories, int(np.ceil(np.median(best)))) if best else None
+        history = model.fit(inputs, everything, masks, learning_rates=rates, on_epoch=on_epoch, checkpoint=checkpoint)
+        bar.update(total - bar.n)
+    return Fitted(model, history, checkpoint.histories)

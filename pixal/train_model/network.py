@@ -1,0 +1,60 @@
+"""The trained part of the autoencoder: encoder, latent, mirrored decoder; and its optimizer by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from pixal.errors import ConfigError
+
+
+def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping[str, Any]) -> Any:
+    """A Keras model from values (n, width), with several ``types`` also labels (n, types), to values (n, width).
+
+    ``settings``: those of ``model_training``. The last of ``autoencoder_architecture`` is the latent, to which the
+    label's own is joined; the decoder mirrors the other layers. All layers have names of their own: Keras would count
+    them up over the life of the process, and the names are part of the saved files.
+    """
+    sizes = settings["autoencoder_architecture"]
+    values = keras.Input((width,), name="values")
+    inputs = [values]
+    hidden = values
+    if settings["input_noise"]:
+        hidden = layers.GaussianNoise(settings["input_noise"], seed=settings["seed"], name="noise")(values)
+    for index, size in enumerate(sizes):
+        name = "latent" if index == len(sizes) - 1 else f"encoder_{index + 1}"
+        hidden = _dense(size, name, settings)(hidden)
+    if types > 1:
+        inputs.append(keras.Input((types,), name="label"))
+        label = layers.Dense(settings["label_latent_size"], activation="relu", name="label_latent")(inputs[1])
+        hidden = layers.Concatenate(name="joined_latent")([hidden, label])
+    for index, size in enumerate(reversed(sizes[:-1])):
+        hidden = _dense(size, f"decoder_{index + 1}", settings)(hidden)
+    # float32 whatever the precision of the rest: the last digits are what tells good from bad.
+    output = layers.Dense(width, activation=activation, dtype="float32", name="output")(hidden)
+    return keras.Model(inputs, output, name="core")
+
+
+def optimizer_named(name: str, learning_rate: float) -> Any:
+    """The Keras optimizer of that name, whatever its capitals. Raises ConfigError where Keras has none."""
+    known = {
+        key.lower(): found
+        for key, found in vars(keras.optimizers).items()
+        if isinstance(found, type) and issubclass(found, keras.Optimizer) and found is not keras.Optimizer
+    }
+    try:
+        return known[name.lower()](learning_rate=learning_rate)
+    except (KeyError, TypeError) as error:  # TypeError: one that is made of other optimizers
+        raise ConfigError(
+            f"model_training.optimizer: Keras knows no optimizer {name!r}; try adam, sgd or rmsprop"
+        ) from error
+
+
+def _dense(size: int, name: str, settings: Mapping[str, Any]) -> Any:
+    kind = settings["regularization"] or ""
+    l1, l2 = (settings[f"{norm}_regularization"] if norm in kind else 0.0 for norm in ("l1", "l2"))
+    penalty = keras.regularizers.L1L2(l1, l2) if kind else None
+    return layers.Dense(size, activation="relu", kernel_regularizer=penalty, name=name)

@@ -1,0 +1,241 @@
+"""The checkpoint by itself: what it trusts, when it is written, how it ends a run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixal.errors import ConfigError, ModelError
+from pixal.train_model import checkpoint as module
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.family import History
+
+SHAPE = (3, 2, 2, 1)
+MADE_OF = {"input": "a1", "model_training.seed": 3, "validation.threshold": {"method": "auto", "value": None}}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What ``time.monotonic`` says; a write takes no time unless a test lets it."""
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def opened(folder: Path, *, resume: bool = False, **change: Any) -> Checkpoint:
+    return Checkpoint(folder / "run", MADE_OF | change, SHAPE, resume=resume)
+
+
+def state(epoch: int) -> Callable[[], tuple[Any, dict[str, Any]]]:
+    arrays = [("weights", np.full((4,), epoch, np.float32)), ("count", np.array(epoch, np.int64))]
+    return lambda: (iter(arrays), {"epoch": epoch, "generator": {"state": 2**100 + epoch}})
+
+
+def run(folder: Path, *steps: Callable[[Checkpoint], Any], resume: bool = False) -> None:
+    """A run of the given steps."""
+    with opened(folder, resume=resume) as checkpoint:
+        for step in steps:
+            step(checkpoint)
+
+
+def signalled(number: int) -> Callable[[Checkpoint], None]:
+    return lambda _: signal.raise_signal(number)
+
+
+def raised(error: Exception) -> Callable[[Checkpoint], None]:
+    def step(_: Checkpoint) -> None:
+        raise error
+
+    return step
+
+
+def after_epoch(number: int) -> Callable[[Checkpoint], None]:
+    return lambda checkpoint: checkpoint.epoch_done(state(number))
+
+
+def test_what_was_saved_is_there_in_the_next_process(tmp_path: Path, clock: list[float]) -> None:
+    first = opened(tmp_path)
+    first.errors[1] = 0.5
+    first.fit_done(History(loss=[1 / 3], best_epoch=1), {"projection_rank": 5})
+    clock[0] += 60
+    first.epoch_done(state(7))
+    again = opened(tmp_path, resume=True)
+    assert again.histories == [History(loss=[1 / 3], best_epoch=1)]
+    assert again.params == {"projection_rank": 5}
+    np.testing.assert_array_equal(again.errors, np.array([0, 0.5, 0], np.float32)[:, None, None, None] * np.ones(SHAPE))
+    assert again.seconds == 60
+    clock[0] += 5
+    assert again.seconds == 65
+    arrays, notes = again.fit_at_work() or ({}, {})
+    assert notes == {"epoch": 7, "generator": {"state": 2**100 + 7}}
+    assert arrays["weights"].tolist() == [7.0] * 4
+    assert (arrays["count"], arrays["count"].dtype) == (7, np.int64)
+    assert again.fit_at_work() is None  # the next fit is another one
+
+
+def test_a_fit_that_ended_leaves_no_state_of_it(tmp_path: Path, clock: list[float]) -> None:
+    first = opened(tmp_path)
+    clock[0] += 60
+    first.epoch_done(state(7))
+    first.fit_done(History(), {})
+    assert opened(tmp_path, resume=True).fit_at_work() is None
+
+
+def test_it_is_written_every_so_often_and_seldom_where_that_takes_long(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, takes, written = module.fingerprint, [0.0], []
+
+    def slow(*parts: Any) -> str:
+        clock[0] += takes[0]
+        written.append(clock[0])
+        return real(*parts)
+
+    monkeypatch.setattr(module, "fingerprint", slow)
+    found = opened(tmp_path)
+    for epoch in range(1, 101):
+        clock[0] += 1
+        found.epoch_done(state(epoch))
+    assert np.diff(written).tolist() == [10.0] * 9
+    written.clear()
+    takes[0] = 4.0  # a large model
+    for epoch in range(101, 500):
+        clock[0] += 1
+        found.epoch_done(state(epoch))
+    assert np.diff(written[1:]).min() >= 20 * 4  # 5 % of the time
+    assert len(written) >= 4
+
+
+def test_without_resume_nothing_is_taken_over(tmp_path: Path) -> None:
+    opened(tmp_path).fit_done(History(), {})
+    fresh = opened(tmp_path)
+    assert (fresh.histories, fresh.params) == ([], {})
+    assert not fresh.errors.any()
+    assert opened(tmp_path, resume=True).histories == []  # nor is it left for the next one
+
+
+def test_with_nothing_to_go_on_from_a_run_begins(tmp_path: Path) -> None:
+    assert opened(tmp_path, resume=True).histories == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"input": "b2"}, "another input;"),
+        ({"model_training.seed": 4, "input": "b2"}, r"another input and model_training\.seed;"),
+        ({"validation.threshold": {"method": "tail", "value": None}}, r"another validation\.threshold;"),
+        ({"new key": 1}, "another new key;"),
+    ],
+)
+def test_one_of_something_else_is_refused_by_the_name_of_what_differs(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    opened(tmp_path).fit_done(History(), {})
+    with pytest.raises(ModelError, match=named):
+        opened(tmp_path, resume=True, **change)
+    assert opened(tmp_path, resume=True).histories == [History()]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda data: data[:-40],
+        lambda data: data[: len(data) // 2],
+        lambda data: data.replace(b'"histories"', b'"hist_ries"'),
+        lambda data: b"",
+        lambda data: b"PK\x03\x04 but no archive",
+    ],
+    ids=["end cut", "half", "a byte", "empty", "something else"],
+)
+def test_a_damaged_one_is_refused(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    opened(tmp_path).fit_done(History(), {})
+    path = tmp_path / "run" / "state.npz"
+    path.write_bytes(harm(path.read_bytes()))
+    with pytest.raises(ModelError, match=r"run is damaged .*; train without --resume to start anew"):
+        opened(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_errors_that_are_gone_or_cut_are_refused(tmp_path: Path, harm: Callable[[Path], Any]) -> None:
+    opened(tmp_path).fit_done(History(), {})
+    harm(tmp_path / "run" / "errors.npy")
+    with pytest.raises(ModelError, match="is damaged"):
+        opened(tmp_path, resume=True)
+
+
+def test_nothing_in_it_is_run_when_it_is_read(tmp_path: Path) -> None:
+    """An array of objects is a pickle, and a pickle is a program."""
+    opened(tmp_path).fit_done(History(), {})
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    np.savez(tmp_path / "run" / "state.npz", notes=np.array([Trap()], object))
+    with pytest.raises(ModelError, match="is damaged"):
+        opened(tmp_path, resume=True)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_when_the_epoch_is_saved(tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match="saved in fit 1, epoch 3; the same command with --resume"):
+        run(tmp_path, after_epoch(2), signalled(number), after_epoch(3), after_epoch(4))
+    assert signal.getsignal(number) is before
+    arrays, _ = opened(tmp_path, resume=True).fit_at_work() or ({}, {})
+    assert arrays["count"] == 3
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    reached: list[int] = []
+    twice = (
+        signalled(signal.SIGINT),
+        lambda _: reached.append(1),
+        signalled(signal.SIGTERM),
+        lambda _: reached.append(2),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *twice)
+    assert reached == [1]
+
+
+def test_a_signal_after_the_last_epoch_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        run(tmp_path, after_epoch(1), signalled(signal.SIGINT))
+
+
+def test_ignored_signals_stay_ignored_and_other_threads_have_none(tmp_path: Path) -> None:
+    """As under nohup; and Python hands signals to its main thread alone."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run(tmp_path, signalled(signal.SIGINT), after_epoch(1))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run(tmp_path, after_epoch(1))
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failed == []
+
+
+def test_it_is_kept_after_a_crash_and_goes_where_going_on_would_not_help(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk"):
+        run(tmp_path, lambda checkpoint: checkpoint.fit_done(History(), {}), raised(OSError("disk")))
+    assert (tmp_path / "run" / "state.npz").is_file()
+    with pytest.raises(ConfigError):
+        run(tmp_path, raised(ConfigError("diverged")), resume=True)
+    assert not (tmp_path / "run").exists()

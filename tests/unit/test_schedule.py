@@ -1,0 +1,71 @@
+"""Learning-rate schedules against Keras's own, and the rates that a final fit repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pixal.config import Parameters
+from pixal.train_model.family import History
+from pixal.train_model.schedule import learning_rate, repeated
+
+
+def settings(**asked: Any) -> dict[str, Any]:
+    return Parameters.model_validate({"model_training": {"learning_rate": 0.2} | asked}).model_training.model_dump()
+
+
+def rates(epochs: int, losses: list[float] | None = None, **asked: Any) -> list[float]:
+    """The rate of each epoch, the validation loss of which is given."""
+    history, chosen = History(), settings(**asked)
+    for epoch in range(epochs):
+        history.learning_rate.append(learning_rate(chosen, history))
+        history.loss.append(1.0)
+        if losses is not None:
+            history.validation_loss.append(losses[epoch])
+    return history.learning_rate
+
+
+def test_a_constant_rate_stays() -> None:
+    assert rates(5, [1.0] * 5) == [0.2] * 5
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_cosine_is_that_of_keras(epochs: int) -> None:
+    found = rates(epochs, learning_rate_schedule="cosine", learning_rate_end=0.1, n_epochs=epochs)
+    theirs = keras.optimizers.schedules.CosineDecay(0.2, max(1, epochs - 1), alpha=0.1)
+    np.testing.assert_allclose(found, [float(theirs(step)) for step in range(epochs)], rtol=1e-5)
+    assert found[0] == 0.2
+    assert (np.diff(found) < 0).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("min_delta", [0.0, 0.05])
+def test_plateau_is_that_of_keras(seed: int, min_delta: float) -> None:
+    losses = np.abs(np.random.default_rng(seed).normal(1, 0.2, 60)).tolist()
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(optimizer=keras.optimizers.SGD(0.2), loss="mse")
+    theirs = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_delta=min_delta, min_lr=0.2 * 0.01)
+    theirs.set_model(model)
+    theirs.on_train_begin()
+    expected = []
+    for epoch, loss in enumerate(losses):
+        expected.append(float(model.optimizer.learning_rate.numpy()))
+        theirs.on_epoch_end(epoch, {"val_loss": loss})
+    asked = {"learning_rate_schedule": "plateau", "plateau_patience": 3, "plateau_factor": 0.5, "min_delta": min_delta}
+    np.testing.assert_allclose(rates(60, losses, **asked), expected, rtol=1e-5)
+    assert min(expected) < 0.05
+
+
+def test_plateau_stops_at_its_end_and_waits_for_a_validation_loss() -> None:
+    asked = {"learning_rate_schedule": "plateau", "plateau_patience": 1, "learning_rate_end": 0.3}
+    assert rates(6, [1.0] * 6, **asked) == [0.2, 0.2, 0.1, 0.06, 0.06, 0.06]
+    assert rates(6, None, **asked) == [0.2] * 6
+
+
+def test_the_final_fit_repeats_the_median_of_the_folds_still_running() -> None:
+    folds = [History(learning_rate=values) for values in ([4.0, 4, 2, 1], [4.0, 2, 2], [4.0, 4, 4, 4])]
+    assert repeated(folds, 4) == [4, 4, 2, 2.5]
+    assert repeated(folds, 2) == [4, 4]
