@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pixal.synthetic.demo import demo
     from pixal.train_model.training import train
     from pixal.validation.runner import detect, validate
+    from pixal.validation.watch import watch
 
 _HOMES = {
     "load_config": "pixal.config",
@@ -27,6 +28,7 @@ _HOMES = {
     "train": "pixal.train_model.training",
     "validate": "pixal.validation.runner",
     "detect": "pixal.validation.runner",
+    "watch": "pixal.validation.watch",
     "demo": "pixal.synthetic.demo",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "remove_bg",
     "train",
     "validate",
+    "watch",
 ]
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import pixal
-from pixal.errors import PixalError
+from pixal.errors import InputError, PixalError
+from pixal.families import families
 
 DONE, FAILED, BAD_INPUT, INCOMPLETE, ANOMALY = range(5)
 
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=_run_preprocessing, verb=name)
 
     command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
+    command.description = f"{command.description} Model families (model_training.model): {', '.join(families())}."
     command.add_argument(
         "-i",
         "--input",
@@ -110,9 +113,21 @@ def _parser() -> argparse.ArgumentParser:
 
     command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
     command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{photos}, or one image")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="judge everything again (default: what was judged with the same model and settings stays)",
+    )
+    command.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on until Ctrl-C: judge new photographs as they come into the folder, when their files are complete, "
+        "and keep tables and report up to date; started again, it goes on where it was "
+        "(validation.watch_interval: seconds between two looks)",
+    )
     _verdict_options(command)
     _workers_option(command)
-    command.set_defaults(run=_run_verdicts, verb="validate")
+    command.set_defaults(run=_run_validation)
 
     command = _command(
         commands, "detect", "give new verdicts on what validate has prepared (new thresholds, new model)"
@@ -122,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _verdict_options(command)
     _workers_option(command)
-    command.set_defaults(run=_run_verdicts, verb="detect")
+    command.set_defaults(run=_run_detection)
 
     command = _command(commands, "demo", "render a small component with planted defects and run everything on it")
     command.add_argument("dir", nargs="?", default="pixal_demo", metavar="DIR", help="where (default: ./pixal_demo)")
@@ -193,9 +208,31 @@ def _run_training(options: argparse.Namespace) -> int:
     return _report_failures(outcome.failures)
 
 
-def _run_verdicts(options: argparse.Namespace) -> int:
+def _run_validation(options: argparse.Namespace) -> int:
     config = _config(options)
-    batch = getattr(pixal, options.verb)(options.input, truth=options.truth, config=config, quiet=options.quiet)
+    if not options.watch:
+        try:
+            batch = pixal.validate(
+                options.input, truth=options.truth, config=config, force=options.force, quiet=options.quiet
+            )
+        except KeyboardInterrupt:
+            return _say(FAILED, "pixal: validate stopped; the same command goes on with the parts that have no verdict")
+        return _verdict_status(batch, options)
+    if options.truth:
+        raise InputError("--truth does not go with --watch; run pixal detect --truth DIR when the watch has ended")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
+    try:
+        return _verdict_status(pixal.watch(options.input, config=config, force=options.force), options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_detection(options: argparse.Namespace) -> int:
+    batch = pixal.detect(options.input, truth=options.truth, config=_config(options), quiet=options.quiet)
+    return _verdict_status(batch, options)
+
+
+def _verdict_status(batch: Any, options: argparse.Namespace) -> int:
     status = _report_failures(batch.failures)
     if options.fail_on_anomaly and batch.failed:
         return ANOMALY

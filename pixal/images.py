@@ -1,15 +1,11 @@
-"""Find, read and write images; write any file so that no half of it is ever seen."""
+"""Read and write images; write any file so that no half of it is ever seen."""
 
 from __future__ import annotations
 
 import io
-import itertools
-import os
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,51 +22,7 @@ from pixal.png import encode_png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
-
 Image = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A file of the batch: the type it belongs to, the name it has in tables, and the stem its outputs have."""
-
-    type_name: str
-    path: Path
-    image: str
-    name: str
-
-
-def list_photographs(source: str | Path) -> dict[str, list[Photograph]]:
-    """The photographs below ``source`` by type, both sorted by name.
-
-    A folder with sub-folders holds one type a sub-folder (nested folders are followed); a folder of images is one type
-    named after itself; a single image file is a batch of one, of the type its folder names.
-
-    Raises InputError where there is nothing to process.
-    """
-    source = Path(source)
-    if source.is_file():
-        if source.suffix.lower() not in EXTENSIONS:
-            raise InputError(f"{source} is no image that PIXAL reads ({', '.join(sorted(EXTENSIONS))})")
-        folder = _absolute(source).parent
-        return {folder.name: _named(folder.name, folder, [_absolute(source)])}
-    if not source.is_dir():
-        raise InputError(f"{source} does not exist; name a folder of images, or of one sub-folder an image type")
-    flat = _images(source, nested=False)
-    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
-    types = {folder.name: files for folder in folders if (files := _images(folder, nested=True))}
-    if flat and types:
-        raise InputError(
-            f"{source} holds images ({flat[0].name}, …) beside folders of images ({', '.join(types)}); "
-            "move them into the folder of their type"
-        )
-    if flat:
-        name = _absolute(source).name
-        return {name: _named(name, source, flat)}
-    if not types:
-        raise InputError(f"{source} holds no image ({', '.join(sorted(EXTENSIONS))}), nor any folder of images")
-    return {name: _named(name, source / name, files) for name, files in types.items()}
 
 
 def read_image(path: Path) -> Image:
@@ -193,50 +145,6 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _images(folder: Path, *, nested: bool) -> list[Path]:
-    found: Callable[[str], Iterator[Path]] = folder.rglob if nested else folder.glob
-    return sorted(
-        path
-        for path in found("*")
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
-    )
-
-
-def _named(type_name: str, folder: Path, files: list[Path]) -> list[Photograph]:
-    """Name each file; where two would share a table row or an output, nested folders and extensions come in."""
-    relative = [path.relative_to(folder) for path in files]
-    times = Counter(path.name for path in relative)
-    images = [path.name if times[path.name] == 1 else path.as_posix() for path in relative]
-    names = _distinct(images)
-    return [Photograph(type_name, *found) for found in zip(files, images, names, strict=True)]
-
-
-def _distinct(images: list[str]) -> list[str]:
-    """A name for each image's outputs: its stem, or longer; never two alike, nor but for capitals."""
-    stems = [_flat(str(Path(image).with_suffix(""))) for image in images]
-    times = Counter(stem.lower() for stem in stems)
-    taken = {stem for stem, count in times.items() if count == 1}
-    names = []
-    for stem, image in zip(stems, images, strict=True):
-        name = stem
-        if times[stem.lower()] > 1:
-            longer = _flat(image.replace(".", "_"))
-            choices = itertools.chain([longer], (f"{longer}_{number}" for number in itertools.count(2)))
-            name = next(choice for choice in choices if choice.lower() not in taken)
-            taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _flat(name: str) -> str:
-    return name.replace("/", "_").replace("\\", "_")
-
-
-def _absolute(path: Path) -> Path:
-    """Without "..", links kept: a linked folder or file goes by the link's name."""
-    return Path(os.path.abspath(path))  # noqa: PTH100  # Path.absolute keeps "..", Path.resolve follows links
 
 
 def _inspect(data: bytes) -> tuple[bool, int]:

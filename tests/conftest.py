@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("pixal")
+
+# A job in the background of a shell script ignores Ctrl-C; the tests of it must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FRAME = (480, 270)
 

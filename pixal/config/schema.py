@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from pixal.errors import ConfigError
+from pixal.families import class_of
 from pixal.preprocessing.channels import channel_names
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -28,7 +29,7 @@ class Section(BaseModel):
 class RemoveBackground(Section):
     """How the part is found on the photograph."""
 
-    method: Literal["auto", "rembg", "border"] = "auto"
+    method: Literal["auto", "rembg", "border", "none"] = "auto"
     model: str = "u2net"
     model_file: str | None = None
     alpha_matting: bool = False
@@ -65,6 +66,7 @@ class Preprocessor(Section):
     zero_pruning_padding: Annotated[int, Field(ge=0)] = 0
     bg_threshold: Annotated[float, Field(ge=0, le=255)] = 0.0
     consensus: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    edge_margin: Annotated[int, Field(ge=0)] = 2
     mask: str | dict[str, str] | None = None
     ignore_regions: dict[str, list[Box] | str] = {}
     light_matching: Literal["gain", "field", "none"] = "gain"
@@ -123,11 +125,13 @@ class ModelTraining(Section):
     """The model, its loss, and how it is trained."""
 
     model: str = "autoencoder"
+    model_options: dict[str, Any] = {}
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "pixal_autoencoder"
     model_file_extension: Literal["keras", "h5"] = "keras"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     one_hot_encoding: bool = False
 
+    gpus: Count = 1
     enable_memory_growth: bool = True
     TF_GPU_ALLOCATOR: str | None = None
     mixed_precision: bool = False
@@ -162,6 +166,22 @@ class ModelTraining(Section):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     calibration_folds: Annotated[int, Field(ge=2)] = 5
 
+    @field_validator("model")
+    @classmethod
+    def _known_family(cls, value: str) -> str:
+        try:
+            class_of(value)
+        except ConfigError as error:  # pydantic adds the place to a ValueError only
+            raise ValueError(str(error).removeprefix("model_training.model: ")) from error
+        return value
+
+    @field_validator("HYBRID_MODE")
+    @classmethod
+    def _hybrid_on_one_gpu(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("gpus", 1) > 1:
+            raise ValueError(f"HYBRID_MODE only goes with one GPU, not with gpus {info.data['gpus']}")
+        return value
+
     @field_validator("model_file_extension", mode="before")
     @classmethod
     def _without_dot(cls, value: Any) -> Any:
@@ -185,6 +205,7 @@ class Plotting(Section):
     plot_mse_per_pixel: bool = True
     plot_pixel_predictions: bool = True
     plot_distributions: bool = True
+    plot_latent_space: bool = True
     use_log_loss: bool = True
     loss_cut: Literal["auto"] | float = "auto"
 
@@ -215,7 +236,9 @@ class Validation(Section):
     map_smoothing: Annotated[float, Field(ge=0)] = 1.0
     region_threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
     pixel_size_mm: Positive | None = None
+    drift_level: Annotated[float, Field(gt=0, lt=1)] = 0.01
     save_anomaly_maps: bool = True
+    watch_interval: Positive = 2.0
 
 
 class Execution(Section):

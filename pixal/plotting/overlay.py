@@ -39,18 +39,43 @@ def anomaly_overlay(
     threshold: float,
     regions: Sequence[Region] = (),
     caption: str = "",
+    unit: str = "anomaly",
 ) -> Image:
     """Return the photograph with its anomalies marked, (H, W, 3) uint8 RGB, of the photograph's size.
 
-    Pixels whose value is above the threshold are tinted red, more so up to 3 thresholds, and edged; pixels
-    that are neither those nor under caption, boxes, labels or colour bar are left as they are.
+    Pixels whose value is above the threshold are tinted as in `tinted`; pixels that are neither those nor under
+    caption, boxes, labels or colour bar are left as they are. Caption and colour bar stand where they hide least of
+    the anomalies, then of the part.
 
     :param photo: (H, W, 3) uint8 RGB; left as it is.
     :param anomaly_map: (H, W) float32 in the photograph's frame, NaN or 0 outside the part.
     :param threshold: in units of the map; where it is not finite, nothing is tinted.
     :param regions: (x, y, width, height, label) in pixels; labels are kept inside the frame.
-    :param caption: one line, drawn on a band on top; cut where it is too long.
+    :param caption: one line, drawn on a band on top, or at the bottom; cut where it is too long.
+    :param unit: what the map's values are, and their unit; the title of the colour bar.
     :raises InputError: the shapes do not fit.
+    """
+    picture = tinted(photo, anomaly_map, threshold=threshold)
+    above = _above(anomaly_map, threshold)
+    size = text_height(picture)
+    boxes = [_clamped(region, picture.shape, margin=max(3, size // 4)) for region in regions]
+    occupied = above.copy()
+    for box in boxes:
+        _draw_outline(picture, box, thickness=max(1, size // 10))
+        _occupy(occupied, box)
+    free = _draw_caption(picture, caption, size, occupied, anomaly_map)
+    if np.isfinite(threshold) and threshold > 0:
+        _draw_scale(picture, threshold, unit, size, free, occupied, anomaly_map)
+    for box, region in zip(boxes, regions, strict=True):
+        _draw_label(picture, box, str(region[4]), max(11, round(0.85 * size)), occupied, free[0])
+    return picture
+
+
+def tinted(photo: Image, anomaly_map: Map, *, threshold: float) -> Image:
+    """Return the photograph with its anomalies tinted, and nothing drawn over it, (H, W, 3) uint8 RGB.
+
+    Pixels whose value is above the threshold are tinted red, more so up to 3 thresholds, and edged. The arguments
+    are those of `anomaly_overlay`.
     """
     if photo.shape != (*anomaly_map.shape, 3):
         raise InputError(
@@ -58,19 +83,7 @@ def anomaly_overlay(
             "give (H, W, 3) and (H, W)"
         )
     picture: Image = photo.copy()
-    above = np.multiply(anomaly_map > float(threshold), 255, dtype=np.uint8)  # NaN is above nothing
-    _tint(picture, anomaly_map, above, threshold)
-    size = text_height(picture)
-    boxes = [_clamped(region, picture.shape, margin=max(3, size // 4)) for region in regions]
-    occupied = above.copy()
-    for box in boxes:
-        _draw_outline(picture, box, thickness=max(1, size // 10))
-        _occupy(occupied, box)
-    top = _draw_caption(picture, caption, size, occupied)
-    if np.isfinite(threshold) and threshold > 0:
-        _draw_scale(picture, threshold, size, top, occupied)
-    for box, region in zip(boxes, regions, strict=True):
-        _draw_label(picture, box, str(region[4]), max(11, round(0.85 * size)), occupied, top)
+    _tint(picture, anomaly_map, _above(anomaly_map, threshold), threshold)
     return picture
 
 
@@ -98,6 +111,10 @@ def place_label(box: Rect, size: tuple[int, int], occupied: Image, top: int = 0)
     return min(places, key=lambda place: _hidden(occupied, (*place, w, h)))
 
 
+def _above(anomaly_map: Map, threshold: float) -> Image:
+    return np.multiply(anomaly_map > float(threshold), 255, dtype=np.uint8)  # NaN is above nothing
+
+
 def _tint(picture: Image, values: Map, above: Image, threshold: float) -> None:
     """Tint the pixels above the threshold in place; only the rectangle that holds them is worked on."""
     x, y, width, height = cv2.boundingRect(above)
@@ -121,17 +138,18 @@ def _tint(picture: Image, values: Map, above: Image, threshold: float) -> None:
     picture[part] = cv2.add(under, over)
 
 
-def _draw_caption(picture: Image, caption: str, size: int, occupied: Image) -> int:
-    """A band across the top with the caption; its height."""
+def _draw_caption(picture: Image, caption: str, size: int, occupied: Image, values: Map) -> tuple[int, int]:
+    """A band with the caption across the top or the bottom; the rows (first, end) that remain."""
     height, width = picture.shape[:2]
     band = line_height(size) + size // 2
     if not caption or band > height // 3:
-        return 0
-    _veil(picture, (0, 0, width, band))
+        return 0, height
+    rect = _clearest([(0, 0, width, band), (0, height - band, width, band)], occupied, values)
+    _veil(picture, rect)
     text, size = fit_text(caption, size, width - size, weight=500)
-    draw_text(picture, text, size // 2, (band - line_height(size)) // 2, size, weight=500)
-    _occupy(occupied, (0, 0, width, band))
-    return band
+    draw_text(picture, text, size // 2, rect[1] + (band - line_height(size)) // 2, size, weight=500)
+    _occupy(occupied, rect)
+    return (band, height) if rect[1] == 0 else (0, height - band)
 
 
 def _draw_outline(picture: Image, box: Rect, *, thickness: int) -> None:
@@ -142,29 +160,35 @@ def _draw_outline(picture: Image, box: Rect, *, thickness: int) -> None:
     cv2.rectangle(picture, *corners, BOX, thickness, cv2.LINE_8)
 
 
-def _draw_scale(picture: Image, threshold: float, size: int, top: int, occupied: Image) -> None:
-    """The colour bar, at the lower right, or at the lower left where it hides less there."""
-    height, width = picture.shape[:2]
+def _draw_scale(
+    picture: Image, threshold: float, unit: str, size: int, free: tuple[int, int], occupied: Image, values: Map
+) -> None:
+    """The colour bar, in the corner of the free rows in which it hides least; of equal ones, the lower right."""
+    width = picture.shape[1]
+    top, end = free
     small = max(10, round(0.8 * size))
     steps = [1.0, (1.0 + FULL_TINT_AT) / 2, FULL_TINT_AT]
     texts = [(f"{step:g}×", f"{step * threshold:.3g}") for step in steps]
     texts[0], texts[-1] = ("1× threshold", texts[0][1]), (f"≥ {FULL_TINT_AT:g}×", texts[-1][1])
     column = max(text_width(t, small) for t in (*texts[0], *texts[1], *texts[2])) + small // 2
+    column = max(column, -(-text_width(unit, small) // 3) + small // 4)
     pad, bar = small // 2, max(4, small // 2)
-    w, h = 3 * column + 2 * pad, 2 * line_height(small) + bar + 2 * pad
-    if w > width or h > height - top:
+    w, h = 3 * column + 2 * pad, 3 * line_height(small) + bar + 2 * pad
+    if w > width or h > end - top:
         return
-    corners = [(width - w, height - h), (0, height - h)]
-    x, y = min(corners, key=lambda corner: _hidden(occupied, (*corner, w, h)))
-    _occupy(occupied, (x, y, w, h))
-    _veil(picture, (x, y, w, h))
+    corners = [(width - w, end - h), (0, end - h), (width - w, top), (0, top)]
+    x, y, _, _ = rect = _clearest([(*corner, w, h) for corner in corners], occupied, values)
+    _occupy(occupied, rect)
+    _veil(picture, rect)
+    draw_text(picture, unit, x + pad, y + pad // 2, small)
+    y += line_height(small)
     strength = np.linspace(WEAKEST, STRONGEST, 3 * column - small // 2)[:, None]
     ramp = np.array([96.0, 96.0, 96.0]) * (1 - strength) + np.array(TINT) * strength
     picture[y + pad : y + pad + bar, x + pad : x + pad + len(ramp)] = np.rint(ramp).astype(np.uint8)
     for i, pair in enumerate(texts):
         for row, text in enumerate(pair):
-            free = (column - small // 2 - text_width(text, small)) * i // 2  # left, centred, right
-            corner = x + pad + i * column + free, y + pad + bar + row * line_height(small)
+            indent = (column - small // 2 - text_width(text, small)) * i // 2  # left, centred, right
+            corner = x + pad + i * column + indent, y + pad + bar + row * line_height(small)
             draw_text(picture, text, *corner, small)
 
 
@@ -197,6 +221,16 @@ def _occupy(occupied: Image, rect: Rect) -> None:
 def _hidden(occupied: Image, rect: Rect) -> int:
     x, y, width, height = rect
     return cv2.countNonZero(occupied[y : y + height, x : x + width])
+
+
+def _clearest(rects: Sequence[Rect], occupied: Image, values: Map) -> Rect:
+    """The first rectangle of those that hide the least of what is taken, then of the part (the map above 0)."""
+
+    def cost(rect: Rect) -> tuple[int, int]:
+        x, y, width, height = rect
+        return _hidden(occupied, rect), int(np.count_nonzero(values[y : y + height, x : x + width] > 0))
+
+    return min(rects, key=cost)
 
 
 def _veil(picture: Image, rect: Rect) -> None:

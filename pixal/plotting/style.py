@@ -33,6 +33,8 @@ VALUE_MAP, ERROR_MAP, TABLE_MAP, PHOTO_MAP = "viridis", "magma", "cividis", "gra
 DPI = 120
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 12.0, 10.0, 9.0
 
+_MOST_WITH_MINOR = 1e3  # largest over smallest value of a logarithmic axis with ticks between the decades
+
 _LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 _DASHES = ("-", "--", ":", "-.")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -114,22 +116,24 @@ def add_colour_bar(
     `aspect` is its length over its thickness.
     """
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
     bar = figure.colorbar(shown, ax=axes, location=location, extend=extend, aspect=aspect)
     bar.set_label(plain(label), fontsize=LABEL_SIZE)
     bar.ax.tick_params(labelsize=TICK_SIZE)
     if isinstance(shown.norm, LogNorm):
-        bar.formatter = FuncFormatter(_log_label)
+        bar.formatter = FuncFormatter(log_label)
         bar.minorformatter = NullFormatter()
+        if float(shown.norm.vmax or 0) > _MOST_WITH_MINOR * float(shown.norm.vmin or 0):
+            bar.minorlocator = NullLocator()
         bar.update_ticks()
     return bar
 
 
-def log_scale(ax: Axes, which: str, low: float, high: float, *, minor: bool = True) -> None:
+def log_scale(ax: Axes, which: str, low: float, high: float) -> None:
     """Make the axis `which` ("x" or "y") logarithmic from `low` to `high`, both above 0.
 
-    Without `minor`, ticks between the labelled ones are left out: dozens of axes would take seconds to draw.
+    Over many decades there are no ticks between the labelled ones: they are most of what it takes to draw a figure.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -145,9 +149,9 @@ def log_scale(ax: Axes, which: str, low: float, high: float, *, minor: bool = Tr
         axis.set_major_locator(MaxNLocator(5))
     elif decades < 2:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(_log_label))
+    axis.set_major_formatter(FuncFormatter(log_label))
     axis.set_minor_formatter(NullFormatter())
-    if not minor:
+    if high > _MOST_WITH_MINOR * low:
         axis.set_minor_locator(NullLocator())
 
 
@@ -176,6 +180,18 @@ def robust_upper(values: NDArray[Any], percentile: float = 99.9) -> tuple[float,
     if upper <= 0.0:  # fewer than one pixel in a thousand differs from 0: then its own value is the limit
         upper = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     return upper, bool(finite.size and finite.max() > upper)
+
+
+def log_label(value: float, _: int | None = None) -> str:
+    """12, 0.05, 2·10⁻⁶: as short as it can be read."""
+    if value <= 0:
+        return ""
+    if 1e-3 <= value < 1e5:
+        return f"{value:.6g}"
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = f"{value / 10.0**exponent:.3g}"
+    power = "10" + str(exponent).translate(_SUPERSCRIPT)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def pixel_axes(ax: Axes, *, panel: str = "") -> None:
@@ -239,15 +255,3 @@ def shorten(text: str, limit: int = 30) -> str:
 def rgb(colour: str) -> tuple[int, int, int]:
     """Return "#RRGGBB" as three values from 0 to 255."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
-
-
-def _log_label(value: float, _: int | None = None) -> str:
-    """12, 0.05, 2·10⁻⁶: as short as it can be read."""
-    if value <= 0:
-        return ""
-    if 1e-3 <= value < 1e5:
-        return f"{value:.6g}"
-    exponent = math.floor(math.log10(value) + 1e-9)
-    mantissa = f"{value / 10.0**exponent:.3g}"
-    power = "10" + str(exponent).translate(_SUPERSCRIPT)
-    return power if mantissa == "1" else f"{mantissa}·{power}"

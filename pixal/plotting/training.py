@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Series = NDArray[Any]
+TEXT_LINE, COLUMN = 0.26, 2.0  # of a strip, in inches: a line of text, and the least that a column's head needs
 
 
 def loss_curve(
@@ -64,54 +65,62 @@ def reconstruction_strip(
     names: Sequence[str],
     *,
     title: str,
+    error_name: str = "error",
 ) -> Figure:
     """Draw one row a part: input, reconstruction and error map.
 
     `inputs` and `reconstructions` are (K, H, W), one channel, or (K, H, W, 3) RGB, in [0, 1]; `errors` is
-    (K, H, W), at least 0, NaN outside the part; `names` has K entries. Errors have one scale for all rows,
-    up to their 99.9th percentile.
+    (K, H, W), at least 0, NaN outside the part, `error_name` says of what; `names` has K entries. Errors have one
+    scale for all rows, up to their 99.9th percentile.
     """
+    from matplotlib import colormaps
+
     count, height, width = errors.shape
-    row = min(3.0, max(0.8, 3.4 * height / width)) + 0.45
-    figure, axes = style.new_figure(
-        count, 3, size=(11.5, count * row + 1.5), title=title, sharex=True, sharey=True, images=True
-    )
+    # Inches of a column; one axes holds all pictures, as eleven would take ten times as long to draw.
+    across = min(3.5, 2.8 * width / height)
+    line = TEXT_LINE * width / across  # in the pictures' pixels
+    step, pitch = height + line, max(width, COLUMN * width / across) + line
+    total = (3 * pitch - line, count * step + 2 * line)
+    place = style.bar_place(total[::-1])
+    room = (1.0, 2.4) if place == "bottom" else (2.6, 0.7)
+    size = max(7.0, across * total[0] / width + room[0]), max(2.5, across * total[1] / width + room[1])
+    figure, axes = style.new_figure(size=size, title=title, images=True)
+    ax: Axes = axes[0, 0]
     upper, clipped = style.robust_upper(errors)
-    grey = inputs.ndim == 3
-    for i in range(count):
-        bottom = i == count - 1
-        for ax, picture, panel in zip(
-            axes[i, :2],
-            (inputs[i], reconstructions[i]),
-            (f"input, {style.shorten(names[i], 34)}", "reconstruction"),
-            strict=True,
-        ):
-            shown = ax.imshow(np.clip(picture, 0.0, 1.0), cmap=style.VALUE_MAP, vmin=0.0, vmax=1.0)
-            _label_cell(ax, panel, bottom)
-        error = axes[i, 2].imshow(np.ma.masked_invalid(errors[i]), cmap=style.ERROR_MAP, vmin=0.0, vmax=upper)
-        axes[i, 2].set_facecolor(style.PALE)
-        _label_cell(axes[i, 2], "error", bottom)
-        axes[i, 0].set_ylabel("y (pixels)", fontsize=style.LABEL_SIZE)
-    if count and grey:
-        style.add_colour_bar(figure, shown, axes[:, :2], "channel value (0 to 1)", location="bottom", aspect=50.0)
-    if count:
-        style.add_colour_bar(
-            figure,
-            error,
-            axes[:, 2] if grey else axes,
-            f"error (limit: 99.9th percentile, {upper:.3g})",
-            location="bottom",
-            extend="max" if clipped else "neither",
-            aspect=25.0 if grey else 75.0,
+    shown: dict[str, Any] = {"cmap": style.VALUE_MAP, "vmin": 0.0, "vmax": 1.0}
+    wrong = {"cmap": colormaps[style.ERROR_MAP].with_extremes(bad=style.PALE), "vmin": 0.0, "vmax": upper}
+    for row in range(count):
+        top = row * step
+        pictures = (
+            ax.imshow(picture, extent=(left, left + width, top + height, top), **look)
+            for left, picture, look in (
+                (0.0, np.clip(inputs[row], 0.0, 1.0), shown),
+                (pitch, np.clip(reconstructions[row], 0.0, 1.0), shown),
+                (2 * pitch, np.ma.masked_invalid(errors[row]), wrong),
+            )
         )
+        value, _, error = pictures
+        _write(ax, 0.0, top - 0.25 * line, _fitting(names[row], across * total[0] / width))
+    for column, head in enumerate((f"input ({width} × {height} pixels)", "reconstruction", error_name)):
+        _write(ax, column * pitch, -1.3 * line, head)
+    ax.set(xlim=(0.0, total[0]), ylim=(count * step, -2.0 * line))
+    ax.set_axis_off()
+    if count and inputs.ndim == 3:
+        style.add_colour_bar(figure, value, ax, "channel value (0 to 1)", location=place, aspect=60.0)
+    if count:
+        label, extend = f"{error_name} (limit: 99.9th percentile, {upper:.3g})", "max" if clipped else "neither"
+        style.add_colour_bar(figure, error, ax, label, location=place, extend=extend, aspect=60.0)
     return figure
 
 
-def latent_space(good: Series, parts: Series, failed: NDArray[np.bool_], *, title: str) -> Figure:
+def latent_space(
+    good: Series, parts: Series, failed: NDArray[np.bool_], *, named: Mapping[int, str] | None = None, title: str
+) -> Figure:
     """Draw production parts over the good parts of training, in the plane in which the good ones vary most.
 
-    `good` (n, L) and `parts` (m, L) are latents, `failed` (m,) says which parts failed. Fewer than three good parts
-    span no plane; it is then that of all parts.
+    `good` (n, L) and `parts` (m, L) are latents, `failed` (m,) says which parts failed; `named`: rows of `parts` to
+    number in the picture, with their names for the legend. Fewer than three good parts span no plane; it is then
+    that of all parts.
     """
     figure, axes = style.new_figure(size=(7.0, 6.0), title=title)
     ax: Axes = axes[0, 0]
@@ -126,13 +135,36 @@ def latent_space(good: Series, parts: Series, failed: NDArray[np.bool_], *, titl
         if len(values):
             across, up = ((values - centre) @ directions.T).T
             ax.scatter(across, up, s=42, linewidths=1.3, label=f"{label} ({len(values)})", **look)
+    for number, name in enumerate((named or {}).values(), 1):
+        ax.plot([], [], linestyle="", label=f"{number}: {style.shorten(name, 40)}")
+    for place, text in _numbers(
+        (parts[list(named or {})] - centre) @ directions.T, across_all=np.asarray(ax.dataLim.size)
+    ):
+        ax.annotate(text, place, (5, 4), textcoords="offset points", fontsize=style.TICK_SIZE, weight="bold")
     whose = "good parts'" if of_good else "parts'"
     names = (f"latent component {i + 1} ({share:.0%} of the {whose} variance)" for i, share in enumerate(shares))
     style.label_axes(ax, *names)
     ax.margins(0.08)
     style.add_grid(ax)
-    style.add_legend(figure, ax)
+    style.add_legend(figure, ax, columns=2)
     return figure
+
+
+def _numbers(places: Series, *, across_all: Series) -> list[tuple[tuple[float, float], str]]:
+    """Where to write 1, 2, ... of places (k, 2), and what; places too near to each other have one text, as "2, 4".
+
+    `across_all` (2,): width and height of all that is drawn.
+    """
+    near = 0.04 * np.maximum(across_all, 1e-30)
+    groups: list[tuple[Series, list[str]]] = []
+    for number, place in enumerate(places, 1):
+        for other, numbers in groups:
+            if (np.abs(place - other) < near).all():
+                numbers.append(str(number))
+                break
+        else:
+            groups.append((place, [str(number)]))
+    return [((float(place[0]), float(place[1])), ", ".join(numbers)) for place, numbers in groups]
 
 
 def _plane(points: Series) -> tuple[Series, Series, Series]:
@@ -189,6 +221,10 @@ def _draw_curve(ax: Axes, values: Series, colour: str, dashes: str, label: str) 
     )
 
 
-def _label_cell(ax: Axes, panel: str, bottom: bool) -> None:
-    style.label_axes(ax, "x (pixels)" if bottom else "", "", panel=panel)
-    ax.tick_params(labelsize=7.5)
+def _fitting(text: str, inches: float) -> str:
+    return style.shorten(text, int(inches * 72 / (0.75 * style.LABEL_SIZE)))
+
+
+def _write(ax: Axes, x: float, y: float, text: str) -> None:
+    """Text that starts at a place in the picture's units; it has its room already, and takes none of the layout's."""
+    ax.text(x, y, style.plain(text), fontsize=style.LABEL_SIZE).set_in_layout(False)

@@ -39,6 +39,7 @@ def score_distribution(
     *,
     threshold: float,
     log: bool = False,
+    unit: str = "",
     title: str,
 ) -> Figure:
     """Draw the scores of held-out good parts (N,) and of the batch (M,), and the threshold.
@@ -47,6 +48,8 @@ def score_distribution(
     that are not finite are left out and counted in the legend. With `log` the score axis and the bins are
     logarithmic, and scores of 0 or below stand in the lowest bin. A group of few parts gets a rug.
     """
+    from matplotlib.ticker import MaxNLocator
+
     groups = _score_groups(training_scores, scores, labels)
     every = np.concatenate([values for values, _, _ in groups])
     edges, log = _score_edges(every, threshold, log)
@@ -65,6 +68,7 @@ def score_distribution(
         drawn = np.where(counts > 0, counts, np.nan)  # no line along the axis where nothing is
         ax.stairs(drawn, edges, fill=True, color=colour, alpha=0.25)
         ax.stairs(drawn, edges, color=colour, linewidth=1.6, label=label)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     for each in axes.flat:
         if np.isfinite(threshold):
             each.axvline(
@@ -82,41 +86,45 @@ def score_distribution(
     else:
         ax.set_xlim(edges[0], edges[-1])
     style.label_axes(ax, "", "parts a bin (count)")
-    clamped = log and bool((every <= 0).any())
+    said = [unit] if unit else []
+    if log and (every <= 0).any():
+        said.append("0 and below: at the left edge")
     style.label_axes(
         axes[-1, 0],
-        "anomaly score" + (" (0 and below: at the left edge)" if clamped else ""),
+        "anomaly score" + (f" ({'; '.join(said)})" if said else ""),
         "" if rug else "parts a bin (count)",
     )
     style.add_legend(figure, ax, columns=2)
     return figure
 
 
-def pixel_loss_histogram(edges: Array, counts: Array, names: Sequence[str], *, log: bool = True, title: str) -> Figure:
-    """Draw how many pixels have which loss: `counts` (C, bins), one line a channel, and their sum.
+def pixel_loss_histogram(edges: Array, counts: Array, names: Sequence[str], *, title: str) -> Figure:
+    """Draw how many pixels have which squared error, on a linear scale above and a logarithmic one below.
 
-    `edges` (bins + 1,) increase; where they grow by a factor, the axis is logarithmic too. `log` is that of
-    the counts: empty bins then run out at the lower edge.
+    `counts` (C, bins): one line a channel, and their sum. `edges` (bins + 1,) increase; where they grow by a factor,
+    the axis of the errors is logarithmic, and holds in its first bin all below. On the logarithmic scale of the
+    counts, empty bins run out at the lower edge.
     """
     many = len(names) > 8
-    figure, axes = style.new_figure(size=(9.0 if many else 7.5, 5.0), title=title)
-    ax: Axes = axes[0, 0]
+    figure, axes = style.new_figure(2, 1, size=(9.0 if many else 7.5, 6.6), title=title, sharex=True)
     total = np.asarray(counts).sum(axis=0)
-    for row, name, (colour, dashes) in zip(counts, names, style.line_styles(len(names)), strict=True):
-        ax.stairs(row, edges, baseline=None, color=colour, linestyle=dashes, linewidth=1.2, label=name)
-    if len(names) != 1:
-        ax.stairs(total, edges, baseline=None, color=style.SUM, linewidth=1.8, label="all channels")
-    style.label_axes(ax, "loss of a pixel", "pixels a bin (count)")
-    _scale_loss_axis(ax, edges)
     highest = float(total.max()) if total.size else 0.0
-    if not highest > 0:
-        style.note(ax, "no pixels")
-    if log:
-        style.log_scale(ax, "y", 0.7, max(10.0, highest * 1.5))
-    else:
-        ax.set_ylim(0, max(1.0, highest * 1.05))
-    style.add_grid(ax)
-    style.add_legend(figure, ax, columns=4, right=many)
+    ax: Axes
+    for ax in axes[:, 0]:
+        for row, name, (colour, dashes) in zip(counts, names, style.line_styles(len(names)), strict=True):
+            ax.stairs(row, edges, baseline=None, color=colour, linestyle=dashes, linewidth=1.2, label=name)
+        if len(names) != 1:
+            ax.stairs(total, edges, baseline=None, color=style.SUM, linewidth=1.8, label="all channels")
+        if not highest > 0:
+            style.note(ax, "no pixels")
+        style.add_grid(ax)
+    linear, log = axes[:, 0]
+    linear.set_ylim(0, max(1.0, highest * 1.05))
+    style.log_scale(log, "y", 0.7, max(10.0, highest * 1.5))
+    below = f" ({style.log_label(edges[0])} and below: first bin)" if _scale_loss_axis(log, edges) else ""
+    style.label_axes(linear, "", "pixels a bin (count)")
+    style.label_axes(log, f"squared error of a pixel{below}", "pixels a bin (count)")
+    style.add_legend(figure, linear, columns=5, right=many)
     return figure
 
 
@@ -154,19 +162,27 @@ def pixel_map(
     return figure
 
 
-def pixel_predictions(edges: Array, counts: Array, *, channel: str, title: str) -> Figure:
+def pixel_predictions(edges: Array, counts: Array, *, channel: str, highest: float | None = None, title: str) -> Figure:
     """Draw input against reconstructed values: `counts` (bins, bins), first axis the input.
 
-    `edges` (bins + 1,) serve both axes. Colours are logarithmic, empty bins blank, and a perfect
+    `edges` (bins + 1,) are those of equal bins, and serve both axes. Colours are logarithmic, from one pixel to
+    `highest` (the largest count; given, several channels have one scale), empty bins blank, and a perfect
     reconstruction lies on the diagonal.
     """
+    from matplotlib.colors import LogNorm
+
     figure, axes = style.new_figure(size=(6.4, 5.8), title=title)
     ax: Axes = axes[0, 0]
     table = np.asarray(counts, dtype=np.float64).T
-    mesh = ax.pcolormesh(
-        edges, edges, np.ma.masked_less_equal(table, 0.0), cmap=style.VALUE_MAP, norm=style.log_norm(table)
-    )
     ends = [float(edges[0]), float(edges[-1])]
+    mesh = ax.imshow(
+        np.ma.masked_less_equal(table, 0.0),
+        cmap=style.VALUE_MAP,
+        norm=LogNorm(1.0, max(10.0, table.max() if highest is None else highest)),
+        extent=(ends[0], ends[1], ends[0], ends[1]),
+        origin="lower",
+        interpolation="none",
+    )
     ax.plot(ends, ends, color=style.VERMILLION, linestyle="--", linewidth=1.2, label="perfect reconstruction")
     ax.set(xlim=ends, ylim=ends, aspect="equal")
     if not table.any():
@@ -205,7 +221,8 @@ def value_distributions(
             panel=names[i],
         )
         ax.tick_params(labelbottom=i + cols >= len(names))
-    style.log_scale(axes[0, 0], "y", low, 150.0, minor=False)  # the axes are shared
+        ax.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])  # no label reaches that of the next panel
+    style.log_scale(axes[0, 0], "y", low, 150.0)  # the axes are shared
     axes[0, 0].set_xlim(float(edges[0]), float(edges[-1]))
     style.add_legend(figure, axes[0, 0])
     return figure
@@ -263,12 +280,14 @@ def _draw_rug(ax: Axes, groups: list[Group], edges: Array) -> None:
     ax.set_yticks([])
 
 
-def _scale_loss_axis(ax: Axes, edges: Array) -> None:
+def _scale_loss_axis(ax: Axes, edges: Array) -> bool:
+    """Make the axis logarithmic where the bins are; return whether it is."""
     first, last = float(edges[0]), float(edges[-1])
     if first > 0 and len(edges) > 2 and np.allclose(np.diff(np.log(edges), 2), 0.0, atol=1e-6):
         style.log_scale(ax, "x", first, last)
-    else:
-        ax.set_xlim(first, last)
+        return True
+    ax.set_xlim(first, last)
+    return False
 
 
 def _shares(counts: Array) -> Array:

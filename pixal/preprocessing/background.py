@@ -37,8 +37,8 @@ class Foreground:
 def find_foreground(image: NDArray[Any], settings: RemoveBackground) -> Foreground:
     """The part on an RGB or RGBA photograph (H, W, 3 or 4), 8 or 16 bits a channel.
 
-    ``settings.method`` is "border" or "rembg" (``choose_method`` says what "auto" is). A photograph whose alpha channel
-    already cuts something out keeps that cut.
+    ``settings.method`` is "border", "rembg" or "none" (``choose_method`` says what "auto" is). A photograph whose alpha
+    channel already cuts something out keeps that cut.
 
     Raises InputError where no part is found, and ConfigError where rembg's network cannot be used.
     """
@@ -65,7 +65,7 @@ def choose_method(settings: RemoveBackground) -> RemoveBackground:
 
 
 def model_hash(settings: RemoveBackground) -> str | None:
-    """The SHA-256 of the network's file, None for border."""
+    """The SHA-256 of the network's file, None for other methods."""
     return network_hash(settings) if settings.method == "rembg" else None
 
 
@@ -77,4 +77,8 @@ def _rembg(image: NDArray[np.uint8], settings: RemoveBackground) -> Foreground:
     return Foreground(*choose_part(rembg_alpha(image, settings)))
 
 
-_METHODS = {"border": _border, "rembg": _rembg}
+def _whole(image: NDArray[np.uint8], _: RemoveBackground) -> Foreground:
+    return Foreground(np.full(image.shape[:2], 255, np.uint8))
+
+
+_METHODS = {"border": _border, "rembg": _rembg, "none": _whole}

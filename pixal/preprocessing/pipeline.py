@@ -14,8 +14,8 @@ from typing import Any
 from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.execution import Later, beside
-from pixal.images import list_photographs
 from pixal.outcome import Outcome
+from pixal.photographs import list_photographs
 from pixal.preprocessing.background import choose_method
 from pixal.preprocessing.folders import ALIGNMENT_RECORD, BACKGROUND_RECORD, TypeFolder
 from pixal.preprocessing.run_alignment import align_type

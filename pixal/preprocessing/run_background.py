@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pixal.config.schema import RemoveBackground
 from pixal.errors import InputError
 from pixal.execution import map_parallel
-from pixal.images import Photograph, decode_image, encode_image, read_bytes, with_alpha, write_bytes
+from pixal.images import decode_image, encode_image, read_bytes, with_alpha, write_bytes
 from pixal.journal import Row, made_before
 from pixal.outcome import Outcome
+from pixal.photographs import Photograph
 from pixal.preprocessing.background import find_foreground, model_hash
 from pixal.preprocessing.folders import BACKGROUND_RECORD, TypeFolder, remove_others
 from pixal.preprocessing.reference import portrait

@@ -20,6 +20,7 @@ from pixal.journal import Row, made_before
 from pixal.outcome import Outcome
 from pixal.preprocessing import pictures
 from pixal.preprocessing.alignment import Features, Reference
+from pixal.preprocessing.conditions import measure_conditions
 from pixal.preprocessing.cropping import Box, consensus_mask, crop_box, ignored_mask, outside_share
 from pixal.preprocessing.folders import (
     ALIGNMENT_RECORD,
@@ -94,8 +95,9 @@ def write_inputs(
     config, one_hot = owner.config, owner.name is None
     shape = common_shape(states.values())
     rows = {str(folder.name): _aligned_rows(folder) for folder in folders}
+    tried = {str(folder.name): len(read_record(folder.metadata / BACKGROUND_RECORD)["images"]) for folder in folders}
     key = fingerprint(
-        "input",
+        "input and conditions",
         {str(folder.name): file_hash(folder.metadata / STATE_FILE) for folder in folders},
         {str(folder.name): _hashes(folder, rows[str(folder.name)], quiet) for folder in folders},
         one_hot,
@@ -112,7 +114,7 @@ def write_inputs(
             made = {"file": owner.input.name, "key": key, "file_sha256": file_hash(owner.input), "images": images}
         for folder in {folder.name: folder for folder in (*folders, owner)}.values():
             members = {folder.name: states[folder.name]} if folder.name else states
-            write_record(folder.metadata / PREPROCESSING_RECORD, _record(members, made, shape, config))
+            write_record(folder.metadata / PREPROCESSING_RECORD, _record(members, made, shape, tried, config))
     outcomes = [Outcome.of(name, "input", images) for name, images in made["images"].items()]
     return Outcome(sum(outcome.done for outcome in outcomes), [f for outcome in outcomes for f in outcome.failures])
 
@@ -171,13 +173,14 @@ def _write(
 
 
 def _input_one(row: Row, *, folder: Path, state: PreprocessingState) -> tuple[Row, NDArray[np.float32] | None]:
-    kept = {key: row[key] for key in ("image", "source", "sha256")}
+    kept = {key: row[key] for key in ("image", "source", "sha256", "inlier_ratio", "ssim", "mse")}
     try:
         image, mask = read_rgba(folder / row["file"])
     except InputError as error:
         return kept | {"status": "failed", "reason": str(error)}, None
+    kept |= {"status": "ok", "reason": ""} | measure_conditions(image, state.part)
     note = cut_note(mask, state.box)
-    return kept | {"status": "ok", "reason": ""} | ({"note": note} if note else {}), state.to_input(image)
+    return kept | ({"note": note} if note else {}), state.to_input(image)
 
 
 def _hashes(folder: TypeFolder, rows: list[Row], quiet: bool) -> list[str | None]:
@@ -196,7 +199,11 @@ def _aligned_rows(folder: TypeFolder) -> list[Row]:
 
 
 def _record(
-    states: dict[str, PreprocessingState], made: Row, shape: tuple[int, int, int], config: Config
+    states: dict[str, PreprocessingState],
+    made: Row,
+    shape: tuple[int, int, int],
+    tried: dict[str, int],
+    config: Config,
 ) -> dict[str, Any]:
     types = {
         name: {
@@ -221,6 +228,7 @@ def _record(
             "sha256": made["file_sha256"],
         }
         | ({"crop_box": only["crop_box"]} if only else {})
+        | {"photographs": {name: tried[name] for name in states}}  # of each type, also those that did not get this far
         | {"types": types, "settings": config.preprocessing.model_dump(), "made": [made | {"images": images}]}
     )
 

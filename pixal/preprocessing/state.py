@@ -59,7 +59,9 @@ class PreprocessingState:
     @cached_property
     def part(self) -> NDArray[np.bool_]:
         """The pixels (H, W) of the reference frame that are compared."""
-        return self.consensus & ~self.ignored
+        margin = self.settings.preprocessor.edge_margin
+        depth = cv2.distanceTransform(self.consensus.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return (depth > margin) & ~self.ignored
 
     @property
     def shape(self) -> tuple[int, int, int]:

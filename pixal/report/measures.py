@@ -15,13 +15,13 @@ MEASURES = {
     "aupro": "AUPRO",
     "aupimo": "AUPIMO",
 }
-INTERVAL_SUFFIXES = ("_interval", "_ci")
+INTERVALS = "intervals"
 
 
 def measure_cards(metrics: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Label and text of each measure over all types."""
+    """Label and text of each measure over all types; after the first blank its 95 % interval, where there is one."""
     overall = (metrics or {}).get("overall") or {}
-    return [(label, _measure(overall, key)) for key, label in MEASURES.items() if overall.get(key) is not None]
+    return [(label, _on_card(overall, key)) for key, label in MEASURES.items() if overall.get(key) is not None]
 
 
 def measure_tables(metrics: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -29,9 +29,12 @@ def measure_tables(metrics: dict[str, Any] | None) -> list[dict[str, Any]]:
     if not metrics:
         return []
     groups = {**(metrics.get("types") or {}), "overall": metrics.get("overall") or {}}
-    tables = [_table("Measures by type", groups)]
+    tables = [_table("Measures by type (in brackets: 95 % intervals)", groups)]
     for key in dict.fromkeys(
-        key for values in groups.values() for key, value in values.items() if isinstance(value, dict)
+        key
+        for values in groups.values()
+        for key, value in values.items()
+        if isinstance(value, dict) and key != INTERVALS
     ):
         rows = {
             f"{name} · {kind}": value if isinstance(value, dict) else {"value": value}
@@ -44,10 +47,7 @@ def measure_tables(metrics: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def _table(title: str, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     keys = dict.fromkeys(
-        key
-        for values in rows.values()
-        for key, value in values.items()
-        if not isinstance(value, dict) and not key.endswith(INTERVAL_SUFFIXES)
+        key for values in rows.values() for key, value in values.items() if not isinstance(value, dict)
     )
     labels = [MEASURES.get(key, key.replace("_", " ").capitalize()) for key in keys]
     return {
@@ -57,11 +57,18 @@ def _table(title: str, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _on_card(values: dict[str, Any], key: str) -> str:
+    """Cards are narrow: the interval is rounded, and held on one line (word joiners beside the dash)."""
+    text = _measure({key: values[key]}, key)
+    interval = (values.get(INTERVALS) or {}).get(key)
+    return f"{text} 95\u00a0%: {interval[0]:.2f}\u2060–\u2060{interval[1]:.2f}" if interval else text
+
+
 def _measure(values: dict[str, Any], key: str) -> str:
-    """The measure, with its interval where there is one under ``KEY_interval`` or ``KEY_ci``."""
+    """The measure, with its 95 % interval where ``intervals`` has one."""
     value = values.get(key)
     if value is None:
         return "–"
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    interval = next((values[key + suffix] for suffix in INTERVAL_SUFFIXES if values.get(key + suffix)), None)
-    return f"{text} ({interval[0]:.3f}–{interval[1]:.3f})" if interval and None not in interval else text
+    interval = (values.get(INTERVALS) or {}).get(key)
+    return f"{text} ({interval[0]:.3f}–{interval[1]:.3f})" if interval else text

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
+from pixal.images import atomic, write_bytes
 
 Image = NDArray[np.uint8]
 Part = Mapping[str, Any]
 
 THUMBNAIL = (128, 72)  # width, height: twice the size on the page, for dense screens
+MAX_WIDTH = 1280  # of a photograph and its overlay
 QUALITY, THUMBNAIL_QUALITY = 85, 72
 CLOSE_UP_MARGIN = 1.8  # a close-up shows the region and as much again around it
 
@@ -33,7 +36,7 @@ class Pictures(NamedTuple):
     close_up: Path | None = None
 
 
-def store(spool: Path, part: Part, pictures: tuple[Image, Image] | None, max_width: int) -> Pictures:
+def store(spool: Path, part: Part, pictures: tuple[Image, Image] | None, max_width: int = MAX_WIDTH) -> Pictures:
     """Encode one part's pictures into files named after their content."""
     if pictures is None:
         return Pictures()
@@ -81,7 +84,7 @@ def _jpeg(spool: Path, image: Image, quality: int) -> Path:
         raise InputError(f"a picture of {image.shape[1]}x{image.shape[0]} pixels cannot be written as JPEG")
     content = encoded.tobytes()
     file = spool / f"{hashlib.sha256(content).hexdigest()[:20]}.jpg"
-    file.write_bytes(content)
+    write_bytes(file, content)
     return file
 
 
@@ -96,12 +99,23 @@ def data_uri(file: Path) -> str:
 
 
 def move_out(shelf: Sequence[Pictures], folder: Path, *, thumbnails: bool) -> set[str]:
-    """Move the large pictures (and the thumbnails too) into the folder; return the moved names."""
+    """Put the large pictures (and the thumbnails too) into the folder as well; return their names."""
     folder.mkdir(exist_ok=True)
     files = {file for kept in shelf for file in (kept if thumbnails else kept[:2]) if file is not None}
+    there = {file.name for file in folder.iterdir()}
     for file in files:
-        file.replace(folder / file.name)
+        if file.name not in there:
+            _link(file, folder / file.name)
     return {file.name for file in files}
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a file a second name: no second copy, where the file system can; a name stands for one content."""
+    try:
+        target.hardlink_to(file)
+    except OSError:
+        with atomic(target) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def prune(folder: Path, *, keep: set[str]) -> None:

@@ -19,11 +19,12 @@ from markupsafe import Markup
 
 from pixal.errors import InputError
 from pixal.report.measures import measure_cards, measure_tables
-from pixal.report.pictures import Image, Part, Pictures, data_uri, embedded_size, move_out, prune, store
+from pixal.report.pictures import MAX_WIDTH, Image, Part, Pictures, data_uri, embedded_size, move_out, prune, store
 
-PictureOf = Callable[[Part], "tuple[Image, Image] | None"]
+PictureOf = Callable[[Part], "tuple[Image, Image] | Pictures | None"]
 
 SCHEMA_VERSION = 1
+_LEAST_P = 1e-6  # smaller ones say no more
 PART_KEYS = (  # of a part, what the page's script uses
     *("type", "image", "source", "score", "p_value", "threshold", "verdict", "reason", "regions", "truth"),
     *("width", "height"),
@@ -35,7 +36,7 @@ def write_report(
     results: Mapping[str, Any],
     picture: PictureOf,
     *,
-    max_width: int = 1280,
+    max_width: int = MAX_WIDTH,
     embed_limit_mb: float = 20.0,
 ) -> None:
     """Write the report of one batch to ``path``, atomically.
@@ -47,7 +48,7 @@ def write_report(
     :param path: the page, usually ``report.html``; its folder is made if need be.
     :param results: the results document, schema version 1 (what ``results.json`` holds).
     :param picture: gives a part's photograph and overlay, each (H, W, 3) uint8 RGB in the photograph's frame,
-        or None; called once a part, in order.
+        or None; called once a part, in order. Or the files that ``store`` has made of them before, which stay.
     :param max_width: pictures wider than this many pixels are reduced to it; at least 16.
     :param embed_limit_mb: most megabytes of pictures inside the page; 0 puts all pictures into the folder.
     :raises InputError: another schema version, or a picture that is not (H, W, 3) uint8.
@@ -61,7 +62,7 @@ def write_report(
         raise InputError(f"{path}: max_width must be 16 or more, and embed_limit_mb 0 or more")
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as spool:
-        shelf = [store(Path(spool), part, picture(part), max_width) for part in results["parts"]]
+        shelf = [_shelved(Path(spool), part, picture(part), max_width) for part in results["parts"]]
         small = embedded_size(file for kept in shelf for file in (kept.thumbnail, kept.close_up))
         large = embedded_size(file for kept in shelf for file in (kept.photo, kept.overlay))
         limit = embed_limit_mb * 1e6
@@ -69,6 +70,10 @@ def write_report(
         outside = move_out(shelf, folder, thumbnails=small > limit) if small + large > limit else set()
         _write_page(path, results, shelf, outside)
     prune(folder, keep=outside)
+
+
+def _shelved(spool: Path, part: Part, made: tuple[Image, Image] | Pictures | None, max_width: int) -> Pictures:
+    return made if isinstance(made, Pictures) else store(spool, part, made, max_width)
 
 
 def _write_page(path: Path, results: Mapping[str, Any], shelf: Sequence[Pictures], outside: set[str]) -> None:
@@ -81,7 +86,7 @@ def _write_page(path: Path, results: Mapping[str, Any], shelf: Sequence[Pictures
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters.update(figure=_figure, day=_day)
+    environment.filters.update(figure=_figure, chance=_chance, day=_day)
     css, script = _read("report.css"), _script()
     document = _plain(results)
     kinds = document["types"].values()
@@ -172,6 +177,10 @@ def _row(index: int, part: dict[str, Any], thumbnail: str, close_up: str) -> dic
 
 def _figure(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
+
+
+def _chance(p_value: float) -> str:
+    return f"= {p_value:.1g}" if p_value >= _LEAST_P else f"< {_LEAST_P:g}"
 
 
 def _day(text: str) -> str:

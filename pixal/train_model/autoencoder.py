@@ -12,18 +12,21 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.accuracy import SampledAccuracy, share_function
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.coefficients import CoefficientLoss, coefficient_data
 from pixal.train_model.data import InputRows
-from pixal.train_model.family import History, Rows
+from pixal.train_model.family import History, ModelFamily, Rows
 from pixal.train_model.fitting import TapeModel, run_fit
+from pixal.train_model.hardware import set_up_tensorflow
 from pixal.train_model.losses import ImageLoss, value_weights
 from pixal.train_model.network import dense_autoencoder, optimizer_named
 from pixal.train_model.projection import SubspaceFitter, auto_rank
 from pixal.train_model.projection_layer import SubspaceProjection
+from pixal.train_model.replicas import strategy
 from pixal.train_model.saving import save_weights, save_whole
 from pixal.train_model.schedule import learning_rate
 from pixal.train_model.subspace import Fit
@@ -31,7 +34,7 @@ from pixal.train_model.subspace import Fit
 _ROWS = 16  # parts reconstructed at a time
 
 
-class Autoencoder:
+class Autoencoder(ModelFamily):
     """The model family "autoencoder"; see ``pixal.train_model.family.ModelFamily``.
 
     >>> model = Autoencoder(params)
@@ -53,6 +56,11 @@ class Autoencoder:
         self._share: Any = None
         self._fitter: SubspaceFitter | None = None
         self._beginning: list[tuple[Any, Any]] = []
+
+    @staticmethod
+    def set_up(settings: ModelTraining) -> dict[str, Any]:
+        """Start TensorFlow as the settings say; see ``ModelFamily.set_up``."""
+        return set_up_tensorflow(settings)
 
     @property
     def folds_are_cheap(self) -> bool:
@@ -107,6 +115,12 @@ class Autoencoder:
             raise ModelError(
                 f"{path} does not match this model: {str(error).splitlines()[0]}; run train again"
             ) from error
+
+    def expect(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
+        """Share among the fits to come what their subspaces have in common; see ``ModelFamily.expect``."""
+        if self.params["input_projection"] != "none":
+            self._fitter = SubspaceFitter(inputs, self._labels(inputs), self.params["memory_limit"])
+            self._fitter.expect(row_sets)
 
     def fit(
         self,
@@ -183,18 +197,26 @@ class Autoencoder:
             for variable, value in self._beginning:
                 variable.assign(value)
             return self._trained
-        self.build_model(input_dim)
+        replicas = strategy(self.params["gpus"])
+        with replicas.scope():
+            self._trained = self._compiled(input_dim, in_coefficients, weights, replicas.num_replicas_in_sync > 1)
+        if self.folds_are_cheap:
+            variables = [*self._trained.variables, *self._trained.optimizer.variables]
+            self._beginning = [(variable, variable.numpy()) for variable in variables]
+        self._share = share_function(self._core, None if self._projection is None else self._projection.activation)
+        return self._trained
+
+    def _compiled(
+        self, input_dim: int, in_coefficients: bool, weights: NDArray[np.float32] | None, shared: bool
+    ) -> Any:
+        """A new model, and around it the one to train. ``shared``: by several replicas, as ``TapeModel`` alone can."""
         p = self.params
+        self.build_model(input_dim)
         whole = self._core if in_coefficients else self.model
-        model = (TapeModel if p["use_gradient_tape"] else keras.Model)(whole.inputs, whole.outputs)
+        model = (TapeModel if shared or p["use_gradient_tape"] else keras.Model)(whole.inputs, whole.outputs)
         loss = CoefficientLoss() if in_coefficients else ImageLoss(p["loss_function"], p["huber_delta"], weights)
         model.compile(optimizer=optimizer_named(p["optimizer"], p["learning_rate"]), loss=loss, jit_compile=False)
         model.optimizer.build(model.trainable_variables)
-        if self.folds_are_cheap:
-            variables = [*model.variables, *model.optimizer.variables]
-            self._beginning = [(variable, variable.numpy()) for variable in variables]
-        self._trained = model
-        self._share = share_function(self._core, None if self._projection is None else self._projection.activation)
         return model
 
     def reconstruct(self, images: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,14 +12,16 @@ from scipy.stats import gumbel_r
 
 from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
+from pixal.inputs import let_go
 from pixal.train_model.texture import errors_of_texture, stand_ins
 
 Maps = NDArray[np.float32]
 
-# The spread at a pixel is its variance over held-out good parts, seen at two scales, plus a floor: few parts give a
-# noisy variance, and what varies (a serial number) varies over a patch, not at the pixels it happened to use.
-_FINE, _COARSE = 1.5, 4.0  # sigma, input pixels
-_FLOOR = 0.5  # of the variance's median
+# The spread at a pixel is the largest variance over held-out good parts near it, plus a floor: what varies (a serial
+# number, an edge and its pose) varies over a patch, of which few parts have used every pixel.
+_FINE = 1.0  # sigma, input pixels: a single part's error is no variance yet
+_REACH = 6  # input pixels
+_FLOOR = 0.1  # of the variance's median
 _NEIGHBOURHOOD = 16.0  # sigma, where a part's own error is all there is to tell the spread from
 _BEYOND = "conformal+tail"
 _TEXTURE = "texture"
@@ -48,25 +50,27 @@ def calibrate(
     weights: NDArray[np.float32],
     smoothing: float,
 ) -> Calibration:
-    """Calibrate a type from the ``errors`` (N, H, W, C) of held-out good parts.
+    """Calibrate a type from the ``errors`` (N, H, W, C) of held-out good parts, one of which is in memory at a time.
 
     ``folds``: rows of ``errors``; a fold's errors come from a model that did not see it. A part is scored with the
     spread of the other folds, or of the others in a single fold: its own error would hide it. Of two parts either
     one's error is the other's, with the opposite sign, so there the spread of a wider neighbourhood has to do.
     """
-    shape = errors.shape[1:]
     if len(folds) == 1:
         folds = [fold[None] for fold in folds[0]]
-    sums = [sum((errors[row] ** 2 for row in fold), np.zeros(shape, np.float32)) for fold in folds]
-    total, count = np.sum(sums, axis=0), sum(len(fold) for fold in folds)
-    wide = error_variance(total / count, mask, scales=(_NEIGHBOURHOOD,)) if count < 3 else None
+    total, count = np.zeros(errors.shape[1:], np.float32), sum(len(fold) for fold in folds)
+    for fold in folds:
+        total += _squares(errors, fold)
+    mean = np.asarray(total / count, np.float32)
+    wide = error_variance(mean, mask, sigma=_NEIGHBOURHOOD) if count < 3 else None
     scores = []
-    for fold, own in zip(folds, sums, strict=True):
-        others = np.maximum(total - own, 0) / max(1, count - len(fold))
-        variance = error_variance(others, mask) if wide is None else wide
+    for fold in folds:
+        others = np.maximum(total - _squares(errors, fold), 0) / max(1, count - len(fold))
+        variance = error_variance(np.asarray(others, np.float32), mask) if wide is None else wide
         for row in fold:
             scores.append(part_scores(calibrated_maps(errors[row][None], variance, mask, weights, smoothing))[0])
-    return Calibration(error_variance(total / count, mask), np.array(scores, np.float64))
+            let_go(errors)
+    return Calibration(error_variance(mean, mask), np.array(scores, np.float64))
 
 
 def calibrate_by_texture(
@@ -82,21 +86,18 @@ def calibrate_by_texture(
     return Calibration(variance, part_scores(maps), stand_ins=True)
 
 
-def error_variance(
-    squared: NDArray[np.float32], mask: NDArray[np.bool_], scales: Sequence[float] = (_FINE, _COARSE)
-) -> NDArray[np.float32]:
-    """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts.
+def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_], sigma: float = _FINE) -> NDArray[np.float32]:
+    """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts: the largest near a pixel.
 
-    ``mask`` (H, W): the part. ``scales``: the sigmas of the blurs, input pixels, whose mean counts twice.
+    ``mask`` (H, W): the part. ``sigma``: of the blur, input pixels, before the largest within ``_REACH`` is taken.
     """
     if not mask.any():
         return np.full(squared.shape, _LEAST_VARIANCE, np.float32)
     inside = mask.astype(np.float32)
-    smooth = np.zeros_like(squared)
-    for sigma in scales:
-        share = np.maximum(_blur(inside, sigma), 1e-6)
-        smooth += _blur(squared * inside[..., None], sigma) / share[..., None] * (2 / len(scales))
-    return np.asarray(smooth + _FLOOR * np.median(smooth[mask], axis=0) + _LEAST_VARIANCE, np.float32)
+    smooth = _blur(squared * inside[..., None], sigma) / np.maximum(_blur(inside, sigma), 1e-6)[..., None]
+    near = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
+    largest = cv2.dilate(smooth * inside[..., None], near).reshape(squared.shape)
+    return np.asarray(largest + _FLOOR * np.median(largest[mask], axis=0) + _LEAST_VARIANCE, np.float32)
 
 
 def calibrated_maps(
@@ -186,6 +187,15 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
         fitted = np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
     return fitted if method in ("tail", _TEXTURE) else np.where(as_high > 0, conformal, np.minimum(conformal, fitted))
+
+
+def _squares(errors: Maps, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """The sum of the squared errors (H, W, C) of ``rows``."""
+    total = np.zeros(errors.shape[1:], np.float32)
+    for row in rows:
+        total += errors[row] ** 2
+        let_go(errors)
+    return total
 
 
 def _is_enough(parts: int, rate: float) -> bool:

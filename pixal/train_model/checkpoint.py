@@ -41,8 +41,8 @@ class Checkpoint:
     whole, and ``errors.npy``, written before the state that vouches for it. Use as a context manager around the fits:
     Ctrl-C and SIGTERM then end the run, saved, when the epoch at work is done; a second one ends it at once.
 
-    histories: of the finished fits. params: the model's after them. errors: (N, H, W, C) float32, a memory map to be
-    filled fit by fit.
+    histories: of the finished fits. params: the model's after them. errors: (n, H, W, C) float32 of the n held-out
+    parts, a memory map to be filled fit by fit.
     """
 
     def __init__(self, folder: Path, made_of: Mapping[str, Any], shape: tuple[int, ...], *, resume: bool) -> None:
@@ -114,11 +114,13 @@ class Checkpoint:
             raise KeyboardInterrupt(f"training stopped and saved in {where}; {GO_ON}")
 
     def fit_done(self, history: History, params: Mapping[str, Any]) -> None:
-        """Note that a fit has ended, and that ``errors`` holds what it found."""
+        """Note that a fit has ended, and that ``errors`` holds what it found; raise KeyboardInterrupt if asked to."""
         self.histories.append(history)
         self.params = plain(params)
         self.errors.flush()
         self._write((), None)
+        if self._asked_to_stop:
+            raise KeyboardInterrupt(f"training stopped and saved after fit {len(self.histories)}; {GO_ON}")
 
     def remove(self) -> None:
         """Delete the checkpoint: the run has served its purpose."""

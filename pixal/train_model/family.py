@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
+from pixal.config.schema import ModelTraining, Section
 from pixal.errors import ConfigError
+from pixal.families import GROUP, class_of
 from pixal.inputs import InputSet
+from pixal.train_model.hardware import without_chatter
 
 if TYPE_CHECKING:
     from pixal.train_model.checkpoint import Checkpoint
 
 Rows = NDArray[np.intp]
-
-# One line a family: its name in model_training.model, and where its class is.
-FAMILIES = {
-    "autoencoder": "pixal.train_model.autoencoder:Autoencoder",
-}
 
 
 @dataclass
@@ -41,19 +40,31 @@ class History:
 
 
 class ModelFamily(Protocol):
-    """A model that learns good parts and gives the error of any part.
+    """A model that learns good parts and gives the error of any part. ``docs/extending.md`` shows one in one file.
 
     Built from ``params``: the settings of ``model_training`` and what describes the input (``input_dim``, ``shape``,
-    ``channels``, ``types``, ``channel_weights``); ``params`` is what ``metadata/model_training.yaml`` holds.
+    ``channels``, ``types``, ``channel_weights``); ``params`` is what ``metadata/model_training.yaml`` holds. A family
+    that derives from this class need not write what is the same for most: ``Options``, ``set_up`` and ``expect``.
     """
 
     params: dict[str, Any]
+    Options: ClassVar[type[BaseModel]] = Section
+    """The family's own settings, ``model_training.model_options``; most have none. Built, they are in ``params``."""
 
     def __init__(self, params: Mapping[str, Any]) -> None: ...
+
+    @staticmethod
+    def set_up(settings: ModelTraining) -> dict[str, Any]:
+        """Prepare this process (threads, devices) before the first model; return what is in force, for the record."""
+        return {}
 
     @property
     def folds_are_cheap(self) -> bool:
         """Whether calibration may fit the model several times (cross-validation) or only once (a held-out part)."""
+
+    def expect(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
+        """Be told, before the first fit, of the rows of each fit to come: what they share may be computed once."""
+        return
 
     def fit(
         self,
@@ -88,9 +99,30 @@ class ModelFamily(Protocol):
 
 
 def family_named(name: str) -> type[ModelFamily]:
-    """The class behind ``model_training.model``. Raises ConfigError for a name that is not in ``FAMILIES``."""
-    if name not in FAMILIES:
-        raise ConfigError(f"model_training.model: {name!r} is not one of {', '.join(FAMILIES)}")
-    module, _, attribute = FAMILIES[name].partition(":")
-    found: type[ModelFamily] = getattr(import_module(module), attribute)
+    """The class behind ``model_training.model``.
+
+    Raises ConfigError for a name that no family has, or where the package that has it cannot be imported.
+    """
+    place = class_of(name)
+    try:
+        with without_chatter():
+            found: type[ModelFamily] = EntryPoint(name, place, GROUP).load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"model_training.model: {name} ({place}) cannot be imported: {error}") from error
     return found
+
+
+def options_of(family: type[ModelFamily], settings: ModelTraining) -> dict[str, Any]:
+    """The family's own settings: ``model_options``, checked, with the family's defaults for what is left out.
+
+    Raises ConfigError for those that the family does not have or take.
+    """
+    try:
+        return family.Options.model_validate(settings.model_options).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["model_training.model_options", *map(str, first["loc"])])
+        known = ", ".join(family.Options.model_fields) or "none"
+        raise ConfigError(
+            f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}; the options of {settings.model} are: {known}"
+        ) from error

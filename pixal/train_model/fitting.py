@@ -16,6 +16,7 @@ from pixal.train_model.accuracy import SampledAccuracy
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.data import Data
 from pixal.train_model.family import History
+from pixal.train_model.replicas import finite_everywhere, own_share, summed
 
 
 def run_fit(
@@ -149,14 +150,16 @@ class TapeModel(keras.Model):
     """A Keras model with its training step written out (``use_gradient_tape``): the place to change it."""
 
     def train_step(self, data: Any) -> Any:
-        """One batch: forward, loss, gradients, update. The same numbers as Keras's own step."""
+        """One batch, shared by all replicas: forward, loss, gradients, update. The same numbers as Keras's own step."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weights = own_share(x, y)
         with tf.GradientTape() as tape:
-            loss = self.compute_loss(x, y, self(x, training=True))
+            loss = self.compute_loss(x, y, self(x, training=True), sample_weight=weights)
             scaled = self.optimizer.scale_loss(loss)
-        self.optimizer.apply(tape.gradient(scaled, self.trainable_weights), self.trainable_weights)
+        gradients = finite_everywhere(tape.gradient(scaled, self.trainable_weights))
+        self.optimizer.apply(gradients, self.trainable_weights)
         size = tf.shape(y)[0]
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=size)
+                metric.update_state(summed(loss), sample_weight=size)
         return self.get_metrics_result()

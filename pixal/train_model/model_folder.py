@@ -15,6 +15,7 @@ from pixal import __version__
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
 from pixal.inputs import load_arrays, save_arrays
+from pixal.preprocessing.conditions import Conditions
 from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, read_record
 from pixal.train_model.calibration import Calibration
@@ -25,13 +26,14 @@ _log = logging.getLogger(__name__)
 MODEL_RECORD = "model_training.yaml"
 _CALIBRATION = "calibration.npz"
 _LATENTS = "latents.npz"
+_CONDITIONS = "conditions.npz"
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """Everything validation needs of a trained model.
 
-    params: its metadata. The dicts are by type; latents: (n, L) of the good parts.
+    params: its metadata. The dicts are by type; latents: (n, L) of the good parts; conditions: of their photographs.
     """
 
     owner: str | None
@@ -39,6 +41,7 @@ class TrainedModel:
     states: dict[str, PreprocessingState]
     calibrations: dict[str, Calibration]
     latents: dict[str, NDArray[Any]]
+    conditions: dict[str, Conditions]
     folder: Path
 
     def load_family(self) -> ModelFamily:
@@ -83,7 +86,7 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
             raise ModelError(f"{folder / name} is not the file that training wrote; run train again")
     states = {name: PreprocessingState.load(state_file(folder, name)) for name in params["types"]}
     calibrations, latents = _load_calibrations(folder, params["types"]), _load_latents(folder, params["types"])
-    return TrainedModel(owner, params, states, calibrations, latents, folder)
+    return TrainedModel(owner, params, states, calibrations, latents, _load_conditions(folder, params["types"]), folder)
 
 
 def state_file(folder: Path, type_name: str) -> Path:
@@ -108,6 +111,15 @@ def save_latents(folder: Path, latents: Sequence[NDArray[Any]]) -> Path:
     return folder / _LATENTS
 
 
+def save_conditions(folder: Path, conditions: Sequence[Conditions]) -> Path:
+    """Write how the good photographs of a model's types were taken, in their order."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, one in enumerate(conditions):
+        arrays |= {f"values_{index}": one.values, f"tried_{index}": np.array(one.tried)}
+    save_arrays(folder / _CONDITIONS, **arrays)
+    return folder / _CONDITIONS
+
+
 def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]:
     try:
         file = load_arrays(folder / _CALIBRATION)
@@ -125,3 +137,11 @@ def _load_latents(folder: Path, types: list[str]) -> dict[str, NDArray[Any]]:
         return {name: file[f"latent_{i}"] for i, name in enumerate(types)}
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / _LATENTS} is missing or damaged ({error}); run train again") from error
+
+
+def _load_conditions(folder: Path, types: list[str]) -> dict[str, Conditions]:
+    try:
+        file = load_arrays(folder / _CONDITIONS)
+        return {name: Conditions(file[f"values_{i}"], int(file[f"tried_{i}"])) for i, name in enumerate(types)}
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / _CONDITIONS} is missing or damaged ({error}); run train again") from error

@@ -15,7 +15,7 @@ from pixal.inputs import InputSet
 from pixal.mlflow_utils import Tracker
 from pixal.train_model.calibration import Calibration
 from pixal.train_model.family import Rows
-from pixal.train_model.folds import Fitted, of_type
+from pixal.train_model.folds import Fitted, of_type, places
 
 _FIGURES = ("loss.png", "accuracy.png", "reconstructions.png")
 
@@ -32,7 +32,7 @@ def save_training(
 ) -> list[Path]:
     """Write loss and accuracy curves, as the ``plotting`` settings ask, and a strip of good parts; return the files.
 
-    ``errors`` (N, H, W, C): held out, of the rows in ``folds``; without any there is no strip.
+    ``errors`` (n, H, W, C): of the n rows in ``folds``, held out, in their order; without any there is no strip.
     """
     from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 
@@ -57,6 +57,7 @@ def save_training(
         figures["reconstructions.png"] = reconstruction_strip(
             **strip(inputs, errors, folds, list(calibrations.values())),
             title=f"{label}: {inputs.channels[0]} of good parts, by models that did not see them",
+            error_name="error (RMS over channels)",
         )
     for stale in _FIGURES:
         (folder / stale).unlink(missing_ok=True)
@@ -76,11 +77,11 @@ def strip(
             scores.append(calibration.scores)
     order = np.argsort(np.concatenate(scores))[[-1, len(np.concatenate(scores)) // 2, 0]]
     chosen, values = np.concatenate(rows)[order], np.concatenate(scores)[order]
-    images = inputs.images(chosen)
+    images, errors = inputs.images(chosen), errors[places(chosen, folds)]
     return {
         "inputs": images[..., 0],
-        "reconstructions": (images - errors[chosen])[..., 0],
-        "errors": np.sqrt(np.mean(errors[chosen] ** 2, axis=-1)),
+        "reconstructions": (images - errors)[..., 0],
+        "errors": np.sqrt(np.mean(errors**2, axis=-1)),
         "names": [
             f"{kind}, score {value:.2f}: {inputs.names[row]}"
             for kind, value, row in zip(("worst", "median", "best"), values, chosen, strict=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
 from pixal.inputs import InputSet
 from pixal.train_model.family import Rows
-from pixal.train_model.projection_passes import fit_in_passes
+from pixal.train_model.projection_passes import Passes
 from pixal.train_model.subspace import (
     Double,
     Fit,
@@ -25,8 +25,8 @@ from pixal.train_model.subspace import (
     squared_outside,
 )
 
-EXACT_IMAGES = 2000  # so far six exact fits take no more arithmetic than six in passes, and half the reading
-_AUTO_RANK = 16  # components a type; more neither finds more nor costs little on disk
+EXACT_IMAGES = 1000  # an exact fit takes arithmetic with the square of their number; it is a minute's here
+_AUTO_RANK = 3  # components a type; more find no more, raise more false alarms, and make a larger file
 
 
 def auto_rank(images: int, types: int) -> int:
@@ -38,7 +38,8 @@ class SubspaceFitter:
     """Fits subspaces to parts of one InputSet, of which only blocks are ever in memory.
 
     Up to EXACT_IMAGES images by the eigenvectors of their inner products: exact; one reading of the inputs serves all
-    fits, and each call of ``fit`` takes one more. Beyond, see ``fit_in_passes``: two readings a fit.
+    fits, and each call of ``fit`` takes one more. Beyond, see ``Passes``: two readings, which serve all the fits that
+    ``expect`` was told of, where these have enough in common.
     """
 
     def __init__(self, inputs: InputSet, labels: Single, memory_limit: float) -> None:
@@ -46,6 +47,15 @@ class SubspaceFitter:
         self.inputs = inputs
         self._labels = labels.astype(np.float64)
         self._memory = memory_limit * 2**30
+        self._expected: Sequence[Rows] = ()
+        self._passes: Passes | None = None
+
+    def expect(self, row_sets: Sequence[Rows]) -> None:
+        """Fits of ``row_sets`` are to come."""
+        common = reduce(np.intersect1d, row_sets)
+        # Of a type that is less than half in all fits, too little would enter into what these share.
+        enough = (self._labels[common].sum(0) >= self._labels.sum(0) / 2).all()
+        self._expected, self._passes = row_sets if enough else (), None
 
     def fit(self, row_sets: Sequence[Rows], rank: int) -> list[Fit]:
         """For each of ``row_sets`` the mean of each type, and the first ``rank`` principal components about them.
@@ -53,7 +63,7 @@ class SubspaceFitter:
         Where the images span fewer dimensions the remaining components are 0.
         """
         if len(self.inputs) > EXACT_IMAGES:
-            return [fit_in_passes(self.inputs, self._labels, rows, rank, self._memory) for rows in row_sets]
+            return [self._fit_in_passes(rows, rank) for rows in row_sets]
         mean, gram = self._products
         solutions = [_solve(gram, self._labels, rows, rank) for rows in row_sets]
         combined = self._combine(mean, np.hstack([solution.shares for solution in solutions]))
@@ -61,6 +71,14 @@ class SubspaceFitter:
             Fit(Subspace(values[: len(mean)] + mean, values[len(mean) :], s.scale), s.coefficients, s.outside)
             for s, values in zip(solutions, np.split(combined, len(solutions)), strict=True)
         ]
+
+    def _fit_in_passes(self, rows: Rows, rank: int) -> Fit:
+        index = next((i for i, expected in enumerate(self._expected) if np.array_equal(expected, rows)), None)
+        if index is None:
+            return Passes(self.inputs, self._labels, [rows], rank, self._memory).fit(0)
+        if self._passes is None or self._passes.rank != rank:
+            self._passes = Passes(self.inputs, self._labels, self._expected, rank, self._memory)
+        return self._passes.fit(index)
 
     @cached_property
     def _products(self) -> tuple[Single, Double]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -34,14 +35,15 @@ class SubspaceProjection(layers.Layer):
         super().__init__(**(options | {"dtype": "float32", "trainable": False}))
         self.input_dim, self.rank, self.types = input_dim, rank, types
         self.activation, self.on_cpu = activation, on_cpu
-        self.mean = self.add_weight(shape=(types, input_dim), initializer="zeros", trainable=False, name="mean")
-        self.basis = self.add_weight(shape=(rank, input_dim), initializer="zeros", trainable=False, name="basis")
-        self.scale = self.add_weight(shape=(), initializer="ones", trainable=False, name="scale")
+        with self._place():
+            self.mean = self.add_weight(shape=(types, input_dim), initializer="zeros", trainable=False, name="mean")
+            self.basis = self.add_weight(shape=(rank, input_dim), initializer="zeros", trainable=False, name="basis")
+            self.scale = self.add_weight(shape=(), initializer="ones", trainable=False, name="scale")
         self.built = True
 
     def call(self, values: Any, label: Any = None, inverse: bool = False) -> Any:
         """Project ``values``, or (``inverse``) give images back; ``label`` (n, T) picks the mean."""
-        with tf.device("CPU:0" if self.on_cpu else None):
+        with self._place():
             mean = self.mean if label is None else ops.matmul(label, self.mean)
             if not inverse:
                 return ops.matmul(values - mean, ops.transpose(self.basis)) / self.scale
@@ -58,6 +60,10 @@ class SubspaceProjection(layers.Layer):
         names = ("input_dim", "rank", "types", "activation", "on_cpu")
         config: dict[str, Any] = super().get_config()
         return config | {name: getattr(self, name) for name in names}
+
+    def _place(self) -> Any:
+        """Where weights and products are; None would be the processor too, whatever device is chosen outside."""
+        return tf.device("CPU:0") if self.on_cpu else nullcontext()
 
 
 def activated(mean: Any, deviation: Any, activation: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from pixal.config import Config, as_config
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.outcome import Outcome
+from pixal.preprocessing.conditions import Conditions
 from pixal.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
 from pixal.preprocessing.run_input import on_canvas
 from pixal.preprocessing.state import PreprocessingState
@@ -31,13 +32,22 @@ from pixal.train_model.calibration import (
     choose_threshold,
 )
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import ModelFamily, Rows, family_named
-from pixal.train_model.folds import Fitted, fit_all, make_folds, of_type
-from pixal.train_model.model_folder import MODEL_RECORD, load_trained, save_calibrations, save_latents, state_file
+from pixal.train_model.data import evenly_spaced
+from pixal.train_model.family import ModelFamily, Rows, family_named, options_of
+from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type, places
+from pixal.train_model.model_folder import (
+    MODEL_RECORD,
+    load_trained,
+    save_calibrations,
+    save_conditions,
+    save_latents,
+    state_file,
+)
 
 _log = logging.getLogger(__name__)
 
 _ADVISED = 8  # good images of a type
+_LATENTS = 1000  # of a type's good parts at most: enough to see where they lie
 _REPEATABLE = (
     "the same input, settings, versions and hardware give the same weights file, byte for byte; "
     "on other hardware sums are rounded in another order"
@@ -59,11 +69,10 @@ def train(
     checkpoint of something else; KeyboardInterrupt, with how to go on, when the run is interrupted.
     """
     config = as_config(config)
-    from pixal.train_model.hardware import set_up_tensorflow
-
     sources = _sources(input_path, config)
     family = family_named(config.model_training.model)
-    hardware = set_up_tensorflow(config.model_training)
+    options_of(family, config.model_training)  # finds what is amiss with them before there is work to lose
+    hardware = family.set_up(config.model_training)
     outcome = Outcome()
     runs = [_Training(owner, path, family, config, hardware, resume, quiet) for owner, path in sources]
     _log.info("training on %d good images", sum(len(run.material[0]) for run in runs))  # finds what is amiss with any
@@ -96,7 +105,7 @@ class _Training:
         folds = self._folds
         held_out = [sum(len(part) for part in of_type(inputs, index, folds)) for index in range(len(states))]
         check_enough(min(held_out), self.config.validation.false_alarm_rate, self.config.validation.threshold)
-        shape = (len(inputs), *inputs.shape)
+        shape = (max(1, sum(len(fold) for fold in folds)), *inputs.shape)  # an empty file cannot be mapped
         checkpoint = Checkpoint(self._folder("model_path") / "checkpoint", self._made_of, shape, resume=self.resume)
         with mlflow_utils.tracked_run(self.config, label, "train") as tracker:
             with checkpoint:
@@ -114,13 +123,13 @@ class _Training:
             checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
             tracker.finish(record["settings"], {"model": files, "figures": figures, "metadata": metadata})
+        best, epochs = fitted.history.best_epoch, self.config.model_training.n_epochs
         _log.info(
-            "%s: trained on %d good images in %.0f s; best epoch %d of %d",
+            "%s: trained on %d good images in %.0f s%s",
             label,
             len(inputs),
             record["training_seconds"],
-            fitted.history.best_epoch,
-            self.config.model_training.n_epochs,
+            f"; best epoch {best} of {epochs}" if fitted.history.loss else "",
         )
         return len(inputs)
 
@@ -142,7 +151,7 @@ class _Training:
         states = {}
         for name in record["types"]:
             states[name] = PreprocessingState.load(self._state_of(name))
-        if record["sha256"] != file_hash(self.path):
+        if record["sha256"] != self._input_hash:
             raise InputError(f"{self.path} is not what make_input recorded beside it; run make_input again")
         for name, state in states.items():
             count = len(inputs) if not one_hot else int((inputs.labels[:, inputs.types.index(name)] > 0).sum())  # type: ignore[index]
@@ -163,6 +172,7 @@ class _Training:
         weights = next(iter(states.values())).settings.preprocessor.weights or [1.0] * inputs.shape[2]
         return {
             **self.config.model_training.model_dump(),
+            "model_options": options_of(self.family, self.config.model_training),
             "input_dim": int(inputs.data.shape[1]),
             "shape": list(inputs.shape),
             "channels": list(inputs.channels),
@@ -175,19 +185,25 @@ class _Training:
     def _folds(self) -> list[Rows]:
         """The rows that are held out, fit by fit: one time only from a family whose fits are costly."""
         settings = self.config.model_training
-        folds = make_folds(self.material[0], settings.calibration_folds, settings.seed)
-        return folds if self.family(self._params).folds_are_cheap else folds[:1]
+        what = self.material[0], settings.calibration_folds, settings.seed
+        if self.family(self._params).folds_are_cheap:
+            return make_folds(*what)
+        return make_folds(*what, limit=HELD_OUT * settings.calibration_folds)[:1]
+
+    @cached_property
+    def _input_hash(self) -> str:
+        return file_hash(self.path)
 
     @cached_property
     def _made_of(self) -> dict[str, Any]:
         """All that the trained model depends on, by the names that messages use."""
         validation = self.config.validation.model_dump(include={"map_smoothing", "false_alarm_rate", "threshold"})
         return {
-            "input": file_hash(self.path),
+            "input": self._input_hash,
             "preprocessing": [file_hash(self._state_of(name)) for name in self.material[1]],
             **{f"model_training.{key}": value for key, value in self._params.items()},
             **{f"validation.{key}": value for key, value in validation.items()},
-            "version of TensorFlow": self.hardware["tensorflow"],
+            "version of TensorFlow": self.hardware.get("tensorflow"),
         }
 
     def _is_done(self) -> bool:
@@ -212,6 +228,7 @@ class _Training:
         calibrations = {}
         for index, name in enumerate(params["types"]):
             if own := of_type(inputs, index, folds):
+                own = [places(rows, folds) for rows in own]
                 calibrations[name] = calibrate(errors, own, mask=masks[index], **settings)
             else:
                 image = inputs.images(of_type(inputs, index, [np.arange(len(inputs))])[0])[0]
@@ -228,18 +245,27 @@ class _Training:
         folder = self._folder("model_path")
         # A model is of one piece: while it is being replaced there is no metadata that would vouch for it.
         (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
-        for stale in (*folder.glob("*.keras"), *folder.glob("*.h5")):  # of another model name or family
-            stale.unlink()
+        for files_of_models in ("*.keras", "*.h5", "*.weights.*"):  # of another model name or family
+            for stale in folder.glob(files_of_models):
+                stale.unlink()
         files = [*model.save(folder), save_calibrations(folder, calibrations)]
         everything = [np.arange(len(inputs))]
-        rows = [of_type(inputs, index, everything)[0] for index in range(len(states))]
+        rows = [evenly_spaced(of_type(inputs, index, everything)[0], _LATENTS) for index in range(len(states))]
         files.append(save_latents(folder, [model.latent(inputs, part) for part in rows]))
+        files.append(save_conditions(folder, self._conditions(states)))
         for name in states:
             target = state_file(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._state_of(name), target)
             files.append(target)
         return files
+
+    def _conditions(self, names: Collection[str]) -> list[Conditions]:
+        """How the photographs of each type were taken, as far as make_input has noted it."""
+        record = read_record(self.path.parent / "metadata" / PREPROCESSING_RECORD)
+        tried, made = record.get("photographs", {}), record.get("made", ())
+        rows = {name: [row for one in made for row in one["images"].get(name, ())] for name in names}
+        return [Conditions.of(rows[name], tried.get(name, 0)) for name in names]
 
     def _record(
         self, fitted: Fitted, files: list[Path], calibrations: dict[str, Calibration], seconds: float

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,18 @@ from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.config.schema import RemoveBackground
 from pixal.errors import AlignmentError, InputError, ModelError, PixalError
 from pixal.execution import map_parallel
-from pixal.images import Photograph, read_image
-from pixal.inputs import InputSetWriter
+from pixal.images import decode_image, read_bytes, read_image
+from pixal.photographs import Photograph
 from pixal.preprocessing import pictures
 from pixal.preprocessing.alignment import align_photograph, warp
 from pixal.preprocessing.background import choose_method, find_foreground, model_hash
+from pixal.preprocessing.conditions import measure_conditions
 from pixal.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.preprocessing.run_alignment import ALIGNMENT_COLUMNS, alignment_row
 from pixal.preprocessing.run_background import other_part
 from pixal.preprocessing.run_input import common_shape, cut_note, on_canvas
 from pixal.preprocessing.state import NO_PIXEL, PreprocessingState
-from pixal.records import file_hash, provenance, run_log, write_record, write_table
+from pixal.records import data_hash, file_hash, fingerprint, provenance, write_record, write_table
 from pixal.train_model.model_folder import TrainedModel, state_file
 
 _log = logging.getLogger(__name__)
@@ -42,68 +45,99 @@ _GATES = (
 )
 
 
-def prepare(
-    type_name: str, photographs: list[Photograph], model: TrainedModel, config: Config, quiet: bool
-) -> list[dict[str, Any]]:
-    """Make the inputs of a type's photographs: ``validate/COMPONENT/TYPE/out.npz`` and its record.
+class Preparation:
+    """Makes the inputs of one type's photographs as a model needs them."""
 
-    Returns a row a photograph, with status ok or failed.
-    """
-    state = model.states[type_name]
-    settings, background = _settings(state, config), _background(state, config)
-    folder = config.paths.resolve("component_validate_path", type_name)
-    figures = config.paths.resolve("validate_aligned_metrics_path", type_name)
-    with run_log(config.paths.resolve("validate_log_path", type_name), "validate"):
-        work = partial(_prepare_one, state=state, settings=settings, background=background, figures=figures)
-        step = f"{type_name}: preprocessing"
-        rows: list[dict[str, Any]] = []
-        shape = common_shape(model.states.values())
-        types = list(model.states) if model.owner is None else ()
-        with InputSetWriter(
-            folder / config.preprocessing.preprocessor.file_name, shape, _channels(state), types
-        ) as out:
-            for row, image in map_parallel(
-                work,
-                photographs,
-                config.execution,
-                step=step,
-                workers=config.preprocessing.remove_background.max_workers,
-                quiet=quiet,
-            ):
-                rows.append(row)
-                for note in row.get("notes", ()):
-                    _log.warning("%s/%s: %s", type_name, row["image"], note)
-                if image is not None:
-                    out.append(on_canvas(image, shape), row["image"], type_name)
-        write_table(figures / "results.csv", ALIGNMENT_COLUMNS, rows)
-        if settings.save_metrics:
-            pictures.save_alignment_metrics(figures / "metrics.png", rows, settings, type_name)
+    def __init__(self, type_name: str, model: TrainedModel, config: Config) -> None:
+        """Raises ModelError where the background model of training is not at hand."""
+        self.type_name, self.model, self.config = type_name, model, config
+        self.state = model.states[type_name]
+        self.settings, self.background = _settings(self.state, config), _background(self.state, config)
+        self.shape = common_shape(model.states.values())
+        self.channels = tuple(self.state.settings.preprocessor.channels)
+        self.figures = config.paths.resolve("validate_aligned_metrics_path", type_name)
+        self.state_sha256 = file_hash(state_file(model.folder, type_name))
+        # With the model's file the state's hash says all the rest: its settings are in it.
+        self.key = fingerprint("prepare", self.state_sha256, self.settings.model_dump())
+
+    def __call__(self, photographs: list[Photograph]) -> Iterator[tuple[dict[str, Any], NDArray[np.float32] | None]]:
+        """Yield a row of the record for each photograph, status ok or failed, and its input (H, W, C) if ok."""
+        work = partial(
+            _prepare_one,
+            state=self.state,
+            settings=self.settings,
+            background=self.background,
+            figures=self.figures,
+        )
+        workers = self.config.preprocessing.remove_background.max_workers
+        for row, image in map_parallel(
+            work, photographs, self.config.execution, step=self.type_name, workers=workers, quiet=True
+        ):
+            for note in row.get("notes", ()):
+                _log.warning("%s/%s: %s", self.type_name, row["image"], note)
+            yield row, None if image is None else on_canvas(image, self.shape)
+
+    def pictures_are_there(self, row: dict[str, Any]) -> bool:
+        """Whether a photograph that was prepared before has the pictures that the settings ask for."""
+        return row["status"] != "ok" or pictures.are_there(self.figures, row["name"], self.settings)
+
+    def remove_others(self, names: set[str]) -> None:
+        """Delete the pictures of photographs that are not among ``names``."""
+        pictures.remove_other_pictures(self.figures, names, self.settings)
+
+    def write_table(self, rows: list[dict[str, Any]]) -> None:
+        """Write the alignment's table: a row a photograph."""
+        write_table(self.figures / "results.csv", ALIGNMENT_COLUMNS, rows)
+
+    def draw_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Draw the alignment's figures of merit, where the settings ask for it."""
+        if self.settings.save_metrics:
+            pictures.save_alignment_metrics(self.figures / "metrics.png", rows, self.settings, self.type_name)
+
+    def write_record(self, rows: list[dict[str, Any]]) -> None:
+        """Write the record that says of what ``out.npz`` was made."""
         write_record(
-            config.paths.resolve("validate_metadata_path", type_name) / PREPROCESSING_RECORD,
+            self.config.paths.resolve("validate_metadata_path", self.type_name) / PREPROCESSING_RECORD,
             provenance()
             | {
-                "type": type_name,
-                "model": model.owner or config.paths.component,
-                "preprocessing_sha256": file_hash(state_file(model.folder, type_name)),
-                "background_method": state.method,
-                "channels": list(_channels(state)),
-                "shape": list(shape),
-                "settings": state.settings.model_dump() | {"alignment": settings.model_dump()},
+                "type": self.type_name,
+                "model": self.model.owner or self.config.paths.component,
+                "key": self.key,
+                "preprocessing_sha256": self.state_sha256,
+                "background_method": self.state.method,
+                "channels": list(self.channels),
+                "shape": list(self.shape),
+                "settings": self.state.settings.model_dump() | {"alignment": self.settings.model_dump()},
                 "images": rows,
             },
         )
-    return rows
+
+
+def file_stat(path: Path) -> list[int]:
+    """Size and time of a file, by which a change shows. Raises InputError where there is none."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+    return [found.st_size, found.st_mtime_ns]
 
 
 def choose_types(
-    photographs: list[Photograph], model: TrainedModel, config: Config, quiet: bool
+    photographs: list[Photograph],
+    model: TrainedModel,
+    config: Config,
+    quiet: bool,
+    known: Mapping[Path, tuple[str, list[int]]],
 ) -> dict[str, list[Photograph]]:
     """Give each photograph of a mixed folder the type whose reference it aligns to with the most inliers.
 
-    One that aligns to none goes to the first type, whose preparation then says why it does not align.
+    One that aligns to none goes to the first type, whose preparation then says why it does not align. ``known``: types
+    found before, by path, with the file's size and time.
     """
     backgrounds = {name: _background(state, config) for name, state in model.states.items()}
-    work = partial(_best_type, states=model.states, backgrounds=backgrounds, settings=config.preprocessing.alignment)
+    work = partial(
+        _best_type, states=model.states, backgrounds=backgrounds, settings=config.preprocessing.alignment, known=known
+    )
     chosen = map_parallel(work, photographs, config.execution, step="finding each part's type", quiet=quiet)
     found: dict[str, list[Photograph]] = {}
     for photo, name in zip(photographs, chosen, strict=True):
@@ -117,7 +151,12 @@ def _best_type(
     states: dict[str, PreprocessingState],
     backgrounds: dict[str, RemoveBackground],
     settings: AlignmentSettings,
+    known: Mapping[Path, tuple[str, list[int]]],
 ) -> str:
+    name, stat = known.get(photo.path.absolute(), ("", []))
+    with suppress(InputError):
+        if name in states and stat == file_stat(photo.path):
+            return name
     best, most = next(iter(states)), -1
     for name, state in states.items():
         try:
@@ -141,8 +180,14 @@ def _prepare_one(
 ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
     row: dict[str, Any] = {"image": photo.image, "name": photo.name, "source": photo.path, "status": "failed"}
     try:
-        image = read_image(photo.path)
-        row |= {"sha256": file_hash(photo.path), "width": image.shape[1], "height": image.shape[0]}
+        row["stat"] = file_stat(photo.path)
+        data = read_bytes(photo.path)
+        row["sha256"] = data_hash(data)
+        image = decode_image(data)
+    except InputError as error:
+        return row | {"reason": str(error), "unreadable": True}, None
+    row |= {"width": image.shape[1], "height": image.shape[0]}
+    try:
         foreground = find_foreground(image, background)
         image = np.ascontiguousarray(image[..., :3])
     except InputError as error:
@@ -162,7 +207,8 @@ def _prepare_one(
     moved = warp(foreground.mask.astype(np.uint8), result.homography, nearest=True) > 0
     notes = [other_part(box) for box in foreground.others]
     notes += [note] if (note := cut_note(moved, state.box)) else []
-    return row | {"status": "ok", "reason": "", "notes": notes}, state.to_input(result.aligned)
+    row |= {"status": "ok", "reason": "", "notes": notes} | measure_conditions(result.aligned, state.part)
+    return row, state.to_input(result.aligned)
 
 
 def _settings(state: PreprocessingState, config: Config) -> AlignmentSettings:
@@ -200,7 +246,3 @@ def _background(state: PreprocessingState, config: Config) -> RemoveBackground:
             "put that one in its place, or preprocess and train again"
         )
     return settings
-
-
-def _channels(state: PreprocessingState) -> tuple[str, ...]:
-    return tuple(state.settings.preprocessor.channels)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pixal.errors import InputError
-from pixal.images import as_uint8, read_image, write_bytes
+from pixal.images import write_bytes
 from pixal.outcome import Failure
 from pixal.records import provenance, write_table
 from pixal.train_model.model_folder import TrainedModel
+
+if TYPE_CHECKING:
+    from pixal.report.render import PictureOf
 
 RESULT_COLUMNS = (
     *("type", "image", "score", "p_value", "threshold", "verdict"),
@@ -28,10 +26,15 @@ SCHEMA_VERSION = 1
 
 @dataclass
 class Batch:
-    """The verdicts on a batch. parts: a dict a part, as in ``results.json``; metrics: with truth, else None."""
+    """The verdicts on a batch.
+
+    parts: a dict a part, as in ``results.json``; drift: the level of the tests, and the findings, as there; metrics:
+    with truth, else None.
+    """
 
     folder: Path
     parts: list[dict[str, Any]] = field(default_factory=list)
+    drift: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] | None = None
     failures: list[Failure] = field(default_factory=list)
 
@@ -41,8 +44,11 @@ class Batch:
         return sum(part["verdict"] == "fail" for part in self.parts)
 
     def summary(self) -> str:
-        """A table of verdicts, the measures where there is truth, and where the report lies."""
-        lines = [f"{'type':<12} {'part':<20} {'score':>8} {'threshold':>9}  verdict  regions"]
+        """What drifted, a table of verdicts, the measures where there is truth, and where the report lies."""
+        found = self.drift.get("findings", ())
+        lines = [f"drift  {one['type']:<12} {one['message']}, p = {one['p_value']:.1g}" for one in found]
+        lines += [""] if found else []
+        lines += [f"{'type':<12} {'part':<20} {'score':>8} {'threshold':>9}  verdict  regions"]
         for part in self.parts:
             score = "" if part["score"] is None else f"{part['score']:.2f}"
             limit = "" if part["threshold"] is None else f"{part['threshold']:.2f}"
@@ -57,7 +63,7 @@ class Batch:
             for name, measures in (*self.metrics["types"].items(), ("overall", self.metrics["overall"])):
                 shown = [
                     f"{key} {measures[key]:.3f}"
-                    for key in ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro")
+                    for key in ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupimo")
                     if measures.get(key) is not None
                 ]
                 lines.append(f"{name:<12} {', '.join(shown)}")
@@ -66,11 +72,17 @@ class Batch:
 
 
 def write_results(
-    batch: Batch, tables: dict[str, Any], notes: list[str], model: TrainedModel, component: str
+    batch: Batch,
+    tables: dict[str, Any],
+    notes: list[str],
+    model: TrainedModel,
+    component: str,
+    picture: PictureOf,
 ) -> list[Path]:
     """Write ``results.csv``, ``results.json``, ``report.html``, and with measures ``metrics.json``; return them.
 
-    ``tables``: what each type is judged by. ``notes``: what a reader should know first.
+    ``tables``: what each type is judged by. ``notes``: what a reader should know first. ``picture``: gives a part's
+    photograph and the same with its anomalies, or None.
     """
     rows = []
     for part in batch.parts:
@@ -90,6 +102,7 @@ def write_results(
             "trained": model.params["created"],
             "good images": model.params["n_images"],
         },
+        "drift": batch.drift,
         "notes": notes,
         "types": tables,
         "metrics": batch.metrics,
@@ -98,23 +111,13 @@ def write_results(
     _write_json(batch.folder / "results.json", results)
     from pixal.report import write_report
 
-    write_report(batch.folder / "report.html", results, partial(_report_pictures, folder=batch.folder))
+    write_report(batch.folder / "report.html", results, picture)
     written = [batch.folder / name for name in ("results.csv", "results.json", "report.html")]
     if batch.metrics is None:
         (batch.folder / METRICS_FILE).unlink(missing_ok=True)
         return written
     _write_json(batch.folder / METRICS_FILE, batch.metrics)
     return [*written, batch.folder / METRICS_FILE]
-
-
-def _report_pictures(part: Any, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """A part's photograph and overlay, where both can be read."""
-    try:
-        photo = as_uint8(read_image(Path(part["source"]))[..., :3])
-        overlay = photo if part["overlay"] is None else read_image(folder / part["overlay"])
-    except InputError:
-        return None
-    return np.ascontiguousarray(photo), overlay
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
-from typing import Any
 
 from pixal import mlflow_utils
 from pixal.config import Config, as_config
-from pixal.errors import InputError, ModelError
-from pixal.images import list_photographs
+from pixal.errors import InputError
+from pixal.execution import beside, progress
+from pixal.photographs import list_photographs
 from pixal.preprocessing.folders import PREPROCESSING_RECORD
-from pixal.records import run_log
-from pixal.train_model.model_folder import TrainedModel, load_trained, trained_types
-from pixal.validation.metrics import PixelCounts, all_measures, read_truth
-from pixal.validation.pictures import summary_figures
-from pixal.validation.preparation import choose_types, prepare
-from pixal.validation.results import RESULT_FILES, Batch, write_results
-from pixal.validation.verdicts import TypeVerdicts
+from pixal.validation.judging import TypeJudging
+from pixal.validation.models import Models
+from pixal.validation.rejudging import TypeRejudging
+from pixal.validation.results import Batch
+from pixal.validation.truth import Truth, read_truth
+from pixal.validation.write_up import clear, say, track, write_up
 
 _log = logging.getLogger(__name__)
 
@@ -28,36 +26,45 @@ def validate(
     *,
     truth: str | Path | None = None,
     config: Config | str | Path | None = None,
+    force: bool = False,
     quiet: bool = False,
 ) -> Batch:
     """Give every photograph below ``input_path`` a verdict, with the models that ``train`` wrote.
 
     ``truth``: folder of ``labels.csv`` and masks to measure against. Writes the tables, figures, maps and the report
-    below ``validate/COMPONENT``. Raises InputError for input that cannot be used, ModelError for a model that is
-    missing or does not match.
+    below ``validate/COMPONENT``. Verdicts of an earlier run stay where photograph, model and settings are the same;
+    with ``force`` none does. Raises InputError for input that cannot be used, ModelError for a model that is missing or
+    does not match.
     """
     config = as_config(config)
-    photographs = list_photographs(input_path)
-    known = trained_types(config)
-    one_hot = config.model_training.one_hot_encoding
-    models: dict[str | None, TrainedModel] = {}
-    if one_hot:
-        models[None] = load_trained(config, None)
-        if set(photographs) - set(known) and len(photographs) == 1:
-            mixed = next(iter(photographs.values()))
-            photographs = choose_types(mixed, models[None], config, quiet)
-    unknown = [name for name in photographs if name not in known]
-    if unknown:
-        trained = f"trained: {', '.join(known)}" if known else "nothing is trained yet; run train first"
-        raise ModelError(f"type {unknown[0]} was never trained ({trained})")
-    if truth is not None:
-        read_truth(Path(truth), list(photographs))  # a truth that cannot be used is known before the work, not after
-    if not one_hot:
-        models |= {name: load_trained(config, name) for name in photographs}
-    _clear(config)
-    for name, photos in photographs.items():
-        prepare(name, photos, models[None if one_hot else name], config, quiet)
-    return _give_verdicts(list(photographs), models, truth, config, quiet)
+    models = Models(config)
+    photographs = models.sort(list_photographs(input_path, test=True), quiet=quiet)
+    for name in photographs:
+        models.check(name)
+    for name in photographs:
+        models.of(name)
+    truths = _truths(truth, list(photographs))  # a truth that cannot be used is known before the work, not after
+    types = {name: TypeJudging(name, models.of(name), truths.get(name), config) for name in photographs}
+    clear(config, keep=set(types))
+    with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
+        with beside() as later:  # draws the figures
+            for name, judging in types.items():
+                photos = photographs[name]
+                judging.take_up(photos, force=force)
+                missing = judging.missing(photos)
+                if len(missing) < len(photos):
+                    _log.info("%s: %d of %d parts were judged before", name, len(photos) - len(missing), len(photos))
+                for _ in progress(judging.judge(missing), len(missing), step=f"{name}: verdicts", quiet=quiet):
+                    pass
+                judging.gather()
+                judging.count()
+                judging.finish()
+                later(judging.draw)
+            verdicts = [judging.verdicts for judging in types.values()]
+            batch, written = write_up(verdicts, config, with_truth=truth is not None)
+        track(tracker, verdicts, batch, written, config)
+    say(batch)
+    return batch
 
 
 def detect(
@@ -83,82 +90,22 @@ def detect(
         ready = [name]
     if not ready:
         raise InputError(f"{root} holds nothing that validate prepared; run validate first")
-    one_hot = config.model_training.one_hot_encoding
-    models = {name: load_trained(config, name) for name in ([None] if one_hot else ready)}
-    return _give_verdicts(ready, models, truth, config, quiet)
-
-
-def _give_verdicts(
-    types: list[str],
-    models: dict[str | None, TrainedModel],
-    truth_path: str | Path | None,
-    config: Config,
-    quiet: bool,
-) -> Batch:
-    truths = read_truth(Path(truth_path), types) if truth_path is not None else {}
-    from pixal.train_model.hardware import set_up_tensorflow
-
-    set_up_tensorflow(config.model_training)
-    batch = Batch(config.paths.resolve("component_validate_path"))
-    done: dict[str, TypeVerdicts] = {}
+    models = Models(config)
+    truths = _truths(truth, ready)
+    types = [TypeRejudging(name, models.of(name), truths.get(name), config) for name in ready]
     with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
-        for name in types:
-            done[name] = TypeVerdicts(name, models.get(name) or models[None], truths.get(name), config, quiet)
-            with run_log(config.paths.resolve("validate_log_path", name), "detect"):
-                done[name].run()
-            batch.parts += done[name].parts
-            batch.failures += done[name].failures
-        notes = [note for verdicts in done.values() for note in verdicts.notes]
-        if truths:
-            batch.metrics = _measures(done)
-        else:
-            notes.append("no --truth: ROC and precision-recall curves and the confusion matrix are left out")
-        for note in notes:
-            _log.info("%s", note)
-        tables = {name: verdicts.table() for name, verdicts in done.items()}
-        written = write_results(batch, tables, notes, next(iter(models.values())), config.paths.component)
-        _track(tracker, tables, batch, written, config)
-    passed = len(batch.parts) - batch.failed - len(batch.failures)
-    _log.info(
-        "%d parts: %d pass, %d fail, %d could not be processed; report: %s",
-        len(batch.parts),
-        passed,
-        batch.failed,
-        len(batch.failures),
-        batch.folder / "report.html",
-    )
+        with beside() as later:
+            for judging in types:
+                step = f"{judging.name}: verdicts"
+                for _ in progress(judging.judge(), len(judging.records), step=step, quiet=quiet):
+                    pass
+                later(judging.verdicts.draw_summary)
+            verdicts = [judging.verdicts for judging in types]
+            batch, written = write_up(verdicts, config, with_truth=truth is not None)
+        track(tracker, verdicts, batch, written, config)
+    say(batch)
     return batch
 
 
-def _measures(done: dict[str, TypeVerdicts]) -> dict[str, Any]:
-    """``metrics.json``: the measures of each type, and of all parts together."""
-    rows = [row for verdicts in done.values() for row in verdicts.labelled]
-    counts = sum((verdicts.counts for verdicts in done.values()), PixelCounts())
-    types = {name: all_measures(verdicts.labelled, verdicts.counts) for name, verdicts in done.items()}
-    return {"types": types, "overall": all_measures(rows, counts)}
-
-
-def _track(
-    tracker: mlflow_utils.Tracker, tables: dict[str, Any], batch: Batch, written: list[Path], config: Config
-) -> None:
-    artifacts = {"results": written}
-    for name, table in tables.items():
-        for key in ("parts", "failed", "errors", "threshold"):
-            tracker.metric(f"{name}/{key}", table[key])
-        artifacts[f"figures/{name}"] = summary_figures(config.paths.resolve("validate_figures_path", name))
-        record = config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD
-        artifacts[f"metadata/{name}"] = [record]
-    for key, value in ((batch.metrics or {}).get("overall") or {}).items():
-        if isinstance(value, float):
-            tracker.metric(key, value)
-    settings = {"validation": config.validation.model_dump(), "plotting": config.plotting.model_dump()}
-    tracker.finish(settings, artifacts)
-
-
-def _clear(config: Config) -> None:
-    """Remove an earlier batch's results, so that none of them is taken for this one's."""
-    root = config.paths.resolve("component_validate_path")
-    for record in sorted(root.glob(f"*/metadata/{PREPROCESSING_RECORD}")):
-        shutil.rmtree(record.parent.parent)
-    for name in RESULT_FILES:
-        (root / name).unlink(missing_ok=True)
+def _truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
+    return {} if path is None else read_truth(Path(path), types)

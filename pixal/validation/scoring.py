@@ -14,10 +14,10 @@ from pixal.inputs import InputSet
 from pixal.train_model.calibration import (
     Calibration,
     calibrated_maps,
+    choose_threshold,
     p_values,
     part_scores,
     raw_maps,
-    set_threshold,
 )
 from pixal.train_model.family import ModelFamily
 from pixal.validation.detection import Region, find_regions
@@ -105,8 +105,7 @@ def choose_cut(calibration: Calibration, config: Config) -> Cut:
     """The verdict's rule: a numeric ``loss_cut`` goes before ``validation.threshold``."""
     if config.plotting.loss_cut != "auto":
         return Cut(float(config.plotting.loss_cut), "loss_cut", raw=True, log=config.plotting.use_log_loss)
-    rate = config.validation.false_alarm_rate
-    return Cut(*set_threshold(calibration.scores, rate, config.validation.threshold))
+    return Cut(*choose_threshold(calibration, config.validation.false_alarm_rate, config.validation.threshold))
 
 
 def score_parts(
@@ -132,7 +131,9 @@ def score_parts(
     smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
     for rows in inputs.blocks(_ROWS):
-        errors = np.ascontiguousarray(model.error(inputs, rows)[:, :height, :width])
+        # Always as many at a time: how many are multiplied at once changes the last digits of a part's score.
+        full = np.minimum(np.arange(rows.start, rows.start + _ROWS), len(inputs) - 1)
+        errors = np.ascontiguousarray(model.error(inputs, full)[: rows.stop - rows.start, :height, :width])
         if cut.raw:
             from pixal.train_model.losses import pointwise_loss
 

@@ -3,57 +3,143 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixal.config import Config
-from pixal.errors import ModelError
-from pixal.execution import map_parallel, progress
+from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.outcome import Failure
-from pixal.preprocessing.folders import PREPROCESSING_RECORD
-from pixal.records import file_hash, read_record
-from pixal.train_model.model_folder import TrainedModel, state_file
-from pixal.validation import pictures
-from pixal.validation.metrics import PixelCounts, Truth
+from pixal.preprocessing.conditions import Conditions
+from pixal.records import fingerprint
+from pixal.train_model.family import ModelFamily, family_named
+from pixal.train_model.model_folder import TrainedModel
+from pixal.validation import part_files, pictures
+from pixal.validation.drift import Sample
+from pixal.validation.judged import Entry
+from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.scoring import Scored, Summary, choose_cut, score_parts
+from pixal.validation.truth import Truth
+
+PORTION = 8  # parts a worker that are prepared, scored and drawn in turn: so many are in memory, or lost by a kill
 
 
 class TypeVerdicts:
     """The verdicts on the parts of one type."""
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: Config, quiet: bool) -> None:
-        self.name, self.model, self.truth, self.config, self.quiet = name, model, truth, config, quiet
+    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: Config) -> None:
+        self.name, self.model, self.truth, self.config = name, model, truth, config
         self.state = model.states[name]
         self.calibration = model.calibrations[name]
         self.cut = choose_cut(self.calibration, config)
-        self.parts: list[dict[str, Any]] = []
-        self.failures: list[Failure] = []
-        self.labelled: list[dict[str, Any]] = []
-        self.notes: list[str] = []
+        paths = config.paths
+        self.figures = paths.resolve("validate_figures_path", name)
+        self.maps = paths.resolve("validate_anomaly_maps_path", name) if config.validation.save_anomaly_maps else None
+        self.report = paths.resolve("component_validate_path", name) / "report"
+        self.summary = self.new_summary()
         self.counts = PixelCounts()
+        self.gather([])
 
-    def run(self) -> None:
-        """Score every prepared part, draw it, and note its row; parts that could not be prepared are noted too."""
-        records, ok, inputs = self._load()
-        self.summary = Summary((*self.state.mask.shape, inputs.shape[2]))
-        outcomes = {scored[0]["image"]: scored for scored in self._scored(inputs, ok)}
+    def key(self, prepared: str) -> str:
+        """The fingerprint of all that a verdict comes from but the photograph; ``prepared``: that of its input."""
+        validation = self.config.validation
+        settings = (validation.region_threshold, validation.pixel_size_mm, validation.save_anomaly_maps)
+        drawn = (self.config.plotting.plot_anomaly_heatmap, self.config.plotting.plot_latent_space)
+        files = self.model.params.get("files", {})
+        return fingerprint("judge", prepared, files, vars(self.cut), settings, drawn)
+
+    def new_summary(self) -> Summary:
+        """Sums over no parts."""
+        return Summary((*self.state.mask.shape, self.model.params["shape"][2]))
+
+    def judge(self, records: list[dict[str, Any]], inputs: InputSet, key: str, summary: Summary) -> Iterator[Entry]:
+        """Score a few prepared parts, draw them, and yield their entries; also of those that could not be prepared.
+
+        ``records``: a row a part. ``inputs``: of those whose status is ok, in order; ``summary`` counts them.
+        """
+        ok = [record for record in records if record["status"] == "ok"]
+        scored = self.score(ok, inputs, summary)
+        latents = self.family.latent(inputs, slice(None)) if self.config.plotting.plot_latent_space and ok else None
+        jobs: list[part_files.Job] = []
         for record in records:
-            if record["image"] in outcomes:
-                self._note(*outcomes[record["image"]])
-            else:
-                self._note_error(record)
-        if self.truth is not None:
-            unknown = [part["image"] for part in self.parts if part["truth"] is None]
-            if unknown:
-                self.notes.append(
-                    f"{self.name}: the truth does not name {len(unknown)} parts, as {unknown[0]}; they are not measured"
-                )
-        folder = self.config.paths.resolve("validate_figures_path", self.name)
-        pictures.save_summary(folder, self, self.config)
+            jobs.append((record, *next(scored)) if record["status"] == "ok" else (record, None, None))
+        work = partial(
+            part_files.save_part,
+            truth=self.truth,
+            cut=self.cut,
+            figures=self.figures,
+            maps=self.maps,
+            report=self.report,
+            overlays=self.config.plotting.plot_anomaly_heatmap,
+        )
+        index = 0
+        drawn = map_parallel(work, jobs, self.config.execution, step=self.name, quiet=True)
+        for (record, result, _), (counts, files) in zip(jobs, drawn, strict=True):
+            latent = None
+            if result is not None:
+                latent = None if latents is None else latents[index].tolist()
+                index += 1
+            if counts is not None:
+                self.counts = self.counts + counts
+            part = self._error(record) if result is None else self._verdict(record, result)
+            source = str(Path(record["source"]).absolute())
+            yield {
+                **{"source": source, "stat": record.get("stat"), "key": key, "record": record, "part": part},
+                **{"latent": latent, "pictures": files, "row": None},
+            }
+
+    def score(
+        self, records: list[dict[str, Any]], inputs: InputSet, summary: Summary
+    ) -> Iterator[tuple[Scored, NDArray[np.float64]]]:
+        """Score prepared parts, and count them in ``summary``; yields outcome, and photograph to input (3, 3)."""
+        if not records:
+            return
+        to_input = [self.state.photo_to_input(_homography(row)) for row in records]
+        scored = score_parts(
+            inputs,
+            records,
+            self.family,
+            self.calibration,
+            mask=self.state.mask,
+            cut=self.cut,
+            params=self.model.params,
+            config=self.config,
+            to_input=to_input,
+            summary=summary,
+        )
+        yield from zip(scored, to_input, strict=True)
+
+    def count_again(self, entries: list[Entry]) -> None:
+        """Count the pixels of parts that were judged before, from their maps."""
+        if self.truth is not None and self.maps is not None:
+            work = partial(part_files.count_part, truth=self.truth, maps=self.maps)
+            rows = [entry["record"] for entry in entries if entry["record"]["status"] == "ok"]
+            for counts in map_parallel(work, rows, self.config.execution, step=self.name, quiet=True):
+                if counts is not None:
+                    self.counts = self.counts + counts
+
+    def gather(self, entries: list[Entry]) -> None:
+        """Make ``entries`` the batch: what the tables, the figures and the report tell of, in this order."""
+        self.parts = [entry["part"] | {"truth": self._known(entry["record"])} for entry in entries]
+        self.pictures = {entry["part"]["image"]: entry["pictures"] for entry in entries}
+        self.failures = [
+            Failure(self.name, part["image"], "preprocessing", part["reason"])
+            for part in self.parts
+            if part["verdict"] == "error"
+        ]
+        self.labelled = [
+            {**part["truth"], "score": part["score"], "failed": part["verdict"] == "fail"}
+            for part in self.parts
+            if part["truth"] is not None and part["verdict"] != "error"
+        ]
+        readable = [entry["record"] for entry in entries if "width" in entry["record"]]  # a damaged file is no drift
+        self.conditions = Conditions.of(readable, len(readable))
+        self.latents = np.array([entry["latent"] for entry in entries if entry["latent"] is not None], np.float32)
+        self.notes = self._notes() if entries else []
 
     def table(self) -> dict[str, Any]:
         """The type's entry in ``results.json``."""
@@ -67,65 +153,43 @@ class TypeVerdicts:
             "errors": len(self.failures),
         }
 
-    def _load(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], InputSet]:
-        paths = self.config.paths
-        record = read_record(paths.resolve("validate_metadata_path", self.name) / PREPROCESSING_RECORD)
-        path = paths.resolve("component_validate_path", self.name) / self.config.preprocessing.preprocessor.file_name
-        inputs = InputSet.load(path)
-        ok = [row for row in record["images"] if row["status"] == "ok"]
-        params = self.model.params
-        for what, ours, theirs in (
-            ("shape", list(inputs.shape), list(params["shape"])),
-            ("channels", list(inputs.channels), list(params["channels"])),
-            (
-                "preprocessing",
-                record["preprocessing_sha256"],
-                file_hash(state_file(self.model.folder, self.name)),
-            ),
-            ("names", list(inputs.names), [row["image"] for row in ok]),
-        ):
-            if ours != theirs:
-                raise ModelError(
-                    f"{path} does not match the model of {self.name} (its {what} differ); run validate again"
-                )
-        return record["images"], ok, inputs
+    def samples(self) -> tuple[Sample, Sample]:
+        """Training and this batch, to be compared: photographs, and the scores of parts that do not fail."""
+        good = self.calibration.scores[self.calibration.scores <= self.cut.threshold]
+        passed = np.array([part["score"] for part in self.parts if part["verdict"] == "pass"], np.float64)
+        if self.cut.raw or self.calibration.stand_ins:  # held-out scores are of another kind, or there are none
+            good = passed = np.zeros(0)
+        return Sample(self.model.conditions[self.name], good), Sample(self.conditions, passed)
 
-    def _scored(self, inputs: InputSet, ok: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Scored, Any]]:
-        """Score all parts, then draw them in parallel; yields record, outcome, and pixel counts of each."""
-        if not ok:
-            return
-        to_input = [self.state.photo_to_input(_homography(row)) for row in ok]
-        scored = score_parts(
-            inputs,
-            ok,
-            self.model.load_family(),
-            self.calibration,
-            mask=self.state.mask,
-            cut=self.cut,
-            params=self.model.params,
-            config=self.config,
-            to_input=to_input,
-            summary=self.summary,
-        )
-        results = list(progress(scored, len(ok), step=f"{self.name}: scoring", quiet=self.quiet))
-        work = partial(
-            pictures.save_part,
-            truth=self.truth,
-            cut=self.cut,
-            figures=self.config.paths.resolve("validate_figures_path", self.name),
-            maps=self.config.paths.resolve("validate_anomaly_maps_path", self.name)
-            if self.config.validation.save_anomaly_maps
-            else None,
-            overlays=self.config.plotting.plot_anomaly_heatmap,
-        )
-        jobs = list(zip(ok, results, to_input, strict=True))
-        step = f"{self.name}: maps and overlays"
-        for (row, result, _), counts in zip(
-            jobs, map_parallel(work, jobs, self.config.execution, step=step, quiet=self.quiet), strict=True
-        ):
-            yield row, result, counts
+    def draw_summary(self) -> None:
+        """Draw the type's figures."""
+        pictures.save_summary(self.figures, self, self.config)
 
-    def _note(self, record: dict[str, Any], scored: Scored, counts: PixelCounts | None) -> None:
+    @cached_property
+    def family(self) -> ModelFamily:
+        """The model; TensorFlow starts with it, where it needs that."""
+        family_named(self.model.params["model"]).set_up(self.config.model_training)
+        return self.model.load_family()
+
+    def _notes(self) -> list[str]:
+        if self.truth is None:
+            return []
+        notes = []
+        unknown = [part["image"] for part in self.parts if part["truth"] is None]
+        if unknown:
+            notes.append(
+                f"{self.name}: the truth does not name {len(unknown)} parts, as {unknown[0]}; they are not measured"
+            )
+        if len({row["label"] for row in self.labelled}) != 2:
+            notes.append(
+                f"{self.name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix"
+            )
+        return notes
+
+    def _known(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        return None if self.truth is None else self.truth.of(record["image"], record["name"])
+
+    def _verdict(self, record: dict[str, Any], scored: Scored) -> dict[str, Any]:
         part = self._part(record) | {
             "score": scored.score,
             "p_value": scored.p_value,
@@ -134,16 +198,11 @@ class TypeVerdicts:
             "regions": [region.as_dict() for region in scored.regions],
         }
         if self.config.plotting.plot_anomaly_heatmap:
-            part["overlay"] = f"{self.name}/figures/{pictures.overlay_name(record)}"
-        self.parts.append(part)
-        if part["truth"] is not None:
-            self.labelled.append({**part["truth"], "score": scored.score, "failed": scored.failed})
-            if counts is not None:
-                self.counts = self.counts + counts
+            part["overlay"] = f"{self.name}/figures/{part_files.overlay_name(record)}"
+        return part
 
-    def _note_error(self, record: dict[str, Any]) -> None:
-        self.failures.append(Failure(self.name, record["image"], "preprocessing", record["reason"]))
-        self.parts.append(self._part(record) | {"verdict": "error", "reason": record["reason"]})
+    def _error(self, record: dict[str, Any]) -> dict[str, Any]:
+        return self._part(record) | {"verdict": "error", "reason": record["reason"]}
 
     def _part(self, record: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -159,7 +218,7 @@ class TypeVerdicts:
             "width": record.get("width"),
             "height": record.get("height"),
             "regions": [],
-            "truth": None if self.truth is None else self.truth.of(record["image"], record["name"]),
+            "truth": self._known(record),
         }
 
 

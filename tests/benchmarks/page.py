@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: measuring a command, and writing a section of ``docs/benchmarks.md``."""
+"""What the benchmark scripts share: measuring a command, and writing a section of a page in ``docs``."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def measure(arguments: list[str], work: Path) -> tuple[float, float, float]:
     return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit
 
 
-def write_section(name: str, lines: list[str], note: str = "") -> None:
+def write_section(name: str, lines: list[str], note: str = "", page: Path = PAGE) -> None:
     """Put ``lines`` between the page's marks of section ``name``, under a line that says when and with what."""
     libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "opencv-python-headless", "keras"))
     machine = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, Python {platform.python_version()}"
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, rest = PAGE.read_text().split(begin)
+    before, rest = page.read_text().split(begin)
     text = "\n".join([begin, f"{machine}, {libraries}. {note}".rstrip(), "", *lines, end])
-    PAGE.write_text(before + text + rest.split(end)[1])
+    page.write_text(before + text + rest.split(end)[1])

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
+from referencing import Registry, Resource
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import pixal
@@ -35,7 +37,13 @@ SETTINGS = (
 )
 PLAIN = (
     *("plot_loss", "plot_accuracy", "plot_confusion_matrix", "plot_roc_recall_curve", "plot_anomaly_heatmap"),
-    *("plot_abs_loss_per_pixel", "plot_mse_per_pixel", "plot_pixel_predictions", "plot_distributions"),
+    *(
+        "plot_abs_loss_per_pixel",
+        "plot_mse_per_pixel",
+        "plot_pixel_predictions",
+        "plot_distributions",
+        "plot_latent_space",
+    ),
 )
 NO_PICTURES = [
     part
@@ -195,6 +203,7 @@ def test_every_file_of_the_contract_is_there(a_type: Done) -> None:
 
 FIGURES = (
     *("pixel_loss_histogram", "combined_distribution_log", "anomaly_heatmap", "mse_per_pixel", "abs_loss_per_pixel"),
+    *("latent_space", "value_distributions"),
     *(f"pixel_predictions_{channel}" for channel in ("LAB_L", "LAB_a", "LAB_b", "GradMag")),
 )
 FIGURES_OF_TRUTH = ("roc_curve", "pr_curve", "confusion_matrix")
@@ -288,6 +297,17 @@ def test_the_measures_are_those_of_the_table(done: Done) -> None:
             assert measures["image_auroc"] >= 0.95
             assert measures["pixel_auroc"] >= 0.95
             assert measures["aupro"] >= 0.8
+
+
+def test_the_results_are_as_the_schema_says(done: Done) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    schema, measures = (
+        json.loads((docs / f"{name}.schema.json").read_text("utf-8")) for name in ("results", "metrics")
+    )
+    registry = Registry().with_resource(measures["$id"], Resource.from_contents(measures))
+    document = json.loads((done.validate / "results.json").read_text("utf-8"))
+    Draft202012Validator(schema, registry=registry).validate(document)
+    assert document["metrics"] == json.loads((done.validate / "metrics.json").read_text("utf-8"))
 
 
 def f1(truth: NDArray[np.int_], called: NDArray[np.bool_]) -> float:
@@ -431,7 +451,7 @@ def test_without_truth_a_line_says_what_is_left_out(copied: Done) -> None:
     assert "no --truth: ROC and precision-recall curves and the confusion matrix are left out" in said
     assert not any(list(copied.validate.rglob(f"{name}.png")) for name in FIGURES_OF_TRUTH)
     assert not (copied.validate / "metrics.json").exists()
-    for step in ("front: preprocessing", "front: scoring", "front: maps and overlays"):
+    for step in ("front: verdicts",):
         assert step in said
 
 

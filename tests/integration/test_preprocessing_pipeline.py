@@ -19,6 +19,7 @@ from pixal.errors import ConfigError, InputError
 from pixal.images import read_image, write_image
 from pixal.inputs import InputSet
 from pixal.outcome import Outcome
+from pixal.preprocessing.conditions import measure_conditions
 from pixal.preprocessing.pipeline import align, make_input, preprocess, remove_bg
 from pixal.preprocessing.state import PreprocessingState
 from pixal.synthetic import write_batch
@@ -78,6 +79,22 @@ def only_front(batch: Path, folder: Path, count: int = 3) -> Path:
 
 
 # --- what is written
+
+
+def test_the_record_says_how_each_photograph_was_taken(done: tuple[Path, Outcome]) -> None:
+    for type_name, count in (("front", 4), ("back", 2)):
+        folder = done[0] / type_name
+        noted = record(folder, "preprocessing")
+        assert noted["photographs"] == {type_name: count}
+        mask = PreprocessingState.load(folder / "metadata/preprocessing.npz").part
+        for row, aligned in zip(noted["made"][0]["images"][type_name], table(folder), strict=True):
+            name = f"{Path(row['image']).stem}_aligned.png"
+            image = read_image(folder / "preprocessed_images/aligned_images" / name)[..., :3]
+            levels = image[mask].mean(axis=0) / 255
+            assert [row["red"], row["green"], row["blue"]] == pytest.approx(levels.tolist())
+            assert row["sharpness"] == pytest.approx(measure_conditions(image, mask)["sharpness"])
+            assert row["ssim"] == pytest.approx(float(aligned["ssim"]))
+            assert row["inlier_ratio"] == pytest.approx(float(aligned["inlier_ratio"]))
 
 
 def test_each_photograph_becomes_a_file_a_row_and_an_input(done: tuple[Path, Outcome]) -> None:

@@ -30,9 +30,12 @@ from pixal.validation.results import RESULT_COLUMNS, RESULT_FILES
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 IMAGES = ROOT / "docs" / "images"
-README, CONFIGURATION, OUTPUTS, ARCHITECTURE = (
+README, CONFIGURATION, OUTPUTS, ARCHITECTURE, EXTENDING = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/configuration.md", "docs/outputs.md", "docs/architecture.md")
+    for name in (
+        "README.md",
+        *(f"docs/{name}.md" for name in ("configuration", "outputs", "architecture", "extending")),
+    )
 )
 
 
@@ -177,7 +180,8 @@ def test_columns_fields_and_files_of_the_results() -> None:
 
 
 def test_files_and_members_that_the_architecture_names_exist() -> None:
-    for name in re.findall(r"`(pixal/[\w/.]*|tests/[\w/.]*|configs/[\w.]*|docs/[\w.]*|\.ci/\w+)`", ARCHITECTURE):
+    paths = r"`(pixal/[\w/.]*|tests/[\w/.]*|configs/[\w.]*|docs/[\w.]*|\.ci/\w+)`"
+    for name in re.findall(paths, ARCHITECTURE + EXTENDING):
         assert (ROOT / name).exists(), name
     rooms = {row[0].strip("`"): row[1] for row in _rows(ARCHITECTURE) if row[0].startswith("`pixal/")}
     top = {path.name for path in (ROOT / "pixal").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
@@ -186,7 +190,7 @@ def test_files_and_members_that_the_architecture_names_exist() -> None:
         files = {path.name for path in (ROOT / "pixal" / name).glob("*.py")} - {"__init__.py"}
         assert set(re.findall(r"`(\w+\.py)`", rooms[f"pixal/{name}/"])) == files, name
     members = {name for name in vars(ModelFamily) if not name.startswith("_")} | {"params", "__init__"}
-    table = ARCHITECTURE.split("## To add a model family")[1].split("\n## ")[0]
+    table = EXTENDING.split("## A model family")[1].split("\n## ")[0]
     assert set(re.findall(r"`(\w+)\(?", " ".join(row[0] for row in _rows(table)))) >= members - {"params"}
 
 

@@ -44,6 +44,12 @@ REGION: dict[str, Any] = {
 }
 
 
+DRIFT: dict[str, Any] = {
+    **{"type": "front", "quantity": "brightness", "training": 0.4, "batch": 0.34, "p_value": 3e-9, "test": "rank"},
+    **{"message": "Light: 15% darker (mean level 87 of 255, in training 102)", "advice": "Set lamp and exposure."},
+}
+
+
 def results() -> dict[str, Any]:
     parts = []
     for name, score in SCORES.items():
@@ -74,7 +80,8 @@ def results() -> dict[str, Any]:
         "created": "2025-11-21T09:42:10Z",
         "pixal_version": "0.1",
         "model": model,
-        "notes": ["Drift: darker"],
+        "drift": {"level": 0.01, "findings": [DRIFT]},
+        "notes": ["a note"],
         "types": {"front": kind, "back": {**kind, "parts": 2, "failed": 0, "errors": 0}},
         "metrics": {"types": {}, "overall": {"image_auroc": 0.98}},
         "parts": parts,
@@ -335,7 +342,8 @@ def test_marks_work_where_the_browser_keeps_nothing(browser: Any, report: Path) 
 def test_colours_follow_the_system_and_the_button_and_can_be_read(page: Any, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     assert (luminance(page, "body", "background-color") < 0.2) == (scheme == "dark")
-    for selector in (".chip.fail", ".chip.pass", ".chip.error", ".soft", "#parts .c-score", ".card span"):
+    drift = (".drift h2", ".drift strong", ".drift li", ".drift .soft")
+    for selector in (*drift, ".chip.fail", ".chip.pass", ".chip.error", ".soft", "#parts .c-score", ".card span"):
         text = luminance(page, selector, "color")
         ground = luminance(page, selector, "background-color")
         assert (max(text, ground) + 0.05) / (min(text, ground) + 0.05) >= 4.5, selector  # WCAG 2.2, 1.4.3
@@ -343,6 +351,18 @@ def test_colours_follow_the_system_and_the_button_and_can_be_read(page: Any, sch
     assert luminance(page, "body", "background-color") < 0.2
     page.locator("#theme").click()
     assert luminance(page, "body", "background-color") > 0.8
+
+
+@pytest.mark.parametrize("width", [1400, 360])
+def test_a_drift_is_seen_before_any_verdict(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    banner = page.get_by_role("region", name="This batch is not like training: its verdicts may not hold")
+    box = banner.bounding_box()
+    assert box["y"] + box["height"] < page.locator(".cards").first.bounding_box()["y"] < 900
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    (line,) = banner.get_by_role("listitem").all_inner_texts()
+    assert line == f"front · {DRIFT['message']} p < 1e-06. {DRIFT['advice']}"
 
 
 def luminance(page: Any, selector: str, which: str) -> float:

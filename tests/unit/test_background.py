@@ -445,6 +445,19 @@ def test_a_soft_edge_stays_with_its_part() -> None:
     assert len(others) == 1
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_without_removal_the_whole_photograph_is_the_part(dtype: type) -> None:
+    none = RemoveBackground(method="none")
+    assert choose_method(none) == none
+    assert model_hash(none) is None
+    photo = np.zeros((6, 8, 4), dtype)
+    photo[..., 3] = np.iinfo(dtype).max
+    for image in (photo, photo[..., :3]):
+        assert find_foreground(image, none).mask.all()
+    photo[:2, ..., 3] = 0  # cut already
+    assert find_foreground(photo, none).mask.sum() == 32
+
+
 def test_border_needs_no_network() -> None:
     assert choose_method(BORDER) == BORDER
     assert model_hash(BORDER) is None

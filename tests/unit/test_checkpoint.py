@@ -193,6 +193,13 @@ def test_a_signal_ends_the_run_when_the_epoch_is_saved(tmp_path: Path, number: i
     assert arrays["count"] == 3
 
 
+def test_a_signal_between_two_fits_ends_the_run_with_all_that_was_found(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="stopped and saved after fit 1; the same command with --resume goes"):
+        run(tmp_path, signalled(signal.SIGINT), lambda found: found.fit_done(History(loss=[0.5]), {"rank": 3}))
+    again = opened(tmp_path, resume=True)
+    assert (again.histories, again.params, again.fit_at_work()) == ([History(loss=[0.5])], {"rank": 3}, None)
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     reached: list[int] = []
     twice = (

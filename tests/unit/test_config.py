@@ -88,6 +88,7 @@ CONTRACT: dict[str, Any] = {
             "plot_mse_per_pixel",
             "plot_pixel_predictions",
             "plot_distributions",
+            "plot_latent_space",
             "use_log_loss",
         )
     },

@@ -12,15 +12,20 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 import threadpoolctl
+from pydantic import ValidationError
 
+from pixal.config import Parameters
 from pixal.config.schema import ModelTraining
-from pixal.train_model.hardware import set_up_tensorflow
+from pixal.train_model.autoencoder import Autoencoder
+from pixal.train_model.hardware import set_up_tensorflow, without_chatter
 
 LATE = "waits for a new process"
 
@@ -45,6 +50,93 @@ said["blas"] = sorted({pool["num_threads"] for pool in threadpool_info() if pool
 tf.function(lambda x: x @ x)(tf.zeros((500, 500))).numpy()
 said["threads"] = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
 """
+
+REPLICAS = """
+import numpy as np
+from functools import partial
+from pixal.errors import ConfigError
+from pixal.inputs import InputSet
+from pixal.train_model import autoencoder, checkpoint, fitting
+from pixal.train_model.projection_layer import SubspaceProjection
+from pixal.train_model.replicas import own_share, strategy
+
+folder, params = Path(os.environ["FOLDER"]), json.loads(os.environ["PARAMS"])
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
+)
+said["without_gpus"] = strategy(3) is tf.distribute.get_strategy()
+autoencoder.strategy = partial(strategy, kind="CPU")
+checkpoint._SECONDS = checkpoint._SHARE = 0.0
+
+def counted(x, y):
+    found = own_share(x, y)
+    tf.print("rows", tf.shape(found[1])[0], output_stream=f"file://{folder}/rows")
+    return found
+
+def fit(model, rows, **more):
+    return model.fit(inputs, rows, np.ones((2, 4, 3), bool), validation_rows=np.arange(9, 11), **more)
+
+def killed(epoch, loss):
+    if epoch == 3:
+        raise SystemExit
+
+again = said["epochs_after_resuming"] = []
+data = np.random.default_rng(0).random((11, 12)).astype(np.float32)
+labels = np.eye(2, dtype=np.float32)[np.arange(11) % 2]
+inputs = InputSet(data, (4, 3, 1), ("R",), tuple(map(str, range(11))), labels, ("back", "front"))
+fitting.own_share = counted
+for name, settings in json.loads(os.environ["CASES"]).items():
+    for gpus in (1, 2):
+        (folder / "rows").write_text("")
+        model = autoencoder.Autoencoder(params | settings | {"gpus": gpus})
+        found = [fit(model, rows) for rows in (np.arange(1, 8), np.arange(9))]  # a fold, then all
+        said[f"{name}_{gpus}"] = [history.loss + history.validation_loss + history.accuracy for history in found]
+        said[f"{name}_{gpus}_rows"] = (folder / "rows").read_text().split()[1::2]
+        model.save(folder / f"{name}_{gpus}")
+said["devices"] = [copy.device[-5:] for copy in model._trained.trainable_variables[0].value.values]
+
+with checkpoint.Checkpoint(folder / "checkpoint", {}, (1,), resume=False) as kept:
+    try:
+        fit(model, np.arange(9), on_epoch=killed, checkpoint=kept)
+    except SystemExit:
+        pass
+with checkpoint.Checkpoint(folder / "checkpoint", {}, (1,), resume=True) as kept:
+    history = fit(model, np.arange(9), on_epoch=lambda epoch, _: again.append(epoch), checkpoint=kept)
+said["resumed"] = history.loss + history.validation_loss + history.accuracy
+
+keras.mixed_precision.set_global_policy("mixed_float16")
+with strategy(2, "CPU").scope():
+    image = keras.Input((3,))
+    model = fitting.TapeModel(image, keras.layers.Dense(2, dtype="float32")(image))
+    model.compile("sgd", "mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+said["scales"], said["same"] = [float(model.optimizer.initial_scale)], []
+for row in (0, 1, None):  # one replica's gradients overflow, then none's
+    before, target = model.get_weights(), np.ones((2, 2), np.float32)
+    if row is not None:
+        target[row] = np.inf
+    model.train_on_batch(np.ones((2, 3), np.float32), target)
+    said["scales"].append(float(model.optimizer.dynamic_scale.numpy()))
+    said["same"].append(all(map(np.array_equal, before, model.get_weights())))
+copies = [[copy.numpy() for copy in variable.value.values] for variable in model.trainable_variables]
+said["copies"] = [bool(np.isfinite(own[0]).all() and (own == own[0]).all()) for own in map(np.array, copies)]
+
+try:
+    strategy(3, "CPU")
+except ConfigError as error:
+    said["refused"] = str(error)
+
+for on_cpu in (False, True):
+    with tf.device("CPU:1"):  # as if it were the GPU
+        layer = SubspaceProjection(20, 3, on_cpu=on_cpu)
+        found = layer(tf.zeros((2, 20)))
+    said[f"placed_{on_cpu}"] = sorted({tensor.device[-5:] for tensor in [*(w.value for w in layer.weights), found]})
+"""
+
+CASES: dict[str, Any] = {
+    "coefficients": {"regularization": "l2", "l2_regularization": 0.01, "metric_accuracy": True},
+    "images": {"loss_function": "huber", "regularization": "l1", "l1_regularization": 0.01, "metric_accuracy": False},
+}
 
 
 def run(script: str, **environment: str) -> dict[str, Any]:
@@ -92,6 +184,40 @@ def test_in_a_new_process_every_setting_is_in_force() -> None:
     assert said["first"] == float(keras.random.uniform((1,))[0])
 
 
+def test_two_devices_share_each_batch_and_train_the_model_of_one(tmp_path: Path) -> None:
+    """Also where a batch cannot be shared evenly, or holds fewer images than there are devices."""
+    settings = {"autoencoder_architecture": [4], "n_epochs": 5, "batchsize": 3, "learning_rate": 0.02}
+    training = {"one_hot_encoding": True, "input_noise": 0.0, "patience": 0, "projection_rank": 3} | settings
+    params = Parameters.model_validate({"model_training": training}).model_training.model_dump() | {
+        **{"input_dim": 12, "shape": [4, 3, 1], "channels": ["R"], "channel_weights": [1.0]},
+        **{"types": ["back", "front"], "memory_limit": 1.0},
+    }
+    said = run(REPLICAS, FOLDER=str(tmp_path), PARAMS=json.dumps(params), CASES=json.dumps(CASES))
+    for name, case in CASES.items():
+        assert said[f"{name}_1_rows"] == []  # Keras's own step
+        shares = "221" + "222"  # of 3, 3 and 1 images of the fold, and of 3, 3 and 3 of all
+        assert sorted(said[f"{name}_2_rows"]) == sorted(shares * 2 * 5)
+        for one, two in zip(said[f"{name}_1"], said[f"{name}_2"], strict=True):
+            assert len(one) == (15 if case["metric_accuracy"] else 10)
+            np.testing.assert_allclose(two, one, rtol=1e-5)
+            assert one[4] < 0.95 * one[0]
+        models = [Autoencoder.load(tmp_path / f"{name}_{gpus}", params | case) for gpus in (1, 2)]
+        whole = [keras.saving.load_model(tmp_path / f"{name}_{gpus}/pixal_autoencoder.keras") for gpus in (1, 2)]
+        assert whole[0].get_config() == whole[1].get_config()
+        for one, *others in zip(*(model.get_weights() for model in (*(m.model for m in models), *whole)), strict=True):
+            for other in others:
+                np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+    assert said["devices"] == ["CPU:0", "CPU:1"]
+    assert said["resumed"] == said["images_2"][1]
+    assert said["epochs_after_resuming"] == [3, 4, 5]
+    assert said["scales"] == [2.0**15, 2.0**14, 2.0**13, 2.0**13]
+    assert said["same"] == [True, True, False]
+    assert said["copies"] == [True] * 2
+    assert said["refused"].startswith("model_training.gpus: training on 3 GPUs needs a new process")
+    assert said["without_gpus"] is True
+    assert (said["placed_False"], said["placed_True"]) == (["CPU:1"], ["CPU:0"])
+
+
 @pytest.mark.usefixtures("_as_before")
 def test_growth_allocator_and_precision_follow_the_settings() -> None:
     found = set_up_tensorflow(ModelTraining(mixed_precision=True, enable_memory_growth=True))
@@ -117,7 +243,7 @@ def test_growth_is_set_on_the_gpus_used_and_the_others_are_left_alone(
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grown.__setitem__)
     monkeypatch.setattr(tf.config.experimental, "get_memory_growth", grown.__getitem__)
     with caplog.at_level(logging.WARNING, logger="pixal"):
-        found = set_up_tensorflow(ModelTraining(enable_memory_growth=growth, HYBRID_MODE=True), gpus)
+        found = set_up_tensorflow(ModelTraining(enable_memory_growth=growth, gpus=gpus, HYBRID_MODE=gpus == 1))
     assert found["gpus"] == [device.name for device in devices[:used]]
     assert found["gpu_memory_growth"] == [growth] * used
     assert not any(grown[device] for device in devices[used:])
@@ -146,23 +272,30 @@ said["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3, 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU is here")
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize(
-    ("settings", "gpus", "said"),
+    ("settings", "said"),
     [
-        ({}, 1, None),
-        ({"mixed_precision": True}, 1, "mixed_precision makes training slower"),
-        ({"HYBRID_MODE": True}, 1, "HYBRID_MODE changes nothing"),
-        ({"TF_GPU_ALLOCATOR": "cuda_malloc_async"}, 1, "TF_GPU_ALLOCATOR changes nothing"),
-        ({}, 2, "2 GPUs are asked for, 0 found"),
+        ({}, None),
+        ({"mixed_precision": True}, "mixed_precision makes training slower"),
+        ({"HYBRID_MODE": True}, "HYBRID_MODE changes nothing"),
+        ({"TF_GPU_ALLOCATOR": "cuda_malloc_async"}, "TF_GPU_ALLOCATOR changes nothing"),
+        ({"gpus": 2}, "2 GPUs are asked for, 0 found"),
     ],
 )
 def test_what_cannot_work_without_a_gpu_is_said_aloud(
-    settings: dict[str, Any], gpus: int, said: str | None, caplog: pytest.LogCaptureFixture
+    settings: dict[str, Any], said: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="pixal"):
-        set_up_tensorflow(ModelTraining(**settings), gpus)
+        set_up_tensorflow(ModelTraining(**settings))
     lines = [record.message for record in caplog.records if LATE not in record.message]
     assert len(lines) == (said is not None)
     assert said is None or said in lines[0]
+
+
+def test_hybrid_mode_goes_with_one_gpu_alone() -> None:
+    """The copies of the basis would lie on the GPUs, whatever it says."""
+    with pytest.raises(ValidationError, match="HYBRID_MODE only goes with one GPU, not with gpus 2"):
+        ModelTraining(gpus=2, HYBRID_MODE=True)
+    assert ModelTraining(gpus=2).gpus == 2
 
 
 @pytest.mark.usefixtures("_as_before")
@@ -189,3 +322,10 @@ def test_threads_that_come_too_late_are_said_aloud(caplog: pytest.LogCaptureFixt
         set_up_tensorflow(ModelTraining(Available_CPU=now + 5, CPU_MULTI_THREADING=False))
         assert ("1 threads" in caplog.text) == (now != 1)
     assert found["intra_op_threads"] == now
+
+
+def test_an_import_says_what_matters_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_chatter():
+        os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may see\nno such driver\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err.splitlines() == ["no such driver", "after"]

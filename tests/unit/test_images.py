@@ -1,4 +1,4 @@
-"""Finding photographs, reading every kind of image file, and writing files whole or not at all."""
+"""Reading every kind of image file, and writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,130 +13,22 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.images import (
-    EXTENSIONS,
     as_uint8,
     atomic,
-    list_photographs,
     read_image,
     read_mask,
     write_bytes,
     write_image,
 )
+from pixal.photographs import list_photographs
 
 RNG = np.random.default_rng(0)
 RGBA = RNG.integers(0, 256, (6, 9, 4), np.uint8)
 RGBA16 = RNG.integers(0, 2**16, (6, 9, 4), np.uint16)
-
-
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-    return folder
-
-
-def listed(source: Path) -> dict[str, list[str]]:
-    return {name: [photo.image for photo in photos] for name, photos in list_photographs(source).items()}
-
-
-class TestListing:
-    def test_one_type_a_sub_folder_sorted_and_followed_down(self, tmp_path: Path) -> None:
-        touch(tmp_path, "front/b.JPG", "front/a.png", "front/lot2/day1/c.tiff", "back/a.png", "back/notes.txt")
-        touch(tmp_path, "empty/readme.md", ".hidden/a.png", "front/.thumb.png")
-        assert listed(tmp_path) == {"back": ["a.png"], "front": ["a.png", "b.JPG", "c.tiff"]}
-        photo = list_photographs(tmp_path)["front"][2]
-        assert (photo.type_name, photo.path) == ("front", tmp_path / "front/lot2/day1/c.tiff")
-
-    @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
-    def test_each_extension_in_either_case(self, tmp_path: Path, extension: str) -> None:
-        touch(tmp_path, f"lower{extension}", f"UPPER{extension.upper()}")
-        assert listed(tmp_path) == {tmp_path.name: [f"UPPER{extension.upper()}", f"lower{extension}"]}
-
-    def test_a_folder_of_images_is_one_type_named_after_itself(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        touch(tmp_path, "front/a.png", "front/b.png")
-        assert listed(tmp_path / "front") == {"front": ["a.png", "b.png"]}
-        monkeypatch.chdir(tmp_path / "front")
-        assert listed(Path()) == listed(Path("..", "front")) == {"front": ["a.png", "b.png"]}
-
-    def test_a_single_image_is_a_batch_of_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        touch(tmp_path, "front/a.png", "front/b.png")
-        monkeypatch.chdir(tmp_path / "front")
-        for source in (tmp_path / "front/b.png", Path("b.png")):
-            assert listed(source) == {"front": ["b.png"]}
-            assert list_photographs(source)["front"][0].name == "b"
-
-    def test_images_beside_folders_of_images_are_an_error(self, tmp_path: Path) -> None:
-        touch(tmp_path, "stray.png", "front/a.png")
-        with pytest.raises(InputError, match=r"stray\.png.*beside.*front"):
-            list_photographs(tmp_path)
-
-    @pytest.mark.parametrize("names", [[], ["notes.txt"], ["front/notes.txt"], ["front/.png"]])
-    def test_nothing_to_process_is_an_error(self, tmp_path: Path, names: list[str]) -> None:
-        touch(tmp_path, *names)
-        with pytest.raises(InputError, match="holds no image"):
-            list_photographs(tmp_path)
-
-    def test_what_is_missing_or_no_image_is_named(self, tmp_path: Path) -> None:
-        touch(tmp_path, "notes.txt")
-        with pytest.raises(InputError, match=r"nowhere does not exist"):
-            list_photographs(tmp_path / "nowhere")
-        with pytest.raises(InputError, match=r"notes\.txt is no image"):
-            list_photographs(tmp_path / "notes.txt")
-
-    def test_files_of_one_name_get_names_of_their_own(self, tmp_path: Path) -> None:
-        touch(tmp_path, "T/a.png", "T/a.jpg", "T/b.png", "T/x/c.png", "T/y/c.png")
-        photos = list_photographs(tmp_path)["T"]
-        assert [(p.image, p.name) for p in photos] == [
-            ("a.jpg", "a_jpg"),
-            ("a.png", "a_png"),
-            ("b.png", "b"),
-            ("x/c.png", "x_c"),
-            ("y/c.png", "y_c"),
-        ]
-
-    @given(
-        files=st.lists(
-            st.tuples(
-                st.lists(st.sampled_from(["a", "A", "b"]), max_size=2),
-                st.sampled_from(["a", "A", "b", "a_b", "a_png", "a_a_png", "b.a"]),
-                st.sampled_from([".png", ".PNG", ".jpg", ".bmp"]),
-            ).map(lambda parts: "/".join([*parts[0], parts[1]]) + parts[2]),
-            min_size=1,
-            max_size=8,
-            unique_by=str.lower,
-        )
-    )
-    def test_no_two_files_share_a_row_or_an_output(
-        self, tmp_path_factory: pytest.TempPathFactory, files: list[str]
-    ) -> None:
-        root = tmp_path_factory.mktemp("list")
-        touch(root / "T", *files)
-        photos = list_photographs(root)["T"]
-        assert {photo.path for photo in photos} == {root / "T" / file for file in files}
-        for names in ([p.image for p in photos], [p.name.lower() for p in photos]):
-            assert len(set(names)) == len(files)
-        assert not any(set(photo.name) & set("/\\") for photo in photos)
-
-    def test_links_go_by_their_own_names(self, tmp_path: Path) -> None:
-        store = touch(tmp_path / "store", "0001.png", "0002.png")
-        batch = tmp_path / "batch"
-        (batch / "front").mkdir(parents=True)
-        try:
-            (batch / "front" / "a.png").symlink_to(store / "0001.png")
-            (batch / "back").symlink_to(store, target_is_directory=True)
-        except OSError:
-            pytest.skip("this system allows no links")
-        assert listed(batch) == {"back": ["0001.png", "0002.png"], "front": ["a.png"]}
-        assert listed(batch / "back") == {"back": ["0001.png", "0002.png"]}
-        assert listed(batch / "front" / "a.png") == {"front": ["a.png"]}
 
 
 def as_rgb(values: NDArray[Any]) -> NDArray[Any]:
@@ -324,9 +216,9 @@ class TestWriting:
         write_image(tmp_path / "a.png", RGBA)
         with atomic(tmp_path / "b.png") as temporary:
             temporary.write_bytes(b"half")
-            assert listed(tmp_path) == {tmp_path.name: ["a.png"]}
+            assert [photo.image for photo in list_photographs(tmp_path)[tmp_path.name]] == ["a.png"]
             temporary.write_bytes((tmp_path / "a.png").read_bytes())
-        assert listed(tmp_path) == {tmp_path.name: ["a.png", "b.png"]}
+        assert [photo.image for photo in list_photographs(tmp_path)[tmp_path.name]] == ["a.png", "b.png"]
 
     @pytest.mark.parametrize("write", [write_bytes, write_image], ids=["bytes", "image"])
     def test_a_name_that_cannot_be_written_is_an_error(self, tmp_path: Path, write: Callable[..., None]) -> None:

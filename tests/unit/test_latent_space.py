@@ -49,6 +49,23 @@ def test_few_good_parts_or_a_narrow_latent_are_drawn_too(count: int, width: int)
         assert not points[:, 1].any()
 
 
+def test_the_worst_parts_are_numbered_at_their_places_and_named_in_the_legend() -> None:
+    good = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.5], [0.0, -0.5]])
+    parts = np.array([[4.0, 0.0], [0.0, 3.0], [4.0, 0.01], [0.0, 0.0]])
+    named = {2: "c.png, score 9", 0: "a$.png, score 8", 1: "b" * 90}
+    figure = latent_space(good, parts, np.array([True, True, True, False]), named=named, title="front")
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    places = {text.get_text(): np.abs(text.xy).tolist() for text in ax.texts}
+    assert places == {"1, 2": [4.0, 0.01], "3": [0.0, 3.0]}  # two at one place have one text
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries[3:5] == ["1: c.png, score 9", r"2: a\$.png, score 8"]
+    assert entries[5].startswith("3: bbb")
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
 def test_parts_that_are_all_alike_are_one_point() -> None:
     groups, _ = drawn(np.ones((4, 3)), np.ones((2, 3)), np.array([True, True]))
     assert all(not points.any() for points in groups.values())

@@ -24,7 +24,7 @@ from pixal.plotting import style
 from pixal.plotting.alignment import alignment_overlay, match_picture
 from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.drawing import fit_text, line_height, shrunk, text_height, text_width, with_header, wrap_text
-from pixal.plotting.overlay import STRONGEST, WEAKEST, anomaly_overlay, place_label
+from pixal.plotting.overlay import STRONGEST, WEAKEST, anomaly_overlay, place_label, tinted
 from pixal.plotting.preprocessing import channel_sheet, consensus_map, crop_preview, stacked_intensity
 from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 from pixal.plotting.validation import (
@@ -53,6 +53,13 @@ def texts(figure: Figure) -> str:
 
 def legend(figure: Figure) -> list[str]:
     return [t.get_text() for each in figure.legends for t in each.get_texts()]
+
+
+def assert_apart(figure: Figure, written: Any) -> None:
+    """Every text is inside the figure, and none is upon another."""
+    boxes = [text.get_window_extent() for text in written]
+    assert all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= figure.bbox.width and b.y1 <= figure.bbox.height for b in boxes)
+    assert not [1 for i, box in enumerate(boxes) for other in boxes[:i] if box.overlaps(other)]
 
 
 def line(figure: Figure, label: str, panel: int = 0) -> Any:
@@ -106,7 +113,7 @@ class TestStyle:
         [(0.05, "0.05"), (1, "1"), (10000, "10000"), (1e-6, "10⁻⁶"), (2e-6, "2·10⁻⁶"), (1e5, "10⁵"), (0, "")],
     )
     def test_log_labels(self, value: float, expected: str) -> None:
-        assert style._log_label(value) == expected
+        assert style.log_label(value) == expected
 
     @pytest.mark.parametrize(
         ("values", "expected"),
@@ -598,11 +605,28 @@ class TestCurves:
         errors[2, 3, 4], errors[:, 0] = 9.0, np.nan
         figure = reconstruction_strip(inputs, inputs, errors, ["best", "median", "worst"], title="t")
         png(figure)
-        maps = [figure.axes[3 * i + 2].images[0] for i in range(3)]
+        shown = figure.axes[0].images
+        maps = shown[2::3]
         expected = np.percentile(errors[np.isfinite(errors)], 99.9)
         assert [m.get_clim() for m in maps] == [(0.0, pytest.approx(expected))] * 3
         assert all(m.get_array().mask[0].all() for m in maps)
-        assert "worst" in figure.axes[6].get_title()
+        lefts, _, lows, tops = np.array([image.get_extent() for image in shown]).T
+        assert (lefts.reshape(3, 3) == lefts[:3]).all()  # columns
+        assert (tops.reshape(3, 3) == tops[::3, None]).all()  # rows
+        for name, top, low in zip(["best", "median", "worst"], tops[::3], [-np.inf, *lows[::3]], strict=False):
+            (text,) = [each for each in figure.axes[0].texts if each.get_text() == name]
+            assert low < text.get_position()[1] < top  # above its row, below the one before
+        assert len(figure.axes) == 1 + (1 if rgb else 2)  # colour bars
+
+    @pytest.mark.parametrize("shape", [(30, 300), (300, 30), (64, 64)])
+    def test_what_is_written_over_a_strip_stays_inside_and_apart(
+        self, rng: np.random.Generator, shape: tuple[int, int]
+    ) -> None:
+        images = rng.random((3, *shape))
+        names = [f"{kind}, score 1.00: {'name' * 60}.jpg" for kind in ("worst", "median", "best")]
+        figure = reconstruction_strip(images, images, images, names, title="t", error_name="error (RMS over channels)")
+        png(figure)
+        assert_apart(figure, figure.axes[0].texts)
 
 
 class TestScores:
@@ -660,17 +684,19 @@ class TestScores:
 class TestPixels:
     def test_loss_histogram_draws_channels_and_their_sum(self) -> None:
         edges, counts = np.geomspace(1e-6, 1, 5), np.array([[1, 0, 3, 4], [10, 0, 30, 40]])
-        figure = pixel_loss_histogram(edges, counts, ["R", "G"], log=True, title="t")
+        figure = pixel_loss_histogram(edges, counts, ["R", "G"], title="t")
         png(figure)
-        assert stairs(figure, "G").values.tolist() == [10, 0, 30, 40]
-        assert stairs(figure, "all channels").values.tolist() == [11, 0, 33, 44]
-        assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
+        for panel in (0, 1):
+            assert stairs(figure, "G", panel).values.tolist() == [10, 0, 30, 40]
+            assert stairs(figure, "all channels", panel).values.tolist() == [11, 0, 33, 44]
+        assert [ax.get_xscale() for ax in figure.axes] == ["log", "log"]
+        assert [ax.get_yscale() for ax in figure.axes] == ["linear", "log"]
+        assert "10⁻⁶ and below: first bin" in figure.axes[1].get_xlabel()
 
-    @pytest.mark.parametrize("log", [False, True])
     @pytest.mark.parametrize("channels", [1, 23])
-    def test_loss_histogram_without_pixels(self, channels: int, log: bool) -> None:
+    def test_loss_histogram_without_pixels(self, channels: int) -> None:
         names = [f"C{i}" for i in range(channels)]
-        figure = pixel_loss_histogram(np.linspace(0, 1, 6), np.zeros((channels, 5)), names, log=log, title="t")
+        figure = pixel_loss_histogram(np.linspace(0, 1, 6), np.zeros((channels, 5)), names, title="t")
         png(figure)
         assert "no pixels" in texts(figure)
         assert legend(figure)[:channels] == names
@@ -706,12 +732,23 @@ class TestPixels:
         counts[3, 0] = 50  # a high input value, reconstructed low
         figure = pixel_predictions(np.linspace(0, 1, 5), counts, channel="R", title="t")
         png(figure)
-        mesh = figure.axes[0].collections[0].get_array().reshape(4, 4)
+        image = figure.axes[0].images[0]
+        mesh = image.get_array()
         assert mesh[0, 3] == 50
         assert mesh.count() == 1  # all other bins are blank
+        assert image.origin == "lower"
+        assert image.get_extent() == [0, 1, 0, 1]
         diagonal = line(figure, "perfect")
         assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
-        assert isinstance(figure.axes[0].collections[0].norm, LogNorm)
+        assert isinstance(image.norm, LogNorm)
+        assert (image.norm.vmin, image.norm.vmax) == (1, 50)
+
+    def test_predictions_of_several_channels_have_one_scale(self) -> None:
+        figures = [
+            pixel_predictions(np.linspace(0, 1, 5), np.full((4, 4), count), channel="R", highest=700, title="t")
+            for count in (3, 700)
+        ]
+        assert [figure.axes[0].images[0].get_clim() for figure in figures] == [(1, 700)] * 2
 
     def test_predictions_of_nothing(self) -> None:
         figure = pixel_predictions(np.linspace(0, 1, 5), np.zeros((4, 4)), channel="R", title="t")
@@ -897,6 +934,24 @@ class TestAnomalyOverlay:
         given_way = anomaly_overlay(photo, values, threshold=2.0)
         assert (given_way[-1, -1] == 200).all()
         assert (given_way[-1, 0] == 70).all()
+
+    @pytest.mark.parametrize("part", [np.s_[:280, :], np.s_[80:, :], np.s_[80:280, 100:500]])
+    def test_caption_and_colour_bar_keep_off_the_part(self, part: tuple[slice, slice]) -> None:
+        photo = np.full((360, 640, 3), 200, np.uint8)
+        values = np.zeros((360, 640), np.float32)
+        values[part] = 0.5
+        picture = anomaly_overlay(photo, values, threshold=2.0, caption="part.png: pass", unit="anomaly (loss)")
+        assert (picture[part] == 200).all()
+        assert ((picture == 70).all(axis=2).sum(axis=1) > 300).any()  # the band is somewhere else
+
+    def test_tinted_is_the_overlay_without_what_is_drawn_over_it(self, rng: np.random.Generator) -> None:
+        photo = photo_of(rng) // 2
+        values = cv2.GaussianBlur(rng.random((360, 640), np.float32), (0, 0), 5) * 4
+        values[:60] = values[300:] = 0
+        bare = tinted(photo, values, threshold=2.0)
+        full = anomaly_overlay(photo, values, threshold=2.0, caption="c", unit="anomaly (loss)")
+        assert (bare[60:300] == full[60:300]).all()
+        assert ((bare != photo).any(axis=2) == (values > 2.0)).all()
 
     @pytest.mark.parametrize("shape", [(1, 1), (8, 300), (300, 8), (64, 64)])
     def test_small_photographs(self, shape: tuple[int, int]) -> None:

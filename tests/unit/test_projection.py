@@ -194,6 +194,64 @@ def test_in_passes_little_is_lost_against_the_exact_components(
     np.testing.assert_allclose(cross, np.diag(squares), atol=1e-4)
 
 
+def folds_of(rows: np.ndarray, held_out: int = 60) -> list[np.ndarray]:
+    """What is left without each of three folds, of rows that are held out at most once; and all rows."""
+    parts = np.array_split(np.random.default_rng(2).permutation(rows)[:held_out], 3)
+    return [*(np.setdiff1d(rows, part) for part in parts), rows]
+
+
+@pytest.mark.parametrize("memory_limit", [4.0, 5e-4])
+def test_passes_serve_all_expected_fits_with_two_readings(memory_limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, labels = many_inputs()
+    sets = folds_of(np.arange(300))
+    exact = SubspaceFitter(inputs, labels, 4.0).fit(sets, 6)
+    monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
+    sizes = read_values(monkeypatch)
+    fitter = SubspaceFitter(inputs, labels, memory_limit)
+    fitter.expect(sets)
+    found = [fitter.fit([rows], 6)[0] for rows in sets]
+    assert sum(sizes) == (22 + 300 + 300) * 500  # 22: where it starts from
+    for fitted, true, rows in zip(found, exact, sets, strict=True):
+        np.testing.assert_allclose(fitted.subspace.mean, true.subspace.mean, atol=1e-5)
+        check_coefficients(fitted, inputs.data, labels)
+        left = [each.outside[rows].sum() * each.subspace.scale**2 for each in (fitted, true)]
+        assert 1 - 1e-5 <= left[0] / left[1] < 1.01
+    # A fit that nobody announced reads for itself.
+    fitter.fit([np.arange(10, 290)], 6)
+    assert sum(sizes) == (22 + 300 + 300 + 22 + 280 + 300) * 500
+
+
+def test_a_fit_in_passes_knows_nothing_of_what_its_fold_holds_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
+    inputs, labels = many_inputs()
+    sets = folds_of(np.arange(300))
+    spoilt = inputs.data.copy()
+    spoilt[np.setdiff1d(np.arange(300), sets[1])] = 9.0
+    found = []
+    for data in (inputs.data, spoilt):
+        fitter = SubspaceFitter(inputs_of(data), labels, 4.0)
+        fitter.expect(sets)
+        found.append([fitter.fit([rows], 6)[0].subspace for rows in sets])
+    np.testing.assert_array_equal(found[0][1].basis, found[1][1].basis)
+    np.testing.assert_array_equal(found[0][1].mean, found[1][1].mean)
+    assert not np.allclose(found[0][3].mean, found[1][3].mean)
+
+
+def test_folds_that_share_too_little_of_a_type_are_fitted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
+    inputs, labels = many_inputs()
+    sets = folds_of(np.arange(300), held_out=300)  # no row is in all of them
+    sizes = read_values(monkeypatch)
+    fitter = SubspaceFitter(inputs, labels, 4.0)
+    fitter.expect(sets)
+    for rows in sets:
+        alone = fit(inputs, labels, rows, 6)
+        sizes.clear()
+        found = fitter.fit([rows], 6)[0]
+        assert sum(sizes) == (22 + len(rows) + 300) * 500
+        np.testing.assert_array_equal(found.subspace.basis, alone.subspace.basis)
+
+
 def test_passes_find_what_images_of_few_dimensions_span(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(1)
     data = (0.5 + generator.standard_normal((40, 3)) @ generator.standard_normal((3, 50))).astype(np.float32)
@@ -244,7 +302,7 @@ def test_block_sizes_follow_memory() -> None:
 
 @pytest.mark.parametrize(
     ("images", "types", "expected"),
-    [(2, 1, 1), (1, 1, 1), (10, 1, 9), (17, 1, 16), (200, 1, 16), (10, 2, 8), (200, 3, 48)],
+    [(1, 1, 1), (2, 1, 1), (3, 1, 2), (10, 1, 3), (200, 1, 3), (5, 2, 3), (10, 2, 6), (200, 3, 9)],
 )
 def test_auto_rank(images: int, types: int, expected: int) -> None:
     assert auto_rank(images, types) == expected

@@ -229,7 +229,7 @@ def test_figures_that_json_cannot_say_become_none(tmp_path: Path) -> None:
 
 
 def test_measures_show_intervals_and_kinds(tmp_path: Path) -> None:
-    values = {"image_auroc": 0.98712, "image_auroc_interval": [0.961, 0.9984], "aupro": None}
+    values = {"image_auroc": 0.98712, "intervals": {"image_auroc": [0.961, 0.9984]}, "aupro": None}
     front = {**values, "kinds": {"scratch": {"parts": 12, "detection_rate": 0.75}}}
     write_report(
         tmp_path / "r.html",
@@ -238,6 +238,7 @@ def test_measures_show_intervals_and_kinds(tmp_path: Path) -> None:
     )
     text = re.sub(r"\s+", " ", Page(tmp_path / "r.html").text)
     assert "0.987 (0.961–0.998)" in text
+    assert "Image AUROC95 %: 0.96–1.00" in text.replace("\u2060", "")
     assert "front · scratch 12 0.750".replace(" ", "") in text.replace(" ", "")
     assert "AUPRO" in text
 
@@ -269,3 +270,29 @@ def test_a_picture_of_another_kind_is_refused_by_name(tmp_path: Path, image: Any
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="schema version 2"):
         write_report(tmp_path / "r.html", document(part(), schema_version=2), pictures)
+
+
+def drift(**changes: Any) -> dict[str, Any]:
+    plain = {"type": "front", "quantity": "brightness", "training": 0.4, "batch": 0.34, "p_value": 3e-9}
+    plain |= {"test": "rank", "message": "Light: 15% darker", "advice": "Set the lamp."}
+    return {"level": 0.001, "findings": [{**plain, **changes}]}
+
+
+def test_a_drift_stands_above_the_verdicts_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    write_report(path, document(part(), drift=drift(message=HOSTILE, advice="Set the lamp.")), pictures)
+    page = Page(path)
+    text = " ".join(page.text.split())
+    assert f"front · {HOSTILE} p < 1e-06. Set the lamp." in text
+    assert "probability of 0.001 at most" in text
+    assert not page.attributes("onerror")
+    html = path.read_text("utf-8")
+    assert html.index('class="drift"') < html.index('class="cards"') < html.index('id="parts"')
+    write_report(path, document(part(), drift=drift(p_value=0.0004)), pictures)
+    assert "p = 0.0004." in " ".join(Page(path).text.split())
+
+
+@pytest.mark.parametrize("said", [{}, {"drift": {"level": 0.001, "findings": []}}])
+def test_a_batch_like_training_has_no_such_banner(tmp_path: Path, said: dict[str, Any]) -> None:
+    write_report(tmp_path / "r.html", document(part(), **said), pictures)
+    assert not [tag for tag, attrs in Page(tmp_path / "r.html").elements if attrs.get("class") == "drift"]

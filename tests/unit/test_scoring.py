@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,7 @@ def test_loss_cut_goes_before_the_threshold_of_validation() -> None:
     assert choose_cut(scores, auto) == Cut(5.0, "fixed")
     assert choose_cut(scores, config_with()).method == "conformal+tail"
     assert choose_cut(scores, config_with(validation={"false_alarm_rate": 0.1})).method == "conformal"
+    assert choose_cut(replace(scores, stand_ins=True), config_with()).method == "texture"
 
 
 def test_summary_sums_are_the_means_over_channels_and_sums_over_parts(calibrated: Case) -> None:

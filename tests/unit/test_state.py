@@ -40,7 +40,11 @@ def fitted(
     photo = photograph(0)
     reference = Reference.of(photo.image if image is None else image, photo.foreground > 0, 500)
     settings = Preprocessing.model_validate(
-        {"preprocessor": preprocessor, "remove_background": {"method": "border"}, "rename_images": True}
+        {
+            "preprocessor": {"edge_margin": 0} | preprocessor,
+            "remove_background": {"method": "border"},
+            "rename_images": True,
+        }
     )
     mask = photo.foreground > 0 if consensus is None else consensus
     nothing = np.zeros_like(mask)
@@ -160,6 +164,19 @@ def test_the_edge_of_an_even_part_is_no_edge() -> None:
     state = fitted(consensus=consensus, channels=["GradMag", "LocalStd", "Laplacian"], pool_size=1)
     got = state.to_input(picture)[state.mask]
     assert got == pytest.approx(np.broadcast_to([0.0, 0.0, 0.5], got.shape), abs=1e-6)
+
+
+def test_the_margin_along_every_outline_of_the_mask_is_not_compared() -> None:
+    consensus = np.zeros(FRAME[::-1], bool)
+    consensus[20:60, 30:90] = True
+    consensus[38:42, 50:54] = False
+    for margin in (0, 1, 3):
+        part = fitted(consensus=consensus, edge_margin=margin).part
+        beside = np.argwhere(~consensus[15:65, 25:95])
+        nearest = np.linalg.norm(np.indices((50, 70)).T[:, :, None] - beside, axis=-1).min(-1).T
+        np.testing.assert_array_equal(part[15:65, 25:95], nearest > margin)
+    # The frame's border is no outline.
+    assert fitted(consensus=np.ones(FRAME[::-1], bool), edge_margin=3).part.all()
 
 
 def test_a_torn_edge_shows_the_plate() -> None:

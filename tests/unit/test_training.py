@@ -25,12 +25,15 @@ from pixal.records import file_hash, read_record, write_record
 from pixal.train_model import pictures
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.calibration import choose_threshold, error_variance
-from pixal.train_model.folds import make_folds
+from pixal.train_model.folds import HELD_OUT, make_folds, places
 from pixal.train_model.model_folder import load_trained, trained_types
 from pixal.train_model.training import train
 
 HEIGHT, WIDTH = 8, 10
-USUAL: dict[str, Any] = {"validation": {"false_alarm_rate": 0.1}, "model_training": {"metric_accuracy": True}}
+USUAL: dict[str, Any] = {
+    "validation": {"false_alarm_rate": 0.1},
+    "model_training": {"metric_accuracy": True, "projection_rank": 5},
+}
 TRACKED: list[tuple[mlflow_utils.Tracker, str, str, str]] = []
 
 
@@ -121,9 +124,7 @@ def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> N
     assert record["input_sha256"] == file_hash(folder / "out.npz")
     assert record["settings"] == yaml.safe_load(yaml.safe_dump(config.parameters.model_dump()))
     for key, value in config.model_training.model_dump().items():
-        if key != "projection_rank":
-            assert record[key] == value, key
-    assert record["projection_rank"] == 5  # six images are the fewest that a fold leaves
+        assert record[key] == value, key
     assert 1 <= record["epochs_trained"] <= 3
     assert record["final_loss"] > 0
     assert record["pixal_version"]
@@ -133,6 +134,7 @@ def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> N
         "pixal_autoencoder.weights.h5",
         "calibration.npz",
         "latents.npz",
+        "conditions.npz",
         "preprocessing/front.npz",
     }
     assert record["repeatable"].startswith("the same input, settings, versions and hardware give the same weights")
@@ -152,6 +154,7 @@ def test_the_files_are_where_they_belong_and_nothing_is_left_over(trained: Train
         "model/pixal_autoencoder.weights.h5",
         "model/calibration.npz",
         "model/latents.npz",
+        "model/conditions.npz",
         "model/preprocessing/front.npz",
         "figures/loss.png",
         "figures/accuracy.png",
@@ -182,7 +185,7 @@ def test_the_calibration_is_of_errors_of_models_that_did_not_see_the_part(traine
     variance = model.calibrations["front"].variance
     assert variance.shape == (HEIGHT, WIDTH, 2)
     # Held out, errors are larger than those of the final model on the parts it was trained on.
-    assert variance[mask].mean() > 1.2 * error_variance((seen**2).mean(0), mask)[mask].mean()
+    assert variance[mask].mean() > 1.1 * error_variance((seen**2).mean(0), mask)[mask].mean()
     assert record["map_smoothing"] == config.validation.map_smoothing
 
 
@@ -374,9 +377,8 @@ def test_nothing_to_train_on_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
-    write_inputs(tmp_path, {"front": 3})
-    with pytest.raises(ConfigError, match="'forest' is not one of autoencoder"):
-        train(config=config_in(tmp_path, model_training={"model": "forest"}), quiet=True)
+    with pytest.raises(ValueError, match="'forest' is not one of autoencoder"):
+        config_in(tmp_path, model_training={"model": "forest"})
 
 
 @pytest.fixture
@@ -543,6 +545,59 @@ def test_folds_hold_every_row_once_and_their_share_of_each_type(counts: list[int
 def test_a_type_s_only_row_is_in_no_fold() -> None:
     assert make_folds(labelled([1]), 5, seed=0) == []
     assert sorted(np.concatenate(make_folds(labelled([1, 4, 1]), 2, seed=0)).tolist()) == [1, 2, 3, 4]
+
+
+def test_of_many_parts_of_a_type_some_are_held_out_and_the_rest_is_in_every_fit() -> None:
+    inputs = labelled([HELD_OUT + 300, 7])
+    folds = make_folds(inputs, 5, seed=1)
+    held = np.concatenate(folds)
+    assert [len(fold) for fold in folds] == [HELD_OUT // 5 + 2, HELD_OUT // 5 + 2, *[HELD_OUT // 5 + 1] * 3]
+    assert len(np.unique(held)) == HELD_OUT + 7
+    assert (held < HELD_OUT + 300).sum() == HELD_OUT
+    assert held.max() - held.min() > HELD_OUT + 200  # at random, not the first ones
+
+
+def test_errors_are_kept_of_held_out_rows_alone() -> None:
+    folds = [np.array([2, 9]), np.array([4]), np.array([7, 11])]
+    assert [places(fold, folds).tolist() for fold in folds] == [[0, 3], [1], [2, 4]]
+    assert places(np.array([9, 7]), folds).tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("projection", ["auto", "none"])
+def test_with_more_parts_than_are_held_out_each_score_is_of_a_model_that_did_not_see_the_part(
+    one_hot: bool, projection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of a part, calibrated and drawn, is the error that its fold's model gave of that very part."""
+    limit = 4
+    monkeypatch.setattr("pixal.train_model.folds.make_folds.__defaults__", (limit,))
+    monkeypatch.setattr("pixal.train_model.training.HELD_OUT", limit)
+    write_inputs(tmp_path, {"back": 9, "front": 9} if one_hot else {"front": 9}, one_hot=one_hot)
+    settings = {"one_hot_encoding": one_hot, "input_projection": projection, "calibration_folds": 2}
+    config = config_in(tmp_path, model_training=settings)
+    seen: list[Any] = []
+    real = pictures.save_training
+    monkeypatch.setattr(pictures, "save_training", lambda *said: seen.append(said) or real(*said))
+    errors: dict[int, np.ndarray] = {}
+    compute = Autoencoder.error
+
+    def noted(self: Autoencoder, inputs: InputSet, rows: Any) -> np.ndarray:
+        found = compute(self, inputs, rows)
+        errors.update(zip(rows.tolist(), found, strict=True))
+        return found
+
+    monkeypatch.setattr(Autoencoder, "error", noted)
+    train(config=config, quiet=True)
+    (_, _, _, inputs, kept, folds, calibrations, _) = seen[0]
+    types = 2 if one_hot else 1
+    assert len(kept) == sum(len(fold) for fold in folds) == limit * types == len(errors)
+    for row, error in errors.items():
+        np.testing.assert_array_equal(kept[places(np.array([row]), folds)[0]], error)
+    assert [len(calibration.scores) for calibration in calibrations.values()] == [limit] * types
+    strip = pictures.strip(inputs, kept, folds, list(calibrations.values()))
+    for name, picture in zip(strip["names"], strip["errors"], strict=True):
+        row = inputs.names.index(name.rpartition(": ")[2])
+        np.testing.assert_allclose(picture, np.sqrt(np.mean(errors[row] ** 2, axis=-1)), rtol=1e-6)
 
 
 def test_folds_are_of_the_seed() -> None:

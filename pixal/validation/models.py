@@ -1,0 +1,69 @@
+"""The trained models that a batch needs, and which photograph is for which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pixal.config import Config
+from pixal.errors import ModelError
+from pixal.photographs import Photograph
+from pixal.train_model.model_folder import TrainedModel, load_trained, trained_types
+from pixal.validation.judged import JOURNAL, read_journal
+from pixal.validation.preparation import choose_types
+
+
+class Models:
+    """The models of a component, each loaded when it is first asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._one_hot = config.model_training.one_hot_encoding
+        self._loaded: dict[str | None, TrainedModel] = {}
+
+    def check(self, type_name: str) -> None:
+        """Raises ModelError for a type that was never trained."""
+        if type_name not in (known := trained_types(self._config)):
+            trained = f"trained: {', '.join(known)}" if known else "nothing is trained yet; run train first"
+            raise ModelError(f"type {type_name} was never trained ({trained})")
+
+    def knows(self, type_name: str) -> bool:
+        """Whether a type is trained, by now."""
+        return type_name in trained_types(self._config)
+
+    def check_any(self) -> None:
+        """Raises ModelError where nothing is trained."""
+        if not trained_types(self._config):
+            raise ModelError("nothing is trained yet; run train first")
+
+    def of(self, type_name: str) -> TrainedModel:
+        """The model that judges a type. Raises ModelError where it is missing or damaged."""
+        owner = None if self._one_hot else type_name
+        if owner not in self._loaded:
+            self._loaded[owner] = load_trained(self._config, owner)
+        return self._loaded[owner]
+
+    def sort(self, photographs: dict[str, list[Photograph]], *, quiet: bool) -> dict[str, list[Photograph]]:
+        """The photographs by type; those of one mixed folder get theirs here, where one model serves all types."""
+        if not self.is_mixed(photographs):
+            return photographs
+        return self.choose(next(iter(photographs.values())), quiet=quiet, known=self._judged())
+
+    def is_mixed(self, photographs: dict[str, list[Photograph]]) -> bool:
+        """Whether all photographs lie in one folder that is no type's, where one model serves all types."""
+        return self._one_hot and len(photographs) == 1 and not set(photographs) <= set(trained_types(self._config))
+
+    def choose(
+        self, photographs: list[Photograph], *, quiet: bool, known: Mapping[Path, tuple[str, list[int]]] | None = None
+    ) -> dict[str, list[Photograph]]:
+        """Photographs of a mixed folder by the type each fits best; ``known``: as of ``choose_types``."""
+        return choose_types(photographs, self.of(""), self._config, quiet, known or {})
+
+    def _judged(self) -> dict[Path, tuple[str, list[int]]]:
+        """Type, and size and time, of the photographs that were judged before, by path."""
+        root = self._config.paths.resolve("component_validate_path")
+        return {
+            Path(entry["source"]): (path.parent.parent.name, entry["stat"])
+            for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))
+            for entry in read_journal(path)
+        }

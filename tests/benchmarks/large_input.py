@@ -1,0 +1,105 @@
+"""Inputs larger than memory: 50 GB trained by ``pixal train``; peak memory and wall time.
+
+    python tests/benchmarks/large_input.py [--gb 50] [--images 8000] [--set KEY=VALUE ...]
+
+The input is an ``out.npz`` nearly all of which is a hole: zeros that the disk does not hold, but that are read like any
+other values. Two lines of each image hold a pattern that varies, and noise. Some 4 GB of disk are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy_format
+from page import measure, write_configs, write_section
+
+from pixal.config.schema import Parameters
+from pixal.preprocessing.alignment import Features, Reference
+from pixal.preprocessing.state import PreprocessingState
+from pixal.records import file_hash, write_record
+
+_CHANNELS = ("LAB_L", "LAB_a", "LAB_b")
+_LINES = 2  # of an image hold something
+_SETTINGS = ("execution.memory_limit=2", "model_training.n_epochs=10")
+
+
+def main() -> None:
+    """Make the input, train on it, write the page's table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gb", type=float, default=50, help="of virtual input, 10^9 bytes")
+    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--folder", type=Path, help="for temporary files; the system's own if not given")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of pixal train")
+    options = parser.parse_args()
+    side = int((options.gb * 1e9 / options.images / len(_CHANNELS) / 4) ** 0.5)
+    settings = [*_SETTINGS, *options.set]
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        work = Path(temporary)
+        write_configs(work, "Large")
+        path = work / "out" / "Large" / "type" / "out.npz"
+        _write_state(path.parent / "metadata", side)
+        _write_inputs(path, options.images, side)
+        started = time.perf_counter()
+        record = {"types": ["type"], "sha256": file_hash(path), "images": []}
+        reading = time.perf_counter() - started
+        write_record(path.parent / "metadata" / "preprocessing.yaml", record)
+        command = ["train", "-q", *(word for setting in settings for word in ("--set", setting))]
+        wall, cpu, peak = measure(command, work)
+        size, disk = path.stat().st_size, path.stat().st_blocks * 512
+    lines = [
+        "| input GB | on disk GB | images | values an image | wall s | CPU s | peak GB |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+        f"| {size / 1e9:.1f} | {disk / 1e9:.2f} | {options.images} | {side * side * len(_CHANNELS)} "
+        f"| {wall:.0f} | {cpu:.0f} | {peak:.2f} |",
+    ]
+    note = f"With {', '.join(f'`{setting}`' for setting in settings)}. The input's SHA-256 alone takes {reading:.0f} s."
+    write_section("large", lines, note)
+
+
+def _write_inputs(path: Path, images: int, side: int) -> None:
+    """An ``out.npz`` whose data are a hole but for some lines; its checksum of them is not right, and nobody asks."""
+    generator = np.random.default_rng(0)
+    length = _LINES * side * len(_CHANNELS)
+    patterns = generator.random((20, length)) / np.arange(1, 21)[:, None]
+    header = {"descr": "<f4", "fortran_order": False, "shape": (images, side * side * len(_CHANNELS))}
+    with path.open("w+b") as file, zipfile.ZipFile(file, "w") as archive:
+        info = zipfile.ZipInfo("data.npy")
+        with archive.open(info, "w", force_zip64=True) as member:
+            npy_format.write_array_header_1_0(member, header)
+        start, row = file.tell(), 4 * side * side * len(_CHANNELS)
+        for index in range(images):
+            file.seek(start + index * row + 4 * (side // 2) * side * len(_CHANNELS))
+            values = 0.4 + 0.05 * generator.normal(size=20) @ patterns + generator.normal(0, 0.01, length)
+            file.write(values.astype("<f4").tobytes())
+        archive.start_dir = start + images * row
+        info.file_size = info.compress_size = archive.start_dir - start + info.file_size
+        file.seek(info.header_offset)
+        file.write(info.FileHeader(zip64=True))
+        rest = {
+            "shape": np.array([side, side, len(_CHANNELS)]),
+            "channels": np.array(_CHANNELS),
+            "names": np.array([f"{index}.png" for index in range(images)]),
+        }
+        for name, array in rest.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                npy_format.write_array(member, array, allow_pickle=False)
+
+
+def _write_state(folder: Path, side: int) -> None:
+    part = np.zeros((side, side), bool)
+    part[1:-1, 1:-1] = True
+    features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    reference = Reference(np.zeros((side, side, 3), np.uint8), part, features)
+    preprocessor = {"pool_size": 1, "channels": list(_CHANNELS)}
+    settings = Parameters.model_validate({"preprocessing": {"preprocessor": preprocessor}}).preprocessing
+    state = PreprocessingState("type", reference, part, ~part, (0, 0, side, side), None, settings)
+    state.save(folder / "preprocessing.npz")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,483 @@
+"""A watched folder, and a batch that goes on where it was: each part is judged once, whole, and as in one batch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pixal
+from pixal import cli
+from pixal.config import Config, load_config
+from pixal.errors import InputError, ModelError
+from pixal.inputs import InputSet, load_arrays
+from pixal.report import pictures as report_pictures
+from pixal.validation import judged as judged_parts
+from pixal.validation import verdicts, watch
+
+Step = Callable[[], object]
+FLAGS = (
+    *("plot_loss", "plot_accuracy", "plot_confusion_matrix", "plot_roc_recall_curve", "plot_abs_loss_per_pixel"),
+    *("plot_mse_per_pixel", "plot_pixel_predictions", "plot_latent_space", "plot_distributions"),
+    "plot_anomaly_heatmap",
+)
+SETTINGS = f"""
+model_training: {{autoencoder_architecture: [8, 4], n_epochs: 4, calibration_folds: 2, one_hot_encoding: False}}
+preprocessing: {{draw_matches: False, save_metrics: False, save_overlays: False}}
+plotting: {{{", ".join(f"{flag}: False" for flag in FLAGS)}}}
+execution: {{workers: 2}}
+validation: {{watch_interval: 10}}
+"""
+PATHS = """
+component_model_path: {component: Part, base: ./out}
+component_validate_path: {component: Part, base: ./validate}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a model a type; read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "configs").mkdir()
+    (folder / "configs/paths.yaml").write_text(PATHS)
+    (folder / "configs/parameters.yaml").write_text(SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("pixal.mlflow_utils._write", lambda *_: None)  # its store takes longer to make than the model
+        pixal.preprocess(rendered / "train/Part", quiet=True)
+        pixal.train(quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def at_once(trained: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one ``validate`` writes of all photographs; read only."""
+    folder = tmp_path_factory.mktemp("at_once")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("pixal.mlflow_utils._write", lambda *_: None)
+        pixal.validate(rendered / "production/Part", quiet=True)
+    return folder / "validate/Part"
+
+
+@pytest.fixture
+def tracked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The runs that MLflow would have: name and status."""
+    runs: list[tuple[str, str]] = []
+    monkeypatch.setattr("pixal.mlflow_utils._write", lambda _, __, name, status: runs.append((name, status)))
+    return runs
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked: list[Any]) -> Path:
+    """A copy of the trained folder as the working directory, with an empty folder ``new`` that may be watched."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "new").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photos(rendered: Path) -> Path:
+    return rendered / "production/Part"
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The photographs that are judged, each time that one is."""
+    names: list[str] = []
+    judge = verdicts.TypeVerdicts.judge
+
+    def noted(self: Any, *arguments: Any) -> Iterator[Any]:
+        for entry in judge(self, *arguments):
+            names.append(f"{self.name}/{entry['part']['image']}")
+            yield entry
+
+    monkeypatch.setattr(verdicts.TypeVerdicts, "judge", noted)
+    return names
+
+
+def watched(*steps: Step, config: Config | None = None, **options: Any) -> Any:
+    """Watch ``new``; between two looks take the next of ``steps``, and end when there is none left."""
+    left = iter(steps)
+
+    def pause(seconds: float) -> None:
+        assert seconds == 10
+        step = next(left, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    return pixal.watch("new", config=config, pause=pause, **options)
+
+
+def nothing() -> None:
+    pass
+
+
+def bring(source: Path, name: str) -> Step:
+    def copy() -> None:
+        target = Path("new") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+    return copy
+
+
+def rows(folder: Path = Path("validate/Part")) -> list[dict[str, str]]:
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def images(folder: Path = Path("validate/Part")) -> list[str]:
+    return [f"{row['type']}/{row['image']}" for row in rows(folder)]
+
+
+def assert_same_sums(ours: Path, theirs: Path) -> None:
+    """The sums behind the figures are alike, but for the last digits of float32: parts were added in another order."""
+    sums, expected = (load_arrays(folder / "metadata/sums.npz") for folder in (ours, theirs))
+    for name in ("losses", "pairs"):
+        np.testing.assert_array_equal(sums[name], expected[name])
+    for name in ("squared", "absolute", "anomaly"):
+        np.testing.assert_allclose(sums[name], expected[name], rtol=1e-5)
+
+
+def report() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path("validate/Part/results.json").read_text("utf-8"))
+    return found
+
+
+def test_a_watch_gives_what_one_batch_gives(
+    here: Path, photos: Path, at_once: Path, judged: list[str], tracked: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pixal")
+    paths = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
+    steps = [bring(photos / path, str(path)) for path in reversed(paths)]
+    batch = watched(*steps, nothing, nothing)
+    assert sorted(judged) == [path.as_posix() for path in paths]
+    ours = Path("validate/Part")
+    assert (ours / "results.csv").read_bytes() == (at_once / "results.csv").read_bytes()
+    assert [part["verdict"] for part in batch.parts] == [row["verdict"] for row in rows(at_once)]
+    for name in ("back", "front"):
+        one, other = InputSet.load(ours / name / "out.npz"), InputSet.load(at_once / name / "out.npz")
+        assert one.names == other.names
+        np.testing.assert_array_equal(one.data, other.data)
+        maps = sorted(path.relative_to(at_once) for path in (at_once / name / "anomaly_maps").iterdir())
+        assert len(maps) == 8
+        assert all((ours / path).read_bytes() == (at_once / path).read_bytes() for path in maps)
+        assert_same_sums(ours / name, at_once / name)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "watching new, Ctrl-C ends; 0 parts judged already"
+    lines = [line for line in said if line.startswith(("pass  ", "fail  "))]
+    assert [line.split()[:2] for line in lines] == [
+        [row["verdict"], f"{row['type']}/{row['image']}"] for row in reversed(rows())
+    ]
+    assert tracked == [("Part", "FINISHED")]
+
+
+def test_a_file_that_grows_is_judged_once_and_whole(here: Path, photos: Path, at_once: Path, judged: list[str]) -> None:
+    data = (photos / "front/part_004.jpg").read_bytes()
+    path = Path("new/front/part_004.jpg")
+
+    def grow(share: float) -> Step:
+        def write() -> None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data[: int(share * len(data))])
+
+        return write
+
+    def none_yet() -> None:
+        assert judged == []
+
+    watched(grow(0), grow(0.4), none_yet, nothing, grow(0.7), nothing, grow(1), none_yet, nothing, nothing)
+    assert judged == ["front/part_004.jpg"]
+    assert rows() == [row for row in rows(at_once) if (row["type"], row["image"]) == ("front", "part_004.jpg")]
+
+
+def test_a_file_that_never_becomes_whole_is_an_error_after_a_while_until_it_changes(
+    here: Path, photos: Path, judged: list[str]
+) -> None:
+    source = photos / "front/part_000.jpg"
+
+    def half() -> None:
+        Path("new/front").mkdir()
+        Path("new/front/a.jpg").write_bytes(source.read_bytes()[:4000])
+
+    waits = int(watch.PATIENCE / 10)
+    watched(half, *[nothing] * (waits - 1))
+    assert judged == []
+    batch = watched(*[nothing] * waits)
+    assert judged == ["front/a.jpg"]
+    assert "truncated" in rows()[0]["reason"]
+    assert (rows()[0]["verdict"], len(batch.failures)) == ("error", 1)
+    watched(nothing, bring(source, "front/a.jpg"), nothing, nothing)
+    assert judged == ["front/a.jpg"] * 2
+    assert rows()[0]["verdict"] == "pass"
+
+
+def test_a_watch_that_starts_again_judges_what_is_new_or_has_changed(
+    here: Path, photos: Path, at_once: Path, judged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pixal")
+    for index in range(3):
+        bring(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
+    watched(nothing, nothing)
+    assert len(judged) == 3
+    before = rows()
+    Path("new/front/part_000.jpg").unlink()  # taken away: its verdict stays
+    os.utime("new/front/part_001.jpg")  # touched: its bytes are the same
+    shutil.copy(photos / "front/part_005.jpg", "new/front/part_002.jpg")
+    bring(photos / "back/part_003.jpg", "back/part_003.jpg")()
+    judged.clear()
+    watched(nothing, nothing)
+    assert sorted(judged) == ["back/part_003.jpg", "front/part_002.jpg"]
+    assert "watching new, Ctrl-C ends; 2 parts judged already" in caplog.text
+    known = {(row["type"], row["image"]): row for row in rows(at_once)}
+    changed = known["front", "part_005.jpg"] | {"image": "part_002.jpg"}
+    assert rows() == [known["back", "part_003.jpg"], before[0], before[1], changed]
+    judged.clear()
+    pixal.validate("new", quiet=True)  # takes over what the watch has judged, and is of what is there alone
+    assert judged == []
+    assert rows() == [known["back", "part_003.jpg"], before[1], changed]
+    watched(nothing, config=load_config(overrides=["validation.false_alarm_rate=0.05"]))
+    assert sorted(judged) == ["back/part_003.jpg", "front/part_001.jpg", "front/part_002.jpg"]
+
+
+def test_tables_and_report_follow_and_old_parts_cost_nothing(
+    here: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, encoded, drawn = [0.0], [], []
+    jpeg, draw = report_pictures._jpeg, verdicts.TypeVerdicts.draw_summary
+
+    def tick(seconds: float) -> None:
+        clock[0] += seconds
+
+    def told(*arguments: Any) -> Path:
+        encoded.append(1)
+        return jpeg(*arguments)
+
+    def noted(self: Any) -> None:
+        drawn.append(clock[0])
+        draw(self)
+
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=None))
+    monkeypatch.setattr(report_pictures, "_jpeg", told)
+    monkeypatch.setattr(verdicts.TypeVerdicts, "draw_summary", noted)
+    seen: list[int] = []
+
+    def look_on() -> None:
+        tick(10)
+        if Path("validate/Part/results.csv").is_file():
+            page = Path("validate/Part/report.html").read_text("utf-8")
+            assert all(f"part_{index:03d}.jpg" in page for index in range(len(rows())))
+            assert len(report()["parts"]) == len(rows())
+        seen.append(len(rows()) if Path("validate/Part/results.csv").is_file() else 0)
+
+    steps: list[Step] = []
+    for index in range(3):
+        steps += [bring(photos / f"front/part_{index:03d}.jpg", f"front/part_{index:03d}.jpg"), look_on, look_on]
+    watched(*steps, *[look_on] * 6)
+    assert seen == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3]
+    pictures = [entry["pictures"] for entry in journal("front")]
+    assert len(encoded) == sum(name is not None for names in pictures for name in names)
+    assert drawn == [10, 70]  # with the first part, and a minute later
+
+
+def journal(name: str) -> list[dict[str, Any]]:
+    return list(judged_parts.read_journal(Path(f"validate/Part/{name}/metadata/judged.journal")))
+
+
+KILLED = """
+import os, sys
+import pixal
+from pixal import mlflow_utils
+from pixal.validation.judged import JudgedParts
+
+mlflow_utils._write = lambda *_: None
+add = JudgedParts.add
+
+def torn(self, entry, image):
+    if len(self.entries) == 3:
+        self._rows.write(b"half an input")
+        self._rows.flush()
+        self._lines.write(b'{"source": "half a li')
+        self._lines.flush()
+        os.kill(os.getpid(), 9)
+    add(self, entry, image)
+
+JudgedParts.add = torn
+pixal.validate(sys.argv[1], quiet=True)
+"""
+
+
+def test_what_a_kill_cut_short_goes_on_and_nothing_is_half(
+    here: Path, photos: Path, at_once: Path, judged: list[str]
+) -> None:
+    shutil.copytree(photos, "new", dirs_exist_ok=True)
+    run = subprocess.run([sys.executable, "-c", KILLED, "new"], capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert not Path("validate/Part/results.csv").exists()
+    with pytest.raises(InputError, match="run validate first"):
+        pixal.detect(quiet=True)
+    shutil.copytree("validate", "killed")
+    everything = {f"{name}/part_00{index}.jpg" for name in ("back", "front") for index in range(8)}
+    before = {f"back/part_00{index}.jpg" for index in range(3)}
+    for go_on in (lambda: pixal.validate("new", quiet=True), lambda: watched(nothing)):
+        judged.clear()
+        go_on()
+        assert set(judged) == everything - before
+        assert len(judged) == len(everything - before)
+        assert (Path("validate/Part") / "results.csv").read_bytes() == (at_once / "results.csv").read_bytes()
+        ours, theirs = (
+            {path.relative_to(folder) for path in folder.rglob("*")} for folder in (here / "validate/Part", at_once)
+        )
+        assert ours == theirs
+        for name in ("back", "front"):
+            one, other = (InputSet.load(folder / name / "out.npz") for folder in (Path("validate/Part"), at_once))
+            np.testing.assert_array_equal(one.data, other.data)
+            assert_same_sums(Path("validate/Part") / name, at_once / name)
+        shutil.rmtree("validate")
+        shutil.copytree("killed", "validate")
+
+
+def test_ctrl_c_in_the_midst_of_a_part_leaves_a_whole_report(
+    here: Path, photos: Path, at_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos / "front", "new/front")
+    with monkeypatch.context() as patch:
+        add = judged_parts.JudgedParts.add
+
+        def stopped(self: Any, *arguments: Any) -> None:
+            if len(self.entries) == 2:
+                raise KeyboardInterrupt
+            add(self, *arguments)
+
+        patch.setattr(judged_parts.JudgedParts, "add", stopped)
+        batch = watched(nothing, nothing)
+    expected = [row for row in rows(at_once) if row["type"] == "front"]
+    assert rows() == expected[:2]
+    assert len(batch.parts) == 2
+    assert InputSet.load(Path("validate/Part/front/out.npz")).names == ("part_000.jpg", "part_001.jpg")
+    pixal.detect(quiet=True)
+    assert rows() == expected[:2]
+    watched(nothing)
+    assert rows() == expected
+
+
+def test_detect_with_the_same_settings_lets_the_next_watch_go_on(here: Path, photos: Path, judged: list[str]) -> None:
+    config = load_config(overrides=[f"plotting.{name}=True" for name in ("plot_anomaly_heatmap", "plot_latent_space")])
+    for index in range(3):
+        bring(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
+    watched(nothing, config=config)
+    before = Path("validate/Part/results.csv").read_bytes()
+    pixal.detect(config=config, quiet=True)
+    assert Path("validate/Part/results.csv").read_bytes() == before
+    judged.clear()
+    watched(nothing, config=config)
+    assert judged == []
+    assert Path("validate/Part/results.csv").read_bytes() == before
+    Path("validate/Part/front/figures/anomaly_overlay_part_001.png").unlink()
+    watched(nothing, config=config)
+    assert judged == ["front/part_001.jpg"]  # a file of it was missing
+    judged.clear()
+    watched(nothing, config=config, force=True)
+    assert len(judged) == 3
+
+
+def test_a_type_that_nobody_trained_waits_and_is_named_once(
+    here: Path, photos: Path, judged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    watched(
+        *(bring(photos / "front/part_000.jpg", "side/a.jpg"), nothing, nothing),
+        *(bring(photos / "front/part_000.jpg", "front/a.jpg"), nothing, nothing),
+    )
+    assert judged == ["front/a.jpg"]
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said == [
+        "type side was never trained; its photographs wait until it is",
+        "1 photograph without a verdict, as new/side/a.jpg",
+    ]
+
+
+def test_a_folder_that_is_away_for_a_while_is_waited_for(
+    here: Path, photos: Path, judged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    away = (lambda: Path("new").rename("away"), nothing, nothing, lambda: Path("away").rename("new"))
+    watched(bring(photos / "front/part_000.jpg", "front/a.jpg"), *away, nothing, nothing)
+    assert judged == ["front/a.jpg"]
+    assert len([record for record in caplog.records if "does not exist" in record.getMessage()]) == 1
+
+
+def test_a_new_photograph_takes_the_place_of_one_of_its_name_that_is_gone(
+    here: Path, photos: Path, at_once: Path
+) -> None:
+    bring(photos / "front/part_000.jpg", "front/monday/a.jpg")()
+    watched(
+        nothing, lambda: shutil.rmtree("new/front/monday"), bring(photos / "front/part_005.jpg", "front/b.jpg"), nothing
+    )
+    assert images() == ["front/b.jpg", "front/a.jpg"]
+    watched(bring(photos / "front/part_006.jpg", "front/tuesday/a.jpg"), nothing, nothing)
+    known = {row["image"]: row["score"] for row in rows(at_once) if row["type"] == "front"}
+    assert {row["image"]: row["score"] for row in rows()} == {
+        "a.jpg": known["part_006.jpg"],
+        "b.jpg": known["part_005.jpg"],
+    }
+    assert Path("validate/Part/front/anomaly_maps").is_dir()
+    names = {path.name for path in Path("validate/Part/front/anomaly_maps").iterdir()}
+    assert names == {"a.tiff", "b.tiff"}
+
+
+def test_the_command_ends_as_validate_does(
+    here: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(seconds: float) -> None:
+        if looks:
+            looks.pop()()
+            return
+        raise KeyboardInterrupt
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    looks: list[Step] = []
+    monkeypatch.setattr(pixal, "watch", partial(watch.watch, pause=stop), raising=False)
+    assert cli.main(["validate", "-i", "new", "--watch"]) == 0
+    assert "0 parts" in capsys.readouterr().err
+    bring(photos / "front/part_000.jpg", "front/part_000.jpg")()
+    looks[:] = [nothing]
+    assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "watching new, Ctrl-C ends; 0 parts judged already"
+    assert lines[1].startswith("pass   front/part_000.jpg  score ")
+    assert lines[-1] == "1 parts: 1 pass, 0 fail, 0 could not be processed; report: validate/Part/report.html"
+    bring(photos / "front/part_005.jpg", "front/part_005.jpg")()
+    looks[:] = [nothing]
+    assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly", "-q"]) == 4
+    assert capsys.readouterr().err == ""
+    for arguments, said in (
+        (("-i", "new", "--truth", "new"), "--truth does not go with --watch"),
+        (("-i", "new/front/part_000.jpg"), "is no folder"),
+        (("-i", "nowhere"), "is no folder"),
+    ):
+        assert cli.main(["validate", "--watch", *arguments]) == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setattr(pixal, "validate", stopped, raising=False)
+    assert cli.main(["validate", "-i", "new"]) == 1
+    assert "the same command goes on" in capsys.readouterr().err
+    shutil.rmtree("out")
+    with pytest.raises(ModelError, match="run train first"):
+        watched()

@@ -1,0 +1,183 @@
+"""What drifted is named, what did not is not, and chance is kept to its level."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binom, ttest_ind
+
+from pixal.preprocessing.conditions import CONDITIONS, Conditions
+from pixal.validation.drift import Finding, Sample, find_drift, holm
+from pixal.validation.verdicts import TypeVerdicts
+
+LEVEL = 0.001
+
+
+def sample(seed: int, count: int, *, failed: int = 0, score: float = 1.0, **gains: float) -> Sample:
+    """Photographs of one part in ordinary scatter, each of its conditions times a gain."""
+    random = np.random.default_rng(seed)
+    exposure = random.uniform(0.9, 1.1, count)
+    usual = {
+        **{name: level * exposure * random.uniform(0.97, 1.03, count) for name, level in zip(RGB, LEVELS, strict=True)},
+        "sharpness": random.normal(1.9, 0.12, count),
+        "inlier_ratio": random.normal(0.93, 0.01, count),
+        "ssim": random.normal(0.95, 0.01, count),
+    }
+    values = np.stack([usual[name] * gains.get(name, 1.0) for name in CONDITIONS], axis=-1)
+    return Sample(Conditions(values, count + failed), score * random.lognormal(-1, 0.25, count))
+
+
+RGB, LEVELS = ("red", "green", "blue"), (0.4, 0.5, 0.1)
+
+
+def found(training: Sample, batch: Sample, level: float = LEVEL) -> dict[str, Finding]:
+    findings = find_drift({"front": (training, batch)}, level)
+    return {finding.quantity: finding for finding in findings}
+
+
+DRIFTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "darker": ({"red": 0.8, "green": 0.8, "blue": 0.8}, "brightness", "darker"),
+    "brighter": ({"red": 1.2, "green": 1.2, "blue": 1.2}, "brightness", "brighter"),
+    "warmer": ({"red": 1.08, "blue": 0.92}, "warmth", "warmer"),
+    "cooler": ({"red": 0.92, "blue": 1.08}, "warmth", "cooler"),
+    "softer": ({"sharpness": 0.7, "ssim": 0.85}, "sharpness", "softer"),
+    "sharper": ({"sharpness": 1.3}, "sharpness", "sharper"),
+    "fewer matches": ({"inlier_ratio": 0.8}, "inlier_ratio", "worse"),
+    "unlike": ({"ssim": 0.85}, "ssim", "less like"),
+    "higher scores": ({"score": 2.0}, "score", "higher"),
+    "lower scores": ({"score": 0.5}, "score", "lower"),
+    "not aligned": ({"failed": 15}, "unprocessed", "could not be processed"),
+}
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_a_planted_drift_is_found_under_its_name_alone(drift: str) -> None:
+    planted, quantity, word = DRIFTS[drift]
+    findings = found(sample(1, 30), sample(2, 25, **planted))
+    assert list(findings) == [quantity]
+    finding = findings[quantity]
+    assert word in finding.message
+    assert finding.p_value <= LEVEL
+    assert finding.advice
+
+
+def test_a_colour_cast_of_green_is_a_tint() -> None:
+    findings = found(sample(1, 30), sample(2, 25, red=0.93, green=1.06, blue=0.93))
+    assert list(findings) == ["tint"]
+    assert "greener" in findings["tint"].message
+
+
+def test_the_message_says_it_in_numbers() -> None:
+    training, batch = sample(1, 40), sample(1, 40, red=0.85, green=0.85, blue=0.85)
+    finding = found(training, batch)["brightness"]
+    level = float(np.median(training.conditions.values[:, :3].mean(axis=1)))
+    assert (finding.training, finding.batch) == (pytest.approx(level), pytest.approx(0.85 * level))
+    assert finding.message == (
+        f"Light: 15% darker (mean level {0.85 * level * 255:.0f} of 255, in training {level * 255:.0f})"
+    )
+
+
+def test_good_batches_are_flagged_no_more_often_than_the_level_says() -> None:
+    """Of several types at once, with many and with few photographs."""
+    level, batches = 0.2, 80
+    for good, new in ((12, 9), (5, 2), (3, 1)):
+        flagged = 0
+        for seed in range(batches):
+            both = [sample(1000 + 4 * seed + i, good if i % 2 == 0 else new) for i in range(4)]
+            flagged += bool(find_drift({"a": (both[0], both[1]), "b": (both[2], both[3])}, level))
+        assert flagged <= binom.ppf(0.999, batches, level), (good, new)
+
+
+def test_a_difference_that_does_not_matter_is_none_however_sure() -> None:
+    small = {"red": 0.97, "green": 0.97, "blue": 0.97, "sharpness": 0.95, "ssim": 0.99, "inlier_ratio": 0.99}
+    assert not found(sample(1, 4000), sample(2, 4000, score=1.1, **small))
+
+
+def test_a_shift_well_within_the_scatter_of_training_is_none() -> None:
+    wide = sample(1, 4000)
+    values = wide.conditions.values * np.random.default_rng(3).lognormal(0, 0.5, (4000, 1))
+    training = Sample(Conditions(values, 4000), wide.scores)
+    batch = Sample(Conditions(np.roll(values, 5, axis=0) * [0.9, 0.9, 0.9, 1, 1, 1], 4000), wide.scores)
+    assert "brightness" not in found(training, batch)
+
+
+def test_better_alignment_is_no_drift() -> None:
+    assert not found(sample(1, 30, inlier_ratio=0.8, ssim=0.8), sample(2, 30))
+    assert not found(sample(1, 30, failed=20), sample(2, 30))
+
+
+def test_a_single_photograph_is_held_against_the_prediction_interval_of_training() -> None:
+    training, near, far = sample(1, 40), sample(2, 1), sample(2, 1, red=0.4, green=0.4, blue=0.4)
+    assert not found(training, near)
+    finding = found(training, far)["brightness"]
+    assert finding.test == "interval"
+    ours, theirs = (np.log(one.conditions.values[:, :3].mean(axis=1)) for one in (far, training))
+    # With one photograph the pooled spread of the two-sample t-test is training's own; eight tests are corrected for.
+    assert finding.p_value == pytest.approx(8 * ttest_ind(ours, theirs).pvalue)
+    assert found(training, sample(2, 30, red=0.4, green=0.4, blue=0.4))["brightness"].test == "rank"
+
+
+def test_one_good_photograph_has_no_scatter_to_judge_by() -> None:
+    assert not found(sample(1, 1), sample(2, 50, red=0.1, sharpness=0.1, score=9.0))
+
+
+def test_two_good_photographs_that_agree_by_chance_are_not_trusted() -> None:
+    pair = sample(1, 1)
+    twice = Sample(Conditions(np.repeat(pair.conditions.values, 2, axis=0), 2), np.repeat(pair.scores, 2))
+    assert not found(twice, sample(3, 1, sharpness=0.8))
+
+
+def test_what_is_unknown_or_empty_is_not_compared() -> None:
+    unknown = Sample(Conditions(np.full((20, len(CONDITIONS)), np.nan), 0), np.zeros(0))
+    assert not found(unknown, sample(2, 20))
+    assert not found(sample(1, 20), unknown)
+    assert not find_drift({}, LEVEL)
+    nothing = found(sample(1, 20), Sample(Conditions(np.zeros((0, len(CONDITIONS))), 12), np.zeros(0)))
+    assert list(nothing) == ["unprocessed"]  # no photograph at all could be aligned
+
+
+def test_equal_photographs_do_not_drift() -> None:
+    same = Sample(Conditions(np.full((20, len(CONDITIONS)), 0.5), 20), np.full(20, 0.5))
+    assert not found(same, same)
+
+
+def test_holm_is_the_step_down_procedure() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        p_values = random.uniform(0, 0.2, 7).round(2).tolist()
+        corrected = holm(p_values)
+        for level in (0.01, 0.05, 0.2, 0.5):
+            rejected = set()
+            for step, index in enumerate(sorted(range(7), key=lambda i: p_values[i])):
+                if p_values[index] * (7 - step) > level:
+                    break
+                rejected.add(index)
+            assert {i for i in range(7) if corrected[i] <= level} == rejected
+
+
+def test_a_channel_that_noise_alone_lights_makes_no_colour() -> None:
+    """Half the light: what the cut at 0 leaves of the noise weighs more in a dark channel."""
+    training = sample(1, 30, blue=0.2)
+    darker = sample(2, 25, red=0.5, green=0.5, blue=0.1 * 1.3)
+    assert list(found(training, darker)) == ["brightness"]
+
+
+@pytest.mark.parametrize(("changes", "known"), [({}, True), ({"raw": True}, False), ({"stand_ins": True}, False)])
+def test_scores_are_those_of_parts_that_pass_where_training_has_the_like(changes: dict[str, bool], known: bool) -> None:
+    """A batch of many defective parts is no drift; raw losses, and stand-ins for held-out parts, are not compared."""
+    training, batch = sample(1, 3).conditions, sample(2, 4).conditions
+    verdicts: Any = SimpleNamespace(
+        name="front",
+        calibration=SimpleNamespace(scores=np.array([1.0, 1.5, 9.0]), stand_ins=changes.get("stand_ins", False)),
+        cut=SimpleNamespace(threshold=2.0, raw=changes.get("raw", False)),
+        parts=[{"score": score, "verdict": said} for score, said in ((1.2, "pass"), (7.0, "fail"), (None, "error"))],
+        model=SimpleNamespace(conditions={"front": training}),
+        conditions=batch,
+    )
+    theirs, ours = TypeVerdicts.samples(verdicts)
+    assert (theirs.conditions, ours.conditions) == (training, batch)
+    assert theirs.scores.tolist() == ([1.0, 1.5] if known else [])
+    assert ours.scores.tolist() == ([1.2] if known else [])

@@ -1,0 +1,109 @@
+"""Each model family on one small stored input: the map stays what it was, and saving and loading change no bit of it.
+
+``python tests/unit/test_golden.py`` stores the input and the maps anew, where a change of them is meant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.config.schema import ModelTraining
+from pixal.families import FAMILIES
+from pixal.inputs import InputSet, load_arrays, save_arrays
+from pixal.train_model.calibration import calibrate, calibrated_maps
+from pixal.train_model.family import ModelFamily, family_named, options_of
+
+STORED = Path(__file__).parent / "data" / "golden.npz"
+GOOD, SHAPE = 9, (12, 14, 2)  # the other parts of the stored input are new: one good, one with a spot
+FOLDS = [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)]
+SETTINGS = {
+    "autoencoder_architecture": [8, 4],
+    "projection_rank": 4,
+    "n_epochs": 4,
+    "metric_accuracy": False,
+    "batchsize": 4,
+}
+# Rounding differs between processors, and four epochs of training carry it on.
+TOLERANCE = {"autoencoder": 1e-3}
+
+
+def mask() -> NDArray[np.bool_]:
+    part = np.zeros(SHAPE[:2], bool)
+    part[1:-1, 1:-1] = True
+    return part
+
+
+def build(name: str) -> ModelFamily:
+    family, settings = family_named(name), ModelTraining.model_validate({"model": name, **SETTINGS})
+    family.set_up(settings)
+    described = {"shape": list(SHAPE), "input_dim": int(np.prod(SHAPE)), "channels": ["R", "G"], "types": ["front"]}
+    own = {"model_options": options_of(family, settings), "channel_weights": [1.0, 1.0], "memory_limit": 1.0}
+    return family({**settings.model_dump(), **described, **own})
+
+
+def inputs_of(images: NDArray[np.float32]) -> InputSet:
+    names = tuple(f"{number}.png" for number in range(len(images)))
+    return InputSet(images.reshape(len(images), -1), SHAPE, ("R", "G"), names)
+
+
+def maps(name: str, inputs: InputSet) -> tuple[ModelFamily, NDArray[np.float32]]:
+    """The model of the good parts, and the calibrated maps of the new ones."""
+    model, held_out = build(name), np.empty((GOOD, *SHAPE), np.float32)
+    for fold in FOLDS:
+        model.fit(inputs, np.setdiff1d(np.arange(GOOD), fold), mask()[None], validation_rows=fold)
+        held_out[fold] = model.error(inputs, fold)
+    model.fit(inputs, np.arange(GOOD), mask()[None])
+    settings: dict[str, Any] = {"mask": mask(), "weights": np.ones(2, np.float32), "smoothing": 1.0}
+    variance = calibrate(held_out, FOLDS, **settings).variance
+    return model, calibrated_maps(model.error(inputs, np.arange(GOOD, len(inputs))), variance, **settings)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) -> None:
+    stored = load_arrays(STORED)
+    inputs = inputs_of(stored["images"])
+    model, found = maps(name, inputs)
+    np.testing.assert_allclose(found, stored[name], rtol=TOLERANCE.get(name, 1e-4), atol=1e-4)
+    assert found[1].max() > 2 * found[0].max()  # the spot
+    files = model.save(tmp_path)
+    assert all(path.parent == tmp_path and path.is_file() for path in files)
+    before = {path: path.read_bytes() for path in files}
+    loaded = type(model).load(tmp_path, model.params)
+    for ask in ("error", "latent"):
+        ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
+        assert ours.dtype == np.float32
+        assert ours.tobytes() == theirs.tobytes(), ask
+    again, _ = maps(name, inputs)
+    again.save(tmp_path)
+    assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_or_two_good_images_give_numbers(name: str) -> None:
+    inputs = inputs_of(load_arrays(STORED)["images"])
+    for count in (1, 2):
+        model = build(name)
+        model.fit(inputs, np.arange(count), mask()[None])
+        assert np.isfinite(model.error(inputs, slice(None))).all()
+        assert np.isfinite(model.latent(inputs, slice(None))).all()
+
+
+def store() -> None:
+    """Draw the input, and note what the models of today make of it."""
+    generator = np.random.default_rng(20)
+    drawn = 0.3 + 0.3 * generator.random(SHAPE) + 0.05 * generator.normal(size=(GOOD + 2, 1, 1, 1))
+    drawn = drawn + 0.01 * generator.normal(size=(GOOD + 2, *SHAPE))
+    drawn[-1, 5:8, 6:9] += 0.15
+    images = np.asarray(drawn * mask()[..., None], np.float32)
+    found = {name: maps(name, inputs_of(images))[1] for name in FAMILIES}
+    STORED.parent.mkdir(exist_ok=True)
+    save_arrays(STORED, images=images, **found)
+
+
+if __name__ == "__main__":
+    store()

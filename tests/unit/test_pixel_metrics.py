@@ -1,0 +1,219 @@
+"""The measures of pixels against scikit-learn and against slow, direct computation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pixal.validation.pixel_metrics import PixelCounts, part_aupimo, pixel_measures
+
+
+def planted(seed: int, parts: int = 3, levels: int = 40) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Maps (float16, with many ties) and their masks; a region touches another only by a corner."""
+    generator = np.random.default_rng(seed)
+    maps, masks = [], []
+    for part in range(parts):
+        mask = np.zeros((18, 23), bool)
+        if part:
+            mask[2:5, 3:9] = True
+            mask[5, 9] = True  # 8-connected to the one above
+            mask[11:16, 15 : 17 + part] = True
+        noise = generator.gamma(2, 1, mask.shape) + mask * generator.gamma(2, 1.2, mask.shape)
+        maps.append((np.round(noise * levels / 8) * 8 / levels).astype(np.float16))
+        masks.append(mask)
+    return maps, masks
+
+
+def counted(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelCounts:
+    counts = PixelCounts()
+    for values, mask in zip(maps, masks, strict=True):
+        counts.add(values, mask)
+    return counts
+
+
+def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0.3) -> float:
+    """A threshold at a time, a region at a time; the area by trapezoids, cut at the limit by interpolation."""
+    every = np.unique(np.concatenate([m.ravel() for m in maps]).astype(float))[::-1]
+    regions = []
+    for values, mask in zip(maps, masks, strict=True):
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        regions += [values[labels == k] for k in range(1, count + 1)]
+    off = np.concatenate([values[~mask] for values, mask in zip(maps, masks, strict=True)])
+    curve = [(0.0, 0.0)]
+    for threshold in every:
+        overlap = np.mean([np.mean(region >= threshold) for region in regions])
+        curve.append((float(np.mean(off >= threshold)), float(overlap)))
+    area = 0.0
+    for (x0, y0), (x1, y1) in pairwise(curve):
+        if x1 > limit:
+            if x0 < limit:
+                y_at = y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
+                area += (limit - x0) * (y0 + y_at) / 2
+            break
+        area += (x1 - x0) * (y0 + y1) / 2
+    return area / limit
+
+
+@pytest.mark.parametrize("levels", [3, 40, 4000])
+@pytest.mark.parametrize("seed", range(4))
+def test_pixel_measures_are_those_of_scikit_learn_and_of_the_definition(seed: int, levels: int) -> None:
+    maps, masks = planted(seed, levels=levels)
+    found = pixel_measures(counted(maps, masks))
+    truth = np.concatenate([m.ravel() for m in masks])
+    scores = np.concatenate([m.ravel() for m in maps]).astype(float)
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert found["pixel_ap"] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    assert found["aupro"] == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
+
+
+def test_extreme_maps() -> None:
+    maps, masks = planted(0)
+    perfect = pixel_measures(counted([m.astype(np.float16) for m in masks], masks))
+    assert perfect == {"pixel_auroc": 1.0, "pixel_ap": 1.0, "aupro": 1.0, "aupimo": 1.0}
+    flat = pixel_measures(counted([np.zeros_like(m) for m in maps], masks))
+    share = np.mean(np.concatenate([m.ravel() for m in masks]))
+    assert flat["pixel_auroc"] == 0.5
+    assert flat["pixel_ap"] == pytest.approx(share)
+    assert flat["aupro"] == pytest.approx(0.15)  # the diagonal, up to 0.3, over 0.3
+    wrong = pixel_measures(counted([(~m).astype(np.float16) for m in masks], masks))
+    assert (wrong["pixel_auroc"], wrong["aupro"], wrong["aupimo"]) == (0.0, 0.0, 0.0)
+
+
+def test_the_largest_and_the_smallest_float16_count_too() -> None:
+    mask = np.array([[True, True, False, False]])
+    values = np.array([[65504.0, 6e-8, 0.0, 6e-8]], np.float16)
+    assert values[0, 1] > 0
+    found = pixel_measures(counted([values], [mask]))
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(mask[0], values[0]))
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0])
+@pytest.mark.parametrize("defect", [False, True])
+def test_a_map_that_cannot_be_counted_is_not_counted_in_silence(value: float, defect: bool) -> None:
+    with pytest.raises(ValueError, match="NaN, or values below 0"):
+        PixelCounts().add(np.array([[value, 1.0]], np.float16), np.array([[defect, False]]))
+
+
+def test_counts_add_up_whatever_the_order() -> None:
+    maps, masks = planted(5, parts=4)
+    whole = counted(maps, masks)
+    sums = counted(maps[2:], masks[2:]) + counted(maps[:2], masks[:2])
+    np.testing.assert_array_equal(sums.positive, whole.positive)
+    np.testing.assert_array_equal(sums.negative, whole.negative)
+    np.testing.assert_allclose(sums.overlap, whole.overlap)
+    assert sums.regions == whole.regions == 6
+    assert whole.positive.sum() == sum(m.sum() for m in masks)
+    assert whole.negative.sum() == sum((~m).sum() for m in masks)
+    assert whole.overlap.sum() == pytest.approx(6)  # each region gives a share of one
+
+
+def test_every_region_weighs_alike_in_aupro_and_by_its_size_in_auroc() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[:10, :10] = True  # large, not found
+    mask[15, 15] = True  # small, found
+    values = np.zeros((20, 20), np.float16)
+    values[15, 15] = 1
+    found = pixel_measures(counted([values], [mask]))
+    # Half of the regions at no false positive; then the straight line to (1, 1).
+    assert found["aupro"] == pytest.approx(np.mean([0.5, 0.5 + 0.3 * 0.5]))
+    assert found["pixel_auroc"] == pytest.approx(0.5 + 0.5 / 101)
+
+
+def test_pixel_measures_need_both_kinds_of_pixels() -> None:
+    none = {"pixel_auroc": None, "pixel_ap": None, "aupro": None, "aupimo": None}
+    assert pixel_measures(counted([np.ones((3, 3), np.float16)], [np.zeros((3, 3), bool)])) == none
+    assert pixel_measures(counted([np.ones((3, 3), np.float16)], [np.ones((3, 3), bool)])) == none
+
+
+def direct_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float]:
+    """Each step of the definition: a threshold, what it costs on each good image, what it finds of the defect.
+
+    At a rate that no threshold costs exactly, the lowest threshold that costs no more is in use.
+    """
+    good = [values for values, mask in zip(maps, masks, strict=True) if not mask.any()]
+    found = []
+    for values, mask in zip(maps, masks, strict=True):
+        if not mask.any():
+            continue
+        area, at, recall = 0.0, -5.0, 0.0
+        for threshold in np.unique(np.concatenate([values.ravel() for values in maps]))[::-1]:
+            cost = np.mean([np.mean(other >= threshold) for other in good])
+            if cost > 1e-5:
+                until = min(float(np.log10(cost)), -4.0)
+                area += recall * (until - at)
+                at = until
+            if cost > 1e-4:
+                break
+            recall = float(np.mean(values[mask] >= threshold))
+        found.append(area + recall * (-4.0 - at))
+    return found
+
+
+def fine(seed: int, goods: int = 3, size: tuple[int, int] = (200, 250)) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Maps large enough to tell false-positive rates of 1e-5 to 1e-4, with defects partly above what good maps hold."""
+    generator = np.random.default_rng(seed)
+    maps, masks = [], []
+    for part in range(goods + 3):
+        mask = np.zeros(size, bool)
+        if part >= goods:
+            mask[20:50, 30:70] = mask[150:160, 200:220] = True
+        noise = generator.gamma(2, 1, size) * (1 + 0.1 * part % 3) + mask * generator.gamma(6 + part, 1.5, size)
+        maps.append(noise.astype(np.float16))
+        masks.append(mask)
+    return maps, masks
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_aupimo_is_that_of_the_definition(seed: int) -> None:
+    maps, masks = fine(seed)
+    found = part_aupimo(counted(maps, masks))
+    np.testing.assert_allclose(found, direct_aupimo(maps, masks), atol=1e-12)
+    assert (found > 0.05).all()
+    assert (found < 0.95).all()
+    assert pixel_measures(counted(maps, masks))["aupimo"] == pytest.approx(found.mean())
+
+
+def test_aupimo_is_close_to_the_trapezoids_of_the_published_curve() -> None:
+    """The paper joins the points of the curve by straight lines; with maps of many pixels that is nearly the same."""
+    maps, masks = fine(3, goods=8, size=(500, 600))
+    good = np.sort(np.concatenate([m.ravel() for m, mask in zip(maps, masks, strict=True) if not mask.any()]))
+    thresholds = np.unique(good)
+    rate = 1 - np.searchsorted(good, thresholds) / len(good)
+    inside = (rate >= 1e-5) & (rate <= 1e-4)
+    x = np.log10(rate[inside])[::-1]
+    for index, found in zip(range(8, 11), part_aupimo(counted(maps, masks)), strict=True):
+        values = maps[index][masks[index]]
+        recall = np.array([np.mean(values >= t) for t in thresholds[inside]])[::-1]
+        assert found == pytest.approx(np.trapezoid(recall, x) / (x[-1] - x[0]), abs=0.02)
+
+
+def test_good_images_of_other_sizes_weigh_alike_in_aupimo() -> None:
+    generator = np.random.default_rng(0)
+    small, large = ((generator.gamma(2, 1, size)).astype(np.float16) for size in ((100, 100), (400, 500)))
+    bad, mask = np.full((10, 10), 11.0, np.float16), np.eye(10, dtype=bool)
+    maps, masks = [small, large, bad], [np.zeros(small.shape, bool), np.zeros(large.shape, bool), mask]
+    np.testing.assert_allclose(part_aupimo(counted(maps, masks)), direct_aupimo(maps, masks))
+
+
+def test_false_positives_on_defective_images_do_not_count_in_aupimo() -> None:
+    maps, masks = fine(1)
+    louder = [np.where(mask | ~mask.any(), m, np.float16(60000)) for m, mask in zip(maps, masks, strict=True)]
+    np.testing.assert_array_equal(part_aupimo(counted(louder, masks)), part_aupimo(counted(maps, masks)))
+
+
+def test_no_aupimo_without_a_good_image() -> None:
+    maps, masks = planted(0)
+    assert not len(part_aupimo(counted(maps[1:], masks[1:])))
+    assert pixel_measures(counted(maps[1:], masks[1:]))["aupimo"] is None
+
+
+def test_what_is_kept_of_a_part_is_small() -> None:
+    maps, masks = fine(0, goods=1)
+    counts = counted(maps, masks)
+    for (values, number), mask in zip(counts.parts, masks[1:], strict=True):
+        assert number.sum() == mask.sum()
+        assert values.nbytes + number.nbytes < 10_000

@@ -1,0 +1,160 @@
+"""What truth folders say, in each of their layouts, and what they may get wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pixal.errors import InputError
+from pixal.validation.truth import Truth, read_truth
+
+
+def write_truth(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_truth_is_read_by_type_and_known_by_both_names(tmp_path: Path) -> None:
+    write_truth(tmp_path / "front", "name,label,kind\n1.png,0,\n2.jpg,1, scratch+blob \n")
+    write_truth(tmp_path / "back", "label,name\n1,a.b.tif\n")
+    found = read_truth(tmp_path, ["front", "back"])
+    assert found["front"].labels == {"1.png": 0, "1": 0, "2.jpg": 1, "2": 1}
+    assert found["front"].kinds["2"] == "scratch+blob"
+    assert found["back"].labels == {"a.b.tif": 1, "a.b": 1}
+    assert found["back"].kinds["a.b"] == ""
+
+
+def test_a_spreadsheet_s_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbfname,label\r\n1.png,1\r\n")
+    assert read_truth(tmp_path, ["front"])["front"].labels["1"] == 1
+
+
+def test_one_type_may_have_its_truth_on_top(tmp_path: Path) -> None:
+    write_truth(tmp_path, "name,label\n1.png,1\n")
+    assert read_truth(tmp_path, ["front"])["front"].labels == {"1.png": 1, "1": 1}
+    with pytest.raises(InputError, match=r"front.labels\.csv does not exist"):
+        read_truth(tmp_path, ["front", "back"])
+    write_truth(tmp_path / "front", "name,label\n1.png,0\n")
+    assert read_truth(tmp_path, ["front"])["front"].labels["1"] == 0  # the nearer one
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "name,label"),
+        ("image,label\n1,0\n", "name,label"),
+        ("name,label\n1.png,0\n2.png,bad\n", "line 3: label 'bad'"),
+        ("name,label\n1.png\n", "line 2: label None"),
+        ("name,label\n1.png,2\n", "label '2'"),
+        ("name,label\n1.png,0\n1.png,0\n1.png,1\n", "line 4: 1.png has another label"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    write_truth(tmp_path, text)
+    with pytest.raises(InputError, match=said) as error:
+        read_truth(tmp_path, ["front"])
+    assert str(tmp_path / "labels.csv") in str(error.value)
+
+
+def test_a_table_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes("name,label\nKühler.png,1\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"labels\.csv"):
+        read_truth(tmp_path, ["front"])
+
+
+def test_a_truth_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_truth(tmp_path / "none", ["front"])
+
+
+def test_a_mask_is_the_bright_half_and_a_good_part_has_none(tmp_path: Path) -> None:
+    write_truth(tmp_path, "name,label\ngood,0\nbad,1\nunmasked,1\n")
+    assert read_truth(tmp_path, ["front"])["front"].mask("good.png", "good", (4, 5)) is None  # no masks at all
+    (tmp_path / "masks").mkdir()
+    grey = np.zeros((4, 5), np.uint8)
+    grey[1, 2:4] = (255, 129)
+    grey[3, 0] = 120
+    cv2.imwrite(str(tmp_path / "masks" / "bad.png"), grey)
+    truth = read_truth(tmp_path, ["front"])["front"]
+    found = truth.mask("bad.png", "bad", (4, 5))
+    assert found is not None
+    assert np.argwhere(found).tolist() == [[1, 2], [1, 3]]
+    good = truth.mask("good.png", "good", (4, 5))
+    assert good is not None
+    assert good.shape == (4, 5)
+    assert not good.any()
+    assert truth.mask("unmasked.png", "unmasked", (4, 5)) is None
+    assert truth.mask("unknown.png", "unknown", (4, 5)) is None
+
+
+@pytest.mark.parametrize("damage", ["size", "bytes"])
+def test_a_mask_that_cannot_be_used_is_named(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "masks").mkdir()
+    path = tmp_path / "masks" / "bad.png"
+    cv2.imwrite(str(path), np.zeros((4, 5), np.uint8))
+    if damage == "bytes":
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"masks.bad\.png") as error:
+        Truth({"bad": 1}, {}, {"bad": path}).mask("bad.png", "bad", (4, 6))
+    if damage == "size":
+        assert "is 5x4, its photograph 6x4 pixels" in str(error.value)
+
+
+def benchmark(root: Path) -> Path:
+    """An object laid out as MVTec AD's: two kinds of defects, one of them with a mask of either name."""
+    grey = np.zeros((4, 5), np.uint8)
+    for image in ("train/good/000", "test/good/000", "test/hole/000", "test/hole/001", "test/stain/000"):
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / f"{image}.png"), grey)
+    (root / "ground_truth/hole").mkdir(parents=True)
+    for column, name in enumerate(("000_mask", "001")):
+        mask = grey.copy()
+        mask[2, column] = 255
+        cv2.imwrite(str(root / f"ground_truth/hole/{name}.png"), mask)
+    return root
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_public_data_set_is_a_truth(tmp_path: Path, nested: bool) -> None:
+    root = benchmark(tmp_path / "tile")
+    truth = read_truth(tmp_path if nested else root, ["tile"])["tile"]
+    assert truth.of("good/000.png", "good_000") == {"label": 0, "kind": "good"}
+    assert truth.of("hole/001.png", "hole_001") == {"label": 1, "kind": "hole"}
+    assert truth.of("000.png", "000") is None  # there are three of this name
+    for column, name in enumerate(("hole_000", "hole_001")):
+        mask = truth.mask(f"{name}.png", name, (4, 5))
+        assert mask is not None
+        assert np.argwhere(mask).tolist() == [[2, column]]
+    good = truth.mask("good/000.png", "good_000", (4, 5))
+    assert good is not None
+    assert not good.any()
+    assert truth.mask("stain/000.png", "stain_000", (4, 5)) is None
+
+
+def test_a_table_goes_before_the_folders(tmp_path: Path) -> None:
+    root = write_truth(benchmark(tmp_path / "tile"), "name,label\nhole/000.png,0\n")
+    assert read_truth(root, ["tile"])["tile"].labels["hole/000.png"] == 0
+
+
+def test_a_data_set_without_masks_has_labels_alone(tmp_path: Path) -> None:
+    root = benchmark(tmp_path / "tile")
+    shutil.rmtree(root / "ground_truth")
+    truth = read_truth(root, ["tile"])["tile"]
+    assert truth.of("hole/000.png", "hole_000") == {"label": 1, "kind": "hole"}
+    assert truth.mask("good/000.png", "good_000", (4, 5)) is None
+
+
+def test_namesakes_in_a_table_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    write_truth(tmp_path, "name,label\nlot1/7.png,0\nlot2/7.png,1\n")
+    (tmp_path / "masks").mkdir()
+    truth = read_truth(tmp_path, ["front"])["front"]
+    assert [truth.of(f"lot{i}/7.png", f"lot{i}_7") for i in (1, 2)] == [{"label": i, "kind": ""} for i in (0, 1)]
+    good = truth.mask("lot1/7.png", "lot1_7", (4, 5))
+    assert good is not None
+    assert not good.any()
+    assert truth.mask("lot2/7.png", "lot2_7", (4, 5)) is None
