@@ -6,8 +6,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any, TypeVar
 
 import cv2
@@ -47,10 +48,10 @@ def map_parallel(
     if execution.backend == "dask":
         _connect(execution.scheduler)
     elif count == 1:
-        with _one_thread():
+        with _one_thread:
             yield from progress(map(function, items), len(items), step=step, quiet=quiet)
         return
-    with _one_thread():
+    with _one_thread:
         results = (
             _in_threads(function, items, count)
             if execution.backend == "threads"
@@ -109,15 +110,29 @@ def _elsewhere(work: Callable[[Item], Result], items: Sequence[Item], count: int
             yield from parallel(delayed(work)(item) for item in items[start : start + size])
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        cv2.setNumThreads(before)
+class _OneThread:
+    """A context in which OpenCV and BLAS keep to one thread; several may be open at a time, and end in any order."""
+
+    def __init__(self) -> None:
+        self._lock, self._open = Lock(), 0
+        self._restore = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._open:
+                self._restore.callback(cv2.setNumThreads, cv2.getNumThreads())
+                cv2.setNumThreads(1)
+                self._restore.enter_context(threadpool_limits(1))
+            self._open += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                self._restore.close()
+
+
+_one_thread = _OneThread()
 
 
 def _in_worker(function: Callable[[Item], Result], item: Item) -> Result:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,20 @@ def tracked_run(config: Config, name: str, kind: str) -> Iterator[Tracker]:
             _log.warning("the run is not in MLflow: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
 
 
-def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
+def load() -> None:
+    """Import MLflow, which takes seconds, ahead of its use."""
     # Git and usage statistics are not needed, and telemetry asks for a network that may not be there.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 hold a run up for minutes
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    with suppress(Exception):  # said when the run is written
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
+    load()
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 

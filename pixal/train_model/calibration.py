@@ -25,7 +25,7 @@ _FLOOR = 0.1  # of the variance's median
 _NEIGHBOURHOOD = 16.0  # sigma, where a part's own error is all there is to tell the spread from
 _BEYOND = "conformal+tail"
 _TEXTURE = "texture"
-_LEAST_SCALE = 0.25  # of the tail, times the number of scores: few of them look more alike than good parts are
+_LEAST_SCALE = 0.25  # of the tail, times the number of scores over their mean: few look more alike than good parts are
 _LEAST_VARIANCE = 1e-7  # where good parts do not differ at all: (1/3000)², a twelfth of an 8-bit level
 
 
@@ -144,7 +144,7 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
 
     conformal: at most ``rate`` of good parts score higher, whatever their distribution (Vovk et al. 2005); needs
     1/rate - 1 held-out parts. tail: the (1 - rate) quantile of an extreme-value (Gumbel) distribution fitted to the
-    logarithms of the scores. auto: conformal where there are parts enough; else "conformal+tail": the tail beyond the
+    scores, which are maxima. auto: conformal where there are parts enough; else "conformal+tail": the tail beyond the
     largest held-out score, never below it, so that a lower rate never gives a lower threshold. sigma: ``value``
     standard deviations of the log scores above their mean. fixed: ``value``.
     """
@@ -154,11 +154,11 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
         method = "conformal" if _is_enough(len(scores), rate) else _BEYOND
     if method == "fixed":
         return float(settings.value or 0), method
-    logs = _logs(scores)
     if method == "sigma":
+        logs = _logs(scores)
         return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
     if method in ("tail", _BEYOND):
-        fitted = float(np.exp(gumbel_r.isf(rate, *_fit_tail(logs))))
+        fitted = float(gumbel_r.isf(rate, *_fit_tail(scores)))
         return (fitted if method == "tail" else max(fitted, float(scores.max()))), method
     allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # good parts, this one among them, that may score as high
     return float(np.sort(scores)[len(scores) - allowed]), method
@@ -185,7 +185,7 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     if method not in ("tail", _BEYOND, _TEXTURE):
         return conformal
     with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
-        fitted = np.asarray(gumbel_r.sf(_logs(scores), *_fit_tail(_logs(good))), np.float64)
+        fitted = np.asarray(gumbel_r.sf(scores, *_fit_tail(good)), np.float64)
     return fitted if method in ("tail", _TEXTURE) else np.where(as_high > 0, conformal, np.minimum(conformal, fitted))
 
 
@@ -202,15 +202,15 @@ def _is_enough(parts: int, rate: float) -> bool:
     return rate * (parts + 1) >= 1 - 1e-9
 
 
-def _fit_tail(logs: NDArray[np.float64]) -> tuple[float, float]:
+def _fit_tail(scores: NDArray[np.float64]) -> tuple[float, float]:
     """Location and scale of a Gumbel distribution, with the scale no smaller than the moments' estimate.
 
     Maximum likelihood trusts the bulk; where the bulk is tight and a few parts are far out, the standard deviation
     knows better what the tail is like. And few scores know little about either.
     """
-    location, scale = gumbel_r.fit(logs) if logs.std() > 1e-9 else (float(logs.mean()), 0.0)
-    by_moments = float(logs.std(ddof=1) * np.sqrt(6) / np.pi) if len(logs) > 1 else 0.0
-    return float(location), max(float(scale), by_moments, _LEAST_SCALE / len(logs))
+    mean, deviation = float(scores.mean()), float(scores.std(ddof=min(1, len(scores) - 1)))
+    location, scale = gumbel_r.fit(scores) if deviation > 1e-9 * mean else (mean, 0.0)
+    return float(location), max(float(scale), deviation * np.sqrt(6) / np.pi, _LEAST_SCALE / len(scores) * mean, 1e-12)
 
 
 def _logs(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ _log = logging.getLogger(__name__)
 _SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")
 
 Waits = Callable[[Photograph, dict[str, Any]], bool]
+Prepared = tuple[dict[str, Any], "NDArray[np.float32] | None"]
 """Whether a photograph, as it and its row of the record show, is not to be judged yet."""
 
 
@@ -85,10 +88,19 @@ class TypeJudging:
 
         One that ``waits``, as it and its row of the record show, is passed over.
         """
-        portion = PORTION * (self.config.execution.workers or processors())
-        with run_log(self.config.paths.resolve("validate_log_path", self.name), "validate"), self.judged:
-            for start in range(0, len(photographs), portion):
-                yield from self._judge_portion(photographs[start : start + portion], waits)
+        size = PORTION * (self.config.execution.workers or processors())
+        portions = [photographs[start : start + size] for start in range(0, len(photographs), size)]
+        if not portions:
+            return
+        log = run_log(self.config.paths.resolve("validate_log_path", self.name), "validate")
+        with log, self.judged, ThreadPoolExecutor(1) as beside:
+            prepared = beside.submit(self._prepare, portions[0])
+            _ = self.verdicts.family  # loaded meanwhile: TensorFlow takes seconds to start
+            for portion, following in zip_longest(portions, portions[1:]):
+                rows = prepared.result()
+                if following is not None:
+                    prepared = beside.submit(self._prepare, following)
+                yield from self._judge_portion(portion, rows, waits)
 
     def forget(self, source: str) -> None:
         """Drop the verdict on a photograph that is to be judged as another type now."""
@@ -158,9 +170,14 @@ class TypeJudging:
         there = part_files.are_there(entry, figures=v.figures, maps=v.maps, report=v.report)
         return there and self.preparation.pictures_are_there(entry["record"])
 
-    def _judge_portion(self, photographs: list[Photograph], waits: Waits | None) -> Iterator[Entry]:
+    def _prepare(self, photographs: list[Photograph]) -> list[Prepared]:
+        return list(self.preparation(photographs))
+
+    def _judge_portion(
+        self, photographs: list[Photograph], prepared: list[Prepared], waits: Waits | None
+    ) -> Iterator[Entry]:
         records, images = [], []
-        for photo, (row, image) in zip(photographs, self.preparation(photographs), strict=True):
+        for photo, (row, image) in zip(photographs, prepared, strict=True):
             if waits is not None and waits(photo, row):
                 continue
             row.pop("unreadable", None)

@@ -54,8 +54,10 @@ def validate(
                 missing = judging.missing(photos)
                 if len(missing) < len(photos):
                     _log.info("%s: %d of %d parts were judged before", name, len(photos) - len(missing), len(photos))
-                for _ in progress(judging.judge(missing), len(missing), step=f"{name}: verdicts", quiet=quiet):
-                    pass
+                judged = progress(judging.judge(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
+                for number, _ in enumerate(judged):
+                    if number == 0:  # now that TensorFlow is imported: two imports at a time can be in each other's way
+                        later(mlflow_utils.load)
                 judging.gather()
                 judging.count()
                 judging.finish()

@@ -264,15 +264,15 @@ def test_conformal_with_too_few_parts_says_how_many_it_needs(rate: float, needed
     assert set_threshold(np.linspace(1, 2, needed), rate, asked) == (2.0, "conformal")
 
 
-def test_tail_is_the_quantile_of_the_gumbel_distribution_the_logs_came_from() -> None:
+def test_tail_is_the_quantile_of_the_gumbel_distribution_the_scores_came_from() -> None:
     generator = np.random.default_rng(4)
-    logs = gumbel_r.rvs(1.2, 0.15, size=(40, 60), random_state=generator)
+    scores = gumbel_r.rvs(1.2, 0.15, size=(40, 60), random_state=generator)
     asked = Threshold(method="tail")
-    found = [np.log(set_threshold(np.exp(row), 0.01, asked)[0]) for row in logs]
+    found = [set_threshold(row, 0.01, asked)[0] for row in scores]
     truth = gumbel_r.isf(0.01, 1.2, 0.15)
     assert np.median(found) == pytest.approx(truth, abs=0.05)
     assert max(abs(np.array(found) - truth)) < 0.5
-    row = logs[0]
+    row = scores[0]
     location, scale = gumbel_r.fit(row)
     scale = max(scale, row.std(ddof=1) * np.sqrt(6) / np.pi)
     assert found[0] == pytest.approx(gumbel_r.isf(0.01, location, scale), abs=1e-6)
