@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from pixal.config import Config
 from pixal.config.schema import Plotting
 from pixal.images import write_figure
-from pixal.validation.metrics import image_measures
 from pixal.validation.part_files import OVERLAY, unit_of
 
 if TYPE_CHECKING:
@@ -136,7 +134,10 @@ def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> No
 
 
 def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
     from pixal.plotting import quality
+    from pixal.validation.metrics import image_measures
 
     name = verdicts.name
     labels = np.array([row["label"] for row in verdicts.labelled], int)

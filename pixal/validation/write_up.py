@@ -17,7 +17,6 @@ from pixal.records import run_log
 from pixal.report.pictures import Pictures
 from pixal.validation.drift import find_drift
 from pixal.validation.judged import JOURNAL
-from pixal.validation.metrics import all_measures
 from pixal.validation.pictures import summary_figures
 from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.results import RESULT_FILES, Batch, write_results
@@ -109,6 +108,8 @@ def _drift(types: dict[str, TypeVerdicts], level: float, aloud: bool) -> dict[st
 
 def _measures(types: dict[str, TypeVerdicts]) -> dict[str, Any]:
     """``metrics.json``: the measures of each type, and of all parts together."""
+    from pixal.validation.metrics import all_measures  # with scikit-learn, which takes a second to import
+
     rows = [row for verdicts in types.values() for row in verdicts.labelled]
     counts = sum((verdicts.counts for verdicts in types.values()), PixelCounts())
     measures = {name: all_measures(verdicts.labelled, verdicts.counts) for name, verdicts in types.items()}
