@@ -1,6 +1,7 @@
 """How many good parts fail, against the rate that was asked for: good-only batches of many seeds.
 
     python tests/benchmarks/false_alarms.py WORK [--seeds 20] [--train 40] [--good 60] [--rates 0.01 0.05 0.2]
+                                           [--models autoencoder gaussian]
 
 PIXAL renders the batches, of one type of 640x360 photographs each, and preprocesses, trains and validates without
 pictures; ``detect`` judges again for each other rate. What that leaves in WORK is kept and not made again. A rate is
@@ -34,37 +35,48 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=40)
     parser.add_argument("--good", type=int, default=60)
     parser.add_argument("--rates", nargs="+", type=float, default=[0.01, 0.05, 0.2])
+    parser.add_argument("--models", nargs="+", default=["autoencoder", "gaussian"])
     parser.add_argument("--note", default="")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     os.chdir(options.work)  # where MLflow's store then is
-    found = [_alarms(Path(), seed, options) for seed in tqdm(range(options.seeds))]
-    lines = ["| rate asked for | good parts | failed | rate | 95 % of chance | held |", "|---:|---:|---:|---:|---|---|"]
-    for rate, alarms in zip(options.rates, zip(*found, strict=True), strict=True):
-        parts, failed = options.seeds * options.good, sum(alarms)
-        low, high = (int(end) for end in binom.interval(0.95, parts, rate))
-        held = "yes" if low <= failed <= high else "no"
-        lines.append(f"| {rate:g} | {parts} | {failed} | {failed / parts:.4f} | {low} to {high} | {held} |")
+    lines = [
+        "| model | rate asked for | good parts | failed | rate | 95 % of chance | held |",
+        "|---|---:|---:|---:|---:|---|---|",
+    ]
+    for model in options.models:
+        found = [_alarms(seed, model, options) for seed in tqdm(range(options.seeds), desc=model)]
+        for rate, alarms in zip(options.rates, zip(*found, strict=True), strict=True):
+            parts, failed = options.seeds * options.good, sum(alarms)
+            low, high = (int(end) for end in binom.interval(0.95, parts, rate))
+            held = "yes" if low <= failed <= high else "no"
+            share = f"{rate:g} | {parts} | {failed} | {failed / parts:.4f}"
+            lines.append(f"| {model} | {share} | {low} to {high} | {held} |")
     note = f"{options.train} good images to train on, {options.good} good parts, {options.seeds} seeds. {options.note}"
     write_section("false alarms", lines, note.strip())
 
 
-def _alarms(work: Path, seed: int, options: argparse.Namespace) -> list[int]:
-    """How many good parts of one seed fail at each rate."""
+def _alarms(seed: int, model: str, options: argparse.Namespace) -> list[int]:
+    """How many good parts of one seed fail at each rate, as the model judges them."""
     import pixal
     from pixal.config import load_config
     from pixal.synthetic import write_batch
 
     component = f"Seed_{seed:02}"
-    kept = work / f"{component}_{'_'.join(f'{rate:g}' for rate in options.rates)}.json"
+    kept = Path(f"{component}_{model}_{'_'.join(f'{rate:g}' for rate in options.rates)}.json")
     if not kept.is_file():
-        folder = work / component
-        write_configs(folder, component)
+        folder = Path(component)
+        if not folder.is_dir():
+            write_configs(folder, component)
         batch = write_batch(
             folder, component=component, types=[_TYPE], train=options.train, good=options.good, bad=0, seed=1000 + seed
         )
         configs = [
-            load_config(folder / "configs", [*_PLAIN, f"validation.false_alarm_rate={rate}"]) for rate in options.rates
+            load_config(
+                folder / "configs",
+                [*_PLAIN, f"model_training.model={model}", f"validation.false_alarm_rate={rate}"],
+            )
+            for rate in options.rates
         ]
         pixal.preprocess(batch.train, config=configs[0], quiet=True)
         pixal.train(config=configs[0], quiet=True)
