@@ -44,7 +44,7 @@ def map_parallel(
     up: memory does not grow with the number of items. Inside a worker OpenCV and BLAS keep to one thread, whatever the
     number of workers: they would fight over the processors, and a sum split over threads may differ in its last bit.
     """
-    count = min(workers or execution.workers or processors(), max(len(items), 1))
+    count = min(workers or worker_count(execution), max(len(items), 1))
     if execution.backend == "dask":
         _connect(execution.scheduler)
     elif count == 1:
@@ -80,6 +80,11 @@ def beside() -> Iterator[Later]:
 def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = False) -> Iterator[Item]:
     """Pass ``items`` on under a progress bar named ``step``."""
     yield from tqdm(items, total=total, desc=f"{step:<34}", unit="", disable=quiet, dynamic_ncols=True)
+
+
+def worker_count(execution: Execution) -> int:
+    """How many items are worked on at a time, unless a step has a setting of its own."""
+    return execution.workers or processors()
 
 
 def processors() -> int:

@@ -139,7 +139,8 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block ends, and vanishes when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    # With all of its endings: libraries tell the format by them.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
         temporary.replace(path)

@@ -5,38 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pixal.images import atomic
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can name
 
 
 def save_weights(model: Any, path: Path) -> None:
     """Write the weights, ``path`` ending in ``.weights.h5``."""
-    with _unfinished(path) as temporary:
+    with atomic(path) as temporary:
         model.save_weights(temporary)
 
 
 def save_whole(model: Any, path: Path) -> None:
     """Write the whole model, ``path`` ending in ``.keras`` or ``.h5``."""
-    with _unfinished(path) as temporary:
+    with atomic(path) as temporary:
         model.save(temporary)
         if path.suffix == ".keras":
             _as_by_anyone(temporary)
-
-
-@contextmanager
-def _unfinished(path: Path) -> Iterator[Path]:
-    """A path that takes the place of ``path`` when the block ends; Keras asks for endings, so it has the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"unfinished_{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _as_by_anyone(path: Path) -> None:

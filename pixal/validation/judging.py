@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixal.config import Config
 from pixal.errors import InputError
-from pixal.execution import processors
+from pixal.execution import worker_count
 from pixal.inputs import InputSet, load_arrays, save_arrays
 from pixal.photographs import Photograph
 from pixal.preprocessing.folders import PREPROCESSING_RECORD
@@ -88,7 +88,7 @@ class TypeJudging:
 
         One that ``waits``, as it and its row of the record show, is passed over.
         """
-        size = PORTION * (self.config.execution.workers or processors())
+        size = PORTION * worker_count(self.config.execution)
         portions = [photographs[start : start + size] for start in range(0, len(photographs), size)]
         if not portions:
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 from pixal.config import Config
 from pixal.errors import ModelError
-from pixal.execution import processors
+from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.records import file_hash, read_record, run_log
@@ -38,7 +38,7 @@ class TypeRejudging:
         judged = JudgedParts(self._metadata, self._path, self._inputs.shape)
         judged.entries = {}
         judged.rewrite()
-        portion = PORTION * (self.config.execution.workers or processors())
+        portion = PORTION * worker_count(self.config.execution)
         done = 0
         with run_log(self.config.paths.resolve("validate_log_path", self.name), "detect"), judged:
             for start in range(0, len(self.records), portion):
