@@ -91,6 +91,15 @@ class InputSet:
         for start in range(0, len(self), rows):
             yield slice(start, min(start + rows, len(self)))
 
+    def of_images(self, images: NDArray[np.float32], type_index: int = 0) -> InputSet:
+        """Other ``images`` (n, H, W, C) of the same kind, all of one type, as an InputSet in memory."""
+        labels = None
+        if self.labels is not None:
+            labels = np.zeros((len(images), len(self.types)), np.float32)
+            labels[:, type_index] = 1
+        names = tuple(str(number) for number in range(len(images)))
+        return InputSet(images.reshape(len(images), -1), self.shape, self.channels, names, labels, self.types)
+
     @classmethod
     def load(cls, path: Path) -> InputSet:
         """Read an ``out.npz``; its data stays on disk until used (memory-mapped).

@@ -60,14 +60,14 @@ def accuracy_curve(training: Series, validation: Series | None = None, *, name: 
 
 def reconstruction_strip(
     inputs: NDArray[Any],
-    reconstructions: NDArray[Any],
+    reconstructions: NDArray[Any] | None,
     errors: NDArray[Any],
     names: Sequence[str],
     *,
     title: str,
     error_name: str = "error",
 ) -> Figure:
-    """Draw one row a part: input, reconstruction and error map.
+    """Draw one row a part: input, reconstruction (None: left out) and error map.
 
     `inputs` and `reconstructions` are (K, H, W), one channel, or (K, H, W, 3) RGB, in [0, 1]; `errors` is
     (K, H, W), at least 0, NaN outside the part, `error_name` says of what; `names` has K entries. Errors have one
@@ -80,28 +80,28 @@ def reconstruction_strip(
     across = min(3.5, 2.8 * width / height)
     line = TEXT_LINE * width / across  # in the pictures' pixels
     step, pitch = height + line, max(width, COLUMN * width / across) + line
-    total = (3 * pitch - line, count * step + 2 * line)
+    upper, clipped = style.robust_upper(errors)
+    shown: dict[str, Any] = {"cmap": style.VALUE_MAP, "vmin": 0.0, "vmax": 1.0}
+    colours = colormaps[style.ERROR_MAP].with_extremes(bad=style.PALE)
+    wrong: dict[str, Any] = {"cmap": colours, "vmin": 0.0, "vmax": upper}
+    columns = [(f"input ({width} × {height} pixels)", np.clip(inputs, 0.0, 1.0), shown)]
+    if reconstructions is not None:
+        columns.append(("reconstruction", np.clip(reconstructions, 0.0, 1.0), shown))
+    columns.append((error_name, np.ma.masked_invalid(errors), wrong))
+    total = (len(columns) * pitch - line, count * step + 2 * line)
     place = style.bar_place(total[::-1])
     room = (1.0, 2.4) if place == "bottom" else (2.6, 0.7)
     size = max(7.0, across * total[0] / width + room[0]), max(2.5, across * total[1] / width + room[1])
     figure, axes = style.new_figure(size=size, title=title, images=True)
     ax: Axes = axes[0, 0]
-    upper, clipped = style.robust_upper(errors)
-    shown: dict[str, Any] = {"cmap": style.VALUE_MAP, "vmin": 0.0, "vmax": 1.0}
-    wrong = {"cmap": colormaps[style.ERROR_MAP].with_extremes(bad=style.PALE), "vmin": 0.0, "vmax": upper}
     for row in range(count):
         top = row * step
-        pictures = (
-            ax.imshow(picture, extent=(left, left + width, top + height, top), **look)
-            for left, picture, look in (
-                (0.0, np.clip(inputs[row], 0.0, 1.0), shown),
-                (pitch, np.clip(reconstructions[row], 0.0, 1.0), shown),
-                (2 * pitch, np.ma.masked_invalid(errors[row]), wrong),
-            )
+        value, *_, error = (
+            ax.imshow(values[row], extent=(left, left + width, top + height, top), **look)
+            for left, (_, values, look) in zip(np.arange(len(columns)) * pitch, columns, strict=True)
         )
-        value, _, error = pictures
         _write(ax, 0.0, top - 0.25 * line, _fitting(names[row], across * total[0] / width))
-    for column, head in enumerate((f"input ({width} × {height} pixels)", "reconstruction", error_name)):
+    for column, (head, *_) in enumerate(columns):
         _write(ax, column * pitch, -1.3 * line, head)
     ax.set(xlim=(0.0, total[0]), ylim=(count * step, -2.0 * line))
     ax.set_axis_off()

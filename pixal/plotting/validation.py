@@ -98,7 +98,9 @@ def score_distribution(
     return figure
 
 
-def pixel_loss_histogram(edges: Array, counts: Array, names: Sequence[str], *, title: str) -> Figure:
+def pixel_loss_histogram(
+    edges: Array, counts: Array, names: Sequence[str], *, what: str = "squared error", title: str
+) -> Figure:
     """Draw how many pixels have which squared error, on a linear scale above and a logarithmic one below.
 
     `counts` (C, bins): one line a channel, and their sum. `edges` (bins + 1,) increase; where they grow by a factor,
@@ -123,7 +125,7 @@ def pixel_loss_histogram(edges: Array, counts: Array, names: Sequence[str], *, t
     style.log_scale(log, "y", 0.7, max(10.0, highest * 1.5))
     below = f" ({style.log_label(edges[0])} and below: first bin)" if _scale_loss_axis(log, edges) else ""
     style.label_axes(linear, "", "pixels a bin (count)")
-    style.label_axes(log, f"squared error of a pixel{below}", "pixels a bin (count)")
+    style.label_axes(log, f"{what} of a pixel{below}", "pixels a bin (count)")
     style.add_legend(figure, linear, columns=5, right=many)
     return figure
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gumbel_r
@@ -13,20 +12,12 @@ from scipy.stats import gumbel_r
 from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
 from pixal.inputs import let_go
-from pixal.train_model.texture import errors_of_texture, stand_ins
+from pixal.train_model.spread import ErrorMoments, Maps, blur, error_variance
 
-Maps = NDArray[np.float32]
-
-# The spread at a pixel is the largest variance over held-out good parts near it, plus a floor: what varies (a serial
-# number, an edge and its pose) varies over a patch, of which few parts have used every pixel.
-_FINE = 1.0  # sigma, input pixels: a single part's error is no variance yet
-_REACH = 6  # input pixels
-_FLOOR = 0.1  # of the variance's median
 _NEIGHBOURHOOD = 16.0  # sigma, where a part's own error is all there is to tell the spread from
 _BEYOND = "conformal+tail"
 _TEXTURE = "texture"
 _LEAST_SCALE = 0.25  # of the tail, times the number of scores over their mean: few look more alike than good parts are
-_LEAST_VARIANCE = 1e-7  # where good parts do not differ at all: (1/3000)², a twelfth of an 8-bit level
 
 
 @dataclass(frozen=True)
@@ -35,11 +26,13 @@ class Calibration:
 
     variance: (H, W, C), the error's at each pixel. scores: (n,), each good part's score, held out from both the model
     and the variance it was scored with; with ``stand_ins`` there was a single good part, and both are of its texture.
+    center: (H, W, 1), of a distance (``ModelFamily.gives_distance``) its mean, around which the variance is.
     """
 
     variance: NDArray[np.float32]
     scores: NDArray[np.float64]
     stand_ins: bool = False
+    center: NDArray[np.float32] | None = None
 
 
 def calibrate(
@@ -49,55 +42,53 @@ def calibrate(
     mask: NDArray[np.bool_],
     weights: NDArray[np.float32],
     smoothing: float,
+    distances: bool = False,
 ) -> Calibration:
     """Calibrate a type from the ``errors`` (N, H, W, C) of held-out good parts, one of which is in memory at a time.
 
     ``folds``: rows of ``errors``; a fold's errors come from a model that did not see it. A part is scored with the
     spread of the other folds, or of the others in a single fold: its own error would hide it. Of two parts either
     one's error is the other's, with the opposite sign, so there the spread of a wider neighbourhood has to do.
+    ``distances``: the errors are distances; what counts is how far one exceeds those of the other good parts.
     """
     if len(folds) == 1:
         folds = [fold[None] for fold in folds[0]]
-    total, count = np.zeros(errors.shape[1:], np.float32), sum(len(fold) for fold in folds)
-    for fold in folds:
-        total += _squares(errors, fold)
-    mean = np.asarray(total / count, np.float32)
-    wide = error_variance(mean, mask, sigma=_NEIGHBOURHOOD) if count < 3 else None
+    total = ErrorMoments(errors, np.concatenate(folds), distances)
+    wide = error_variance(total.variance, mask, sigma=_NEIGHBOURHOOD) if total.count < 3 else None
     scores = []
     for fold in folds:
-        others = np.maximum(total - _squares(errors, fold), 0) / max(1, count - len(fold))
-        variance = error_variance(np.asarray(others, np.float32), mask) if wide is None else wide
+        others = total - ErrorMoments(errors, fold, distances)
+        variance = error_variance(others.variance, mask) if wide is None else wide
         for row in fold:
-            scores.append(part_scores(calibrated_maps(errors[row][None], variance, mask, weights, smoothing))[0])
+            exceeding = above(errors[row][None], others.center)
+            scores.append(part_scores(calibrated_maps(exceeding, variance, mask, weights, smoothing))[0])
             let_go(errors)
-    return Calibration(error_variance(mean, mask), np.array(scores, np.float64))
+    return Calibration(error_variance(total.variance, mask), np.array(scores, np.float64), center=total.center)
 
 
 def calibrate_by_texture(
-    image: NDArray[np.float32], *, mask: NDArray[np.bool_], weights: NDArray[np.float32], smoothing: float
+    near: Maps,
+    far: Maps,
+    *,
+    mask: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    smoothing: float,
+    distances: bool = False,
 ) -> Calibration:
-    """Calibrate a type from its only good ``image`` (H, W, C), with which no error can be held out.
+    """Calibrate a type from its only good image, with which no error can be held out.
 
-    A good part's error is taken to be what the image differs by from itself half a pixel away, and a good part's
-    score to be no higher than that of the image two pixels away: a part that fails differs by more than that.
+    A good part's error is taken to be that of the image moved by half a pixel (``near``, (n, H, W, C)), and a good
+    part's score to be no higher than that of the image moved by two (``far``): a part that fails differs by more.
     """
-    variance = error_variance(np.mean(errors_of_texture(image, mask) ** 2, axis=0), mask)
-    maps = calibrated_maps(stand_ins(image, mask), variance, mask, weights, smoothing)
-    return Calibration(variance, part_scores(maps), stand_ins=True)
+    moments = ErrorMoments(near, np.arange(len(near)), distances)
+    variance = error_variance(moments.variance, mask)
+    maps = calibrated_maps(above(far, moments.center), variance, mask, weights, smoothing)
+    return Calibration(variance, part_scores(maps), stand_ins=True, center=moments.center)
 
 
-def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_], sigma: float = _FINE) -> NDArray[np.float32]:
-    """The error's variance (H, W, C) from the mean ``squared`` error of held-out good parts: the largest near a pixel.
-
-    ``mask`` (H, W): the part. ``sigma``: of the blur, input pixels, before the largest within ``_REACH`` is taken.
-    """
-    if not mask.any():
-        return np.full(squared.shape, _LEAST_VARIANCE, np.float32)
-    inside = mask.astype(np.float32)
-    smooth = _blur(squared * inside[..., None], sigma) / np.maximum(_blur(inside, sigma), 1e-6)[..., None]
-    near = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
-    largest = cv2.dilate(smooth * inside[..., None], near).reshape(squared.shape)
-    return np.asarray(largest + _FLOOR * np.median(largest[mask], axis=0) + _LEAST_VARIANCE, np.float32)
+def above(errors: Maps, center: NDArray[np.float32] | None) -> Maps:
+    """How far distances (n, H, W, 1) exceed their ``center``, 0 where they do not; other errors as they are."""
+    return errors if center is None else np.maximum(errors - center, 0)
 
 
 def calibrated_maps(
@@ -189,15 +180,6 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     return fitted if method in ("tail", _TEXTURE) else np.where(as_high > 0, conformal, np.minimum(conformal, fitted))
 
 
-def _squares(errors: Maps, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    """The sum of the squared errors (H, W, C) of ``rows``."""
-    total = np.zeros(errors.shape[1:], np.float32)
-    for row in rows:
-        total += errors[row] ** 2
-        let_go(errors)
-    return total
-
-
 def _is_enough(parts: int, rate: float) -> bool:
     return rate * (parts + 1) >= 1 - 1e-9
 
@@ -220,11 +202,5 @@ def _logs(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def _smoothed(values: Maps, mask: NDArray[np.bool_], sigma: float) -> Maps:
     values = values * mask
     if sigma > 0:
-        values = np.stack([_blur(value, sigma) for value in values]) if len(values) else values
+        values = np.stack([blur(value, sigma) for value in values]) if len(values) else values
     return values * mask
-
-
-def _blur(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian blur of (H, W) or (H, W, C)."""
-    blurred = cv2.GaussianBlur(values.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(blurred, np.float32).reshape(values.shape)

@@ -50,6 +50,8 @@ class ModelFamily(Protocol):
     params: dict[str, Any]
     Options: ClassVar[type[BaseModel]] = Section
     """The family's own settings, ``model_training.model_options``; most have none. Built, they are in ``params``."""
+    gives_distance: ClassVar[bool] = False
+    """Whether ``error`` is a distance from what is good, (n, H, W, 1), instead of a difference in each channel."""
 
     def __init__(self, params: Mapping[str, Any]) -> None: ...
 
@@ -85,7 +87,7 @@ class ModelFamily(Protocol):
         """
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus what the model makes of it, (n, H, W, C), signed."""
+        """Input minus what the model makes of it, (n, H, W, C), signed; or a distance (``gives_distance``)."""
 
     def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """What the model keeps of parts, (n, L)."""
@@ -110,6 +112,13 @@ def family_named(name: str) -> type[ModelFamily]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"model_training.model: {name} ({place}) cannot be imported: {error}") from error
     return found
+
+
+def error_weights(params: Mapping[str, Any]) -> dict[str, float]:
+    """The channels of a model's error, and how much each counts."""
+    if params.get("gives_distance"):
+        return {"distance": 1.0}
+    return dict(zip(params["channels"], params["channel_weights"], strict=True))
 
 
 def options_of(family: type[ModelFamily], settings: ModelTraining) -> dict[str, Any]:

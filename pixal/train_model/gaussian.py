@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.calibration import error_variance
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import History, ModelFamily, Rows
+from pixal.train_model.spread import error_variance
 
 Planes = NDArray[np.float32]
 

@@ -101,6 +101,8 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
         arrays[f"variance_{index}"] = calibration.variance
         arrays[f"scores_{index}"] = calibration.scores
         arrays[f"stand_ins_{index}"] = np.array(calibration.stand_ins)
+        if calibration.center is not None:
+            arrays[f"center_{index}"] = calibration.center
     save_arrays(folder / _CALIBRATION, **arrays)
     return folder / _CALIBRATION
 
@@ -124,7 +126,9 @@ def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]
     try:
         file = load_arrays(folder / _CALIBRATION)
         return {
-            name: Calibration(file[f"variance_{i}"], file[f"scores_{i}"], bool(file[f"stand_ins_{i}"]))
+            name: Calibration(
+                file[f"variance_{i}"], file[f"scores_{i}"], bool(file[f"stand_ins_{i}"]), file.get(f"center_{i}")
+            )
             for i, name in enumerate(types)
         }
     except (FileNotFoundError, ValueError, KeyError) as error:

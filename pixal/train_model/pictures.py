@@ -36,7 +36,7 @@ def save_training(
     """
     from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 
-    history, figures = fitted.history, {}
+    history, figures, distances = fitted.history, {}, fitted.model.gives_distance
     if config.plotting.plot_loss and history.loss:
         figures["loss.png"] = loss_curve(
             np.array(history.loss),
@@ -55,9 +55,9 @@ def save_training(
         )
     if folds:
         figures["reconstructions.png"] = reconstruction_strip(
-            **strip(inputs, errors, folds, list(calibrations.values())),
+            **strip(inputs, errors, folds, list(calibrations.values()), distances=distances),
             title=f"{label}: {inputs.channels[0]} of good parts, by models that did not see them",
-            error_name="error (RMS over channels)",
+            error_name="distance from good parts" if distances else "error (RMS over channels)",
         )
     for stale in _FIGURES:
         (folder / stale).unlink(missing_ok=True)
@@ -67,9 +67,17 @@ def save_training(
 
 
 def strip(
-    inputs: InputSet, errors: NDArray[np.float32], folds: Sequence[Rows], calibrations: Sequence[Calibration]
+    inputs: InputSet,
+    errors: NDArray[np.float32],
+    folds: Sequence[Rows],
+    calibrations: Sequence[Calibration],
+    *,
+    distances: bool = False,
 ) -> dict[str, Any]:
-    """The good parts of the worst, median and best score for ``reconstruction_strip``: input, reconstruction, error."""
+    """The good parts of the worst, median and best score for ``reconstruction_strip``: input, reconstruction, error.
+
+    ``distances``: the errors are distances, and there is no reconstruction.
+    """
     rows, scores = [], []
     for index, calibration in enumerate(calibrations):
         if own := of_type(inputs, index, folds):
@@ -80,7 +88,7 @@ def strip(
     images, errors = inputs.images(chosen), errors[places(chosen, folds)]
     return {
         "inputs": images[..., 0],
-        "reconstructions": (images - errors)[..., 0],
+        "reconstructions": None if distances else (images - errors)[..., 0],
         "errors": np.sqrt(np.mean(errors**2, axis=-1)),
         "names": [
             f"{kind}, score {value:.2f}: {inputs.names[row]}"

@@ -12,17 +12,17 @@ _ERROR, _STAND_IN = 0.5, 2.0  # input pixels
 _DIRECTIONS = 8
 
 
-def errors_of_texture(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Errors (8, H, W, C) that stand in for those of held-out good parts: ``image`` (H, W, C) moved by half a pixel.
+def moved_a_little(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``image`` (H, W, C) moved by half a pixel, (8, H, W, C): their errors stand in for those of held-out good parts.
 
     ``mask`` (H, W): the part; what lies beside it does not move in.
     """
-    return _moved(image, mask, _ERROR) - image
+    return _moved(image, mask, _ERROR)
 
 
-def stand_ins(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Errors (8, H, W, C) whose scores stand in for the largest of good parts: ``image`` moved by two pixels."""
-    return _moved(image, mask, _STAND_IN) - image
+def moved_far(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``image`` moved by two pixels, (8, H, W, C): their scores stand in for the largest of good parts."""
+    return _moved(image, mask, _STAND_IN)
 
 
 def _moved(image: NDArray[np.float32], mask: NDArray[np.bool_], distance: float) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ from pixal.train_model.calibration import (
 )
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.data import evenly_spaced
-from pixal.train_model.family import ModelFamily, Rows, family_named, options_of
+from pixal.train_model.family import ModelFamily, Rows, error_weights, family_named, options_of
 from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type, places
 from pixal.train_model.model_folder import (
     MODEL_RECORD,
@@ -43,6 +43,7 @@ from pixal.train_model.model_folder import (
     save_latents,
     state_file,
 )
+from pixal.train_model.texture import moved_a_little, moved_far
 
 _log = logging.getLogger(__name__)
 
@@ -105,14 +106,15 @@ class _Training:
         folds = self._folds
         held_out = [sum(len(part) for part in of_type(inputs, index, folds)) for index in range(len(states))]
         check_enough(min(held_out), self.config.validation.false_alarm_rate, self.config.validation.threshold)
-        shape = (max(1, sum(len(fold) for fold in folds)), *inputs.shape)  # an empty file cannot be mapped
+        count = max(1, sum(len(fold) for fold in folds))  # an empty file cannot be mapped
+        shape = (count, *inputs.shape[:2], len(error_weights(self._params)))
         checkpoint = Checkpoint(self._folder("model_path") / "checkpoint", self._made_of, shape, resume=self.resume)
         with mlflow_utils.tracked_run(self.config, label, "train") as tracker:
             with checkpoint:
                 fitted = fit_all(
                     self.family, self._params, inputs, masks, folds, checkpoint, name=label, quiet=self.quiet
                 )
-            calibrations = self._calibrate(inputs, masks, folds, checkpoint.errors)
+            calibrations = self._calibrate(fitted.model, inputs, masks, folds, checkpoint.errors)
             figures = pictures.save_training(
                 self._folder("figures_path"), label, fitted, inputs, checkpoint.errors, folds, calibrations, self.config
             )
@@ -177,6 +179,7 @@ class _Training:
             "shape": list(inputs.shape),
             "channels": list(inputs.channels),
             "channel_weights": [float(weight) for weight in weights],
+            "gives_distance": self.family.gives_distance,
             "types": list(states),
             "memory_limit": self.config.execution.memory_limit,
         }
@@ -218,12 +221,18 @@ class _Training:
         return (self.path.parent / name if self.owner is None else self.path.parent) / "metadata" / STATE_FILE
 
     def _calibrate(
-        self, inputs: InputSet, masks: NDArray[np.bool_], folds: Sequence[Rows], errors: NDArray[np.float32]
+        self,
+        model: ModelFamily,
+        inputs: InputSet,
+        masks: NDArray[np.bool_],
+        folds: Sequence[Rows],
+        errors: NDArray[np.float32],
     ) -> dict[str, Calibration]:
         params = self._params
         settings: dict[str, Any] = {
-            "weights": np.asarray(params["channel_weights"], np.float32),
+            "weights": np.array(list(error_weights(params).values()), np.float32),
             "smoothing": self.config.validation.map_smoothing,
+            "distances": self.family.gives_distance,
         }
         calibrations = {}
         for index, name in enumerate(params["types"]):
@@ -231,8 +240,13 @@ class _Training:
                 own = [places(rows, folds) for rows in own]
                 calibrations[name] = calibrate(errors, own, mask=masks[index], **settings)
             else:
-                image = inputs.images(of_type(inputs, index, [np.arange(len(inputs))])[0])[0]
-                calibrations[name] = calibrate_by_texture(image, mask=masks[index], **settings)
+                row = of_type(inputs, index, [np.arange(len(inputs))])[0]
+                image = inputs.images(row)[0]
+                near, far = (
+                    model.error(inputs.of_images(move(image, masks[index]), index), slice(None))
+                    for move in (moved_a_little, moved_far)
+                )
+                calibrations[name] = calibrate_by_texture(near, far, mask=masks[index], **settings)
         return calibrations
 
     def _save(

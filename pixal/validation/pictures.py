@@ -10,6 +10,7 @@ import numpy as np
 from pixal.config import Config
 from pixal.config.schema import Plotting
 from pixal.images import write_figure
+from pixal.train_model.family import error_weights
 from pixal.validation.part_files import OVERLAY, unit_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _save_distributions(folder: Path, verdicts: TypeVerdicts, scored: list[dict[
     from pixal.plotting import validation
 
     name, cut, summary = _titled(verdicts), verdicts.cut, verdicts.summary
-    channels = verdicts.state.settings.preprocessor.channels
+    channels = list(error_weights(verdicts.model.params))
     truth = [part["truth"]["label"] if part["truth"] else -1 for part in scored]
     scores = np.array([part["score"] for part in scored])
     suffix = "_log" if plotting.use_log_loss else ""
@@ -58,13 +59,17 @@ def _save_distributions(folder: Path, verdicts: TypeVerdicts, scored: list[dict[
         title=f"{name}: scores",
     )
     write_figure(folder / f"combined_distribution{suffix}.png", figure)
+    what = "squared distance" if summary.distances else "squared error"
     figure = validation.pixel_loss_histogram(
         summary.loss_edges,
         summary.losses,
         channels,
-        title=f"{name}: squared error of the pixels",
+        what=what,
+        title=f"{name}: {what} of the pixels",
     )
     write_figure(folder / "pixel_loss_histogram.png", figure)
+    if summary.distances:
+        return
     figure = validation.value_distributions(
         summary.value_edges,
         summary.pairs.sum(2),
@@ -100,7 +105,8 @@ def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> No
 
     name, cut, summary = _titled(verdicts), verdicts.cut, verdicts.summary
     mask, channels = verdicts.state.mask, verdicts.state.settings.preprocessor.channels
-    if plotting.plot_pixel_predictions:
+    error = "distance" if summary.distances else "error"
+    if plotting.plot_pixel_predictions and not summary.distances:
         for index, channel in enumerate(channels):
             figure = validation.pixel_predictions(
                 summary.value_edges,
@@ -110,12 +116,18 @@ def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> No
                 title=f"{name}: input and reconstruction",
             )
             write_figure(folder / f"pixel_predictions_{channel}.png", figure)
-    of = "mean over parts and channels"
+    of = "mean over parts" if summary.distances else "mean over parts and channels"
     for wanted, file, values, what, label in (
-        (plotting.plot_mse_per_pixel, "mse_per_pixel.png", summary.squared, "squared error", f"squared error, {of}"),
+        (
+            plotting.plot_mse_per_pixel,
+            "mse_per_pixel.png",
+            summary.squared,
+            f"squared {error}",
+            f"squared {error}, {of}",
+        ),
         (
             *(plotting.plot_abs_loss_per_pixel, "abs_loss_per_pixel.png", summary.absolute),
-            *("absolute error", f"absolute error, {of}"),
+            *(f"absolute {error}", f"absolute {error}, {of}"),
         ),
         (
             *(plotting.plot_anomaly_heatmap, "anomaly_heatmap.png", summary.anomaly),

@@ -13,18 +13,20 @@ from pixal.config import Config
 from pixal.inputs import InputSet
 from pixal.train_model.calibration import (
     Calibration,
+    above,
     calibrated_maps,
     choose_threshold,
     p_values,
     part_scores,
     raw_maps,
 )
-from pixal.train_model.family import ModelFamily
+from pixal.train_model.family import ModelFamily, error_weights
 from pixal.validation.detection import Region, find_regions
 
 _ROWS = 4  # parts in memory at a time
 _BINS = 100
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
+_DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ class Scored:
 
 @dataclass
 class Summary:
-    """Sums over a type's parts for the figures. Per pixel (H, W); histograms a channel (C, bins)."""
+    """Sums over a type's parts for the figures. Per pixel (H, W); histograms a channel (C, bins).
+
+    distances: errors are distances, without a reconstruction; ``pairs`` then has no channel.
+    """
 
     shape: tuple[int, int, int]
+    distances: bool = False
     parts: int = 0
     squared: NDArray[np.float64] = field(init=False)
     absolute: NDArray[np.float64] = field(init=False)
@@ -75,10 +81,10 @@ class Summary:
         """Start from zero."""
         height, width, channels = self.shape
         self.squared, self.absolute, self.anomaly = (np.zeros((height, width)) for _ in range(3))
-        self.loss_edges = np.geomspace(*_LOSS_RANGE, _BINS + 1)
+        self.loss_edges = np.geomspace(*(_DISTANCE_RANGE if self.distances else _LOSS_RANGE), _BINS + 1)
         self.value_edges = np.linspace(0, 1, _BINS + 1)
         self.losses = np.zeros((channels, _BINS), np.int64)
-        self.pairs = np.zeros((channels, _BINS, _BINS), np.int64)
+        self.pairs = np.zeros((0 if self.distances else channels, _BINS, _BINS), np.int64)
 
     def add(
         self,
@@ -92,11 +98,14 @@ class Summary:
         self.squared += (errors**2).mean(-1).sum(0)
         self.absolute += np.abs(errors).mean(-1).sum(0)
         self.anomaly += maps.sum(0)
-        low = np.log(_LOSS_RANGE[0])
-        for channel in range(images.shape[-1]):
-            value, error = images[..., channel][:, mask].ravel(), errors[..., channel][:, mask].ravel()
-            bins = ((np.log(np.maximum(error**2, _LOSS_RANGE[0])) - low) * (_BINS / -low)).astype(int)
+        low, high = np.log(self.loss_edges[[0, -1]])
+        for channel in range(errors.shape[-1]):
+            error = errors[..., channel][:, mask].ravel()
+            bins = ((np.log(np.maximum(error**2, self.loss_edges[0])) - low) * (_BINS / (high - low))).astype(int)
             self.losses[channel] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
+            if self.distances:
+                continue
+            value = images[..., channel][:, mask].ravel()
             seen, made = (np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error))
             self.pairs[channel] += np.bincount(seen * _BINS + made, minlength=_BINS**2).reshape(_BINS, _BINS)
 
@@ -127,20 +136,20 @@ def score_parts(
     own input frame at the top left of the model's. ``to_input``: a 3x3 matrix a part, from its photograph's pixels.
     """
     height, width = mask.shape
-    weights = np.asarray(params["channel_weights"], np.float32)
+    counted = error_weights(params)
+    weights = np.array(list(counted.values()), np.float32)
     smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
+    center = None if calibration.center is None else calibration.center[:height, :width]
     for rows in inputs.blocks(_ROWS):
         # Always as many at a time: how many are multiplied at once changes the last digits of a part's score.
         full = np.minimum(np.arange(rows.start, rows.start + _ROWS), len(inputs) - 1)
         errors = np.ascontiguousarray(model.error(inputs, full)[: rows.stop - rows.start, :height, :width])
+        counting = errors if cut.raw else above(errors, center)
         if cut.raw:
-            from pixal.train_model.losses import pointwise_loss
-
-            losses = np.asarray(pointwise_loss(params["loss_function"], params["huber_delta"])(errors))
-            maps = raw_maps(losses, mask, weights, smoothing)
+            maps = raw_maps(_losses(errors, params), mask, weights, smoothing)
         else:
-            maps = calibrated_maps(errors, variance, mask, weights, smoothing)
+            maps = calibrated_maps(counting, variance, mask, weights, smoothing)
         summary.add(inputs.images(rows)[:, :height, :width], errors, maps, mask)
         scores = part_scores(maps)
         if cut.log:
@@ -149,8 +158,8 @@ def score_parts(
         for i, row in enumerate(range(rows.start, rows.stop)):
             regions = find_regions(
                 maps[i],
-                errors[i] ** 2 * weights / (1 if cut.raw else variance),
-                inputs.channels,
+                counting[i] ** 2 * weights / (1 if cut.raw else variance),
+                tuple(counted),
                 threshold=cut.on_map,
                 low=config.validation.region_threshold,
                 photo_to_input=to_input[row],
@@ -159,3 +168,12 @@ def score_parts(
             )
             failed = bool(scores[i] > cut.threshold)
             yield Scored(row, maps[i], float(scores[i]), None if cut.raw else float(p[i]), failed, regions)
+
+
+def _losses(errors: NDArray[np.float32], params: dict[str, Any]) -> NDArray[np.float32]:
+    """The raw loss (n, H, W, C) of errors; a distance is one already."""
+    if params.get("gives_distance"):
+        return errors
+    from pixal.train_model.losses import pointwise_loss
+
+    return np.asarray(pointwise_loss(params["loss_function"], params["huber_delta"])(errors))

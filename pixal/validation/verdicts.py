@@ -16,7 +16,7 @@ from pixal.inputs import InputSet
 from pixal.outcome import Failure
 from pixal.preprocessing.conditions import Conditions
 from pixal.records import fingerprint
-from pixal.train_model.family import ModelFamily, family_named
+from pixal.train_model.family import ModelFamily, error_weights, family_named
 from pixal.train_model.model_folder import TrainedModel
 from pixal.validation import part_files, pictures
 from pixal.validation.drift import Sample
@@ -54,7 +54,8 @@ class TypeVerdicts:
 
     def new_summary(self) -> Summary:
         """Sums over no parts."""
-        return Summary((*self.state.mask.shape, self.model.params["shape"][2]))
+        params = self.model.params
+        return Summary((*self.state.mask.shape, len(error_weights(params))), bool(params.get("gives_distance")))
 
     def judge(self, records: list[dict[str, Any]], inputs: InputSet, key: str, summary: Summary) -> Iterator[Entry]:
         """Score a few prepared parts, draw them, and yield their entries; also of those that could not be prepared.

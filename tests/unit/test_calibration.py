@@ -10,16 +10,18 @@ from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
 from pixal.train_model.calibration import (
     Calibration,
+    above,
     calibrate,
     calibrate_by_texture,
     calibrated_maps,
     choose_threshold,
-    error_variance,
     p_values,
     part_scores,
     raw_maps,
     set_threshold,
 )
+from pixal.train_model.spread import error_variance
+from pixal.train_model.texture import moved_a_little, moved_far
 
 AUTO = Threshold()
 
@@ -137,6 +139,31 @@ def test_a_part_is_scored_with_the_spread_of_the_other_folds() -> None:
     assert found.scores[1] == found.scores.max()
 
 
+def test_a_distance_counts_as_far_as_it_exceeds_those_of_the_other_folds() -> None:
+    """Held-out good parts lie at some distance everywhere: that is what the fold left out is measured from."""
+    generator = np.random.default_rng(8)
+    mask = ellipse(8, 9)
+    distances = (10 + generator.standard_normal((6, 8, 9, 1))).astype(np.float32)
+    distances[4, 3, 4] += 30
+    folds = [np.array([0, 3]), np.array([1, 4]), np.array([2, 5])]
+    settings = {"mask": mask, "weights": np.ones(1, np.float32), "smoothing": 0.5}
+    found = calibrate(distances, folds, **settings, distances=True)
+    expected = []
+    for fold in folds:
+        others = distances[np.setdiff1d(np.arange(6), fold)]
+        variance = error_variance(others.var(axis=0, ddof=1), mask)
+        beyond = np.maximum(distances[fold] - others.mean(axis=0), 0)
+        expected += list(calibrated_maps(beyond, variance, **settings).max((1, 2)))
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-3)
+    np.testing.assert_allclose(found.variance, error_variance(distances.var(axis=0, ddof=1), mask), rtol=1e-3)
+    np.testing.assert_allclose(found.center, distances.mean(axis=0), rtol=1e-5)
+    assert found.scores[3] == found.scores.max()
+    # Nearer than good parts are is no fault.
+    near = above(np.zeros((1, 8, 9, 1), np.float32), found.center)
+    assert not calibrated_maps(near, found.variance, **settings).any()
+    assert calibrate(distances, folds, **settings).center is None
+
+
 def test_in_a_single_fold_a_part_is_scored_with_the_spread_of_the_others() -> None:
     errors = np.random.default_rng(9).standard_normal((5, 6, 6, 1)).astype(np.float32)
     mask = np.ones((6, 6), bool)
@@ -173,10 +200,16 @@ def textured(seed: int = 0) -> np.ndarray:
     return image
 
 
+def by_texture(image: np.ndarray, mask: np.ndarray) -> Calibration:
+    """As of a model that makes the image of whatever it is given."""
+    near, far = moved_a_little(image, mask) - image, moved_far(image, mask) - image
+    return calibrate_by_texture(near, far, mask=mask, weights=np.ones(2, np.float32), smoothing=1.0)
+
+
 def test_one_part_is_calibrated_by_how_it_differs_from_itself_moved() -> None:
     image, mask, weights = textured(), np.zeros((40, 60), bool), np.ones(2, np.float32)
     mask[3:-3, 4:-4] = True
-    found = calibrate_by_texture(image, mask=mask, weights=weights, smoothing=1.0)
+    found = by_texture(image, mask)
     assert found.stand_ins
     assert len(found.scores) == 8
     # More is allowed at the edge, and at the noisy end, than where it is smooth.
@@ -185,7 +218,7 @@ def test_one_part_is_calibrated_by_how_it_differs_from_itself_moved() -> None:
     assert (noisy > 1.3 * smooth).all()
     # What is not the part's is not looked at.
     beside = np.where(mask[..., None], image, 9.0).astype(np.float32)
-    again = calibrate_by_texture(beside, mask=mask, weights=weights, smoothing=1.0)
+    again = by_texture(beside, mask)
     np.testing.assert_allclose(again.variance[mask], found.variance[mask], rtol=1e-4)
     np.testing.assert_allclose(again.scores, found.scores, rtol=1e-4)
 
@@ -206,7 +239,7 @@ def test_one_part_is_calibrated_by_how_it_differs_from_itself_moved() -> None:
 
 
 def test_the_thresholds_of_stand_ins_promise_nothing_but_what_was_asked_for() -> None:
-    found = calibrate_by_texture(textured(), mask=np.ones((40, 60), bool), weights=np.ones(2), smoothing=1.0)
+    found = by_texture(textured(), np.ones((40, 60), bool))
     for rate in (0.5, 0.1, 0.001):
         threshold, method = choose_threshold(found, rate, AUTO)
         assert (threshold, method) == choose_threshold(found, rate, Threshold(method="tail"))

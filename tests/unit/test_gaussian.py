@@ -15,8 +15,10 @@ from scipy.ndimage import gaussian_filter
 
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, InputSetWriter
-from pixal.train_model.calibration import calibrate, calibrate_by_texture, calibrated_maps, error_variance, part_scores
+from pixal.train_model.calibration import calibrate, calibrate_by_texture, calibrated_maps, part_scores
 from pixal.train_model.gaussian import Gaussian, moments, shrunk_correlation, whitening
+from pixal.train_model.spread import error_variance
+from pixal.train_model.texture import moved_a_little, moved_far
 
 SHAPE = (14, 17, 3)
 
@@ -163,7 +165,8 @@ def test_of_one_image_the_error_is_the_difference() -> None:
     expected = (images[1:] - images[0]) * mask[..., None]
     np.testing.assert_allclose(model.error(input_set(images[1:]), slice(None)), expected, atol=1e-6)
     settings: dict[str, Any] = {"mask": mask, "weights": np.ones(3, np.float32), "smoothing": 1.0}
-    calibration = calibrate_by_texture(images[0], **settings)
+    near, far = (move(images[0], mask) - images[0] for move in (moved_a_little, moved_far))
+    calibration = calibrate_by_texture(near, far, **settings)
     maps = calibrated_maps(model.error(input_set(images), slice(None)), calibration.variance, **settings)
     assert np.isfinite(maps).all()
     assert not maps[0].any()

@@ -46,7 +46,10 @@ class Case:
         self.errors[:, 0] = 7.0  # beside the part: must not count either
         self.variance = np.full(SHAPE, 0.02**2, np.float32)
         self.calibration = Calibration(self.variance, np.linspace(1.5, 4, 120))
-        self.params = {"channel_weights": [1.0, 3.0], "map_smoothing": 0.0, "loss_function": "mae", "huber_delta": 0.05}
+        self.params = {
+            **{"channels": ["R", "G"], "channel_weights": [1.0, 3.0], "map_smoothing": 0.0},
+            **{"loss_function": "mae", "huber_delta": 0.05},
+        }
         self.config = config
         self.cut = choose_cut(self.calibration, config)
         self.summary = Summary((*OWN, 2))
@@ -173,3 +176,34 @@ def test_the_ends_of_the_histograms_hold_what_lies_beyond() -> None:
     assert summary.losses.sum() == summary.pairs.sum() == 4
     assert summary.pairs[0, 99, 0] == 1  # seen 1, made -1
     assert summary.pairs[0, 50, 99] == 1  # made 1.4
+
+
+def test_distances_count_from_their_center_and_have_no_reconstruction() -> None:
+    """Nine parts at a distance of 5 everywhere; one is further off in a corner, one nearer."""
+    distances = np.full((9, *SHAPE[:2], 1), 5.0, np.float32)
+    distances[4, 2:4, 3:6] = 9.0
+    distances[6, 2:4, 3:6] = 1.0
+    mask, one = np.ones(OWN, bool), np.ones((*SHAPE[:2], 1), np.float32)
+    calibration = Calibration(0.25 * one, np.linspace(1.5, 4, 120), center=5 * one)
+    images = np.random.default_rng(0).random((9, *SHAPE)).astype(np.float32)
+    inputs = InputSet(images.reshape(9, -1), SHAPE, ("R", "G"), tuple(f"{n}.png" for n in range(9)))
+    params = {"gives_distance": True, "map_smoothing": 0.0, "channels": ["R", "G"], "channel_weights": [1.0, 3.0]}
+    summary, settings = Summary((*OWN, 1), distances=True), {"mask": mask, "params": params}
+    settings |= {"to_input": [np.eye(3)] * 9, "summary": summary}
+    records = [{"width": OWN[1], "height": OWN[0]}] * 9
+
+    def scored(cut: Cut) -> list[Scored]:
+        model: Any = Planted(distances)
+        return list(score_parts(inputs, records, model, calibration, cut=cut, config=config_with(), **settings))
+
+    found = scored(Cut(4.0, "conformal"))
+    np.testing.assert_allclose([part.score for part in found], [0, 0, 0, 0, 8, 0, 0, 0, 0])
+    assert [part.failed for part in found] == [part.row == 4 for part in found]
+    (region,) = found[4].regions
+    assert (region.x, region.y, region.width, region.height, region.channel) == (3, 2, 3, 2, "distance")
+    np.testing.assert_allclose(summary.absolute[2, 3], 7 * 5 + 9 + 1)
+    assert summary.pairs.shape[0] == 0
+    assert summary.losses.sum() == 9 * mask.sum()
+    assert summary.losses[0, np.searchsorted(summary.loss_edges, 81.0) - 1] == 6
+    # A cut on the raw loss is one on the distance itself.
+    assert [part.score for part in scored(Cut(8.0, "loss_cut", raw=True))] == [5, 5, 5, 5, 9, 5, 5, 5, 5]

@@ -24,9 +24,10 @@ from pixal.preprocessing.state import PreprocessingState
 from pixal.records import file_hash, read_record, write_record
 from pixal.train_model import pictures
 from pixal.train_model.autoencoder import Autoencoder
-from pixal.train_model.calibration import choose_threshold, error_variance
+from pixal.train_model.calibration import choose_threshold
 from pixal.train_model.folds import HELD_OUT, make_folds, places
 from pixal.train_model.model_folder import load_trained, trained_types
+from pixal.train_model.spread import error_variance
 from pixal.train_model.training import train
 
 HEIGHT, WIDTH = 8, 10
