@@ -14,8 +14,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pixal.config import load_config
     from pixal.preprocessing.pipeline import align, make_input, preprocess, remove_bg
+    from pixal.probing.encoding import encode
+    from pixal.probing.evaluation import evaluate
     from pixal.synthetic.demo import demo
     from pixal.train_model.training import train
+    from pixal.validation.benchmark import benchmark
     from pixal.validation.runner import detect, validate
     from pixal.validation.watch import watch
 
@@ -28,15 +31,21 @@ _HOMES = {
     "train": "pixal.train_model.training",
     "validate": "pixal.validation.runner",
     "detect": "pixal.validation.runner",
+    "benchmark": "pixal.validation.benchmark",
     "watch": "pixal.validation.watch",
+    "encode": "pixal.probing.encoding",
+    "evaluate": "pixal.probing.evaluation",
     "demo": "pixal.synthetic.demo",
 }
 
 __all__ = [
     "__version__",
     "align",
+    "benchmark",
     "demo",
     "detect",
+    "encode",
+    "evaluate",
     "load_config",
     "make_input",
     "preprocess",

@@ -37,6 +37,24 @@ Settings are in configs/parameters.yaml and configs/paths.yaml. See also: pixal 
 """
 
 
+_BENCHMARK = """\
+Train and validate each class of a data set by itself; write master_results.csv.
+
+ROOT holds a folder a class, laid out as in MVTec AD (CLASS/train/good, CLASS/test/KIND,
+CLASS/ground_truth) or MVTec AD 2 (test_public), or is a batch that PIXAL rendered
+(train/COMPONENT, production/COMPONENT, truth: a component is a class).
+
+For each class in turn: preprocess, train, validate with its truth. The table has a row a class
+(images, measures, seconds, status, reason) and a last one, the mean; it is written anew after each
+class. Below DIR each class is a component: out/CLASS, and validate/CLASS with its report.html.
+
+A run that was stopped goes on with the same command; a class that fails is a row with its reason.
+
+  pixal benchmark -i mvtec --set model_training.model=gaussian -o gaussian
+  pixal benchmark -i mvtec --classes bottle screw
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     options = _parser().parse_args(arguments)
@@ -109,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with a run that was cut short, from its last checkpoint; what is trained already stays",
     )
+    command.add_argument(
+        "--epochs",
+        metavar="N",
+        type=int,
+        help="with --resume: train a model that is trained already N epochs more (of a family that is fitted once)",
+    )
     command.set_defaults(run=_run_training)
 
     command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
@@ -128,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
     _verdict_options(command)
     _workers_option(command)
     command.set_defaults(run=_run_validation)
+    command.add_argument(
+        "--model",
+        metavar="TYPE",
+        help="judge everything by the model of this type, in place of each type's own; "
+        "COMPONENT/TYPE: of another component",
+    )
 
     command = _command(
         commands, "detect", "give new verdicts on what validate has prepared (new thresholds, new model)"
@@ -138,6 +168,69 @@ def _parser() -> argparse.ArgumentParser:
     _verdict_options(command)
     _workers_option(command)
     command.set_defaults(run=_run_detection)
+
+    command = _command(commands, "encode", "write the latent vectors of photographs, for similarity search")
+    command.description = (
+        "Write what the model keeps of each photograph, a vector of a few numbers: for each type latents.npy (n, L), "
+        "and manifest.csv, whose row n names the photograph of vector n. Photographs are prepared as training has left "
+        "word. Parts that look alike have vectors that point the same way."
+    )
+    source = "an .npz that make_input or validate wrote, or a folder of them"
+    command.add_argument(
+        "-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{photos}, one image, or {source}"
+    )
+    command.add_argument(
+        "-o",
+        "--out",
+        metavar="DIR",
+        help="write DIR/TYPE/latents.npy, ... (default: latents_path in paths.yaml, out/COMPONENT/TYPE/latents)",
+    )
+    _workers_option(command)
+    command.set_defaults(run=_run_encoding)
+
+    command = _command(commands, "evaluate", "measure how well the model reconstructs parts: MSE, MAE, SSIM")
+    command.description = (
+        "Measure how well the model reconstructs good parts, over the part's pixels and for each channel: mean squared "
+        "error, mean absolute error, structural similarity (1: the same). Prints their means and standard deviations; "
+        "writes metadata/evaluation.yaml, evaluation.csv (a row an image) and figures/evaluation_reconstructions.png."
+    )
+    command.add_argument(
+        "-i",
+        "--input",
+        metavar="NPZ-or-DIR",
+        help=f"{source}, or photographs as for validate (default: what the component's models were trained with)",
+    )
+    command.add_argument(
+        "--checkpoint",
+        metavar="EPOCH-or-FILE",
+        help="weights in place of the model's: of that epoch in model/checkpoints (model_training.checkpoint_every), "
+        "or a .weights.h5 file",
+    )
+    command.add_argument(
+        "--samples",
+        metavar="N",
+        type=_count,
+        default=8,
+        help="how many parts to draw, at random by the seed (default: 8)",
+    )
+    _workers_option(command)
+    command.set_defaults(run=_run_evaluation)
+
+    command = _command(commands, "benchmark", "train and validate each class of a data set; write master_results.csv")
+    command.description = _BENCHMARK
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("-i", "--input", metavar="ROOT", required=True, help="the folder of the classes' folders")
+    command.add_argument(
+        "-o", "--out", metavar="DIR", default="benchmark", help="where everything goes (default: ./benchmark)"
+    )
+    command.add_argument("--classes", metavar="NAME", nargs="+", help="only these (default: all)")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="run every class anew (default: one that is finished, of the same files with the same settings, stays)",
+    )
+    _workers_option(command)
+    command.set_defaults(run=_run_benchmark)
 
     command = _command(commands, "demo", "render a small component with planted defects and run everything on it")
     command.add_argument("dir", nargs="?", default="pixal_demo", metavar="DIR", help="where (default: ./pixal_demo)")
@@ -177,6 +270,12 @@ def _verdict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 when a part fails")
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
+
+
 def _workers_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--workers",
@@ -201,7 +300,9 @@ def _run_preprocessing(options: argparse.Namespace) -> int:
 def _run_training(options: argparse.Namespace) -> int:
     config = pixal.load_config(options.config, options.overrides)
     try:
-        outcome = pixal.train(options.input, config=config, resume=options.resume, quiet=options.quiet)
+        outcome = pixal.train(
+            options.input, config=config, resume=options.resume, epochs=options.epochs, quiet=options.quiet
+        )
     except KeyboardInterrupt as stop:
         said = str(stop) or "training stopped; the same command with --resume goes on from the last checkpoint"
         return _say(FAILED, f"pixal: {said}")
@@ -213,7 +314,12 @@ def _run_validation(options: argparse.Namespace) -> int:
     if not options.watch:
         try:
             batch = pixal.validate(
-                options.input, truth=options.truth, config=config, force=options.force, quiet=options.quiet
+                options.input,
+                truth=options.truth,
+                model=options.model,
+                config=config,
+                force=options.force,
+                quiet=options.quiet,
             )
         except KeyboardInterrupt:
             return _say(FAILED, "pixal: validate stopped; the same command goes on with the parts that have no verdict")
@@ -222,7 +328,8 @@ def _run_validation(options: argparse.Namespace) -> int:
         raise InputError("--truth does not go with --watch; run pixal detect --truth DIR when the watch has ended")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
     try:
-        return _verdict_status(pixal.watch(options.input, config=config, force=options.force), options)
+        batch = pixal.watch(options.input, model=options.model, config=config, force=options.force)
+        return _verdict_status(batch, options)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -230,6 +337,39 @@ def _run_validation(options: argparse.Namespace) -> int:
 def _run_detection(options: argparse.Namespace) -> int:
     batch = pixal.detect(options.input, truth=options.truth, config=_config(options), quiet=options.quiet)
     return _verdict_status(batch, options)
+
+
+def _run_encoding(options: argparse.Namespace) -> int:
+    outcome = pixal.encode(options.input, out=options.out, config=_config(options), quiet=options.quiet)
+    return _report_failures(outcome.failures)
+
+
+def _run_evaluation(options: argparse.Namespace) -> int:
+    evaluation = pixal.evaluate(
+        options.input,
+        checkpoint=options.checkpoint,
+        samples=options.samples,
+        config=_config(options),
+        quiet=options.quiet,
+    )
+    sys.stdout.write(evaluation.summary() + "\n")
+    return _report_failures(evaluation.failures)
+
+
+def _run_benchmark(options: argparse.Namespace) -> int:
+    try:
+        results = pixal.benchmark(
+            options.input,
+            out=options.out,
+            classes=options.classes,
+            config=_config(options),
+            force=options.force,
+            quiet=options.quiet,
+        )
+    except KeyboardInterrupt:
+        return _say(FAILED, "pixal: benchmark stopped; the same command goes on where it was")
+    status = _report_failures(results.failures)
+    return BAD_INPUT if results.all_failed else status
 
 
 def _verdict_status(batch: Any, options: argparse.Namespace) -> int:

@@ -12,7 +12,10 @@ GROUP = "pixal.models"  # the entry points of other packages' families
 # One line a family: its name in model_training.model, and where its class is.
 FAMILIES = {
     "autoencoder": "pixal.train_model.autoencoder:Autoencoder",
+    "conv_autoencoder": "pixal.train_model.conv_autoencoder:ConvAutoencoder",
     "gaussian": "pixal.train_model.gaussian:Gaussian",
+    "padim": "pixal.train_model.padim:Padim",
+    "patchcore": "pixal.train_model.patchcore:Patchcore",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,4 +64,32 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("rendered")
     write_batch(folder, component="Part", train=10, good=4, bad=4, frame_size=FRAME, kinds=("scratch", "stain"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_front(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a small autoencoder of five photographs of the type front. Read only."""
+    import pixal
+
+    folder = tmp_path_factory.mktemp("trained_front")
+    (folder / "configs").mkdir()
+    (folder / "configs/paths.yaml").write_text(
+        "component_model_path: {component: Part, base: ./out}\n"
+        "component_validate_path: {component: Part, base: ./validate}\n"
+    )
+    (folder / "configs/parameters.yaml").write_text(
+        "model_training: {autoencoder_architecture: [8, 4], n_epochs: 4, calibration_folds: 2}\n"
+        "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n"
+        "plotting: {plot_loss: False, plot_accuracy: False, plot_anomaly_heatmap: False, plot_distributions: False}\n"
+    )
+    photographs = folder / "photographs/front"
+    photographs.mkdir(parents=True)
+    for path in sorted((rendered / "train/Part/front").iterdir())[:5]:
+        shutil.copy(path, photographs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("pixal.mlflow_utils._write", lambda *_: None)  # its store takes longer to make than the model
+        pixal.preprocess("photographs/front", quiet=True)
+        pixal.train(quiet=True)
     return folder

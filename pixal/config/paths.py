@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _SHIPPED = {
     "figures_path": (REQUIRED[0], "figures"),
     "aligned_metrics_path": (REQUIRED[0], "figures/aligned_metrics"),
     "log_path": (REQUIRED[0], "logs"),
+    "latents_path": (REQUIRED[0], "latents"),
     "validate_metadata_path": (REQUIRED[1], "metadata"),
     "validate_figures_path": (REQUIRED[1], "figures"),
     "validate_aligned_metrics_path": (REQUIRED[1], "aligned_metrics"),
@@ -37,10 +39,17 @@ class Paths:
     """
 
     def __init__(
-        self, entries: Mapping[str, Any], source: Path | None = None, lines: Mapping[str, int] | None = None
+        self,
+        entries: Mapping[str, Any],
+        source: Path | None = None,
+        lines: Mapping[str, int] | None = None,
+        below: Path = Path(),
     ) -> None:
-        """Check ``entries`` (as read from YAML); raises ConfigError for one that cannot be resolved."""
-        self._entries = dict(entries)
+        """Check ``entries`` (as read from YAML); raises ConfigError for one that cannot be resolved.
+
+        ``below``: the folder that relative roots lie in, instead of the working directory.
+        """
+        self._entries, self._below = dict(entries), below
         self._source = source
         self._lines = dict(lines or {})
         for name in REQUIRED:
@@ -58,6 +67,22 @@ class Paths:
     def component(self) -> str:
         """The component's name: that of the folder its models are kept in."""
         return self.resolve(REQUIRED[0]).name
+
+    def of_component(self, component: str, below: Path | None = None) -> Paths:
+        """The same entries for another component; ``below``: a folder for relative roots to lie in.
+
+        Raises ConfigError where an entry does not say which of its folders is the component's.
+        """
+        entries = copy.deepcopy(self._entries)  # all at once: what a base names stays the one entry that it is
+        for name in REQUIRED:
+            entry = entries[name]
+            if not isinstance(entry, dict) or COMPONENT_KEY not in entry:
+                raise ConfigError(
+                    f"{self._where(name)}: entry {name} has to be as {{component: NAME, base: *out}}, "
+                    "so that another component can stand in its place"
+                )
+            entry[COMPONENT_KEY] = component
+        return Paths(entries, self._source, self._lines, self._below if below is None else below)
 
     def resolve(self, name: str, type_name: str | None = None) -> Path:
         """The path of entry ``name``; with ``type_name``, inside that type's folder, right below the component."""
@@ -83,7 +108,7 @@ class Paths:
             entry = entry["base"]
         if not isinstance(entry, str) or not entry:
             raise ConfigError(f"{self._where(name)}: entry {name} ends in {entry!r}, which is no path")
-        return Path(entry).expanduser().joinpath(*reversed(parts))
+        return self._below / Path(entry).expanduser().joinpath(*reversed(parts))
 
     def _where(self, name: str | None = None) -> str:
         line = f", line {self._lines[name]}" if name in self._lines else ""

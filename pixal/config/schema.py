@@ -147,6 +147,8 @@ class ModelTraining(Section):
     output_activation: Literal["linear", "sigmoid", "tanh", "relu"] = "linear"
 
     use_gradient_tape: bool = False
+    jit_compile: bool = False
+    checkpoint_every: Annotated[int, Field(ge=0)] = 0
     n_epochs: Count = 300
     batchsize: Count = 32
     learning_rate: Positive = 0.001

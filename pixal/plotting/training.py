@@ -30,8 +30,8 @@ def loss_curve(
     """Draw the loss over the epochs, (epochs,) or (folds, epochs) with NaN after a fold's early stop.
 
     Folds are drawn as the mean of those still running, in a band from lowest to highest. `best_epoch`
-    counts from 1. With `log`, a loss of 0 runs out at the lower edge; without any positive loss the axis
-    stays linear.
+    counts from 1. With `log`, a loss of 0 runs out at the lower edge; with a negative loss, as of a likelihood, or
+    without any positive one, the axis stays linear.
     """
     figure, ax = _curves(training, validation, f"loss ({loss_name})", title)
     if best_epoch is not None:
@@ -43,9 +43,9 @@ def loss_curve(
             label=f"best epoch ({best_epoch})",
         )
     values = [np.asarray(series, dtype=np.float64).ravel() for series in (training, validation) if series is not None]
-    positive = np.concatenate(values)
-    positive = positive[np.isfinite(positive) & (positive > 0)]
-    if log and positive.size:
+    every = np.concatenate(values)
+    positive = every[np.isfinite(every) & (every > 0)]
+    if log and positive.size and not (every < 0).any():
         style.log_scale(ax, "y", positive.min() / 1.2, positive.max() * 1.2)
     style.add_legend(figure, ax, columns=2)
     return figure
@@ -90,7 +90,7 @@ def reconstruction_strip(
     columns.append((error_name, np.ma.masked_invalid(errors), wrong))
     total = (len(columns) * pitch - line, count * step + 2 * line)
     place = style.bar_place(total[::-1])
-    room = (1.0, 2.4) if place == "bottom" else (2.6, 0.7)
+    room = (1.0, 2.4) if place == "bottom" else (3.4, 0.7)
     size = max(7.0, across * total[0] / width + room[0]), max(2.5, across * total[1] / width + room[1])
     figure, axes = style.new_figure(size=size, title=title, images=True)
     ax: Axes = axes[0, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,14 @@ _IMAGES = 500  # evenly spaced among more: their million values give the share t
 _ROWS = 16  # images in memory at a time
 
 
-class SampledAccuracy:
+class Accuracy(Protocol):
+    """The share of values reconstructed within ``ACCURACY_TOLERANCE``."""
+
+    def measure_epoch(self, history: History) -> None:
+        """Add this epoch's accuracy to ``history``."""
+
+
+class SampledAccuracy(Accuracy):
     """The share of input values reconstructed within ``ACCURACY_TOLERANCE``, on a fixed random sample of values."""
 
     def __init__(

@@ -27,6 +27,8 @@ from pixal.train_model.family import History
 
 _log = logging.getLogger(__name__)
 
+_STATE = "state.npz"
+_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed one, so that the same state gives the same file
 _SECONDS = 10.0  # between two checkpoints, at least
 _SHARE = 20  # … and this many times as long as it took to write the last one
 
@@ -42,7 +44,9 @@ class Checkpoint:
     Ctrl-C and SIGTERM then end the run, saved, when the epoch at work is done; a second one ends it at once.
 
     histories: of the finished fits. params: the model's after them. errors: (n, H, W, C) float32 of the n held-out
-    parts, a memory map to be filled fit by fit.
+    parts, a memory map to be filled fit by fit. resumed: whether it was there before. until: the number of epochs that
+    the fit at work ends with, where that is not as the settings say. keeps_last: whether the state after the last epoch
+    of the fit at work is of use, and is written to ``last_state``.
     """
 
     def __init__(self, folder: Path, made_of: Mapping[str, Any], shape: tuple[int, ...], *, resume: bool) -> None:
@@ -52,6 +56,9 @@ class Checkpoint:
         """
         self.histories: list[History] = []
         self.params: dict[str, Any] = {}
+        self.until: int | None = None
+        self.keeps_last = False
+        self.last_state = folder / "last_epoch.npz"
         self._folder, self._made_of = folder, plain(made_of)
         self._fit: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
         self._began, self._before = time.monotonic(), 0.0
@@ -59,12 +66,13 @@ class Checkpoint:
         self._asked_to_stop = False
         self._handlers: dict[int, Any] = {}
         found = self._state.is_file()
-        if resume and found:
+        self.resumed = resume and found
+        if self.resumed:
             self._read()
             _log.info("%s: going on after %d finished fits", folder, len(self.histories))
         elif found:
             _log.warning("%s: starting anew (--resume would have gone on from there)", folder)
-        mode: Any = "r+" if resume and found else "w+"
+        mode: Any = "r+" if self.resumed else "w+"
         if mode == "w+":
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -95,6 +103,19 @@ class Checkpoint:
         """What the run has taken so far, in all its parts."""
         return self._before + time.monotonic() - self._began
 
+    def go_on_from(self, path: Path, seconds: float) -> None:
+        """Take the fit at work from what ``last_state`` was of a run that took ``seconds``.
+
+        Raises ModelError where it is missing or damaged.
+        """
+        try:
+            arrays, notes = read_state(path)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise ModelError(f"{path} is missing or damaged ({error}); train without --resume") from error
+        self._before = seconds
+        self._write(arrays.items(), notes)  # from here on it is known how far to go
+        self._fit = arrays, notes
+
     def fit_at_work(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """The arrays and notes that ``epoch_done`` saved of the fit that was cut short; once, then None."""
         saved, self._fit = self._fit, None
@@ -113,6 +134,11 @@ class Checkpoint:
             where = f"fit {len(self.histories) + 1}, epoch {notes['epoch']}"
             raise KeyboardInterrupt(f"training stopped and saved in {where}; {GO_ON}")
 
+    def fit_ended(self, state: Callable[[], tuple[Named, Mapping[str, Any]]]) -> None:
+        """Keep the ``state`` after a fit's last epoch, if it ``keeps_last``: training can go on from there."""
+        if self.keeps_last:
+            write_state(self.last_state, *state())
+
     def fit_done(self, history: History, params: Mapping[str, Any]) -> None:
         """Note that a fit has ended, and that ``errors`` holds what it found; raise KeyboardInterrupt if asked to."""
         self.histories.append(history)
@@ -128,7 +154,7 @@ class Checkpoint:
 
     @property
     def _state(self) -> Path:
-        return self._folder / "state.npz"
+        return self._folder / _STATE
 
     def _write(self, arrays: Named, notes: Mapping[str, Any] | None) -> None:
         began = time.monotonic()
@@ -140,18 +166,13 @@ class Checkpoint:
             "seconds": self.seconds,
             "fit": notes,
         }
-        text = np.frombuffer(json.dumps(whole).encode(), np.uint8)
-        with atomic(self._state) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, array in (("notes", text), *arrays):
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        write_state(self._state, arrays, whole)
         ended = time.monotonic()
         self._due = ended + max(_SECONDS, _SHARE * (ended - began))
 
     def _read(self) -> None:
         try:
-            arrays = load_arrays(self._state)
-            notes = json.loads(arrays.pop("notes").tobytes())
+            arrays, notes = read_state(self._state)
             made_of, same = notes["made_of"], notes["fingerprint"] == fingerprint(self._made_of)
             if same:
                 self.histories = [History(**history) for history in notes["histories"]]
@@ -172,3 +193,26 @@ class Checkpoint:
         if self._asked_to_stop:
             raise KeyboardInterrupt
         self._asked_to_stop = True
+
+
+def begun(folder: Path) -> dict[str, Any]:
+    """What the run of the checkpoint in ``folder`` is made of; nothing where there is none that can be read."""
+    try:
+        return dict(read_state(folder / _STATE)[1]["made_of"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def write_state(path: Path, arrays: Named, notes: Mapping[str, Any]) -> None:
+    """Write arrays, one in memory at a time, and notes for JSON into one file; the same give the same bytes."""
+    text = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in (("notes", text), *arrays):
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
+                npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def read_state(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """What ``write_state`` wrote. Raises FileNotFoundError, ValueError or KeyError where it did not."""
+    arrays = load_arrays(path)
+    return arrays, json.loads(arrays.pop("notes").tobytes())

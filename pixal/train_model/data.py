@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,10 +12,19 @@ from numpy.typing import NDArray
 from pixal.inputs import InputSet
 from pixal.train_model.family import Rows
 
+_ROWS, _BLOCK_BYTES = 16, 1 << 28  # at a time, at most
+
 
 def evenly_spaced(rows: Rows, count: int) -> Rows:
     """At most ``count`` of the rows."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.intp)]
+
+
+def blocks(rows: Rows, inputs: InputSet) -> Iterator[Rows]:
+    """``rows`` in their order, a few at a time: fewer of large images, so that they are easily held in memory."""
+    several = int(np.clip(_BLOCK_BYTES // (4 * inputs.data.shape[1]), 1, _ROWS))
+    for start in range(0, len(rows), several):
+        yield rows[start : start + several]
 
 
 class Data(Protocol):
@@ -22,12 +32,16 @@ class Data(Protocol):
 
     def __len__(self) -> int: ...
 
+    def start(self, epoch: int) -> None:
+        """Be told that an epoch (from 1) begins: what differs from epoch to epoch depends on its number alone."""
+        return
+
     def batch(self, rows: Rows) -> tuple[Any, NDArray[np.float32]]:
         """The inputs (an array, or a list of them) and the targets of ``rows``."""
 
 
 @dataclass(frozen=True)
-class Arrays:
+class Arrays(Data):
     """Data in memory."""
 
     inputs: list[NDArray[np.float32]]
@@ -42,7 +56,7 @@ class Arrays:
         return (inputs[0] if len(inputs) == 1 else inputs), self.targets[rows]
 
 
-class InputRows:
+class InputRows(Data):
     """Rows of an InputSet as data whose targets are the images themselves, read from disk where memory is short."""
 
     def __init__(

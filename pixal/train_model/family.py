@@ -50,6 +50,8 @@ class ModelFamily(Protocol):
     params: dict[str, Any]
     Options: ClassVar[type[BaseModel]] = Section
     """The family's own settings, ``model_training.model_options``; most have none. Built, they are in ``params``."""
+    has_epochs: ClassVar[bool] = False
+    """Whether a fit has epochs, which it tells of by ``on_epoch``."""
     gives_distance: ClassVar[bool] = False
     """Whether ``error`` is a distance from what is good, (n, H, W, 1), instead of a difference in each channel."""
 
@@ -59,6 +61,11 @@ class ModelFamily(Protocol):
     def set_up(settings: ModelTraining) -> dict[str, Any]:
         """Prepare this process (threads, devices) before the first model; return what is in force, for the record."""
         return {}
+
+    @property
+    def loss_name(self) -> str:
+        """What the loss of a fit's history is, in words."""
+        return str(self.params["loss_function"])
 
     @property
     def folds_are_cheap(self) -> bool:
@@ -88,6 +95,10 @@ class ModelFamily(Protocol):
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """Input minus what the model makes of it, (n, H, W, C), signed; or a distance (``gives_distance``)."""
+
+    def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """Input minus reconstruction, (n, H, W, C), where the ``error`` is something else for some settings."""
+        return self.error(inputs, rows)
 
     def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """What the model keeps of parts, (n, L)."""

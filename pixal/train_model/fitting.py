@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError
-from pixal.train_model.accuracy import SampledAccuracy
+from pixal.train_model.accuracy import Accuracy
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.data import Data
 from pixal.train_model.family import History
@@ -30,7 +30,7 @@ def run_fit(
     patience: int,
     min_delta: float,
     seed: int,
-    accuracy: SampledAccuracy | None,
+    accuracy: Accuracy | None,
     on_epoch: Callable[[int, float], None] | None,
     checkpoint: Checkpoint | None,
 ) -> History:
@@ -38,12 +38,15 @@ def run_fit(
 
     ``rate``: the learning rate of the epoch after those of a history. With ``validation`` data the best epoch is that
     of the least validation loss, and ``patience`` epochs without an improvement of ``min_delta`` end the fit (0:
-    never). Without, the last epoch is kept. A fit that is in the ``checkpoint`` goes on from there. (``Model.fit``
+    never). Without, the last epoch is kept. A fit that is in the ``checkpoint`` goes on from there, to the number of
+    epochs that it may name. (``Model.fit``
     would do the same at ten times the cost: building its data pipeline anew each epoch takes longer than a step of a
     small network.)
 
     Raises ConfigError where the loss is no longer finite.
     """
+    if checkpoint is not None and checkpoint.until:
+        epochs, patience = checkpoint.until, 0
     fit = _Fit(model, seed)
     saved = checkpoint.fit_at_work() if checkpoint is not None else None
     if saved is not None:
@@ -51,6 +54,7 @@ def run_fit(
     history = fit.history
     while len(history.loss) < epochs and not (patience and fit.waited >= patience):
         epoch = len(history.loss) + 1
+        training.start(epoch)
         history.learning_rate.append(rate(history))
         model.optimizer.learning_rate = history.learning_rate[-1]
         history.loss.append(_run_epoch(model.train_on_batch, model, training, batch_size, fit.generator))
@@ -69,6 +73,8 @@ def run_fit(
             on_epoch(epoch, history.loss[-1])
         if checkpoint is not None:
             checkpoint.epoch_done(fit.state)
+    if checkpoint is not None:
+        checkpoint.fit_ended(fit.state)
     fit.keep_best()
     return history
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from pixal.inputs import InputSet, let_go
 from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.data import blocks
 from pixal.train_model.family import History, ModelFamily, Rows
 from pixal.train_model.schedule import repeated
 
 # Good parts of a type that are held out at most. More would say little: the false-alarm rate can be set in steps of
 # 1/500, the variance at a pixel has a standard error of 6 %. And each costs its error on disk.
 HELD_OUT = 500
-_ROWS = 16  # parts whose errors are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -69,37 +69,46 @@ def fit_all(
     *,
     name: str,
     quiet: bool,
+    on_own_epoch: Callable[[ModelFamily, int], None] = lambda model, epoch: None,
 ) -> Fitted:
     """Fit without each fold, noting its errors in ``checkpoint.errors``; then on everything, as the folds did best.
 
     Fits that the checkpoint knows are not run again. Of a family whose fits are costly there is one: without the first
-    fold, and it is the model.
+    fold, and it is the model. ``on_own_epoch`` is told of the model that is kept, and of each epoch of its fit.
     """
     model = family({**params, **checkpoint.params})
-    everything, epochs = np.arange(len(inputs)), int(params["n_epochs"])
+    everything, epochs = np.arange(len(inputs)), checkpoint.until or int(params["n_epochs"])
     costly = bool(folds) and not model.folds_are_cheap
+    checkpoint.keeps_last = not model.folds_are_cheap
     rests = [np.setdiff1d(everything, fold) for fold in folds]
     model.expect(inputs, rests if costly else [*rests, everything])
-    total = epochs if costly else epochs * (len(folds) + 1)
-    with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit="epoch", disable=quiet) as bar:
+    steps = epochs if model.has_epochs else 1
+    total = steps if costly else steps * (len(folds) + 1)
+    unit = "epoch" if model.has_epochs else "fit"
+    with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit=unit, disable=quiet) as bar:
+
+        def on_own(epoch: int, loss: float) -> None:
+            on_epoch(epoch, loss)
+            on_own_epoch(model, epoch)
 
         def on_epoch(epoch: int, loss: float) -> None:
-            bar.update(len(checkpoint.histories) * epochs + epoch - bar.n)
+            bar.update(len(checkpoint.histories) * steps + epoch - bar.n)
             if epoch % 10 == 0:
                 bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
 
         for fold, rest in list(zip(folds, rests, strict=True))[len(checkpoint.histories) :]:
-            history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=on_epoch, checkpoint=checkpoint)
-            for start in range(0, len(fold), _ROWS):
-                part = fold[start : start + _ROWS]
+            told = on_own if costly else on_epoch
+            history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=told, checkpoint=checkpoint)
+            for part in blocks(fold, inputs):
                 checkpoint.errors[places(part, folds)] = model.error(inputs, part)
                 let_go(checkpoint.errors)
             if costly:
+                bar.update(total - bar.n)
                 return Fitted(model, history, [history])
             checkpoint.fit_done(history, model.params)
-            bar.update(len(checkpoint.histories) * epochs - bar.n)  # it may have stopped early, or have no epochs
+            bar.update(len(checkpoint.histories) * steps - bar.n)  # it may have stopped early
         best = [past.best_epoch for past in checkpoint.histories if past.best_epoch]
         rates = repeated(checkpoint.histories, int(np.ceil(np.median(best)))) if best else None
-        history = model.fit(inputs, everything, masks, learning_rates=rates, on_epoch=on_epoch, checkpoint=checkpoint)
+        history = model.fit(inputs, everything, masks, learning_rates=rates, on_epoch=on_own, checkpoint=checkpoint)
         bar.update(total - bar.n)
     return Fitted(model, history, checkpoint.histories)

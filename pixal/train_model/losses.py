@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pixal.errors import ConfigError
+
+VARIANCES = 1e-8, 1.0  # of values in [0, 1]: a tenth of a 10-bit level, squared, and more than any can have
 CHARBONNIER_EPSILON = 1e-3  # Charbonnier et al. 1994: where sqrt(r² + e²) turns from quadratic to linear
 
 
@@ -37,6 +41,33 @@ def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
         return ops.sqrt(residual * residual + CHARBONNIER_EPSILON**2) - CHARBONNIER_EPSILON
 
     return charbonnier
+
+
+def bounded_log_variance(log_variance: Any) -> Any:
+    """A log-variance, kept between the logarithms of ``VARIANCES`` by softplus at either end (Chua et al. 2018).
+
+    Well inside it stays what it is. Beyond, the slope goes to 0 smoothly, and no gradient is infinite or NaN.
+    """
+    low, high = (math.log(variance) for variance in VARIANCES)
+    return low + ops.softplus(high - ops.softplus(high - log_variance) - low)
+
+
+def gaussian_nll(residual: Any, log_variance: Any) -> Any:
+    """The negative log-likelihood of a residual under a normal distribution, value by value, without log(2 pi)/2.
+
+    0.5 (v + r² exp(-v)), v the ``bounded_log_variance`` (Nix and Weigend 1994); Keras operations, NumPy arrays too.
+    """
+    bounded = bounded_log_variance(log_variance)
+    return 0.5 * (bounded + ops.square(residual) * ops.exp(-bounded))
+
+
+def check_gaussian(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for settings of ``model_training`` that make no sense with ``output: gaussian``."""
+    if settings["loss_function"] != "mse":
+        raise ConfigError(
+            f"model_training.loss_function: {settings['loss_function']} does not go with output gaussian, "
+            "whose loss is the likelihood; leave it out"
+        )
 
 
 def value_weights(
@@ -71,9 +102,12 @@ class ImageLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each image, (n,)."""
         values = ops.shape(y_pred)[1]
-        losses = self._pointwise(y_true[:, :values] - y_pred)
+        return self._mean(self._pointwise(y_true[:, :values] - y_pred), y_true[:, values:])
+
+    def _mean(self, losses: Any, label: Any) -> Any:
+        """The weighted mean (n,) of the losses (n, D) of images with one-hot ``label`` (n, T)."""
         if self._weights is not None:
-            weights, label = ops.cast(self._weights, losses.dtype), y_true[:, values:]
+            weights = ops.cast(self._weights, losses.dtype)
             losses = losses * (weights if weights.shape[0] == 1 else ops.matmul(label, weights))
         return ops.mean(losses, axis=1)
 
@@ -88,6 +122,21 @@ class ImageLoss(keras.losses.Loss):
         """The loss that ``get_config`` described."""
         packed = config.get("weights")
         return cls(**(config | {"weights": None if packed is None else _unpack(packed)}))
+
+
+@keras.saving.register_keras_serializable("pixal")
+class GaussianLoss(ImageLoss):
+    """``gaussian_nll``, meant as ``ImageLoss`` is. y_pred: (n, 2 D), the means and then the log-variances."""
+
+    def __init__(self, name: str = "gaussian_nll", weights: Any = None, **options: Any) -> None:
+        """``weights``: see ``value_weights``."""
+        super().__init__(name=name, weights=weights, **options)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each image, (n,)."""
+        mean, log_variance = ops.split(y_pred, 2, axis=1)
+        values = ops.shape(mean)[1]
+        return self._mean(gaussian_nll(y_true[:, :values] - mean, log_variance), y_true[:, values:])
 
 
 def _pack(values: NDArray[np.float32]) -> dict[str, Any]:

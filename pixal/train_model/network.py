@@ -11,12 +11,13 @@ from keras import layers
 from pixal.errors import ConfigError
 
 
-def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping[str, Any]) -> Any:
+def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping[str, Any], gains: int = 0) -> Any:
     """A Keras model from values (n, width), with several ``types`` also labels (n, types), to values (n, width).
 
-    ``settings``: those of ``model_training``. The last of ``autoencoder_architecture`` is the latent, to which the
-    label's own is joined; the decoder mirrors the other layers. All layers have names of their own: Keras would count
-    them up over the life of the process, and the names are part of the saved files.
+    With ``gains`` it has so many outputs more, (n, gains), which start at 0. ``settings``: those of
+    ``model_training``. The last of ``autoencoder_architecture`` is the latent, to which the label's own is joined;
+    the decoder mirrors the other layers. All layers have names of their own: Keras would count them up over the life
+    of the process, and the names are part of the saved files.
     """
     sizes = settings["autoencoder_architecture"]
     values = keras.Input((width,), name="values")
@@ -35,7 +36,10 @@ def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping
         hidden = _dense(size, f"decoder_{index + 1}", settings)(hidden)
     # float32 whatever the precision of the rest: the last digits are what tells good from bad.
     output = layers.Dense(width, activation=activation, dtype="float32", name="output")(hidden)
-    return keras.Model(inputs, output, name="core")
+    if not gains:
+        return keras.Model(inputs, output, name="core")
+    more = layers.Dense(gains, kernel_initializer="zeros", dtype="float32", name="gains")(hidden)
+    return keras.Model(inputs, [output, more], name="core")
 
 
 def optimizer_named(name: str, learning_rate: float) -> Any:

@@ -42,7 +42,7 @@ def save_training(
             np.array(history.loss),
             _padded([fold.validation_loss for fold in fitted.folds]),
             best_epoch=history.best_epoch,
-            loss_name=config.model_training.loss_function,
+            loss_name=fitted.model.loss_name,
             log=config.plotting.use_log_loss,
             title=f"{label}: loss",
         )

@@ -192,14 +192,7 @@ class TypeJudging:
 
     def _inputs(self, images: list[NDArray[np.float32]], records: list[dict[str, Any]]) -> InputSet:
         """Images (H, W, C), those of the records whose status is ok, as the model takes them."""
-        shape = self.preparation.shape
-        data = np.stack(images).reshape(len(images), -1) if images else np.zeros((0, int(np.prod(shape))), np.float32)
-        names = tuple(row["image"] for row in records if row["status"] == "ok")
-        labels = None
-        if self._types:
-            labels = np.zeros((len(images), len(self._types)), np.float32)
-            labels[:, self._types.index(self.name)] = 1
-        return InputSet(data, shape, self.preparation.channels, names, labels, self._types)
+        return self.preparation.inputs(images, [row["image"] for row in records if row["status"] == "ok"])
 
     def _restore_summary(self) -> None:
         try:

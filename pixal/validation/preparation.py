@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pixal.config.schema import RemoveBackground
 from pixal.errors import AlignmentError, InputError, ModelError, PixalError
 from pixal.execution import map_parallel
 from pixal.images import decode_image, read_bytes, read_image
+from pixal.inputs import InputSet
 from pixal.photographs import Photograph
 from pixal.preprocessing import pictures
 from pixal.preprocessing.alignment import align_photograph, warp
@@ -48,15 +49,18 @@ _GATES = (
 class Preparation:
     """Makes the inputs of one type's photographs as a model needs them."""
 
-    def __init__(self, type_name: str, model: TrainedModel, config: Config) -> None:
-        """Raises ModelError where the background model of training is not at hand."""
-        self.type_name, self.model, self.config = type_name, model, config
+    def __init__(self, type_name: str, model: TrainedModel, config: Config, *, draws: bool = True) -> None:
+        """``draws``: the pictures that the settings ask for.
+
+        Raises ModelError where the background model of training is not at hand.
+        """
+        self.type_name, self.model, self.config, self._draws = type_name, model, config, draws
         self.state = model.states[type_name]
         self.settings, self.background = _settings(self.state, config), _background(self.state, config)
         self.shape = common_shape(model.states.values())
         self.channels = tuple(self.state.settings.preprocessor.channels)
         self.figures = config.paths.resolve("validate_aligned_metrics_path", type_name)
-        self.state_sha256 = file_hash(state_file(model.folder, type_name))
+        self.state_sha256 = file_hash(state_file(model.folder, self.state.type_name))
         # With the model's file the state's hash says all the rest: its settings are in it.
         self.key = fingerprint("prepare", self.state_sha256, self.settings.model_dump())
 
@@ -67,7 +71,7 @@ class Preparation:
             state=self.state,
             settings=self.settings,
             background=self.background,
-            figures=self.figures,
+            figures=self.figures if self._draws else None,
         )
         workers = self.config.preprocessing.remove_background.max_workers
         for row, image in map_parallel(
@@ -76,6 +80,18 @@ class Preparation:
             for note in row.get("notes", ()):
                 _log.warning("%s/%s: %s", self.type_name, row["image"], note)
             yield row, None if image is None else on_canvas(image, self.shape)
+
+    def inputs(self, images: Sequence[NDArray[np.float32]], names: Sequence[str]) -> InputSet:
+        """Images (H, W, C), by the names of their photographs, as the model takes them."""
+        data = np.zeros((len(images), int(np.prod(self.shape))), np.float32)
+        for row, image in zip(data, images, strict=True):
+            row[:] = image.ravel()
+        types = tuple(self.model.states) if self.model.owner is None else ()
+        labels = None
+        if types:
+            labels = np.zeros((len(images), len(types)), np.float32)
+            labels[:, types.index(self.type_name)] = 1
+        return InputSet(data, self.shape, self.channels, tuple(names), labels, types)
 
     def pictures_are_there(self, row: dict[str, Any]) -> bool:
         """Whether a photograph that was prepared before has the pictures that the settings ask for."""
@@ -102,6 +118,7 @@ class Preparation:
             | {
                 "type": self.type_name,
                 "model": self.model.owner or self.config.paths.component,
+                "judged_by": other_model(self.type_name, self.model),
                 "key": self.key,
                 "preprocessing_sha256": self.state_sha256,
                 "background_method": self.state.method,
@@ -111,6 +128,11 @@ class Preparation:
                 "images": rows,
             },
         )
+
+
+def other_model(type_name: str, model: TrainedModel) -> str | None:
+    """The type whose model judges ``type_name``, as it was named; None where it is its own."""
+    return None if model.owner in (None, type_name) else model.owner
 
 
 def file_stat(path: Path) -> list[int]:
@@ -176,7 +198,7 @@ def _prepare_one(
     state: PreprocessingState,
     settings: AlignmentSettings,
     background: RemoveBackground,
-    figures: Path,
+    figures: Path | None,
 ) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
     row: dict[str, Any] = {"image": photo.image, "name": photo.name, "source": photo.path, "status": "failed"}
     try:
@@ -198,10 +220,12 @@ def _prepare_one(
     except InputError as error:
         return row | {"reason": str(error)}, None
     except AlignmentError as error:
-        pictures.save_failure_picture(figures, photo.name, image, foreground.mask, str(error), *drawn)
+        if figures is not None:
+            pictures.save_failure_picture(figures, photo.name, image, foreground.mask, str(error), *drawn)
         return row | {"reason": str(error)}, None
     row |= alignment_row(result)
-    pictures.save_alignment_pictures(figures, photo.name, image, result, *drawn, foreground.mask)
+    if figures is not None:
+        pictures.save_alignment_pictures(figures, photo.name, image, result, *drawn, foreground.mask)
     if result.reason:
         return row | {"reason": result.reason}, None
     moved = warp(foreground.mask.astype(np.uint8), result.homography, nearest=True) > 0

@@ -59,7 +59,7 @@ class TypeRejudging:
             (
                 "preprocessing",
                 record["preprocessing_sha256"],
-                file_hash(state_file(self.model.folder, self.name)),
+                file_hash(state_file(self.model.folder, self.model.states[self.name].type_name)),
             ),
             ("names", list(inputs.names), [row["image"] for row in self.records if row["status"] == "ok"]),
         ):

@@ -29,7 +29,7 @@ class Batch:
     """The verdicts on a batch.
 
     parts: a dict a part, as in ``results.json``; drift: the level of the tests, and the findings, as there; metrics:
-    with truth, else None.
+    with truth, else None. seconds_a_part: how long each of those took that ``validate`` judged now; None: none was.
     """
 
     folder: Path
@@ -37,6 +37,7 @@ class Batch:
     drift: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] | None = None
     failures: list[Failure] = field(default_factory=list)
+    seconds_a_part: float | None = None
 
     @property
     def failed(self) -> int:
@@ -78,11 +79,13 @@ def write_results(
     model: TrainedModel,
     component: str,
     picture: PictureOf,
+    judged_by: str | None = None,
 ) -> list[Path]:
     """Write ``results.csv``, ``results.json``, ``report.html``, and with measures ``metrics.json``; return them.
 
     ``tables``: what each type is judged by. ``notes``: what a reader should know first. ``picture``: gives a part's
-    photograph and the same with its anomalies, or None.
+    photograph and the same with its anomalies, or None. ``judged_by``: the type whose model judged all, in place of
+    each type's own.
     """
     rows = []
     for part in batch.parts:
@@ -101,6 +104,7 @@ def write_results(
             "name": model.params["model_name"],
             "trained": model.params["created"],
             "good images": model.params["n_images"],
+            **({} if judged_by is None else {"type": judged_by}),
         },
         "drift": batch.drift,
         "notes": notes,

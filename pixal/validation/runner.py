@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from pixal import mlflow_utils
@@ -11,6 +12,7 @@ from pixal.errors import InputError
 from pixal.execution import beside, progress
 from pixal.photographs import list_photographs
 from pixal.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.records import read_record
 from pixal.validation.judging import TypeJudging
 from pixal.validation.models import Models
 from pixal.validation.rejudging import TypeRejudging
@@ -25,19 +27,21 @@ def validate(
     input_path: str | Path,
     *,
     truth: str | Path | None = None,
+    model: str | None = None,
     config: Config | str | Path | None = None,
     force: bool = False,
     quiet: bool = False,
 ) -> Batch:
     """Give every photograph below ``input_path`` a verdict, with the models that ``train`` wrote.
 
-    ``truth``: folder of ``labels.csv`` and masks to measure against. Writes the tables, figures, maps and the report
-    below ``validate/COMPONENT``. Verdicts of an earlier run stay where photograph, model and settings are the same;
-    with ``force`` none does. Raises InputError for input that cannot be used, ModelError for a model that is missing or
-    does not match.
+    ``truth``: folder of ``labels.csv`` and masks to measure against. ``model``: the type whose model judges all, in
+    place of each type's own; ``COMPONENT/TYPE`` is one of another component. Writes the tables, figures, maps and the
+    report below ``validate/COMPONENT``. Verdicts of an earlier run stay where photograph, model and settings are the
+    same; with ``force`` none does. Raises InputError for input that cannot be used, ModelError for a model that is
+    missing or does not match.
     """
     config = as_config(config)
-    models = Models(config)
+    models = Models(config, model)
     photographs = models.sort(list_photographs(input_path, test=True), quiet=quiet)
     for name in photographs:
         models.check(name)
@@ -46,6 +50,7 @@ def validate(
     truths = _truths(truth, list(photographs))  # a truth that cannot be used is known before the work, not after
     types = {name: TypeJudging(name, models.of(name), truths.get(name), config) for name in photographs}
     clear(config, keep=set(types))
+    judged_now, seconds = 0, 0.0
     with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
         with beside() as later:  # draws the figures
             for name, judging in types.items():
@@ -54,16 +59,19 @@ def validate(
                 missing = judging.missing(photos)
                 if len(missing) < len(photos):
                     _log.info("%s: %d of %d parts were judged before", name, len(photos) - len(missing), len(photos))
+                start = time.perf_counter()
                 judged = progress(judging.judge(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
                 for number, _ in enumerate(judged):
                     if number == 0:  # now that TensorFlow is imported: two imports at a time can be in each other's way
                         later(mlflow_utils.load)
+                judged_now, seconds = judged_now + len(missing), seconds + time.perf_counter() - start
                 judging.gather()
                 judging.count()
                 judging.finish()
                 later(judging.draw)
             verdicts = [judging.verdicts for judging in types.values()]
             batch, written = write_up(verdicts, config, with_truth=truth is not None)
+            batch.seconds_a_part = seconds / judged_now if judged_now else None
         track(tracker, verdicts, batch, written, config)
     say(batch)
     return batch
@@ -78,7 +86,8 @@ def detect(
 ) -> Batch:
     """Give new verdicts on inputs that ``validate`` has prepared, with today's thresholds and today's model.
 
-    ``input_path``: the folder ``validate`` wrote, or one type's in it (default: that of the component).
+    ``input_path``: the folder ``validate`` wrote, or one type's in it (default: that of the component). Parts that
+    another type's model judged are judged by that again.
     """
     config = as_config(config)
     root = config.paths.resolve("component_validate_path")
@@ -92,9 +101,10 @@ def detect(
         ready = [name]
     if not ready:
         raise InputError(f"{root} holds nothing that validate prepared; run validate first")
-    models = Models(config)
+    named = {name: _judged_by(name, config) for name in ready}
+    models = {one: Models(config, one) for one in dict.fromkeys(named.values())}
     truths = _truths(truth, ready)
-    types = [TypeRejudging(name, models.of(name), truths.get(name), config) for name in ready]
+    types = [TypeRejudging(name, models[one].of(name), truths.get(name), config) for name, one in named.items()]
     with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
         with beside() as later:
             for judging in types:
@@ -111,3 +121,9 @@ def detect(
 
 def _truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
     return {} if path is None else read_truth(Path(path), types)
+
+
+def _judged_by(name: str, config: Config) -> str | None:
+    """The model that ``validate --model`` prepared a type's inputs for; None: its own."""
+    record = read_record(config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD)
+    return record.get("judged_by")

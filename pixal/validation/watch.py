@@ -30,6 +30,7 @@ _SHARE = 10  # and at least as many times as long as the writing took
 def watch(
     input_path: str | Path,
     *,
+    model: str | None = None,
     config: Config | str | Path | None = None,
     force: bool = False,
     pause: Callable[[float], None] = time.sleep,
@@ -38,14 +39,14 @@ def watch(
 
     A photograph is taken when its file has not changed from one look at the folder to the next, and can be read. What
     is judged stays judged, also from one watch to the next and when its photograph is taken away, unless photograph,
-    model or settings have changed; ``force``: unless it comes again. ``pause`` is called between two looks with the
-    seconds of ``validation.watch_interval``; a KeyboardInterrupt, there or elsewhere, ends the watch. Raises InputError
-    for what is no folder, ModelError where nothing is trained.
+    model or settings have changed; ``force``: unless it comes again. ``model``: as of ``validate``. ``pause`` is called
+    between two looks with the seconds of ``validation.watch_interval``; a KeyboardInterrupt, there or elsewhere, ends
+    the watch. Raises InputError for what is no folder, ModelError where nothing is trained.
     """
     config, folder = as_config(config), Path(input_path)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder that could be watched")
-    watched = _Watched(folder, config)
+    watched = _Watched(folder, config, model)
     with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
         try:
             watched.start(force)
@@ -90,8 +91,8 @@ class _Due:
 class _Watched:
     """The folder, what was seen in it, and the verdicts by type."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
-        self.folder, self.config, self.models = folder, config, Models(config)
+    def __init__(self, folder: Path, config: Config, model: str | None) -> None:
+        self.folder, self.config, self.models = folder, config, Models(config, model)
         self.types: dict[str, TypeJudging] = {}
         self._waiting: dict[Path, _Seen] = {}
         self._said: set[str] = set()

@@ -19,6 +19,7 @@ from pixal.validation.drift import find_drift
 from pixal.validation.judged import JOURNAL
 from pixal.validation.pictures import summary_figures
 from pixal.validation.pixel_metrics import PixelCounts
+from pixal.validation.preparation import other_model
 from pixal.validation.results import RESULT_FILES, Batch, write_results
 from pixal.validation.verdicts import TypeVerdicts
 
@@ -55,7 +56,8 @@ def write_up(
         _log.info("%s", note)
     tables = {verdicts.name: verdicts.table() for verdicts in types}
     picture = partial(_pictures, types=by_name)
-    return batch, write_results(batch, tables, notes, types[0].model, config.paths.component, picture)
+    component, model, other = config.paths.component, types[0].model, _named(types)
+    return batch, write_results(batch, tables, notes, model, component, picture, judged_by=other)
 
 
 def say(batch: Batch) -> None:
@@ -94,7 +96,14 @@ def track(
         if isinstance(value, float):
             tracker.metric(key, value)
     settings = {"validation": config.validation.model_dump(), "plotting": config.plotting.model_dump()}
+    if other := _named(types):
+        settings["model"] = {"judged_by": other}
     tracker.finish(settings, artifacts)
+
+
+def _named(types: Sequence[TypeVerdicts]) -> str | None:
+    """The type whose model judged all, where it is not each type's own."""
+    return next((one for verdicts in types if (one := other_model(verdicts.name, verdicts.model))), None)
 
 
 def _drift(types: dict[str, TypeVerdicts], level: float, aloud: bool) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What the model families are worth, and what they cost: each on the same inputs, made of the same batches.
 
-    python tests/benchmarks/model_families.py BATCH [BATCH ...] [--images 40 8] [--families autoencoder gaussian]
+    python tests/benchmarks/model_families.py BATCH [BATCH ...] [--images 40 8] [--families gaussian padim:KEY=VALUE]
 
 A BATCH is a folder with ``train/COMPONENT``, ``production/COMPONENT`` and ``truth``; the first photographs of each type
-of ``train`` are used. Commands run as processes of their own, as a user would run them, without the pictures of parts.
-Writes the table of ``docs/models.md``.
+of ``train`` are used. Commands run as processes of their own, as a user would run them, without the pictures of parts;
+the batch's photographs are prepared once, by the first family's ``validate``, the others judge by ``detect``. After a
+family's name stand settings of ``model_training`` that are not the default, as ``n_epochs=50`` or
+``model_options.size=redux``. Writes the table of ``docs/models.md``.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +32,7 @@ from pixal.train_model.family import family_named
 from pixal.train_model.model_folder import load_trained
 
 _PLAIN = ("plotting.plot_anomaly_heatmap=false", "validation.save_anomaly_maps=false")
-_MEASURES = ("image_auroc", "detection_rate", "false_alarm_rate", "pixel_ap")
+_MEASURES = ("image_auroc", "detection_rate", "false_alarm_rate", "aupro", "pixel_ap")
 _ROWS = 4  # parts at a time, as in validation
 
 
@@ -38,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batches", type=Path, nargs="+", metavar="BATCH")
     parser.add_argument("--images", type=int, nargs="+", default=[40, 8], help="good photographs of a type")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), metavar="NAME[:KEY=VALUE...]")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
     found: dict[tuple[int, str], list[dict[str, float]]] = {}
@@ -46,17 +49,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             work = _prepared(Path(scratch), batch, images)
             for family in options.families:
-                found.setdefault((images, family), []).append(_measured(work, batch, family))
+                found.setdefault((images, family), []).append(row := _measured(work, batch, family))
+                sys.stderr.write(f"{images} images, {batch.name}, {family}: {row}\n")
     lines = [
-        "| good images | model | image AUROC | detection rate | false alarms | pixel AP | fits s | s a part | peak GB "
-        "| model MB |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| good images | model | image AUROC | detection rate | false alarms | AUPRO | pixel AP | fits s | s a part "
+        "| peak GB | model MB |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for (images, family), rows in found.items():
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         accuracy = " | ".join(f"{mean[key]:.3f}" for key in _MEASURES)
         cost = f"{mean['fits']:.1f} | {mean['part']:.4f} | {mean['peak']:.2f} | {mean['bytes'] / 1e6:.1f}"
-        lines.append(f"| {images} | `{family}` | {accuracy} | {cost} |")
+        name, *settings = family.split(":")
+        lines.append(f"| {images} | {' '.join([f'`{name}`', *settings])} | {accuracy} | {cost} |")
     note = f"Means over {len(options.batches)} batches. {options.note}"
     write_section("models", lines, note.strip(), page=ROOT / "docs" / "models.md")
 
@@ -76,12 +81,14 @@ def _prepared(work: Path, batch: Path, images: int) -> Path:
 
 def _measured(work: Path, batch: Path, family: str) -> dict[str, float]:
     """Accuracy and cost of one family on what ``work`` holds; of several types the seconds and bytes of all."""
-    overrides = [*_PLAIN, f"model_training.model={family}", f"model_training.model_name={family}"]
+    name, *settings = family.split(":")
+    overrides = [*_PLAIN, f"model_training.model={name}", *(f"model_training.{setting}" for setting in settings)]
     options = list(itertools.chain.from_iterable(("--set", text) for text in overrides))
     _, _, peak = measure(["train", "-q", *options], work)
     (component,) = (batch / "production").iterdir()
-    measure(["validate", "-q", "-i", str(component), "--truth", str(batch / "truth"), *options], work)
     validated = work / "validate" / component.name
+    judge = ["detect"] if validated.exists() else ["validate", "-i", str(component)]
+    measure([*judge, "-q", "--truth", str(batch / "truth"), *options], work)
     accuracy = json.loads((validated / "metrics.json").read_text())["overall"]
     costs = [_cost(work, validated, type_name.parent.name, overrides) for type_name in validated.glob("*/out.npz")]
     return {

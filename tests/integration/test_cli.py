@@ -17,7 +17,10 @@ from pixal import cli
 from pixal.config.loading import DEFAULTS
 from pixal.images import read_image
 
-COMMANDS = ("preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect", "demo")
+COMMANDS = (
+    *("preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect"),
+    *("encode", "evaluate", "benchmark", "demo"),
+)
 HEAVY = ("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas")
 NO_PICTURES = "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}"
 PATHS = """
@@ -118,7 +121,7 @@ def test_each_command_takes_the_options_of_all(command: str, capsys: pytest.Capt
         ([], "COMMAND"),
         (["preproces"], "'preproces'"),
         (["preprocess"], "-i/--input"),
-        (["train", "--epochs", "3"], "--epochs"),
+        (["train", "--resume", "--epochs", "three"], "--epochs"),
         (["validate", "-i"], "expected one argument"),
     ],
 )

@@ -19,7 +19,7 @@ from pixal.errors import ConfigError, ModelError
 from pixal.families import FAMILIES
 from pixal.inputs import InputSet
 from pixal.records import read_record, write_record
-from pixal.train_model import autoencoder
+from pixal.train_model import keras_family
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.coefficients import CoefficientLoss
@@ -318,7 +318,7 @@ def test_the_loop_takes_the_very_steps_of_keras_fit() -> None:
     model, history = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
     told: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoencoder, "run_fit", lambda *given, **_: told.append(given) or History())
+        patch.setattr(keras_family, "run_fit", lambda *given, **_: told.append(given) or History())
         again, _ = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
     keras_model, data, _ = told[0]
     inputs, targets = data.batch(ALL)
@@ -364,7 +364,7 @@ def test_each_setting_changes_the_model(setting: dict[str, Any], plain: tuple[Au
 
 def test_the_settings_of_the_fit_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(autoencoder, "run_fit", lambda *_, **settings: told.append(settings) or History())
+    monkeypatch.setattr(keras_family, "run_fit", lambda *_, **settings: told.append(settings) or History())
     asked = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
     model, _ = fitted(**asked)
     model.fit(good_parts(), ALL, part_masks(), learning_rates=[0.3, 0.2, 0.1, 0.4])
@@ -400,7 +400,7 @@ def test_channel_weights_are_the_weights_of_the_loss() -> None:
 
 def test_memory_limit_decides_where_the_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(autoencoder, "run_fit", lambda *data, **_: told.append(data[1]) or History())
+    monkeypatch.setattr(keras_family, "run_fit", lambda *data, **_: told.append(data[1]) or History())
     inputs, rows = good_parts(), np.array([3, 5])
     for limit in (1e-9, 4.0):
         Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
@@ -678,3 +678,12 @@ def test_families_are_found_by_name() -> None:
 def test_only_a_projected_fit_is_cheap() -> None:
     assert Autoencoder(params()).folds_are_cheap
     assert not Autoencoder(params(input_projection="none")).folds_are_cheap
+
+
+def test_xla_gives_the_same_numbers() -> None:
+    (model, history), (plain, expected) = (fitted(jit_compile=on, input_noise=0.0) for on in (True, False))
+    assert model._trained.jit_compile
+    assert not plain._trained.jit_compile
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-4)
+    for ours, theirs in zip(weights_of(model), weights_of(plain), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)

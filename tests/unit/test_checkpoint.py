@@ -13,7 +13,7 @@ import pytest
 
 from pixal.errors import ConfigError, ModelError
 from pixal.train_model import checkpoint as module
-from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.checkpoint import Checkpoint, begun
 from pixal.train_model.family import History
 
 SHAPE = (3, 2, 2, 1)
@@ -246,3 +246,36 @@ def test_it_is_kept_after_a_crash_and_goes_where_going_on_would_not_help(tmp_pat
     with pytest.raises(ConfigError):
         run(tmp_path, raised(ConfigError("diverged")), resume=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_state_after_the_last_epoch_is_kept_and_another_run_goes_on_from_it(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    first = opened(tmp_path)
+    first.fit_ended(state(3))
+    assert not first.last_state.exists()  # nobody asked for it
+    first.keeps_last = True
+    first.fit_ended(state(3))
+    kept = tmp_path / "kept.npz"
+    first.last_state.replace(kept)
+    clock[0] += 60
+    first.fit_ended(state(3))
+    assert first.last_state.read_bytes() == kept.read_bytes()
+    first.remove()
+    assert begun(tmp_path / "run") == {}
+    second = opened(tmp_path, resume=True, epochs=5)
+    assert not second.resumed
+    second.go_on_from(kept, 100.0)
+    assert begun(tmp_path / "run") == MADE_OF | {"epochs": 5}  # known from the first moment on
+    for run_ in (second, opened(tmp_path, resume=True, epochs=5)):
+        assert run_.seconds == 100.0
+        arrays, notes = run_.fit_at_work() or ({}, {})
+        assert (notes["epoch"], arrays["weights"].tolist()) == (3, [3.0] * 4)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x05\x06" + bytes(18)])
+def test_a_state_that_is_missing_or_damaged_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "kept.npz").write_bytes(content)
+    with pytest.raises(ModelError, match=r"kept.npz is missing or damaged .*train without --resume"):
+        opened(tmp_path).go_on_from(tmp_path / "kept.npz", 0.0)

@@ -72,6 +72,7 @@ class Kept:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
+        self.until: int | None = None
         self.saved: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def epoch_done(self, state: Any) -> None:
@@ -82,6 +83,10 @@ class Kept:
 
     def fit_at_work(self) -> Any:
         return self.saved
+
+    def fit_ended(self, state: Any) -> None:
+        if self.stop_after is None:
+            self.epoch_done(state)
 
 
 def rows(count: int) -> Arrays:
@@ -261,3 +266,18 @@ def test_the_loss_of_coefficients_is_the_mean_squared_error_of_the_images(counte
     if counted == 30:
         whole = np.asarray(ImageLoss("mse").call(images.astype(np.float32), (found * scale @ basis).astype(np.float32)))
         np.testing.assert_allclose(whole, expected, rtol=1e-5)
+
+
+def test_a_checkpoint_may_name_another_number_of_epochs_and_patience_does_not_end_them() -> None:
+    losses = [5, 4, 4, 4, 4, 3, 4]
+    kept = Kept()
+    history = fit(Scripted(losses), epochs=9, patience=2, checkpoint=kept)
+    assert len(history.loss) == 4
+    kept.until = 7
+    model = Scripted(losses)
+    history = fit(model, epochs=9, patience=2, checkpoint=kept)
+    assert (len(history.loss), history.best_epoch) == (7, 6)
+    assert history.validation_loss == losses
+    assert model.trainable_variables[0].value == 6  # the best epoch's
+    assert kept.saved is not None
+    assert kept.saved[0]["variable_0"] == 7  # what would be gone on with is the last

@@ -54,6 +54,20 @@ def test_the_tree_of_the_contract(tmp_path: Path, entries: str) -> None:
     assert paths.resolve("component_validate_path") == Path("validate/Part")
 
 
+@pytest.mark.parametrize("below", [None, "here"])
+def test_another_component_has_the_same_tree_below_its_own_name(tmp_path: Path, below: str | None) -> None:
+    text = (DEFAULTS / "paths.yaml").read_text()
+    for entries in (yaml.safe_load(text), TWO, {**TWO, "log_path": {"folder": "logs", "base": "/var"}}):
+        paths = Paths(entries)
+        other = paths.of_component("Other", None if below is None else Path(below))
+        assert other.component == "Other"
+        for name in TREE:
+            own = paths.resolve(name, "front")
+            moved = Path(*["Other" if part == paths.component else part for part in own.parts])
+            assert other.resolve(name, "front") == Path(below or "") / moved  # an absolute path stays where it is
+        assert paths.component != "Other"
+
+
 @given(
     root=names,
     above=st.lists(names, max_size=4),

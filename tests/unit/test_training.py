@@ -124,7 +124,7 @@ def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> N
     assert record["n_images"] == 9
     assert record["input_sha256"] == file_hash(folder / "out.npz")
     assert record["settings"] == yaml.safe_load(yaml.safe_dump(config.parameters.model_dump()))
-    for key, value in config.model_training.model_dump().items():
+    for key, value in (config.model_training.model_dump() | {"model_options": {"output": "values"}}).items():
         assert record[key] == value, key
     assert 1 <= record["epochs_trained"] <= 3
     assert record["final_loss"] > 0
@@ -610,3 +610,75 @@ def test_folds_are_of_the_seed() -> None:
 
 def test_keras_is_left_in_single_precision() -> None:
     assert keras.mixed_precision.global_policy().name == "float32"
+
+
+PLAIN = {"input_projection": "none", "patience": 0, "checkpoint_every": 2}
+
+
+def files_of(component: Path, *, everything: bool = False) -> dict[str, str]:
+    """Hashes of the model's own files and of what it keeps of its epochs; with ``everything`` its state, too."""
+    folder = component / "front" / "model"
+    kinds = ("*.weights.h5", "*.keras", "calibration.npz", "checkpoints/*", *(["*_state.npz"] if everything else []))
+    return {path.name: file_hash(path) for kind in kinds for path in folder.glob(kind)}
+
+
+@pytest.mark.usefixtures("always_saved")
+def test_epochs_are_added_to_a_trained_model_as_if_it_had_gone_on(tmp_path: Path) -> None:
+    """Three and two and two more, the last cut short twice, give the files of seven, to the bit."""
+    component = write_inputs(tmp_path, {"front": 7})
+    seven = config_in(tmp_path, model_training=PLAIN | {"n_epochs": 7})
+    train(config=seven, quiet=True)
+    expected = files_of(component, everything=True)
+    record = load_trained(seven, "front").params
+    assert record["checkpoints"] == [f"checkpoints/pixal_autoencoder_epoch_000{n}.weights.h5" for n in (2, 4, 6)]
+    config = config_in(tmp_path, model_training=PLAIN)
+    train(config=config, quiet=True)
+    names = [path.name for path in (component / "front" / "model" / "checkpoints").iterdir()]
+    assert names == ["pixal_autoencoder_epoch_0002.weights.h5"]  # of the older training none is left
+    assert train(config=config, resume=True, epochs=2, quiet=True).done == 7
+    assert load_trained(config, "front").params["epochs_trained"] == 5
+    for epochs, epoch in ((2, 6), (None, 7)):
+        patch = killed_in(1, epoch)
+        with pytest.raises(SystemExit):
+            train(config=config, resume=True, epochs=epochs, quiet=True)
+        patch.undo()
+        assert load_trained(config, "front").params["epochs_trained"] == 5  # it stays until the other is whole
+    with pytest.raises(ModelError, match="front: a run that was to end with epoch 7 was cut short; run train --res"):
+        train(config=config, resume=True, epochs=4, quiet=True)
+    train(config=config, resume=True, quiet=True)
+    assert files_of(component, everything=True) == expected
+    done = load_trained(config, "front").params
+    assert (done["epochs_trained"], done["extended_to"], done["n_epochs"]) == (7, 7, 3)
+    assert done["checkpoints"] == record["checkpoints"]
+    written = (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns
+    train(config=config, resume=True, quiet=True)  # is trained already
+    assert (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns == written
+
+
+def test_epochs_are_added_after_patience_has_ended_a_fit(tmp_path: Path) -> None:
+    write_inputs(tmp_path, {"front": 7})
+    config = config_in(tmp_path, model_training=PLAIN | {"patience": 1, "min_delta": 1.0, "n_epochs": 20})
+    train(config=config, quiet=True)
+    assert load_trained(config, "front").params["epochs_trained"] == 2
+    train(config=config, resume=True, epochs=3, quiet=True)
+    assert load_trained(config, "front").params["epochs_trained"] == 5
+
+
+def test_where_no_epochs_can_be_added_one_line_says_why(tmp_path: Path) -> None:
+    component = write_inputs(tmp_path, {"front": 5})
+    config = config_in(tmp_path, model_training=PLAIN)
+    for settings, error, said in (
+        ({}, ConfigError, r"front: epochs cannot be added to autoencoder, .*; set model_training.n_epochs and train$"),
+        ({"model": "gaussian"}, ConfigError, r"front: epochs cannot be added to gaussian, which has none; run"),
+        (PLAIN, ModelError, r"front: there is no trained model of this input with these settings .* run train, or"),
+    ):
+        with pytest.raises(error, match=said):
+            train(config=config_in(tmp_path, model_training=settings), resume=True, epochs=1, quiet=True)
+    for resume, epochs in ((False, 3), (True, 0)):
+        with pytest.raises(InputError, match=f"^{epochs} epochs: it says how many more"):
+            train(config=config, resume=resume, epochs=epochs, quiet=True)
+    train(config=config, quiet=True)
+    state = component / "front" / "model" / "training_state.npz"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"training_state.npz is missing, or is not the file that training wrote"):
+        train(config=config, resume=True, epochs=1, quiet=True)

@@ -1,0 +1,1 @@
+"""Looks into trained models: the latents of parts, and how well they are reconstructed."""

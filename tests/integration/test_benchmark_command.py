@@ -1,0 +1,381 @@
+"""A data set of several classes in one table, and one class judged by the model of another."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from jsonschema import Draft202012Validator
+from numpy.typing import NDArray
+from referencing import Registry, Resource
+
+import pixal
+from pixal import cli, mlflow_utils
+from pixal.config import Config
+from pixal.config.loading import DEFAULTS
+from pixal.errors import ConfigError, InputError, ModelError, PixalError
+from pixal.validation import benchmark as module
+from pixal.validation.benchmark import MASTER_COLUMNS, MEASURES, MasterResults
+
+SIZE = (60, 70)
+FIGURES = ("loss", "accuracy", "distributions", "mse_per_pixel", "abs_loss_per_pixel", "pixel_predictions")
+SETTINGS = [
+    *("preprocessing.remove_background.method=none", "preprocessing.alignment.apply_alignment=False"),
+    *("preprocessing.alignment.MIN_SCORE_THRESHOLD=-1", "preprocessing.alignment.MAX_MSE_THRESHOLD=65025"),
+    *("preprocessing.draw_matches=False", "preprocessing.save_metrics=False", "preprocessing.save_overlays=False"),
+    *("model_training.model=gaussian", "model_training.calibration_folds=3", "execution.workers=1"),
+    *(
+        f"plotting.plot_{name}=False"
+        for name in (*FIGURES, "roc_recall_curve", "confusion_matrix", "latent_space", "anomaly_heatmap")
+    ),
+]
+OPTIONS = [word for setting in SETTINGS for word in ("--set", setting)]
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def texture(generator: np.random.Generator, pitch: float) -> NDArray[np.uint8]:
+    plane = 128 + 25 * np.sin(np.arange(SIZE[1]) / pitch) + cv2.GaussianBlur(generator.normal(0, 40, SIZE), (0, 0), 1)
+    return np.clip(np.dstack([plane, plane, 0.8 * plane]), 0, 255).astype(np.uint8)
+
+
+def write(path: Path, image: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+
+
+def write_class(root: Path, seed: int, pitch: float, faint: int) -> None:
+    """A class as MVTec AD lays one out: 8 good images to train on, 4 good and 4 with a spot, ``faint`` grey levels."""
+    generator = np.random.default_rng(seed)
+    for name, count in (("train/good", 8), ("test/good", 4)):
+        for index in range(count):
+            write(root / name / f"{index:03d}.png", texture(generator, pitch))
+    for index in range(4):
+        image, mask = texture(generator, pitch), np.zeros(SIZE, np.uint8)
+        cv2.circle(mask, tuple(generator.integers(15, 45, 2).tolist()), 5, 255, -1)
+        image[mask > 0] -= np.minimum(image[mask > 0], faint).astype(np.uint8)
+        write(root / "test/spot" / f"{index:03d}.png", image)
+        write(root / "ground_truth/spot" / f"{index:03d}_mask.png", mask)
+
+
+def without_mlflow(patch: pytest.MonkeyPatch) -> None:
+    """To import it, and to make its store, takes longer than all these runs."""
+    patch.setattr(mlflow_utils, "_write", lambda *_: None)
+    patch.setattr(mlflow_utils, "load", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return pixal.load_config(DEFAULTS, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, config: Config) -> tuple[Path, MasterResults]:
+    """The folder of a benchmark of three classes, one damaged, in ``sets``; and its results."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    for seed, (name, pitch, faint) in enumerate([("cord", 2.0, 25), ("felt", 3.0, 120)]):
+        write_class(folder / "sets" / name, seed, pitch, faint)
+    for index in range(3):
+        path = folder / "sets/broken/train/good" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no image")
+    (folder / "sets/license.txt").write_text("as in the archive")
+    (folder / "sets/notes").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        without_mlflow(patch)
+        return folder, pixal.benchmark("sets", config=config, quiet=True)
+
+
+@pytest.fixture
+def here(run: tuple[Path, MasterResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that as the working directory, where the classes' files keep their names."""
+    shutil.copytree(run[0] / "benchmark", tmp_path / "benchmark")
+    (tmp_path / "sets").symlink_to(run[0] / "sets", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    without_mlflow(monkeypatch)
+    return tmp_path
+
+
+def table(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == MASTER_COLUMNS
+    assert f"\n{','.join(MASTER_COLUMNS)}\n" in (DOCS / "outputs.md").read_text("utf-8")
+    return {row["class"]: row for row in rows}
+
+
+def scores(folder: Path) -> dict[str, Any]:
+    """What the parts were judged by, and the verdicts, by photograph."""
+    parts = json.loads((folder / "results.json").read_text())["parts"]
+    return {
+        part["image"]: [part[key] for key in ("score", "p_value", "threshold", "verdict", "regions")] for part in parts
+    }
+
+
+def test_the_table_holds_the_measures_of_each_class_and_their_mean(run: tuple[Path, MasterResults]) -> None:
+    folder, results = run
+    rows = table(folder / "benchmark/master_results.csv")
+    assert list(rows) == ["broken", "cord", "felt", "mean"]
+    found = {}
+    for name in ("cord", "felt"):
+        found[name] = json.loads((folder / "benchmark/validate" / name / "metrics.json").read_text())["types"][name]
+        for measure in MEASURES:
+            assert float(rows[name][measure]) == pytest.approx(found[name][measure], rel=1e-8), (name, measure)
+        shown = ("model", "images_trained", "parts", "status", "reason")
+        assert [rows[name][key] for key in shown] == ["gaussian", "8", "8", "ok", ""]
+        assert float(rows[name]["seconds_a_part"]) > 0
+        trained = yaml.safe_load((folder / f"benchmark/out/{name}/{name}/metadata/model_training.yaml").read_text())
+        assert float(rows[name]["training_seconds"]) == trained["training_seconds"]
+    for measure in MEASURES:
+        mean = (found["cord"][measure] + found["felt"][measure]) / 2
+        assert float(rows["mean"][measure]) == pytest.approx(mean, rel=1e-8)
+    assert found["cord"] != found["felt"]
+    assert [row["class"] for row in results.rows] == ["broken", "cord", "felt"]
+
+
+def test_a_damaged_class_is_a_row_and_the_others_go_on(
+    run: tuple[Path, MasterResults], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, results = run
+    row = table(folder / "benchmark/master_results.csv")["broken"]
+    assert row["status"] == "failed"
+    assert "none of 3 images could be processed" in row["reason"]
+    assert all(row[name] == "" for name in MASTER_COLUMNS[2:-2])
+    assert table(folder / "benchmark/master_results.csv")["mean"]["reason"] == "without 1 of 3 classes, which failed"
+    assert not results.all_failed
+    assert cli.main(["benchmark", "-q", "-i", "sets", "--classes", "felt", "broken", *OPTIONS]) == 3
+    said = capsys.readouterr().err
+    assert said == f"pixal: not processed: broken: {row['reason']}\n"
+    assert list(table(here / "benchmark/master_results.csv")) == ["broken", "felt", "mean"]
+    assert cli.main(["benchmark", "-q", "-i", "sets", "--classes", "broken", *OPTIONS]) == 2
+
+
+def test_what_fails_unexpectedly_is_a_row_too(here: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(module, "train", fails)
+    results = pixal.benchmark("sets", classes=["cord"], config=config, force=True, quiet=True)
+    assert results.failures == ["cord: unexpected failure: MemoryError: too large"]
+    assert results.all_failed
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    run: tuple[Path, MasterResults],
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without_mlflow(monkeypatch)
+    called: list[tuple[str, str]] = []
+
+    def stopped(path: Path, **options: Any) -> Any:
+        called.append(("validate", Path(path).name))
+        if called.count(("validate", "felt")) == 1 and Path(path).name == "felt":
+            raise KeyboardInterrupt
+        return pixal.validate(path, **options)
+
+    def noted(path: Path, **options: Any) -> Any:
+        called.append(("preprocess", Path(path).name))
+        return pixal.preprocess(path, **options)
+
+    monkeypatch.setattr(module, "validate", stopped)
+    monkeypatch.setattr(module, "preprocess", noted)
+    command = ["benchmark", "-q", "-i", str(run[0] / "sets"), "-o", "here", "--classes", "cord", "felt", *OPTIONS]
+    assert cli.main(command) == 1
+    assert capsys.readouterr().err == "pixal: benchmark stopped; the same command goes on where it was\n"
+    killed = table(Path("here/master_results.csv"))
+    assert list(killed) == ["cord", "mean"]
+    trained = Path("here/out/felt/felt/metadata/model_training.yaml").read_bytes()
+    called.clear()
+    called.append(("validate", "felt"))  # it is let through now
+    assert cli.main(command) == 0
+    assert called == [("validate", "felt"), ("preprocess", "felt"), ("validate", "felt")]
+    assert Path("here/out/felt/felt/metadata/model_training.yaml").read_bytes() == trained
+    rows, whole = table(Path("here/master_results.csv")), table(run[0] / "benchmark/master_results.csv")
+    assert rows["cord"] == killed["cord"]
+    for name in ("cord", "felt"):
+        assert [rows[name][key] for key in MEASURES] == [whole[name][key] for key in MEASURES]
+
+
+@pytest.fixture
+def worked(here: Path, monkeypatch: pytest.MonkeyPatch, run: tuple[Path, MasterResults]) -> list[str]:
+    """The classes that are run, without running them."""
+    names: list[str] = []
+    rows = {row["class"]: row for row in run[1].rows}
+
+    def noted(self: Any, **_: Any) -> dict[str, Any]:
+        names.append(self.name)
+        return dict(rows[self.name])
+
+    monkeypatch.setattr(module._Run, "_run", noted)
+    # The files of the fixture have other paths here.
+    pixal.benchmark("sets", classes=["cord", "felt"], config=pixal.load_config(DEFAULTS, SETTINGS), quiet=True)
+    names.clear()
+    return names
+
+
+def test_a_finished_class_stays_while_files_and_settings_do(here: Path, worked: list[str]) -> None:
+    def again(*more: str, force: bool = False) -> list[str]:
+        settings = pixal.load_config(DEFAULTS, [*SETTINGS, *more])
+        pixal.benchmark("sets", classes=["felt", "cord"], config=settings, force=force, quiet=True)
+        done = worked[:]
+        worked.clear()
+        return done
+
+    both = ["cord", "felt"]
+    assert again() == []
+    assert again("execution.workers=2") == []
+    assert again(force=True) == both
+    assert again("validation.false_alarm_rate=0.05") == both
+    assert again() == both
+    results = here / "benchmark/validate/felt/results.json"
+    results.write_text(results.read_text().replace('"pass"', '"fail"', 1))  # as another validate would
+    assert again() == ["felt"]
+    (here / "sets").unlink()
+    for name in both:
+        write_class(here / "sets" / name, 0, 2.0, 100)
+    assert again() == both
+    added = here / "sets/cord/test/good/new.png"
+    shutil.copy(here / "sets/cord/test/good/000.png", added)
+    assert again() == ["cord"]
+    os.utime(here / "sets/felt/ground_truth/spot/000_mask.png", (1, 1))
+    assert again() == ["felt"]
+
+
+@pytest.mark.parametrize(
+    ("root", "classes", "message"),
+    [
+        ("nowhere", None, "nowhere does not exist"),
+        ("sets/notes", None, "holds no class: a folder with train/good"),
+        ("sets/felt", None, "sets/felt is a class itself; name the folder above it, with --classes felt"),
+        ("sets", ["felt", "flet"], "sets holds no class flet; its classes are broken, cord, felt"),
+    ],
+)
+def test_what_is_no_data_set_is_said(
+    here: Path, config: Config, root: str, classes: list[str] | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        pixal.benchmark(root, classes=classes, config=config, quiet=True)
+
+
+def test_the_components_of_a_rendered_batch_are_classes(tmp_path: Path) -> None:
+    for name in ("train/B/front", "train/A/front", "production/A/front", "truth/front", "truth/B/front"):
+        (tmp_path / name).mkdir(parents=True)
+    found = module._find_classes(tmp_path, None)
+    assert [(one.name, one.train, one.test, one.truth) for one in found] == [
+        ("A", tmp_path / "train/A", tmp_path / "production/A", tmp_path / "truth"),
+        ("B", tmp_path / "train/B", tmp_path / "production/B", tmp_path / "truth/B"),
+    ]
+
+
+@pytest.fixture
+def inside(here: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The settings of component felt, in the folder of the benchmark."""
+    monkeypatch.chdir(here / "benchmark")
+    return Config(config.parameters, config.paths.of_component("felt"), config.source)
+
+
+def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path, inside: Config) -> None:
+    shutil.copytree(here / "sets/cord", here / "renamed/felt")
+    folder = Path("validate/felt")
+    pixal.validate(here / "renamed/felt", truth=here / "renamed/felt", config=inside, quiet=True)
+    expected = scores(folder)
+    measures = json.loads((folder / "metrics.json").read_text())["overall"]
+    maps = {path.name: tifffile.imread(path) for path in (folder / "felt/anomaly_maps").iterdir()}
+    assert "type" not in json.loads((folder / "results.json").read_text())["model"]
+
+    pixal.validate(here / "sets/cord", truth=here / "sets/cord", model="felt", config=inside, quiet=True)
+    assert scores(folder) == expected
+    assert json.loads((folder / "metrics.json").read_text())["overall"] == measures
+    for name, values in maps.items():
+        assert np.array_equal(tifffile.imread(folder / "cord/anomaly_maps" / name), values), name
+    results = json.loads((folder / "results.json").read_text())
+    schemas = {kind: json.loads((DOCS / f"{kind}.schema.json").read_text("utf-8")) for kind in ("results", "metrics")}
+    registry = Registry().with_resources((one["$id"], Resource.from_contents(one)) for one in schemas.values())
+    Draft202012Validator(schemas["results"], registry=registry).validate(results)
+    assert results["model"]["type"] == "felt"
+    assert list(results["types"]) == ["cord"]
+    assert "judged by the model of felt" in (folder / "report.html").read_text("utf-8")
+    record = yaml.safe_load((folder / "cord/metadata/preprocessing.yaml").read_text())
+    assert record["judged_by"] == "felt"
+
+    pixal.detect(config=inside, quiet=True)  # what validate prepared for a model is for that model
+    assert scores(folder) == expected
+    assert json.loads((folder / "results.json").read_text())["model"]["type"] == "felt"
+
+
+def test_verdicts_of_different_models_never_mix(here: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here / "benchmark")
+    cord = Config(config.parameters, config.paths.of_component("cord"), config.source)
+    folder = Path("validate/cord")
+    own = scores(folder)
+    pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)
+    other = scores(folder)
+    assert own.keys() == other.keys()
+    assert all(own[name][0] != other[name][0] for name in own)
+    assert json.loads((folder / "results.json").read_text())["model"]["type"] == "felt/felt"
+    again = pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)
+    assert again.seconds_a_part is None  # none was judged anew
+    assert scores(folder) == other
+    pixal.validate(here / "sets/cord", config=cord, quiet=True)
+    assert scores(folder) == own
+    pixal.validate(here / "sets/cord", model="cord", config=cord, quiet=True)  # its own, by name
+    assert scores(folder) == own
+    assert "type" not in json.loads((folder / "results.json").read_text())["model"]
+
+
+def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: Config) -> None:
+    incoming = here / "incoming/unheard_of"
+    shutil.copytree(here / "sets/felt/test/spot", incoming)
+    looks = iter(range(3))
+
+    def pause(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    batch = pixal.watch(here / "incoming", model="felt", config=inside, pause=pause)
+    assert [part["type"] for part in batch.parts] == ["unheard_of"] * 4
+    watched = [part["score"] for part in batch.parts]
+    with pytest.raises(ModelError, match="type unheard_of was never trained"):
+        pixal.validate(here / "incoming", config=inside, quiet=True)
+    pixal.validate(here / "sets/felt", config=inside, quiet=True)
+    assert watched == [values[0] for name, values in scores(Path("validate/felt")).items() if "spot" in name]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "error", "message"),
+    [
+        ("flet", [], ModelError, r"type flet was never trained \(trained: felt\)"),
+        ("cord/felt", [], ModelError, r"type felt was never trained \(trained: cord\)"),
+        ("wool/felt", [], ModelError, r"nothing in out/wool is trained yet"),
+        ("../cord/felt", [], InputError, "expected TYPE, or COMPONENT/TYPE"),
+        ("", [], InputError, "expected TYPE, or COMPONENT/TYPE"),
+        ("felt", ["model_training.one_hot_encoding=True"], InputError, "one model serves all types"),
+    ],
+)
+def test_a_model_that_cannot_judge_is_refused(
+    here: Path, inside: Config, name: str, more: list[str], error: type[PixalError], message: str
+) -> None:
+    before = (Path("validate/felt/results.json")).read_bytes()
+    settings = Config(pixal.load_config(DEFAULTS, [*SETTINGS, *more]).parameters, inside.paths, inside.source)
+    with pytest.raises(error, match=message):
+        pixal.validate(here / "sets/cord", model=name, config=settings, quiet=True)
+    assert Path("validate/felt/results.json").read_bytes() == before
+
+
+def test_paths_that_name_no_component_cannot_stand_for_another(here: Path, config: Config) -> None:
+    paths = type(config.paths)({"component_model_path": "./out/A", "component_validate_path": "./validate/A"})
+    with pytest.raises(ConfigError, match="entry component_model_path has to be as"):
+        pixal.benchmark("sets", config=Config(config.parameters, paths, config.source), quiet=True)

@@ -1,0 +1,243 @@
+"""Backbones: a ResNet against a slow NumPy one with the same weights, where weights come from, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from scipy.signal import correlate
+
+from pixal.errors import ConfigError, ModelError
+from pixal.train_model.backbone_weights import load_backbone, weights_folder
+from pixal.train_model.backbones import IMAGENET_MEAN, IMAGENET_STD, RESNETS, ResNet, build_backbone, canonical
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(RESNETS, "tiny", ResNet((1, 2, 1), bottleneck=False, width=4))
+    monkeypatch.setitem(RESNETS, "tiny_wide", ResNet((1, 1, 1), bottleneck=True, widening=2, width=4))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+
+def drawn_weights(name: str, seed: int = 0) -> Weights:
+    """Weights by torchvision's names, with a head that the backbone does without."""
+    generator = np.random.default_rng(seed)
+    found: Weights = {"fc.weight": np.zeros((10, 16), np.float32)}
+
+    def add(layer: str, norm: str, shape: tuple[int, ...]) -> None:
+        found[f"{layer}.weight"] = generator.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
+        for part, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
+            found[f"{norm}.{part}"] = (low + generator.random(shape[0])).astype(np.float32)
+        found[f"{norm}.num_batches_tracked"] = np.zeros((), np.int64)
+
+    kind = RESNETS[name]
+    add("conv1", "bn1", (kind.width, 3, 7, 7))
+    channels = kind.width
+    for stage, blocks in enumerate(kind.blocks, 1):
+        width = kind.width * 2 ** (stage - 1)
+        outer = 4 * width if kind.bottleneck else width
+        for block in range(blocks):
+            at, inner = f"layer{stage}.{block}", width * kind.widening
+            shapes = [(width, channels, 3, 3), (width, width, 3, 3)]
+            if kind.bottleneck:
+                shapes = [(inner, channels, 1, 1), (inner, inner, 3, 3), (outer, inner, 1, 1)]
+            for number, shape in enumerate(shapes, 1):
+                add(f"{at}.conv{number}", f"{at}.bn{number}", shape)
+            if not block and (stage > 1 or channels != outer):
+                add(f"{at}.downsample.0", f"{at}.downsample.1", (outer, channels, 1, 1))
+            channels = outer
+    return found
+
+
+def slow_maps(name: str, weights: Weights, rgb: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+    """The maps (c, h, w) of layer1, layer2 and layer3 of torchvision's ResNet, for an image (h, w, 3)."""
+
+    def conv(x: NDArray[Any], layer: str, stride: int) -> NDArray[Any]:
+        kernels = weights[f"{layer}.weight"].astype(np.float64)
+        pad = kernels.shape[2] // 2
+        x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+        full = np.stack([correlate(x, kernel, "valid", "direct")[0] for kernel in kernels])
+        return np.asarray(full[:, ::stride, ::stride])
+
+    def norm(x: NDArray[Any], layer: str) -> NDArray[Any]:
+        gain, bias, mean, variance = (
+            weights[f"{layer}.{part}"].astype(np.float64)[:, None, None]
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        return np.asarray((x - mean) / np.sqrt(variance + 1e-5) * gain + bias)
+
+    kind, found = RESNETS[name], []
+    x = np.maximum(norm(conv(((rgb - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1), "conv1", 2), "bn1"), 0)
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    x = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::2, ::2].max((-1, -2))
+    for stage, blocks in enumerate(kind.blocks, 1):
+        for block in range(blocks):
+            at, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+            strides = [1, stride, 1] if kind.bottleneck else [stride, 1]
+            y = x
+            for number, step in enumerate(strides, 1):
+                y = norm(conv(y, f"{at}.conv{number}", step), f"{at}.bn{number}")
+                y = np.maximum(y, 0) if number < len(strides) else y
+            if f"{at}.downsample.0.weight" in weights:
+                x = norm(conv(x, f"{at}.downsample.0", stride), f"{at}.downsample.1")
+            x = np.maximum(x + y, 0)
+        found.append(x)
+    return found
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_wide"])
+@pytest.mark.parametrize("size", [(32, 48), (37, 27)])
+def test_a_resnet_computes_what_torchvision_defines(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    weights = drawn_weights(name)
+    save_file(weights, tmp_path / "own.safetensors")
+    backbone, source = load_backbone(name, size, None, str(tmp_path / "own.safetensors"), seed=0)
+    assert len(source["sha256"]) == 64
+    rgb = np.random.default_rng(1).random((*size, 3)).astype(np.float32)
+    for fast, slow in zip(
+        backbone.model(backbone.prepare(rgb[None]), training=False), slow_maps(name, weights, rgb), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(fast)[0].transpose(2, 0, 1), slow, rtol=1e-3, atol=1e-4)
+
+
+def test_the_network_is_cut_after_the_last_layer_that_is_needed(tmp_path: Path) -> None:
+    backbone = build_backbone("tiny", (32, 32), ["layer2"])
+    assert [tuple(one.shape) for one in backbone.model.outputs] == [(None, 4, 4, 8)]
+    assert not any(layer.name.startswith("layer3") for layer in backbone.model.layers)
+    swapped = build_backbone("tiny", (32, 32), ["layer3", "layer1"])
+    assert [one.shape[-1] for one in swapped.model.outputs] == [16, 4]
+
+
+def test_random_weights_are_those_of_the_seed_and_keep_the_size_of_values() -> None:
+    image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
+    hashes, maps = [], []
+    for seed in (1, 1, 2):
+        backbone, source = load_backbone("tiny_wide", (64, 64), None, "random", seed)
+        hashes.append(source["sha256"])
+        maps = backbone.model(image, training=False)
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert all(0.1 < float(np.std(np.asarray(one))) < 30 for one in maps)
+
+
+def test_maps_of_keras_applications_are_where_their_stages_end() -> None:
+    backbone = build_backbone("MobileNetV2", (64, 96))
+    names = [one._keras_history.operation.name for one in backbone.model.outputs]
+    assert names == ["block_2_add", "block_5_add", "block_12_add"]  # the blocks after them begin with a stride
+    assert [tuple(one.shape[1:3]) for one in backbone.model.outputs] == [(16, 24), (8, 12), (4, 6)]
+    plain = build_backbone("vgg16", (32, 32))  # without branches
+    names = [one._keras_history.operation.name for one in plain.model.outputs]
+    assert names == ["block3_conv3", "block4_conv3", "block5_conv3"]
+    rgb = np.array([0.2, 0.5, 0.9], np.float32).reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(backbone.prepare(rgb).ravel(), rgb.ravel() * 2 - 1, atol=1e-5)
+    means = [103.939, 116.779, 123.68]  # of BGR
+    np.testing.assert_allclose(plain.prepare(rgb).ravel(), rgb.ravel()[::-1] * 255 - means, atol=1e-3)
+    with pytest.raises(ConfigError, match="nearest is block3_conv3"):
+        build_backbone("vgg16", (32, 32), ["block3_cnv3"])
+
+
+def test_the_input_of_a_resnet_is_normalised() -> None:
+    rgb = np.array([0.2, 0.5, 0.9], np.float32).reshape(1, 1, 1, 3)
+    expected = [-0.285 / 0.229, 0.044 / 0.224, 0.494 / 0.225]
+    np.testing.assert_allclose(build_backbone("tiny", (32, 32)).prepare(rgb).ravel(), expected, rtol=1e-5)
+
+
+def test_files_of_keras_applications_give_back_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _small_network()
+    kernel = whole.get_layer("second").get_weights()[0]
+    monkeypatch.setattr(keras.applications, "MobileNet", lambda **_: _small_network())
+    for ending in (".weights.h5", ".h5", ".keras"):
+        path = tmp_path / f"own{ending}"
+        (whole.save_weights if ending == ".weights.h5" else whole.save)(path)
+        backbone, source = load_backbone("mobilenet", (32, 32), ["second"], str(path), seed=0)
+        np.testing.assert_array_equal(backbone.model.get_layer("second").get_weights()[0], kernel)
+        assert source == {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _small_network() -> Any:
+    image = keras.Input((32, 32, 3))
+    maps = keras.layers.Conv2D(4, 3, 4, name="first")(image)
+    return keras.Model(image, keras.layers.Conv2D(5, 3, name="third")(keras.layers.Conv2D(4, 3, name="second")(maps)))
+
+
+def test_names_are_found_however_they_are_written() -> None:
+    assert canonical("efficientnet_b5") == canonical("EfficientNetB5") == "EfficientNetB5"
+    assert canonical("ResNet50") == "resnet50"
+    with pytest.raises(ConfigError, match="nearest is EfficientNetB5"):
+        canonical("efficientnet_b55")
+
+
+def offline(*_: Any, **__: Any) -> Any:
+    raise OSError("URL fetch failure on https://somewhere/weights.h5: None -- [Errno -2] Name or service not known")
+
+
+def test_without_network_the_message_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.utils, "get_file", offline)
+    with pytest.raises(ModelError) as caught:
+        load_backbone("tiny", (32, 32), None, "imagenet", 0)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (
+        "https://huggingface.co/timm/tiny.tv_in1k/resolve/main/model.safetensors",
+        str(weights_folder() / "tiny.tv_in1k.safetensors"),
+        "model_training.model_options.weights",
+        "Name or service not known",
+    ):
+        assert part in message
+    monkeypatch.setattr(keras.applications, "MobileNetV2", lambda weights, **_: weights and offline())
+    monkeypatch.setattr("pixal.train_model.backbone_weights.build_backbone", _build_with(keras.applications))
+    with pytest.raises(ModelError, match=r"https://somewhere/weights.h5 at .*models/weights.h5, or name"):
+        load_backbone("MobileNetV2", (32, 32), None, "imagenet", 0)
+
+
+def _build_with(applications: Any) -> Any:
+    def build(name: str, size: Any, layers: Any, weights: str | None = None) -> Any:
+        if weights:
+            applications.MobileNetV2(weights=weights)
+        return build_backbone("tiny", size).__class__(name, None, None, lambda rgb: rgb)
+
+    return build
+
+
+def test_a_file_in_the_cache_needs_no_network() -> None:
+    weights_folder().mkdir(parents=True)
+    save_file(drawn_weights("tiny"), weights_folder() / "tiny.tv_in1k.safetensors")
+    backbone, source = load_backbone("tiny", (32, 32), None, "imagenet", 0)
+    stored = load_file(weights_folder() / "tiny.tv_in1k.safetensors")["conv1.weight"]
+    np.testing.assert_array_equal(backbone.model.get_layer("conv1").get_weights()[0], stored.transpose(2, 3, 1, 0))
+    assert source["source"].startswith("imagenet, https://huggingface.co/timm/tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kind", "message"),
+    [
+        ("tiny", "own.pth", ConfigError, "is a pickle, which may run any code; convert it"),
+        ("tiny", "own.h5", ConfigError, r"nor a file that tiny takes \(.safetensors\)"),
+        ("vgg16", "own.safetensors", ConfigError, r"nor a file that VGG16 takes \(.weights.h5, .h5, .keras\)"),
+        ("tiny", "none.safetensors", ModelError, "does not exist"),
+        ("tiny", "broken.safetensors", ModelError, "does not hold the weights of tiny"),
+        ("tiny", "other.safetensors", ModelError, "does not hold the weights of tiny"),
+        ("vgg16", "broken.weights.h5", ModelError, "does not hold the weights of VGG16"),
+    ],
+)
+def test_files_that_do_not_do_are_refused(
+    name: str, file: str, kind: type[Exception], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"0" * 100)
+    (tmp_path / "broken.weights.h5").write_bytes(b"0" * 100)
+    save_file(drawn_weights("tiny_wide"), tmp_path / "other.safetensors")
+    with pytest.raises(kind, match=message):
+        load_backbone(name, (32, 32), None, str(tmp_path / file), 0)
+
+
+def test_layers_and_sizes_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match="tiny has no layer 'layer_2' with a feature map; the nearest is layer2"):
+        build_backbone("tiny", (32, 32), ["layer_2"])
+    with pytest.raises(ModelError, match=r"InceptionV3 cannot take images of 40 x 60 .* set resize"):
+        build_backbone("InceptionV3", (40, 60))

@@ -1,0 +1,229 @@
+"""The encode command: the latents of validation, whatever input they are read from, and vectors that find a copy."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+import pixal
+from pixal import cli
+from pixal.config import load_config
+from pixal.errors import InputError, ModelError
+from pixal.images import read_image, write_image
+from pixal.inputs import InputSet, load_arrays
+from pixal.probing import parts as probed_parts
+from pixal.train_model.model_folder import load_trained
+from pixal.validation.models import Models
+from pixal.validation.preparation import Preparation
+
+LATENTS = Path("out/Part/front/latents")
+
+
+@pytest.fixture
+def work(trained_front: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the trained model, as the working directory."""
+    shutil.copytree(trained_front, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pixal.mlflow_utils._write", lambda *_: None)
+    return tmp_path
+
+
+def batch(work: Path, rendered: Path, count: int) -> Path:
+    """A flat folder of good and defective parts."""
+    folder = work / "batch/front"
+    folder.mkdir(parents=True)
+    for path in sorted((rendered / "production/Part/front").iterdir())[:count]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def manifest(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("latents.npy", "manifest.csv")}
+
+
+def cosine(one: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    ours, theirs = one.astype(np.float64), others.astype(np.float64)
+    return np.asarray(theirs @ ours / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours))
+
+
+def test_the_latents_are_those_that_validation_keeps(work: Path, rendered: Path) -> None:
+    folder = batch(work, rendered, 4)
+    pixal.validate(folder, quiet=True)
+    journal = Path("validate/Part/front/metadata/judged.journal")
+    judged = {entry["part"]["image"]: entry["latent"] for entry in map(json.loads, journal.read_text().splitlines())}
+    before = {path: path.stat().st_mtime_ns for path in Path("validate").rglob("*")}
+
+    outcome = pixal.encode(folder, quiet=True)
+    assert (outcome.done, outcome.failures) == (4, [])
+    found, rows = np.load(LATENTS / "latents.npy"), manifest(LATENTS)
+    assert (found.dtype, found.shape) == (np.dtype(np.float32), (4, 4))
+    assert [row["row"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["image"] for row in rows] == sorted(judged) == [path.name for path in sorted(folder.iterdir())]
+    np.testing.assert_allclose(found, [judged[row["image"]] for row in rows], rtol=1e-4, atol=1e-6)
+    for row in rows:
+        assert hashlib.sha256((folder / row["source"]).read_bytes()).hexdigest() == row["sha256"]
+    assert {path: path.stat().st_mtime_ns for path in Path("validate").rglob("*")} == before
+
+    record = yaml.safe_load((LATENTS / "latents.yaml").read_text())
+    model = yaml.safe_load(Path("out/Part/front/metadata/model_training.yaml").read_text())
+    assert record["model_fingerprint"] == model["fingerprint"]
+    assert (record["component"], record["type"], record["n_images"], record["latent_size"]) == ("Part", "front", 4, 4)
+    assert record["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in written(LATENTS).items()}
+
+    # What validate wrote of them is the same input, to the bit.
+    pixal.encode("validate/Part/front/out.npz", out="again", quiet=True)
+    assert (work / "again/front/latents.npy").read_bytes() == (LATENTS / "latents.npy").read_bytes()
+    assert [row["image"] for row in manifest(work / "again/front")] == [row["image"] for row in rows]
+    assert {row["sha256"] for row in manifest(work / "again/front")} == {""}
+
+
+def test_the_same_input_gives_the_same_bytes_however_many_at_a_time(
+    work: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probed_parts, "_PORTION", 2)
+    folder = batch(work, rendered, 5)
+    pixal.encode(folder, quiet=True)
+    first = written(LATENTS)
+    pixal.encode(folder, quiet=True, config=load_config("configs", ["execution.workers=3"]))
+    assert written(LATENTS) == first
+    assert not [path for path in LATENTS.iterdir() if path.name.startswith(".")]
+
+
+def test_the_nearest_by_cosine_is_the_copy_of_the_same_photograph(work: Path, rendered: Path) -> None:
+    folder = batch(work, rendered, 6)
+    pixal.encode(folder, quiet=True)
+    known = np.load(LATENTS / "latents.npy")
+    for path in sorted(folder.iterdir()):
+        copy = work / "copies/front" / f"copy_of_{path.stem}.png"  # other name, other format
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_image(copy, read_image(path))
+    assert pixal.encode("copies/front", out="copies_out", quiet=True).done == 6
+    for row, vector in zip(
+        manifest(work / "copies_out/front"), np.load(work / "copies_out/front/latents.npy"), strict=True
+    ):
+        likeness = cosine(vector, known)
+        assert manifest(LATENTS)[int(likeness.argmax())]["image"] == Path(row["image"]).stem[8:] + ".jpg"
+        assert likeness.max() == pytest.approx(1, abs=1e-9)
+
+
+def test_what_cannot_be_prepared_is_named_and_the_rest_goes_on(
+    work: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = batch(work, rendered, 3)
+    (folder / "a_broken.jpg").write_bytes(b"no image")
+    write_image(folder / "z_empty.png", np.full((270, 480, 3), 30, np.uint8))
+    assert cli.main(["encode", "-q", "-i", str(folder)]) == cli.INCOMPLETE
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[2].strip() for line in said] == ["front/a_broken.jpg", "front/z_empty.png"]
+    assert len(manifest(LATENTS)) == len(np.load(LATENTS / "latents.npy")) == 3
+    record = yaml.safe_load((LATENTS / "latents.yaml").read_text())
+    assert [row["image"] for row in record["not_encoded"]] == ["a_broken.jpg", "z_empty.png"]
+
+    # Of a batch with nothing in it to encode, nothing of the last one stays.
+    assert cli.main(["encode", "-q", "-i", str(folder / "z_empty.png")]) == cli.BAD_INPUT
+    assert "none of 1 images" in capsys.readouterr().err
+    assert not list(LATENTS.iterdir())
+
+
+def test_a_single_image_and_the_folder_of_the_component(work: Path, rendered: Path) -> None:
+    folder = batch(work, rendered, 2)
+    for source in (folder / "part_001.jpg", folder.parent):
+        pixal.encode(source, quiet=True)
+        row = manifest(LATENTS)[-1]
+        assert (row["image"], (source if source.is_dir() else folder) / row["source"]) == (
+            "part_001.jpg",
+            folder / "part_001.jpg",
+        )
+    assert len(manifest(LATENTS)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"channels": np.array(["R", "G", "B", "Y"])}, "its channels differ"),
+        ({"labels": np.ones((5, 1), np.float32), "types": np.array(["front"])}, "holds one-hot labels"),
+    ],
+)
+def test_inputs_that_the_model_was_not_trained_for_are_refused(
+    work: Path, change: dict[str, object], said: str
+) -> None:
+    path = work / "out/Part/front/out.npz"
+    arrays = load_arrays(path)
+    np.savez(path, **(arrays | change))  # type: ignore[arg-type]
+    with pytest.raises((InputError, ModelError), match=said):
+        pixal.encode(path, quiet=True)
+
+
+def test_inputs_of_another_preprocessing_are_refused(work: Path) -> None:
+    state = work / "out/Part/front/metadata/preprocessing.npz"
+    state.write_bytes(state.read_bytes() + b" ")
+    with pytest.raises(ModelError, match="its preprocessing differ"):
+        pixal.encode("out/Part/front", quiet=True)
+    (work / "back").mkdir()
+    shutil.move(work / "out/Part/front/out.npz", work / "back")
+    with pytest.raises(ModelError, match="type back was never trained"):
+        pixal.encode("back/out.npz", quiet=True)
+
+
+def test_one_model_of_all_types_sorts_a_mixed_folder(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("back", "front"):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        (tmp_path / "mixed").mkdir(exist_ok=True)
+        for path in sorted((rendered / "train/Part" / name).iterdir())[:2]:
+            shutil.copy(path, tmp_path / "photographs" / name)
+            shutil.copy(path, tmp_path / "mixed" / f"{path.stem}_{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pixal.mlflow_utils._write", lambda *_: None)
+    settings = ["model_training.one_hot_encoding=True", "model_training.model=gaussian"]
+    config = load_config(None, [*settings, "preprocessing.draw_matches=False", "preprocessing.save_overlays=False"])
+    pixal.preprocess("photographs", config=config, quiet=True)
+    pixal.train(config=config, quiet=True)
+    assert pixal.encode("mixed", out="latents", config=config, quiet=True).done == 4
+    root = config.paths.resolve("component_model_path")
+    inputs = InputSet.load(root / "out.npz")
+    family = Models(config).of("front").load_family()
+    for index, name in enumerate(("back", "front")):
+        rows = manifest(tmp_path / "latents" / name)
+        assert [row["source"] for row in rows] == [f"image_{number:03d}_{name}.jpg" for number in range(2)]
+        expected = family.latent(inputs, np.flatnonzero(inputs.labels[:, index]))  # type: ignore[index]
+        np.testing.assert_allclose(np.load(tmp_path / "latents" / name / "latents.npy"), expected, atol=2e-3)
+    pixal.encode(root / "out.npz", out="latents", config=config, quiet=True)
+    assert [row["image"] for row in manifest(tmp_path / "latents/back")] == list(inputs.names[:2])
+    found = pixal.evaluate(config=config, samples=0, quiet=True).types
+    assert {name: one["n_images"] for name, one in found.items()} == {"back": 2, "front": 2}
+
+
+def test_latents_of_training_are_those_that_the_model_keeps(work: Path) -> None:
+    pixal.encode("out/Part", quiet=True)
+    kept = load_trained(load_config("configs"), "front").latents["front"]
+    np.testing.assert_array_equal(np.load(LATENTS / "latents.npy"), kept)
+    assert manifest(LATENTS)[0]["image"] == "image_000.jpg"
+
+
+def test_no_more_than_a_portion_is_in_memory(work: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probed_parts, "_PORTION", 2)
+    sizes = []
+    original = Preparation.inputs
+
+    def counted(self: Preparation, images: list[NDArray[np.float32]], names: list[str]) -> InputSet:
+        sizes.append(len(images))
+        return original(self, images, names)
+
+    monkeypatch.setattr(Preparation, "inputs", counted)
+    pixal.encode(batch(work, rendered, 5), quiet=True)
+    assert sizes == [2, 2, 1]

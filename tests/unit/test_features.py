@@ -1,0 +1,151 @@
+"""Patch features: colours, the frame, one grid, and the store of what is computed once."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.errors import ConfigError
+from pixal.inputs import InputSet
+from pixal.preprocessing.channels import compute_channels
+from pixal.train_model.backbone_weights import load_backbone
+from pixal.train_model.backbones import IMAGENET_MEAN, RESNETS, Backbone, ResNet
+from pixal.train_model.features import FeatureStore, Frame, PatchFeatures, rgb_of
+
+SIZE = (36, 52)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RESNETS, "tiny", ResNet((1, 1, 1), bottleneck=False, width=4))
+        return load_backbone("tiny", SIZE, None, "random", 3)[0]
+
+
+def images(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(5).random((count, *SIZE, 3)).astype(np.float32)
+
+
+def part() -> NDArray[np.bool_]:
+    mask = np.zeros(SIZE, bool)
+    mask[6:-4, 5:-9] = True
+    return mask
+
+
+def test_lab_channels_give_back_the_colours_they_were_made_of() -> None:
+    photo = (images(1)[0] * 255).astype(np.uint8)
+    names = ["GradMag", "LAB_b", "LAB_L", "LAB_a"]
+    found = rgb_of(compute_channels(photo, names), names, part())
+    np.testing.assert_allclose(found[part()], photo[part()] / 255, atol=2e-5)
+    np.testing.assert_array_equal(found[~part()], np.broadcast_to(IMAGENET_MEAN, found[~part()].shape))
+
+
+def test_rgb_goes_before_lab_whatever_the_order() -> None:
+    image = images(1)[0]
+    channels = np.concatenate([np.zeros((*SIZE, 3), np.float32), image[..., [2, 0, 1]]], axis=-1)
+    found = rgb_of(channels, ["LAB_L", "LAB_a", "LAB_b", "B", "R", "G"], part())
+    np.testing.assert_array_equal(found[part()], image[part()])
+
+
+def test_channels_without_colour_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"wants colours, which H, S, R, G are not; name R, G and B, or LAB_L"):
+        rgb_of(np.zeros((*SIZE, 4), np.float32), ["H", "S", "R", "G"], part())
+
+
+@pytest.mark.parametrize(
+    ("resize", "cropsize", "size"),
+    [
+        (None, None, (36, 52)),
+        (18, None, (18, 26)),
+        ([30, 40], None, (30, 40)),
+        (None, 20, (20, 20)),
+        (72, [50, 60], (50, 60)),
+        (None, 100, (36, 52)),
+    ],
+)
+def test_the_frame_cuts_the_centre_and_brings_maps_back(resize: Any, cropsize: Any, size: tuple[int, int]) -> None:
+    frame = Frame((*SIZE, 3), resize, cropsize)
+    assert frame.size == size
+    assert frame.of(images(1)[0]).shape == (*size, 3)
+    rows, columns = np.indices(SIZE, np.float32)
+    for plane in (rows, columns):  # a slope comes back as it was, where the network looks
+        there = frame.back(frame.of(plane + 1))
+        seen = frame.back(np.ones(size, np.float32)) == 1
+        inner = np.zeros(SIZE, bool)
+        inner[2:-2, 2:-2] = True
+        np.testing.assert_allclose(there[seen & inner], plane[seen & inner] + 1, atol=0.1)  # pixels
+    assert bool((frame.back(np.ones(size, np.float32)) == 0).any()) == bool(cropsize and cropsize != 100)
+    assert frame.back(np.ones((3, 4), np.float32)).shape == SIZE
+
+
+def test_maps_are_brought_to_the_first_ones_grid_and_put_together(backbone: Backbone) -> None:
+    frame, mask, image = Frame((*SIZE, 3), None, None), np.ones((1, *SIZE), bool), images(1)
+    maps = [np.asarray(one)[0] for one in backbone.model(backbone.prepare(image), training=False)]
+    assert [one.shape for one in maps] == [(9, 13, 4), (5, 7, 8), (3, 4, 16)]
+    whole = PatchFeatures(backbone, frame, "RGB")(image, mask)[0]
+    nearest = [_nearest(one, (9, 13)) for one in maps]
+    np.testing.assert_allclose(whole, np.concatenate(nearest, axis=-1), atol=1e-5)
+    kept = np.array([0, 3, 5, 20, 27])
+    subset = PatchFeatures(backbone, frame, "RGB", subset=kept)
+    assert subset.depth == 5
+    np.testing.assert_allclose(subset(image, mask)[0], whole[..., kept], atol=1e-5)
+
+
+def _nearest(values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+    index = [((np.arange(n) + 0.5) * have / n).astype(int) for n, have in zip(grid, values.shape, strict=False)]
+    return values[index[0]][:, index[1]]
+
+
+def test_a_pooled_feature_is_the_mean_of_its_neighbours(backbone: Backbone) -> None:
+    frame, mask, image = Frame((*SIZE, 3), None, None), np.ones((1, *SIZE), bool), images(1)
+    options: dict[str, Any] = {"maps": slice(1, 2)}
+    plain = PatchFeatures(backbone, frame, "RGB", **options)(image, mask)[0]
+    pooled = PatchFeatures(backbone, frame, "RGB", pool=3, **options)(image, mask)[0]
+    for y, x in np.ndindex(pooled.shape[:2]):
+        around = plain[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+        np.testing.assert_allclose(pooled[y, x], around.mean((0, 1)), atol=1e-5)
+
+
+def test_an_image_has_the_same_features_alone_and_among_others(backbone: Backbone) -> None:
+    patches = PatchFeatures(backbone, Frame((*SIZE, 3), None, None), "RGB")
+    masks = np.repeat(part()[None], 5, 0)
+    together = patches(images(5), masks)
+    assert together[3].tobytes() == patches(images(5)[3:4], masks[:1])[0].tobytes()
+
+
+def test_what_lies_beside_the_part_is_not_seen(backbone: Backbone) -> None:
+    patches = PatchFeatures(backbone, Frame((*SIZE, 3), None, None), "RGB")
+    changed = np.where(part()[..., None], images(1), 1 - images(1))
+    for flips in (None, np.array([[True, False]]), np.array([[False, True]])):
+        ours, theirs = (patches(one, part()[None], flips) for one in (images(1), changed))
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_cells_are_those_that_maps_on_the_part_are_made_of(backbone: Backbone) -> None:
+    frame = Frame((*SIZE, 3), None, None)
+    cells = PatchFeatures(backbone, frame, "RGB").cells(part())
+    assert cells.shape == (9, 13)
+    assert not cells.all()
+    np.testing.assert_allclose(frame.back(cells.astype(np.float32))[part()], 1, atol=1e-6)
+
+
+def test_a_store_in_a_file_holds_what_one_in_memory_does(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = PatchFeatures(backbone, Frame((*SIZE, 3), None, None), "RGB")
+    inputs = InputSet(images(4).reshape(4, -1), (*SIZE, 3), tuple("RGB"), ("a", "b", "c", "d"))
+    files: list[Any] = []
+    make = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(make()) or files[-1])
+    found = []
+    for limit in (1.0, 1e-5):
+        options: dict[str, Any] = {"flips": None, "memory_limit": limit}
+        store = FeatureStore(patches, inputs, part()[None], np.zeros(4, np.intp), **options)
+        store.prepare(np.array([2]))
+        found.append(store.at(np.array([3, 0, 2]), np.array([5, 40, 7])))
+    assert len(files) == 1
+    assert found[0].tobytes() == found[1].tobytes()
+    whole = patches(images(4)[[3, 0, 2]], np.repeat(part()[None], 3, 0)).reshape(3, -1, patches.depth)
+    np.testing.assert_array_equal(found[0], whole[:, [5, 40, 7]])

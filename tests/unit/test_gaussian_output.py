@@ -1,0 +1,287 @@
+"""The Gaussian output of the autoencoder: its likelihood against SciPy's, and known standard deviations found again.
+
+``python tests/unit/test_gaussian_output.py`` stores the map of the stored input anew, where a change is meant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from pixal.config.schema import ModelTraining
+from pixal.errors import ConfigError
+from pixal.inputs import InputSet, load_arrays, save_arrays
+from pixal.train_model.autoencoder import Autoencoder
+from pixal.train_model.calibration import calibrate, calibrated_maps
+from pixal.train_model.family import options_of
+from pixal.train_model.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
+from pixal.train_model.log_variance import LogVariance, means_alone, squared_residuals
+from pixal.train_model.losses import VARIANCES, GaussianLoss, bounded_log_variance, gaussian_nll, value_weights
+from pixal.train_model.projection import SubspaceFitter
+from pixal.train_model.projection_layer import SubspaceProjection
+
+DATA = Path(__file__).parent / "data"
+INPUT, STORED = DATA / "golden.npz", DATA / "golden_gaussian_output.npz"
+Values = NDArray[Any]
+
+
+def build(shape: tuple[int, int, int], types: int = 1, **settings: Any) -> Autoencoder:
+    given = {"autoencoder_architecture": [16, 4], "n_epochs": 60, "batchsize": 16, "metric_accuracy": False}
+    given |= {"model_options": {"output": "gaussian"}, "one_hot_encoding": types > 1, "patience": 0}
+    checked = ModelTraining.model_validate(given | settings)
+    Autoencoder.set_up(checked)
+    described = {"shape": list(shape), "input_dim": int(np.prod(shape)), "types": ["back", "front"][:types]}
+    described |= {"channels": list("RGB")[: shape[2]], "channel_weights": [1.0] * shape[2], "memory_limit": 1.0}
+    return Autoencoder({**checked.model_dump(), **described, "model_options": options_of(Autoencoder, checked)})
+
+
+def inputs_of(images: Values, kinds: Values | None = None) -> InputSet:
+    count, *shape = images.shape
+    names, channels = tuple(f"{number}.png" for number in range(count)), tuple("RGB"[: shape[2]])
+    data = images.reshape(count, -1).astype(np.float32)
+    if kinds is None:
+        return InputSet(data, tuple(shape), channels, names)  # type: ignore[arg-type]
+    return InputSet(data, tuple(shape), channels, names, np.eye(2, dtype=np.float32)[kinds], ("back", "front"))  # type: ignore[arg-type]
+
+
+def ones(count: int) -> NDArray[np.float32]:
+    return np.ones((count, 1), np.float32)
+
+
+def test_within_its_bounds_the_likelihood_is_that_of_scipy() -> None:
+    residuals, sigmas = np.meshgrid([-0.5, -0.01, 0.0, 1e-4, 0.3], [1.5e-3, 1e-2, 0.1, 0.3])
+    raw = 2 * np.log(sigmas)
+    inside = np.exp(0.5 * np.asarray(bounded_log_variance(raw)))
+    np.testing.assert_allclose(inside, sigmas, rtol=0.05)
+    np.testing.assert_allclose(inside[1:3], sigmas[1:3], rtol=0.005)
+    expected = -norm.logpdf(residuals, scale=inside) - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(np.asarray(gaussian_nll(residuals, raw)), expected, rtol=1e-9)
+    found = np.asarray(gaussian_nll(residuals.astype(np.float32), raw.astype(np.float32)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("raw", [-1e6, -60.0, -18.42, -5.0, 0.0, 40.0, 1e6])
+@pytest.mark.parametrize("residual", [0.0, 1e-7, 1.0])
+def test_no_prediction_makes_loss_or_gradient_infinite(raw: float, residual: float) -> None:
+    given = tf.Variable([residual, raw], dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        loss = gaussian_nll(given[0], given[1])
+    assert np.isfinite(float(loss))
+    assert np.isfinite(tape.gradient(loss, given).numpy()).all()
+    low, high = np.log(VARIANCES)
+    assert low - 1e-5 <= float(bounded_log_variance(given[1])) <= high + 1e-5
+
+
+def test_a_larger_log_variance_is_never_bounded_to_a_smaller_one() -> None:
+    bounded = np.asarray(bounded_log_variance(np.linspace(-40, 20, 2001)))
+    assert (np.diff(bounded) >= 0).all()
+
+
+def test_the_loss_is_the_weighted_mean_and_survives_saving() -> None:
+    generator = np.random.default_rng(0)
+    weights = generator.random((2, 6)).astype(np.float32)
+    label = np.eye(2, dtype=np.float32)[[0, 1, 1]]
+    truth, mean, raw = (generator.normal(0, scale, (3, 6)).astype(np.float32) for scale in (0.1, 0.1, 3.0))
+    expected = [
+        np.mean(
+            [weights[row @ [0, 1]].astype(np.float64)[i] * float(gaussian_nll(t[i] - m[i], v[i])) for i in range(6)]
+        )
+        for row, t, m, v in zip(label.astype(int), truth, mean, raw, strict=True)
+    ]
+    loss = GaussianLoss(weights=weights)
+    given = np.hstack([truth, label]), np.hstack([mean, raw])
+    np.testing.assert_allclose(np.asarray(loss.call(*given)), expected, rtol=1e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert isinstance(again, GaussianLoss)
+    np.testing.assert_array_equal(np.asarray(again.call(*given)), np.asarray(loss.call(*given)))
+    plain = GaussianLoss()
+    np.testing.assert_allclose(
+        np.asarray(plain.call(truth, given[1])), np.asarray(gaussian_nll(truth - mean, raw)).mean(1)
+    )
+
+
+def scattered(count: int = 160) -> tuple[InputSet, Values]:
+    """Images (n, 24, 40, 2) whose noise is four times as large at the right, and grows with what they show."""
+    generator = np.random.default_rng(4)
+    shape = (24, 40, 2)
+    shown = generator.uniform(-1, 1, (count, 1, 1, 1))
+    sigma = np.full(shape, 0.01)
+    sigma[:, 20:] = 0.04
+    sigma = sigma * np.exp(0.7 * shown * [1.0, 0.0])  # in the first channel alone
+    pattern = generator.normal(0, 0.1, shape)
+    images = 0.5 + shown * pattern + sigma * generator.normal(size=(count, *shape))
+    return inputs_of(images), sigma
+
+
+def test_known_standard_deviations_are_found_again_in_place_and_in_image() -> None:
+    inputs, sigma = scattered()
+    model = build(inputs.shape, n_epochs=30, learning_rate=0.01)
+    masks = np.ones((1, *inputs.shape[:2]), bool)
+    model.fit(inputs, np.arange(120), masks)
+    new = np.arange(120, 160)
+    found = model.deviation(inputs.rows(new), ones(40)).reshape(-1, *inputs.shape)
+    clear = np.r_[0:12, 28:40]  # the level reaches six pixels, and its blur three more
+    ratio = found[:, :, clear] / sigma[new][:, :, clear]
+    assert np.abs(np.log(np.median(ratio, axis=(1, 2)))).mean() < 0.1
+    assert np.abs(np.log(ratio)).mean() < 0.25
+    # An image that shows the more is known to be the noisier, in the channel of which that is true.
+    steps = np.log(found[:, 5, 5]) @ np.eye(2)
+    shown = np.log(sigma[new][:, 5, 5, 0])
+    assert np.corrcoef(steps[:, 0], shown)[0, 1] > 0.95
+    assert steps[:, 1].std() < 0.1 < 0.25 < steps[:, 0].std()
+
+
+@pytest.mark.parametrize("types", [1, 2])
+def test_the_loss_from_coefficients_is_that_of_whole_images(types: int) -> None:
+    generator = np.random.default_rng(6)
+    kinds = np.arange(14) % 2 if types == 2 else None
+    inputs = inputs_of(generator.random((14, 8, 9, 3)), kinds)
+    labels = ones(14) if types == 1 else np.asarray(inputs.labels)
+    masks = generator.random((types, 8, 9)) > 0.3
+    weights = value_weights(masks, (1.0, 2.0, 0.5), masked=True)
+    assert weights is not None
+    fit = SubspaceFitter(inputs, labels, 1.0).fit([np.arange(10)], 4)[0].subspace
+    projection = SubspaceProjection(216, 4, types)
+    projection.set_subspace(fit)
+    layer = LogVariance(inputs.shape, types)
+    layer.set_level(generator.uniform(5e-5, 2e-4, (types, 216)).astype(np.float32), masks)
+    found, gains = (generator.normal(0, 0.5, (14, size)).astype(np.float32) for size in (4, 3))
+
+    label = None if types == 1 else labels
+    outputs = np.hstack([projection(found, label, inverse=True), layer(gains, label)])
+    truth = inputs.data if types == 1 else np.hstack([inputs.data, labels])
+    expected = np.asarray(GaussianLoss(weights=weights).call(truth, outputs))
+    rows = np.arange(14)
+    data = gaussian_data(inputs, rows, labels, fit, layer.level.numpy(), weights)
+    given, target = data.batch(rows)
+    np.testing.assert_allclose(given if types == 1 else given[0], np.asarray(projection(inputs.data, label)), atol=1e-5)
+    loss = GaussianCoefficientLoss(4, 3)
+    np.testing.assert_allclose(np.asarray(loss.call(target, np.hstack([found, gains]))), expected, rtol=1e-3)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert (again.rank, again.channels) == (4, 3)
+
+
+def test_the_error_is_in_sigmas_times_what_a_sigma_is_over_the_part() -> None:
+    inputs, _ = scattered(40)
+    mask = np.zeros((1, *inputs.shape[:2]), bool)
+    mask[0, 2:-2, 3:-3] = True
+    model = build(inputs.shape, n_epochs=5)
+    model.fit(inputs, np.arange(30), mask)
+    images = inputs.rows(slice(30, 40))
+    difference = images - model.reconstruct(images, ones(10))
+    np.testing.assert_array_equal(model.difference(inputs, slice(30, 40)).reshape(10, -1), difference)
+    level = np.exp(model._log_variance.level.numpy()).reshape(inputs.shape)
+    unit = np.sqrt([np.mean(level[mask[0], channel]) for channel in range(2)])
+    expected = (difference / model.deviation(images, ones(10))).reshape(-1, *inputs.shape) * unit
+    np.testing.assert_allclose(model.error(inputs, slice(30, 40)), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_level_is_of_the_part_alone() -> None:
+    generator = np.random.default_rng(1)
+    squared, mask = generator.random((2, 12 * 14 * 2)).astype(np.float32), np.zeros((2, 12, 14), bool)
+    mask[0, 2:9, 3:11], mask[1, 1:5, 1:5] = True, True
+    layers = [LogVariance((12, 14, 2), 2) for _ in range(2)]
+    layers[0].set_level(squared, mask)
+    beside = ~np.repeat(mask[..., None], 2, axis=3).reshape(2, -1)
+    layers[1].set_level(np.where(beside, 5, squared).astype(np.float32), mask)
+    levels = [layer.level.numpy() for layer in layers]
+    np.testing.assert_array_equal(levels[0][~beside], levels[1][~beside])
+    np.testing.assert_array_equal(*(layer.unit.numpy() for layer in layers))
+    assert np.isfinite(levels[0]).all()
+
+
+def test_residuals_and_means_are_those_of_numpy_a_type() -> None:
+    generator = np.random.default_rng(2)
+    kinds = np.arange(40) % 2
+    inputs = inputs_of(generator.random((40, 3, 4, 1)), kinds)
+    rows, labels = np.arange(1, 38), np.asarray(inputs.labels)
+    means = means_alone(inputs, rows, labels)
+    squared = squared_residuals(inputs, rows, labels, means)
+    subspace = SubspaceFitter(inputs, labels, 1.0).fit([rows], 3)[0].subspace
+    left = squared_residuals(inputs, rows, labels, subspace)
+    for kind in (0, 1):
+        own = inputs.data[rows][kinds[rows] == kind]
+        np.testing.assert_allclose(means.mean[kind], own.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(squared[kind], own.var(0), rtol=1e-4)
+        inside = (own - own.mean(0)) @ subspace.basis.T @ subspace.basis
+        np.testing.assert_allclose(left[kind], ((own - own.mean(0) - inside) ** 2).mean(0), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("types", "projection"), [(1, "auto"), (2, "auto"), (2, "none")])
+def test_saved_and_loaded_it_is_the_same_to_the_bit_and_so_is_a_second_fit(
+    types: int, projection: str, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(3)
+    kinds = np.arange(12) % 2 if types == 2 else None
+    inputs = inputs_of(generator.random((12, 8, 9, 2)), kinds)
+    masks = np.zeros((types, 8, 9), bool)
+    masks[:, 1:-1, 1:-1] = True
+    model = build(inputs.shape, types, n_epochs=3, input_projection=projection)
+    model.fit(inputs, np.arange(10), masks, validation_rows=np.arange(10, 12))
+    first = model.error(inputs, slice(None))
+    assert first.shape == (12, 8, 9, 2)
+    if projection == "auto":  # else it is built anew, which takes long
+        model.fit(inputs, np.arange(10), masks, validation_rows=np.arange(10, 12))
+        np.testing.assert_array_equal(model.error(inputs, slice(None)), first)
+    files = model.save(tmp_path)
+    loaded = Autoencoder.load(tmp_path, model.params)
+    for ask in ("error", "latent", "difference"):
+        ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
+        assert ours.tobytes() == theirs.tobytes(), ask
+    whole = keras.saving.load_model(files[0])
+    given = [inputs.data] if types == 1 else [inputs.data, np.asarray(inputs.labels)]
+    np.testing.assert_array_equal(np.asarray(whole(given)), model._predict(inputs.data, np.asarray(given[-1])))
+
+
+@pytest.mark.parametrize(("count", "projection"), [(1, "auto"), (2, "auto"), (1, "none")])
+def test_one_or_two_good_images_give_numbers(count: int, projection: str) -> None:
+    inputs = inputs_of(np.random.default_rng(5).random((4, 8, 9, 2)))
+    model = build(inputs.shape, n_epochs=3, input_projection=projection, metric_accuracy=True)
+    model.fit(inputs, np.arange(count), np.ones((1, 8, 9), bool))
+    assert np.isfinite(model.error(inputs, slice(None))).all()
+    assert np.isfinite(model.latent(inputs, slice(None))).all()
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", "charbonnier", "masked_mse"])
+def test_another_loss_is_refused_in_one_line(loss: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss_function: {loss} does not go with output gaussian"):
+        build((8, 9, 1), loss_function=loss)
+
+
+def test_an_unknown_output_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model_options\.output: input should be 'values' or 'gaussian'"):
+        build((8, 9, 1), model_options={"output": "laplace"})
+
+
+def golden() -> Values:
+    """The calibrated maps of the new parts of the stored input, as in ``test_golden.py``."""
+    images = load_arrays(INPUT)["images"]
+    inputs, folds = inputs_of(images), [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)]
+    mask = np.zeros(images.shape[1:3], bool)
+    mask[1:-1, 1:-1] = True
+    model = build(inputs.shape, n_epochs=4, batchsize=4, autoencoder_architecture=[8, 4], projection_rank=4)
+    held_out = np.empty((9, *inputs.shape), np.float32)
+    for fold in folds:
+        model.fit(inputs, np.setdiff1d(np.arange(9), fold), mask[None], validation_rows=fold)
+        held_out[fold] = model.error(inputs, fold)
+    model.fit(inputs, np.arange(9), mask[None])
+    settings: dict[str, Any] = {"mask": mask, "weights": np.ones(2, np.float32), "smoothing": 1.0}
+    variance = calibrate(held_out, folds, **settings).variance
+    return calibrated_maps(model.error(inputs, np.arange(9, len(inputs))), variance, **settings)
+
+
+def test_the_map_of_a_stored_input_is_the_stored_one() -> None:
+    found = golden()
+    np.testing.assert_allclose(found, load_arrays(STORED)["maps"], rtol=1e-3, atol=1e-4)
+    assert found[1].max() > 2 * found[0].max()  # the spot
+
+
+if __name__ == "__main__":
+    save_arrays(STORED, maps=golden())

@@ -1,0 +1,237 @@
+"""PaDiM: against NumPy's covariance and inverse place by place, and what a family must hold to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.config.schema import ModelTraining
+from pixal.errors import ConfigError, ModelError
+from pixal.inputs import InputSet
+from pixal.train_model.backbones import RESNETS, ResNet
+from pixal.train_model.family import options_of
+from pixal.train_model.padim import Padim, distribution, mahalanobis
+
+SHAPE = (36, 52, 3)
+E = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RESNETS, "tiny", ResNet((1, 1), bottleneck=False, width=4))
+
+
+def model(types: tuple[str, ...] = ("front",), memory_limit: float = 1.0, **options: Any) -> Padim:
+    own = {"backbone": "tiny", "weights": "random", "features": 10} | options
+    settings = ModelTraining.model_validate({"model": "padim", "model_name": "flex", "model_options": own})
+    described = {"shape": list(SHAPE), "channels": list("RGB"), "types": list(types), "memory_limit": memory_limit}
+    return Padim({**settings.model_dump(), "model_options": options_of(Padim, settings), **described})
+
+
+def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
+    generator = np.random.default_rng(seed)
+    pattern = 0.2 + 0.6 * np.random.default_rng(99).random(SHAPE)
+    light = 1 + 0.05 * generator.normal(size=(count, 1, 1, 1))
+    return np.clip(pattern * light + 0.01 * generator.normal(size=(count, *SHAPE)), 0, 1).astype(np.float32)
+
+
+def input_set(images: NDArray[np.float32], types: tuple[str, ...] = (), labels: Any = None) -> InputSet:
+    names = tuple(f"{number}.png" for number in range(len(images)))
+    one_hot = None if labels is None else np.eye(len(types), dtype=np.float32)[labels]
+    return InputSet(images.reshape(len(images), -1), SHAPE, ("R", "G", "B"), names, one_hot, types)
+
+
+def part() -> NDArray[np.bool_]:
+    mask = np.zeros(SHAPE[:2], bool)
+    mask[6:-4, 5:-9] = True
+    return mask
+
+
+def slow_distances(good: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float64]:
+    """Equations 1 and 2 of Defard et al. 2020, place by place."""
+    found = np.empty(new.shape[:2])
+    for place in range(good.shape[1]):
+        ours = good[:, place].astype(np.float64)
+        covariance = np.cov(ours.T) if len(ours) > 1 else np.zeros((ours.shape[1],) * 2)
+        inverse = np.linalg.inv(covariance + E * np.eye(ours.shape[1]))
+        for number, row in enumerate(new[:, place] - ours.mean(0)):
+            found[number, place] = np.sqrt(row @ inverse @ row)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 11, 12, 13, 60])
+@pytest.mark.parametrize("size", [0.1, 100.0])
+def test_distances_are_those_of_the_published_formula(count: int, size: float) -> None:
+    generator = np.random.default_rng(count)
+    mixing = generator.normal(size=(5, 12, 12))
+    good, new = (
+        (size * np.einsum("npi,pij->npj", generator.normal(size=(n, 5, 12)), mixing)).astype(np.float32)
+        for n in (count, 4)
+    )
+    good, new = good + np.float32(3), new + np.float32(3)
+    fast = mahalanobis(new, distribution(good, E), E)
+    np.testing.assert_allclose(fast, slow_distances(good, new), rtol=2e-3)
+
+
+def test_a_fit_is_the_formula_on_the_features_of_its_rows() -> None:
+    images = good_parts(9)
+    padim, inputs, rows = model(), input_set(images), np.array([0, 2, 3, 5, 8])
+    padim.fit(inputs, rows, part()[None])
+    patches = padim._features(padim._backbone)  # type: ignore[arg-type]
+    features = patches(images, np.repeat(part()[None], 9, 0)).reshape(9, -1, 10)
+    places = np.flatnonzero(patches.cells(part()))
+    grid = np.zeros((9, *patches.grid))
+    grid.reshape(9, -1)[:, places] = slow_distances(features[rows][:, places], features[:, places])
+    found = padim.error(inputs, slice(None))
+    assert found.shape == (9, *SHAPE[:2], 1)
+    assert not found[:, ~part()].any()
+    expected = np.stack([padim._frame.back(one.astype(np.float32)) for one in grid])
+    np.testing.assert_allclose(found[:, part(), 0], expected[:, part()], rtol=1e-3, atol=1e-3)
+
+
+def test_each_fit_starts_anew_and_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = input_set(good_parts(6))
+    padim = model()
+    padim.fit(inputs, np.arange(3), part()[None])
+    seen: list[int] = []
+    ours = padim._patches
+    monkeypatch.setattr(padim._stores[0], "_features", lambda *a: seen.append(len(a[0])) or ours(*a))  # type: ignore[misc]
+    padim.fit(inputs, np.arange(2, 6), part()[None])
+    assert sum(seen) == 3
+    fresh = model()
+    fresh.fit(inputs, np.arange(2, 6), part()[None])
+    assert padim.error(inputs, slice(None)).tobytes() == fresh.error(inputs, slice(None)).tobytes()
+
+
+def test_what_lies_beside_the_part_plays_no_role() -> None:
+    images = good_parts(6)
+    changed = images.copy()
+    changed[:, ~part()] = np.random.default_rng(3).random((6, int((~part()).sum()), 3))
+    errors = []
+    for one in (images, changed):
+        padim = model(flip_horizontal=0.5, flip_vertical=0.5)
+        padim.fit(input_set(one), np.arange(5), part()[None])
+        errors.append(padim.error(input_set(one), slice(None)))
+    assert errors[0].tobytes() == errors[1].tobytes()
+    assert not errors[0][:, ~part()].any()
+
+
+def test_one_good_image_gives_the_plain_distance() -> None:
+    inputs = input_set(good_parts(3))
+    padim = model()
+    padim.fit(inputs, np.array([0]), part()[None])
+    errors = padim.error(inputs, slice(None))
+    assert np.isfinite(errors).all()
+    assert not errors[0].any()
+    assert errors[1:].max() > 0
+    assert np.isfinite(padim.latent(inputs, slice(None))).all()
+
+
+def test_one_distribution_a_type() -> None:
+    front, back = good_parts(5), 1 - good_parts(5, seed=1)
+    other = np.roll(part(), 4, axis=0)
+    types = ("front", "back")
+    both = model(types=types)
+    inputs = input_set(np.concatenate([front, back]), types, [0] * 5 + [1] * 5)
+    both.fit(inputs, np.arange(10), np.stack([part(), other]))
+    for images, mask, rows in ((front, part(), slice(0, 5)), (back, other, slice(5, 10))):
+        alone = model()
+        alone.fit(input_set(images), np.arange(5), mask[None])
+        assert alone.error(input_set(images), slice(None)).tobytes() == both.error(inputs, rows).tobytes()
+    with pytest.raises(ModelError, match="which type"):
+        both.error(input_set(front), slice(None))
+    with pytest.raises(ModelError, match="not the model's"):
+        both.error(input_set(front, ("front", "side"), [0] * 5), slice(None))
+
+
+def test_saved_and_loaded_it_is_the_same_without_the_weights_file(tmp_path: Path) -> None:
+    inputs = input_set(good_parts(6))
+    padim = model(resize=48, cropsize=[44, 60])
+    padim.fit(inputs, np.arange(5), part()[None])
+    files = padim.save(tmp_path)
+    assert [path.name for path in files] == ["flex.weights.npz", "flex.backbone.weights.h5"]
+    loaded = Padim.load(tmp_path, {**padim.params, "types": ["another"]})
+    for ask in ("error", "latent"):
+        ours, theirs = (getattr(one, ask)(dataclasses.replace(inputs), slice(None)) for one in (padim, loaded))
+        assert ours.tobytes() == theirs.tobytes()
+        assert ours.dtype == np.float32
+    assert padim.error(inputs, slice(None)).tobytes() == loaded.error(inputs, slice(None)).tobytes()
+    before = [path.read_bytes() for path in files]
+    padim.save(tmp_path)
+    assert [path.read_bytes() for path in files] == before
+    with pytest.raises(ModelError, match="is damaged"):
+        Padim.load(tmp_path, {**padim.params, "shape": [40, 52, 3]})
+    files[0].write_bytes(before[0][:1000])
+    with pytest.raises(ModelError, match="is damaged"):
+        Padim.load(tmp_path, padim.params)
+    files[1].unlink()
+    with pytest.raises(ModelError, match="does not exist"):
+        Padim.load(tmp_path, padim.params)
+
+
+def test_a_spot_stands_out_where_it_is() -> None:
+    images = good_parts(21)
+    images[20, 16:24, 24:32] = 0.9
+    padim = model()
+    padim.fit(input_set(images), np.arange(16), part()[None])
+    errors = padim.error(input_set(images), np.arange(16, 21))[..., 0]
+    y, x = np.unravel_index(errors[4].argmax(), SHAPE[:2])
+    assert 12 <= y < 28
+    assert 20 <= x < 36
+    assert errors[4].max() > 1.5 * errors[:4].max()
+
+
+def test_beside_the_crop_the_distance_is_0() -> None:
+    inputs = input_set(good_parts(4))
+    padim = model(cropsize=[20, 30])
+    padim.fit(inputs, np.arange(3), part()[None])
+    errors = padim.error(inputs, slice(None))[..., 0]
+    inside = np.zeros(SHAPE[:2], bool)
+    inside[8:28, 11:41] = True
+    assert not errors[:, ~inside].any()
+    assert (errors[3, inside & part()] > 0).all()
+
+
+def test_a_crop_beside_the_part_is_refused() -> None:
+    corner = np.zeros(SHAPE[:2], bool)
+    corner[:4, :4] = True
+    with pytest.raises(ModelError, match="padim: cropsize leaves nothing of the part"):
+        model(cropsize=[8, 8]).fit(input_set(good_parts(2)), np.arange(2), corner[None])
+
+
+def test_flips_mirror_the_good_images() -> None:
+    images = good_parts(4)
+    images = (images + images[:, :, ::-1]) / 2  # whatever is mirrored is as it was
+    images[:, 10:20, 8:14] += 0.1
+    symmetric = np.ones(SHAPE[:2], bool)
+    mirrored, plain = model(flip_horizontal=1.0), model()
+    mirrored.fit(input_set(images), np.arange(4), symmetric[None])
+    plain.fit(input_set(images[:, :, ::-1]), np.arange(4), symmetric[None])
+    inputs = input_set(images)
+    assert mirrored.error(inputs, slice(None)).tobytes() == plain.error(inputs, slice(None)).tobytes()
+
+
+def test_memory_beyond_the_limit_is_refused_before_it_is_taken() -> None:
+    padim = model(memory_limit=2e-5)
+    with pytest.raises(ModelError, match=r"the distribution at \d+ places would take .* fewer model_options.features"):
+        padim.fit(input_set(good_parts(4)), np.arange(4), part()[None])
+
+
+def test_more_features_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match="13 are wanted, but the maps have 12"):
+        model(features=13).fit(input_set(good_parts(2)), np.arange(2), part()[None])
+
+
+def test_the_seed_draws_the_features() -> None:
+    inputs, errors = input_set(good_parts(4)), []
+    for seed in (1, 1, 2):
+        padim = model()
+        padim.params["seed"] = seed
+        padim.fit(inputs, np.arange(3), part()[None])
+        errors.append(padim.error(inputs, slice(None)).tobytes())
+    assert errors[0] == errors[1] != errors[2]

@@ -1,0 +1,156 @@
+"""PatchCore: the coreset against a naive greedy k-centre, distances against SciPy, and what a family must hold to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from pixal.config.schema import ModelTraining
+from pixal.errors import ModelError
+from pixal.inputs import InputSet
+from pixal.train_model.backbones import RESNETS, ResNet
+from pixal.train_model.family import options_of
+from pixal.train_model.patchcore import Patchcore, coreset, farthest_first, nearest_distances
+
+SHAPE = (36, 52, 3)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RESNETS, "tiny", ResNet((1, 1), bottleneck=False, width=4))
+
+
+def model(types: tuple[str, ...] = ("front",), memory_limit: float = 1.0, **options: Any) -> Patchcore:
+    own = {"backbone": "tiny", "weights": "random", "coreset": 0.2} | options
+    settings = ModelTraining.model_validate({"model": "patchcore", "model_name": "flex", "model_options": own})
+    described = {"shape": list(SHAPE), "channels": list("RGB"), "types": list(types), "memory_limit": memory_limit}
+    return Patchcore({**settings.model_dump(), "model_options": options_of(Patchcore, settings), **described})
+
+
+def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
+    generator = np.random.default_rng(seed)
+    pattern = np.repeat(np.repeat(np.random.default_rng(9).random((9, 13, 3)), 4, 0), 4, 1)
+    return np.clip(0.2 + 0.6 * pattern + 0.02 * generator.normal(size=(count, *SHAPE)), 0, 1).astype(np.float32)
+
+
+def input_set(images: NDArray[np.float32], types: tuple[str, ...] = (), labels: Any = None) -> InputSet:
+    names = tuple(f"{number}.png" for number in range(len(images)))
+    one_hot = None if labels is None else np.eye(len(types), dtype=np.float32)[labels]
+    return InputSet(images.reshape(len(images), -1), SHAPE, ("R", "G", "B"), names, one_hot, types)
+
+
+def part() -> NDArray[np.bool_]:
+    mask = np.zeros(SHAPE[:2], bool)
+    mask[6:-4, 5:-9] = True
+    return mask
+
+
+def naive_farthest_first(points: NDArray[Any], count: int) -> list[int]:
+    chosen = [int(cdist(points, points.mean(0, keepdims=True)).argmax())]
+    while len(chosen) < count:
+        chosen.append(int(cdist(points, points[chosen]).min(1).argmax()))
+    return chosen
+
+
+@pytest.mark.parametrize("shape", [(200, 3), (60, 128), (5, 2)])
+def test_the_coreset_is_that_of_a_naive_greedy_search(shape: tuple[int, int]) -> None:
+    points = (3 + np.random.default_rng(1).normal(size=shape)).astype(np.float32)
+    count = min(25, len(points))
+    np.testing.assert_array_equal(farthest_first(points, count), naive_farthest_first(points.astype(np.float64), count))
+    np.testing.assert_array_equal(coreset(points, count, seed=3), farthest_first(points, count))
+
+
+def test_the_coreset_of_projected_patches_leaves_none_far() -> None:
+    generator = np.random.default_rng(2)
+    centres = generator.normal(size=(12, 400))
+    patches = (centres[generator.integers(12, size=600)] + 0.01 * generator.normal(size=(600, 400))).astype(np.float32)
+    chosen = coreset(patches, 12, seed=0)
+    assert cdist(patches, patches[chosen]).min(1).max() < 1  # one of each of the 12
+    np.testing.assert_array_equal(chosen, coreset(patches, 12, seed=0))
+
+
+def test_patches_that_are_alike_are_each_taken_once() -> None:
+    chosen = farthest_first(np.ones((6, 3), np.float32), 4)
+    assert len(set(chosen.tolist())) == 4
+    assert len(coreset(np.ones((3, 2), np.float32), 9, seed=0)) == 3
+
+
+def test_distances_are_those_of_the_nearest_neighbour() -> None:
+    generator = np.random.default_rng(4)
+    patches, memory = (generator.normal(2, 1, (n, 40)).astype(np.float32) for n in (70, 30))
+    np.testing.assert_allclose(nearest_distances(patches, memory), cdist(patches, memory).min(1), rtol=1e-4)
+    assert nearest_distances(memory[:5], memory).max() < 1e-3
+
+
+def test_all_patches_of_the_part_and_no_others_are_remembered() -> None:
+    inputs, found = input_set(good_parts(4)), model(coreset=1.0)
+    found.fit(inputs, np.arange(3), part()[None])
+    patches = found._patches
+    assert patches is not None
+    assert patches.depth == 8
+    assert patches.grid == (5, 7)
+    cells = patches.cells(part())
+    assert len(found._learned[0]["memory"]) == 3 * cells.sum()
+    assert found.error(inputs, np.arange(3)).max() < 1e-2
+    new = patches(inputs.images()[3:], part()[None])[0].reshape(-1, patches.depth)
+    grid = np.zeros(patches.grid, np.float32)
+    grid[cells] = cdist(new, found._learned[0]["memory"]).min(1)[cells.ravel()]
+    expected = found._frame.back(grid) * part()
+    np.testing.assert_allclose(found.error(inputs, np.array([3]))[0, ..., 0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_spot_stands_out_where_it_is() -> None:
+    images = good_parts(10)
+    images[9, 16:24, 24:32] = [0.95, 0.05, 0.95]
+    found = model(layers=["layer1"])  # the others see a good part of so small an image at once
+    found.fit(input_set(images), np.arange(7), part()[None])
+    errors = found.error(input_set(images), np.arange(7, 10))[..., 0]
+    y, x = np.unravel_index(errors[2].argmax(), SHAPE[:2])
+    assert 12 <= y < 28
+    assert 20 <= x < 36
+    assert errors[2].max() > 1.5 * errors[:2].max()
+
+
+def test_beside_the_part_nothing_counts_and_one_image_will_do() -> None:
+    images = good_parts(3)
+    changed = np.where(part()[..., None], images, 1 - images)
+    errors = []
+    for one in (images, changed):
+        found = model()
+        found.fit(input_set(one), np.array([0]), part()[None])
+        errors.append(found.error(input_set(one), slice(None)))
+    assert errors[0].tobytes() == errors[1].tobytes()
+    assert np.isfinite(errors[0]).all()
+    assert not errors[0][:, ~part()].any()
+
+
+def test_a_memory_a_type_saved_and_loaded(tmp_path: Path) -> None:
+    types = ("front", "back")
+    images = np.concatenate([good_parts(3), 1 - good_parts(3, seed=1)])
+    inputs = input_set(images, types, [0] * 3 + [1] * 3)
+    masks = np.stack([part(), np.roll(part(), 4, axis=0)])
+    both = model(types=types)
+    both.fit(inputs, np.arange(6), masks)
+    alone = model()
+    alone.fit(input_set(images[3:]), np.arange(3), masks[1:])
+    assert both.error(inputs, slice(3, 6)).tobytes() == alone.error(input_set(images[3:]), slice(None)).tobytes()
+    files = both.save(tmp_path)
+    assert all(path.is_file() for path in files)
+    loaded = Patchcore.load(tmp_path, both.params)
+    for ask in ("error", "latent"):
+        ours, theirs = (getattr(one, ask)(dataclasses.replace(inputs), slice(None)) for one in (both, loaded))
+        assert ours.tobytes() == theirs.tobytes()
+        assert ours.dtype == np.float32
+    with pytest.raises(ModelError, match="is damaged"):
+        Patchcore.load(tmp_path, alone.params)
+
+
+def test_memory_beyond_the_limit_is_refused_before_it_is_taken() -> None:
+    with pytest.raises(ModelError, match=r"patches of 4 images would take .* smaller model_options.resize"):
+        model(memory_limit=1e-6).fit(input_set(good_parts(4)), np.arange(4), part()[None])
