@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from pixal.config.schema import Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.accuracy import SampledAccuracy, share_function
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.coefficients import CoefficientLoss, coefficient_data
-from pixal.train_model.data import InputRows
+from pixal.train_model.dense.coefficients import CoefficientLoss, coefficient_data
+from pixal.train_model.dense.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
+from pixal.train_model.dense.log_variance import LogVariance, means_alone, squared_residuals
+from pixal.train_model.dense.network import dense_autoencoder
+from pixal.train_model.dense.projection import SubspaceFitter, auto_rank
+from pixal.train_model.dense.projection_layer import SubspaceProjection
+from pixal.train_model.dense.subspace import Fit
 from pixal.train_model.family import History, Rows
-from pixal.train_model.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
-from pixal.train_model.keras_family import NOT_FITTED, KerasFamily
-from pixal.train_model.log_variance import LogVariance, means_alone, squared_residuals
-from pixal.train_model.losses import GaussianLoss, ImageLoss, bounded_log_variance, check_gaussian
-from pixal.train_model.network import dense_autoencoder
-from pixal.train_model.projection import SubspaceFitter, auto_rank
-from pixal.train_model.projection_layer import SubspaceProjection
-from pixal.train_model.replicas import strategy
-from pixal.train_model.subspace import Fit
+from pixal.train_model.keras_fit.accuracy import SampledAccuracy, share_function
+from pixal.train_model.keras_fit.data import InputRows
+from pixal.train_model.keras_fit.keras_family import NOT_FITTED, KerasFamily
+from pixal.train_model.keras_fit.losses import GaussianLoss, ImageLoss, bounded_log_variance, check_gaussian
+from pixal.train_model.keras_fit.replicas import strategy
 
 
 class Options(Section):

@@ -17,14 +17,14 @@ from pixal.config.schema import Count, Section
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.conv_network import conv_autoencoder, step_bytes
+from pixal.train_model.convolutional.conv_network import conv_autoencoder, step_bytes
+from pixal.train_model.convolutional.means import Means
+from pixal.train_model.convolutional.tile_training import TileAccuracy, TileLoss, Tiles
+from pixal.train_model.convolutional.tiles import Grid
 from pixal.train_model.family import History, Rows
-from pixal.train_model.keras_family import NOT_FITTED, KerasFamily
-from pixal.train_model.losses import bounded_log_variance, check_gaussian
-from pixal.train_model.means import Means
-from pixal.train_model.replicas import strategy
-from pixal.train_model.tile_training import TileAccuracy, TileLoss, Tiles
-from pixal.train_model.tiles import Grid
+from pixal.train_model.keras_fit.keras_family import NOT_FITTED, KerasFamily
+from pixal.train_model.keras_fit.losses import bounded_log_variance, check_gaussian
+from pixal.train_model.keras_fit.replicas import strategy
 
 _log = logging.getLogger(__name__)
 

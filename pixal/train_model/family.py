@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from pixal.config.schema import ModelTraining, Section
-from pixal.errors import ConfigError
+from pixal.errors import ConfigError, ModelError
 from pixal.families import GROUP, class_of
 from pixal.inputs import InputSet
-from pixal.train_model.hardware import without_chatter
+from pixal.train_model.keras_fit.hardware import without_chatter
 
 if TYPE_CHECKING:
     from pixal.train_model.checkpoint import Checkpoint
@@ -123,6 +123,24 @@ def family_named(name: str) -> type[ModelFamily]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"model_training.model: {name} ({place}) cannot be imported: {error}") from error
     return found
+
+
+def type_numbers(inputs: InputSet, params: Mapping[str, Any]) -> Rows:
+    """The number of each row's type, (N,), in the order of the model's ``types``; 0 where there is one.
+
+    Raises ModelError for inputs of types that are not the model's, or that do not say of which type a row is.
+    """
+    known = tuple(params.get("types") or ())
+    trained = f"(trained: {', '.join(known)})"
+    if inputs.labels is None:
+        if len(known) > 1:
+            raise ModelError(f"the inputs do not say which part is of which type {trained}")
+        return np.zeros(len(inputs), np.intp)
+    if inputs.types != known:
+        unseen = [name for name in inputs.types if name not in known]
+        what = f"type {unseen[0]} was never trained" if unseen else f"the types {inputs.types} are not the model's"
+        raise ModelError(f"{what} {trained}")
+    return np.asarray(inputs.labels.argmax(1), np.intp)
 
 
 def error_weights(params: Mapping[str, Any]) -> dict[str, float]:

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from pixal.inputs import InputSet, let_go
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.data import blocks
 from pixal.train_model.family import History, ModelFamily, Rows
-from pixal.train_model.schedule import repeated
+from pixal.train_model.keras_fit.data import blocks
+from pixal.train_model.keras_fit.schedule import repeated
 
 # Good parts of a type that are held out at most. More would say little: the false-alarm rate can be set in steps of
 # 1/500, the variance at a pixel has a standard error of 6 %. And each costs its error on disk.

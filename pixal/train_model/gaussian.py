@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import History, ModelFamily, Rows
+from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
 from pixal.train_model.spread import error_variance
 
 Planes = NDArray[np.float32]
@@ -49,7 +49,7 @@ class Gaussian(ModelFamily):
         checkpoint: Checkpoint | None = None,
     ) -> History:
         """Learn good parts in one pass over ``inputs[rows]``; see ``ModelFamily.fit``. There are no epochs."""
-        of_row = self._type_of(inputs)
+        of_row = type_numbers(inputs, self.params)
         found = []
         for index, mask in enumerate(masks):
             own = rows[of_row[rows] == index]
@@ -62,7 +62,7 @@ class Gaussian(ModelFamily):
         """Deviations from the mean, (n, H, W, C), without what goes together in good parts: see ``whitening``."""
         _, matrices = self._fitted()
         found = self._deviations(inputs, rows)
-        for part, index in zip(found, self._type_of(inputs)[rows], strict=True):
+        for part, index in zip(found, type_numbers(inputs, self.params)[rows], strict=True):
             part[...] = np.matmul(matrices[index], part[..., None])[..., 0]
         return found
 
@@ -72,7 +72,7 @@ class Gaussian(ModelFamily):
         cells = []
         for row in np.arange(len(inputs))[rows]:
             deviation = self._deviations(inputs, np.array([row]))[0]
-            deviation *= matrices[self._type_of(inputs)[row], ..., :1, 0] != 0  # beside the part
+            deviation *= matrices[type_numbers(inputs, self.params)[row], ..., :1, 0] != 0  # beside the part
             cells.append(cv2.resize(deviation, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel())
         return np.array(cells, np.float32).reshape(-1, _CELLS * _CELLS * inputs.shape[2])
 
@@ -110,20 +110,9 @@ class Gaussian(ModelFamily):
     def _deviations(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         mean, _ = self._fitted()
         found = inputs.images(rows)
-        for part, index in zip(found, self._type_of(inputs)[rows], strict=True):
+        for part, index in zip(found, type_numbers(inputs, self.params)[rows], strict=True):
             part -= mean[index]
         return found
-
-    def _type_of(self, inputs: InputSet) -> Rows:
-        """The number of each row's type, (N,). Raises ModelError for types that are not the model's, in their order."""
-        known = tuple(self.params.get("types") or ())
-        if inputs.labels is None:
-            if len(known) > 1:
-                raise ModelError(f"the inputs do not say which part is of which type (trained: {', '.join(known)})")
-            return np.zeros(len(inputs), np.intp)
-        if inputs.types != known:
-            raise ModelError(f"the types {inputs.types} are not the model's (trained: {', '.join(known)})")
-        return np.asarray(inputs.labels.argmax(1), np.intp)
 
 
 def moments(inputs: InputSet, rows: Rows) -> tuple[Planes, Planes]:

@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from pixal.config.schema import Count, Positive
 from pixal.errors import ConfigError
-from pixal.train_model.backbones import Backbone, canonical
 from pixal.train_model.family import Rows
-from pixal.train_model.features import Features, FeatureStore, PatchFeatures
-from pixal.train_model.patch_model import Arrays, PatchModel, PatchOptions
+from pixal.train_model.patches.backbones import Backbone, canonical
+from pixal.train_model.patches.features import Features, FeatureStore, PatchFeatures
+from pixal.train_model.patches.patch_model import Arrays, PatchModel, PatchOptions
 
 # How many channels the paper keeps of each backbone's (its section III and table II).
 _FEATURES = {"wide_resnet50_2": 550, "EfficientNetB5": 200}

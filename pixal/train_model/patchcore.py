@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 from sklearn.metrics import pairwise_distances_argmin_min
 from sklearn.random_projection import SparseRandomProjection
 
-from pixal.train_model.backbones import Backbone
 from pixal.train_model.family import Rows
-from pixal.train_model.features import Features, FeatureStore, PatchFeatures
-from pixal.train_model.patch_model import Arrays, PatchModel, PatchOptions
+from pixal.train_model.patches.backbones import Backbone
+from pixal.train_model.patches.features import Features, FeatureStore, PatchFeatures
+from pixal.train_model.patches.patch_model import Arrays, PatchModel, PatchOptions
 
 _NEIGHBOURHOOD = 3  # places, squared, that a patch feature is the mean of
 _PROJECTED = 128  # dimensions in which the coreset is chosen

@@ -27,9 +27,9 @@ from pixal.train_model.calibration import (
     choose_threshold,
 )
 from pixal.train_model.continuation import Continuation
-from pixal.train_model.data import evenly_spaced
 from pixal.train_model.family import ModelFamily, Rows, error_weights, family_named, options_of
 from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type, places
+from pixal.train_model.keras_fit.data import evenly_spaced
 from pixal.train_model.material import Material, find_sources
 from pixal.train_model.model_folder import (
     MODEL_RECORD,

@@ -174,6 +174,6 @@ def _losses(errors: NDArray[np.float32], params: dict[str, Any]) -> NDArray[np.f
     """The raw loss (n, H, W, C) of errors; a distance is one already."""
     if params.get("gives_distance"):
         return errors
-    from pixal.train_model.losses import pointwise_loss
+    from pixal.train_model.keras_fit.losses import pointwise_loss
 
     return np.asarray(pointwise_loss(params["loss_function"], params["huber_delta"])(errors))

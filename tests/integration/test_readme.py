@@ -187,7 +187,7 @@ def test_files_and_members_that_the_architecture_names_exist() -> None:
     top = {path.name for path in (ROOT / "pixal").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert {Path(name).name for name in rooms} == top
     for name in ("validation", "train_model", "preprocessing"):
-        files = {path.name for path in (ROOT / "pixal" / name).glob("*.py")} - {"__init__.py"}
+        files = {path.name for path in (ROOT / "pixal" / name).rglob("*.py")} - {"__init__.py"}
         assert set(re.findall(r"`(\w+\.py)`", rooms[f"pixal/{name}/"])) == files, name
     members = {name for name in vars(ModelFamily) if not name.startswith("_")} | {"params", "__init__"}
     table = EXTENDING.split("## A model family")[1].split("\n## ")[0]

@@ -19,15 +19,15 @@ from pixal.errors import ConfigError, ModelError
 from pixal.families import FAMILIES
 from pixal.inputs import InputSet
 from pixal.records import read_record, write_record
-from pixal.train_model import keras_family
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.coefficients import CoefficientLoss
+from pixal.train_model.dense.coefficients import CoefficientLoss
+from pixal.train_model.dense.projection import SubspaceFitter
+from pixal.train_model.dense.projection_layer import SubspaceProjection
 from pixal.train_model.family import History, family_named
-from pixal.train_model.fitting import TapeModel
-from pixal.train_model.network import optimizer_named
-from pixal.train_model.projection import SubspaceFitter
-from pixal.train_model.projection_layer import SubspaceProjection
+from pixal.train_model.keras_fit import keras_family
+from pixal.train_model.keras_fit.by_name import optimizer_named
+from pixal.train_model.keras_fit.fitting import TapeModel
 
 SHAPE = (6, 8, 2)
 VALUES = 96
@@ -577,6 +577,7 @@ def test_types_that_the_model_does_not_know_in_that_order_are_refused(types: tup
     labels = np.eye(len(types), dtype=np.float32)[np.zeros(8, int)] if types else None
     other = InputSet(good.data, SHAPE, good.channels, good.names, labels, types)
     said = "type side was never trained" if "side" in types else "the types .* are not the model's"
+    said = said if types else "the inputs do not say which part is of which type"
     for use in (lambda: model.error(other, ALL), lambda: model.latent(other, ALL)):
         with pytest.raises(ModelError, match=rf"{said}.*\(trained: back, front\)"):
             use()

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from scipy.signal import correlate
 
 from pixal.errors import ConfigError, ModelError
-from pixal.train_model.backbone_weights import load_backbone, weights_folder
-from pixal.train_model.backbones import IMAGENET_MEAN, IMAGENET_STD, RESNETS, ResNet, build_backbone, canonical
+from pixal.train_model.patches.backbone_weights import load_backbone, weights_folder
+from pixal.train_model.patches.backbones import IMAGENET_MEAN, IMAGENET_STD, RESNETS, ResNet, build_backbone, canonical
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -191,7 +191,7 @@ def test_without_network_the_message_says_what_to_put_where(monkeypatch: pytest.
     ):
         assert part in message
     monkeypatch.setattr(keras.applications, "MobileNetV2", lambda weights, **_: weights and offline())
-    monkeypatch.setattr("pixal.train_model.backbone_weights.build_backbone", _build_with(keras.applications))
+    monkeypatch.setattr("pixal.train_model.patches.backbone_weights.build_backbone", _build_with(keras.applications))
     with pytest.raises(ModelError, match=r"https://somewhere/weights.h5 at .*models/weights.h5, or name"):
         load_backbone("MobileNetV2", (32, 32), None, "imagenet", 0)
 

@@ -20,12 +20,18 @@ from pixal.errors import ConfigError
 from pixal.inputs import InputSet, load_arrays, save_arrays
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.calibration import calibrate, calibrated_maps
+from pixal.train_model.dense.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
+from pixal.train_model.dense.log_variance import LogVariance, means_alone, squared_residuals
+from pixal.train_model.dense.projection import SubspaceFitter
+from pixal.train_model.dense.projection_layer import SubspaceProjection
 from pixal.train_model.family import options_of
-from pixal.train_model.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
-from pixal.train_model.log_variance import LogVariance, means_alone, squared_residuals
-from pixal.train_model.losses import VARIANCES, GaussianLoss, bounded_log_variance, gaussian_nll, value_weights
-from pixal.train_model.projection import SubspaceFitter
-from pixal.train_model.projection_layer import SubspaceProjection
+from pixal.train_model.keras_fit.losses import (
+    VARIANCES,
+    GaussianLoss,
+    bounded_log_variance,
+    gaussian_nll,
+    value_weights,
+)
 
 DATA = Path(__file__).parent / "data"
 INPUT, STORED = DATA / "golden.npz", DATA / "golden_gaussian_output.npz"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.backbones import RESNETS, ResNet
 from pixal.train_model.family import options_of
 from pixal.train_model.padim import Padim, distribution, mahalanobis
+from pixal.train_model.patches.backbones import RESNETS, ResNet
 
 SHAPE = (36, 52, 3)
 E = 0.01

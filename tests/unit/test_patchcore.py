@@ -14,9 +14,9 @@ from scipy.spatial.distance import cdist
 from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.backbones import RESNETS, ResNet
 from pixal.train_model.family import options_of
 from pixal.train_model.patchcore import Patchcore, coreset, farthest_first, nearest_distances
+from pixal.train_model.patches.backbones import RESNETS, ResNet
 
 SHAPE = (36, 52, 3)
 

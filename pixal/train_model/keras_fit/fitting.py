@@ -12,11 +12,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError
-from pixal.train_model.accuracy import Accuracy
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.data import Data
 from pixal.train_model.family import History
-from pixal.train_model.replicas import finite_everywhere, own_share, summed
+from pixal.train_model.keras_fit.accuracy import Accuracy
+from pixal.train_model.keras_fit.data import Data
+from pixal.train_model.keras_fit.replicas import finite_everywhere, own_share, summed
 
 
 def run_fit(

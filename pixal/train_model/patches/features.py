@@ -18,8 +18,8 @@ from skimage.color import lab2rgb
 
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet, let_go
-from pixal.train_model.backbones import IMAGENET_MEAN, Backbone
 from pixal.train_model.family import Rows
+from pixal.train_model.patches.backbones import IMAGENET_MEAN, Backbone
 
 _log = logging.getLogger(__name__)
 

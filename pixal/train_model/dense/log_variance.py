@@ -12,10 +12,10 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from pixal.inputs import InputSet
+from pixal.train_model.dense.subspace import Subspace
 from pixal.train_model.family import Rows
-from pixal.train_model.losses import VARIANCES
+from pixal.train_model.keras_fit.losses import VARIANCES
 from pixal.train_model.spread import error_variance
-from pixal.train_model.subspace import Subspace
 
 Values = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""The trained part of the autoencoder: encoder, latent, mirrored decoder; and its optimizer by name."""
+"""The trained part of the autoencoder: encoder, latent, mirrored decoder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from pixal.errors import ConfigError
+from pixal.train_model.keras_fit.by_name import regularizer
 
 
 def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping[str, Any], gains: int = 0) -> Any:
@@ -42,23 +42,5 @@ def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping
     return keras.Model(inputs, [output, more], name="core")
 
 
-def optimizer_named(name: str, learning_rate: float) -> Any:
-    """The Keras optimizer of that name, whatever its capitals. Raises ConfigError where Keras has none."""
-    known = {
-        key.lower(): found
-        for key, found in vars(keras.optimizers).items()
-        if isinstance(found, type) and issubclass(found, keras.Optimizer) and found is not keras.Optimizer
-    }
-    try:
-        return known[name.lower()](learning_rate=learning_rate)
-    except (KeyError, TypeError) as error:  # TypeError: one that is made of other optimizers
-        raise ConfigError(
-            f"model_training.optimizer: Keras knows no optimizer {name!r}; try adam, sgd or rmsprop"
-        ) from error
-
-
 def _dense(size: int, name: str, settings: Mapping[str, Any]) -> Any:
-    kind = settings["regularization"] or ""
-    l1, l2 = (settings[f"{norm}_regularization"] if norm in kind else 0.0 for norm in ("l1", "l2"))
-    penalty = keras.regularizers.L1L2(l1, l2) if kind else None
-    return layers.Dense(size, activation="relu", kernel_regularizer=penalty, name=name)
+    return layers.Dense(size, activation="relu", kernel_regularizer=regularizer(settings), name=name)

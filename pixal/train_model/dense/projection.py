@@ -9,9 +9,8 @@ from functools import cached_property, reduce
 import numpy as np
 
 from pixal.inputs import InputSet
-from pixal.train_model.family import Rows
-from pixal.train_model.projection_passes import Passes
-from pixal.train_model.subspace import (
+from pixal.train_model.dense.projection_passes import Passes
+from pixal.train_model.dense.subspace import (
     Double,
     Fit,
     Single,
@@ -24,6 +23,7 @@ from pixal.train_model.subspace import (
     signs,
     squared_outside,
 )
+from pixal.train_model.family import Rows
 
 EXACT_IMAGES = 1000  # an exact fit takes arithmetic with the square of their number; it is a minute's here
 _AUTO_RANK = 3  # components a type; more find no more, raise more false alarms, and make a larger file

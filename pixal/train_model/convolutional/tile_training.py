@@ -11,12 +11,12 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pixal.inputs import InputSet, let_go
-from pixal.train_model.accuracy import ACCURACY_TOLERANCE, Accuracy
-from pixal.train_model.data import Data, evenly_spaced
+from pixal.train_model.convolutional.means import Means
+from pixal.train_model.convolutional.tiles import Grid
 from pixal.train_model.family import History, Rows
-from pixal.train_model.losses import gaussian_nll, pointwise_loss
-from pixal.train_model.means import Means
-from pixal.train_model.tiles import Grid
+from pixal.train_model.keras_fit.accuracy import ACCURACY_TOLERANCE, Accuracy
+from pixal.train_model.keras_fit.data import Data, evenly_spaced
+from pixal.train_model.keras_fit.losses import gaussian_nll, pointwise_loss
 
 Images = NDArray[np.float32]
 

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from pixal.train_model.keras_fit.by_name import regularizer
+
 # Channels of each stage, after each of which the size is halved: VGG16's pattern (Simonyan and Zisserman 2015), 64 to
 # 512 channels in five stages, at 1/8, 1/4 and the whole of its width.
 STAGES = {
@@ -38,7 +40,7 @@ def conv_autoencoder(height: int, width: int, channels: int, settings: Mapping[s
     step = 2 ** len(stages)
     margins = tuple((-size % step // 2, -size % step - -size % step // 2) for size in (height, width))
     hidden = ReflectionPadding(margins, name="padding")(hidden)
-    layer = {"padding": "same", "kernel_initializer": "he_normal", "kernel_regularizer": _penalty(settings)}
+    layer = {"padding": "same", "kernel_initializer": "he_normal", "kernel_regularizer": regularizer(settings)}
     down, up = partial(layers.Conv2D, **layer), partial(layers.Conv2DTranspose, **layer)
     hidden = down(stages[0], 3, name="first")(hidden)
     for index, size in enumerate(stages):
@@ -114,9 +116,3 @@ def _block(values: Any, size: int, convolution: Any, name: str) -> Any:
         hidden = layers.Activation("relu", name=f"{name}_relu_{number}")(hidden)
         hidden = convolution(size, 3, kernel_initializer=start, name=f"{name}_convolution_{number}")(hidden)
     return layers.Add(name=f"{name}_sum")([straight, hidden])
-
-
-def _penalty(settings: Mapping[str, Any]) -> Any:
-    kind = settings["regularization"] or ""
-    l1, l2 = (settings[f"{norm}_regularization"] if norm in kind else 0.0 for norm in ("l1", "l2"))
-    return keras.regularizers.L1L2(l1, l2) if kind else None

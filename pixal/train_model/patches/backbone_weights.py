@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from pixal.errors import ConfigError, ModelError
 from pixal.records import file_hash
-from pixal.train_model.backbones import Backbone, build_backbone
+from pixal.train_model.patches.backbones import Backbone, build_backbone
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from functools import reduce
 import numpy as np
 
 from pixal.inputs import InputSet
-from pixal.train_model.family import Rows
-from pixal.train_model.subspace import (
+from pixal.train_model.dense.subspace import (
     Double,
     Fit,
     Single,
@@ -22,6 +21,7 @@ from pixal.train_model.subspace import (
     signs,
     squared_outside,
 )
+from pixal.train_model.family import Rows
 
 _COLUMNS = 1 << 16  # of a wide product at a time; less has the threads of a busy machine wait for one another
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.accuracy import Accuracy
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.data import Data, blocks
-from pixal.train_model.family import History, ModelFamily, Rows
-from pixal.train_model.fitting import TapeModel, run_fit
-from pixal.train_model.hardware import set_up_tensorflow
-from pixal.train_model.losses import value_weights
-from pixal.train_model.network import optimizer_named
-from pixal.train_model.saving import save_weights, save_whole
-from pixal.train_model.schedule import learning_rate
+from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
+from pixal.train_model.keras_fit.accuracy import Accuracy
+from pixal.train_model.keras_fit.by_name import optimizer_named
+from pixal.train_model.keras_fit.data import Data, blocks
+from pixal.train_model.keras_fit.fitting import TapeModel, run_fit
+from pixal.train_model.keras_fit.hardware import set_up_tensorflow
+from pixal.train_model.keras_fit.losses import value_weights
+from pixal.train_model.keras_fit.saving import save_weights, save_whole
+from pixal.train_model.keras_fit.schedule import learning_rate
 
 NOT_FITTED = "the model is neither trained nor loaded"
 
@@ -212,9 +212,4 @@ class KerasFamily(ModelFamily):
 
     def _labels(self, inputs: InputSet) -> NDArray[np.float32]:
         """Labels (N, T) of the parts. Raises ModelError for types that are not those of the model, in their order."""
-        known = tuple(self.params.get("types") or ())
-        if inputs.types != known and (inputs.types or self._types > 1):
-            unseen = [name for name in inputs.types if name not in known]
-            what = f"type {unseen[0]} was never trained" if unseen else f"the types {inputs.types} are not the model's"
-            raise ModelError(f"{what} (trained: {', '.join(known)})")
-        return np.ones((len(inputs), 1), np.float32) if self._types == 1 else np.asarray(inputs.labels)
+        return np.eye(self._types, dtype=np.float32)[type_numbers(inputs, self.params)]

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-from pixal.train_model.subspace import Subspace
+from pixal.train_model.dense.subspace import Subspace
 
 
 @keras.saving.register_keras_serializable("pixal")

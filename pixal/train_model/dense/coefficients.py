@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pixal.train_model.data import Arrays
+from pixal.train_model.dense.subspace import Fit
 from pixal.train_model.family import Rows
-from pixal.train_model.subspace import Fit
+from pixal.train_model.keras_fit.data import Arrays
 
 
 def coefficient_data(fit: Fit, rows: Rows, labels: NDArray[np.float32], counted: NDArray[np.int_]) -> Arrays:

@@ -10,10 +10,10 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pixal.inputs import InputSet
-from pixal.train_model.data import Arrays
+from pixal.train_model.dense.log_variance import beside, bounded_gains
+from pixal.train_model.dense.subspace import Subspace
 from pixal.train_model.family import Rows
-from pixal.train_model.log_variance import beside, bounded_gains
-from pixal.train_model.subspace import Subspace
+from pixal.train_model.keras_fit.data import Arrays
 
 _ROWS = 16  # parts in memory at a time
 _EACH = 3  # numbers a channel besides products with the basis

@@ -9,9 +9,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pixal.inputs import InputSet
-from pixal.train_model.data import evenly_spaced
+from pixal.train_model.dense.projection_layer import SubspaceProjection, activated
 from pixal.train_model.family import History, Rows
-from pixal.train_model.projection_layer import SubspaceProjection, activated
+from pixal.train_model.keras_fit.data import evenly_spaced
 
 ACCURACY_TOLERANCE = 0.02  # of the input's range: a value reconstructed within it counts as accurate
 _SAMPLE = 2048  # values an image

@@ -16,13 +16,13 @@ from pydantic import Field
 from pixal.config.schema import Count, Fraction, ModelTraining, Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.backbone_weights import load_backbone
-from pixal.train_model.backbones import Backbone, build_backbone
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import History, ModelFamily, Rows
-from pixal.train_model.features import Features, FeatureStore, Frame, PatchFeatures
-from pixal.train_model.hardware import set_up_tensorflow
-from pixal.train_model.saving import save_weights
+from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
+from pixal.train_model.keras_fit.hardware import set_up_tensorflow
+from pixal.train_model.keras_fit.saving import save_weights
+from pixal.train_model.patches.backbone_weights import load_backbone
+from pixal.train_model.patches.backbones import Backbone, build_backbone
+from pixal.train_model.patches.features import Features, FeatureStore, Frame, PatchFeatures
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class PatchModel(ModelFamily):
             )
             self.params["backbone_weights"] = source
             self._use(backbone)
-        patches, of_row = self._ready(), self._type_of(inputs)
+        patches, of_row = self._ready(), type_numbers(inputs, self.params)
         stores = self._stores_of(inputs, masks, of_row)
         self._masks, self._learned = stores[0].masks, []
         for index, mask in enumerate(masks):
@@ -110,7 +110,7 @@ class PatchModel(ModelFamily):
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The distance of each place from what is good there, (n, H, W, 1); 0 beside the part and beside the crop."""
         masks, patches = self._fitted(), self._ready()
-        index, of_row = np.arange(len(inputs))[rows], self._type_of(inputs)
+        index, of_row = np.arange(len(inputs))[rows], type_numbers(inputs, self.params)
         found = np.zeros((len(index), *inputs.shape[:2], 1), np.float32)
         for kind, mask in enumerate(masks):
             own = np.flatnonzero(of_row[index] == kind)
@@ -127,7 +127,7 @@ class PatchModel(ModelFamily):
     def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The mean feature vector over the part, (n, D)."""
         masks, patches = self._fitted(), self._ready()
-        index, of_row = np.arange(len(inputs))[rows], self._type_of(inputs)
+        index, of_row = np.arange(len(inputs))[rows], type_numbers(inputs, self.params)
         found = np.zeros((len(index), patches.depth), np.float32)
         for number, row in enumerate(index):
             places = np.flatnonzero(patches.cells(masks[of_row[row]]))
@@ -254,14 +254,3 @@ class PatchModel(ModelFamily):
     @staticmethod
     def _files(folder: Path, params: Mapping[str, Any]) -> tuple[Path, Path]:
         return folder / f"{params['model_name']}.weights.npz", folder / f"{params['model_name']}.backbone.weights.h5"
-
-    def _type_of(self, inputs: InputSet) -> Rows:
-        """The number of each row's type, (N,). Raises ModelError for types that are not the model's, in their order."""
-        known = tuple(self.params.get("types") or ())
-        if inputs.labels is None:
-            if len(known) > 1:
-                raise ModelError(f"the inputs do not say which part is of which type (trained: {', '.join(known)})")
-            return np.zeros(len(inputs), np.intp)
-        if inputs.types != known:
-            raise ModelError(f"the types {inputs.types} are not the model's (trained: {', '.join(known)})")
-        return np.asarray(inputs.labels.argmax(1), np.intp)

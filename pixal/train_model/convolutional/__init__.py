@@ -1,0 +1,1 @@
+"""The parts of the convolutional autoencoder: its network, and the tiles it is trained on."""

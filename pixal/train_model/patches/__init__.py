@@ -1,0 +1,1 @@
+"""What PaDiM and PatchCore share: features of a frozen backbone."""
