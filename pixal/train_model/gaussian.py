@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
 from pixal.train_model.spread import error_variance
 
@@ -37,17 +36,7 @@ class Gaussian(ModelFamily):
         self.mean: NDArray[np.float32] | None = None
         self.whitening: NDArray[np.float32] | None = None
 
-    def fit(
-        self,
-        inputs: InputSet,
-        rows: Rows,
-        masks: NDArray[np.bool_],
-        *,
-        validation_rows: Rows | None = None,
-        learning_rates: Sequence[float] | None = None,
-        on_epoch: Callable[[int, float], None] | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> History:
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], **_: Any) -> History:
         """Learn good parts in one pass over ``inputs[rows]``; see ``ModelFamily.fit``. There are no epochs."""
         of_row = type_numbers(inputs, self.params)
         found = []

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pixal import mlflow_utils
 from pixal.config import Config, as_config
 from pixal.errors import InputError
+from pixal.locking import only_writer
 from pixal.outcome import Outcome
 from pixal.records import file_hash, fingerprint, provenance, run_log, write_record
 from pixal.train_model import pictures
@@ -80,7 +81,8 @@ def train(
         for run in runs:
             run.continuation.check_more_epochs(family(run.params))
     for run in runs:
-        with run_log(config.paths.resolve("log_path", run.owner), "train"):
+        model = config.paths.resolve("model_path", run.owner)
+        with only_writer(model), run_log(config.paths.resolve("log_path", run.owner), "train"):
             outcome.done += run.run()
     return outcome.checked(input_path)
 

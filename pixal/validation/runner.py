@@ -18,7 +18,7 @@ from pixal.validation.models import Models
 from pixal.validation.rejudging import TypeRejudging
 from pixal.validation.results import Batch
 from pixal.validation.truth import Truth, read_truth
-from pixal.validation.write_up import clear, say, track, write_up
+from pixal.validation.write_up import clear, say, track, write_up, writing
 
 _log = logging.getLogger(__name__)
 
@@ -49,9 +49,9 @@ def validate(
         models.of(name)
     truths = _truths(truth, list(photographs))  # a truth that cannot be used is known before the work, not after
     types = {name: TypeJudging(name, models.of(name), truths.get(name), config) for name in photographs}
-    clear(config, keep=set(types))
     judged_now, seconds = 0, 0.0
-    with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
+    with writing(config) as tracker:
+        clear(config, keep=set(types))
         with beside() as later:  # draws the figures
             for name, judging in types.items():
                 photos = photographs[name]
@@ -105,7 +105,7 @@ def detect(
     models = {one: Models(config, one) for one in dict.fromkeys(named.values())}
     truths = _truths(truth, ready)
     types = [TypeRejudging(name, models[one].of(name), truths.get(name), config) for name, one in named.items()]
-    with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
+    with writing(config) as tracker:
         with beside() as later:
             for judging in types:
                 step = f"{judging.name}: verdicts"

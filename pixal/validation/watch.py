@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixal import mlflow_utils
 from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.photographs import EXTENSIONS, Photograph, list_photographs
@@ -18,7 +17,7 @@ from pixal.validation.judging import TypeJudging
 from pixal.validation.models import Models
 from pixal.validation.preparation import file_stat
 from pixal.validation.results import Batch
-from pixal.validation.write_up import clear, say, track, write_up
+from pixal.validation.write_up import clear, say, track, write_up, writing
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def watch(
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder that could be watched")
     watched = _Watched(folder, config, model)
-    with mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker:
+    with writing(config) as tracker:
         try:
             watched.start(force)
             while True:

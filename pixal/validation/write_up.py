@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from pixal import mlflow_utils
 from pixal.config import Config
+from pixal.locking import only_writer
 from pixal.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.records import run_log
 from pixal.report.pictures import Pictures
@@ -24,6 +26,16 @@ from pixal.validation.results import RESULT_FILES, Batch, write_results
 from pixal.validation.verdicts import TypeVerdicts
 
 _log = logging.getLogger(__name__)
+
+
+@contextmanager
+def writing(config: Config) -> Iterator[mlflow_utils.Tracker]:
+    """Be the one run that writes results of the component, and track it. Raises InputError while another is."""
+    with (
+        only_writer(config.paths.resolve("component_validate_path")),
+        mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker,
+    ):
+        yield tracker
 
 
 def clear(config: Config, keep: set[str]) -> None:

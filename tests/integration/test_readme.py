@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 import pixal
 from pixal import cli
+from pixal.commands import build_parser
 from pixal.config import load_config
 from pixal.config.loading import DEFAULTS
 from pixal.config.paths import _SHIPPED, REQUIRED
@@ -78,7 +79,7 @@ def test_commands_are_ones_that_the_parser_takes() -> None:
     assert {words[0] for words in commands if words} == set(verbs), "each verb has an example, and no other is shown"
     for words in commands:
         try:
-            options = cli._parser().parse_args(words)
+            options = build_parser().parse_args(words)
         except SystemExit as stop:
             pytest.fail(f"pixal {shlex.join(words)}: exit status {stop.code}")
         load_config(DEFAULTS, options.overrides)
@@ -226,7 +227,7 @@ def _imported_rooms(tree: ast.Module, rooms: dict[str, int]) -> Iterator[str]:
 
 
 def _verbs() -> dict[str, argparse.ArgumentParser]:
-    actions = cli._parser()._actions
+    actions = build_parser()._actions
     return dict(next(action for action in actions if isinstance(action, argparse._SubParsersAction)).choices)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from scipy.signal import correlate
 
 from pixal.errors import ConfigError, ModelError
-from pixal.train_model.patches.backbone_weights import load_backbone, weights_folder
+from pixal.records import file_hash
+from pixal.train_model.patches.backbone_weights import _SHA256, load_backbone, weights_folder
 from pixal.train_model.patches.backbones import IMAGENET_MEAN, IMAGENET_STD, RESNETS, ResNet, build_backbone, canonical
 
 Weights = dict[str, NDArray[np.float32]]
@@ -212,6 +214,21 @@ def test_a_file_in_the_cache_needs_no_network() -> None:
     stored = load_file(weights_folder() / "tiny.tv_in1k.safetensors")["conv1.weight"]
     np.testing.assert_array_equal(backbone.model.get_layer("conv1").get_weights()[0], stored.transpose(2, 3, 1, 0))
     assert source["source"].startswith("imagenet, https://huggingface.co/timm/tiny")
+
+
+def test_a_file_in_the_cache_that_is_not_the_published_one_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shut(*_: Any, **__: Any) -> Any:
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket, "create_connection", shut)
+    weights_folder().mkdir(parents=True)
+    path = weights_folder() / "tiny.tv_in1k.safetensors"
+    save_file(drawn_weights("tiny"), path)
+    monkeypatch.setitem(_SHA256, "tiny", file_hash(path))
+    assert load_backbone("tiny", (32, 32), None, "imagenet", 0)[1]["sha256"] == file_hash(path)
+    save_file(drawn_weights("tiny", seed=1), path)
+    with pytest.raises(ModelError, match=r"cannot be downloaded \(.*no network here"):
+        load_backbone("tiny", (32, 32), None, "imagenet", 0)
 
 
 @pytest.mark.parametrize(

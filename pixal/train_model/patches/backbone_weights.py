@@ -27,6 +27,12 @@ _log = logging.getLogger(__name__)
 _KEY = "model_training.model_options.weights"
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 _PARTS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+# Of the published files; of resnet34's none was at hand.
+_SHA256 = {
+    "resnet18": "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
+    "resnet50": "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
+    "wide_resnet50_2": "df6fb6c4824769769de18e14088475fd6ee94236849aa4e5d8022ba9d9a9a16c",
+}
 _PATIENCE = 20.0  # seconds without an answer: a shut network may never give one
 
 
@@ -66,8 +72,9 @@ def _imagenet(name: str, size: tuple[int, int], layers: Sequence[str] | None) ->
     file_name = f"{backbone.name}.tv_in1k.safetensors"
     if not (weights_folder() / file_name).is_file():
         _log.info("downloading the ImageNet weights of %s from %s", backbone.name, url)
+    place = {"cache_dir": weights_folder().parent, "cache_subdir": "models"}
     with _downloading(backbone.name, url, file_name):
-        path = Path(keras.utils.get_file(file_name, url, cache_dir=weights_folder().parent, cache_subdir="models"))
+        path = Path(keras.utils.get_file(file_name, url, file_hash=_SHA256.get(backbone.name), **place))
     _load_file(backbone, path)
     return backbone, {"source": f"imagenet, {url}", "sha256": file_hash(path)}
 

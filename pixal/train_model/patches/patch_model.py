@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -16,7 +16,6 @@ from pydantic import Field
 from pixal.config.schema import Count, Fraction, ModelTraining, Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
 from pixal.train_model.keras_fit.hardware import set_up_tensorflow
 from pixal.train_model.keras_fit.saving import save_weights
@@ -78,17 +77,7 @@ class PatchModel(ModelFamily):
         """Start TensorFlow as the settings say; see ``ModelFamily.set_up``."""
         return set_up_tensorflow(settings)
 
-    def fit(
-        self,
-        inputs: InputSet,
-        rows: Rows,
-        masks: NDArray[np.bool_],
-        *,
-        validation_rows: Rows | None = None,
-        learning_rates: Sequence[float] | None = None,
-        on_epoch: Callable[[int, float], None] | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> History:
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], **_: Any) -> History:
         """Learn good parts; see ``ModelFamily.fit``. There are no epochs."""
         if self._patches is None:
             options, size = self._options, self._frame.size

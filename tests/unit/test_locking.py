@@ -1,0 +1,47 @@
+"""Two runs that would write into one folder: the second is told, and loses nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from pixal.errors import InputError
+from pixal.locking import only_writer
+
+pytest.importorskip("fcntl")
+
+
+def hold(folder: Path, told: Connection) -> None:
+    with only_writer(folder):
+        told.send("locked")
+        signal.pause()
+
+
+def test_another_process_is_the_one_writer_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "validate" / "Part"
+    ours, theirs = multiprocessing.Pipe()
+    other = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, theirs))
+    other.start()
+    assert ours.recv() == "locked"
+    with (
+        pytest.raises(InputError, match=rf"another run of pixal is writing in {folder}; wait for it"),
+        only_writer(folder),
+    ):
+        pytest.fail("two at a time")
+    assert other.pid
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    with only_writer(folder), only_writer(tmp_path / "validate" / "Other"):
+        assert list(folder.iterdir()) == []
+
+
+def test_the_lock_ends_with_its_block_also_where_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), only_writer(tmp_path):
+        1 / 0  # noqa: B018
+    with only_writer(tmp_path), pytest.raises(InputError, match="another run"), only_writer(tmp_path):
+        pytest.fail("two at a time")
