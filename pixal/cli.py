@@ -158,7 +158,7 @@ def _report_failures(failures: Sequence[Any]) -> int:
 
 def _set_up_logging(quiet: bool) -> None:
     # C++ notes of these libraries come before any Python logging is asked; what matters reaches us as an exception.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -66,12 +66,13 @@ def reconstruction_strip(
     *,
     title: str,
     error_name: str = "error",
+    size: tuple[int, int] | None = None,
 ) -> Figure:
     """Draw one row a part: input, reconstruction (None: left out) and error map.
 
     `inputs` and `reconstructions` are (K, H, W), one channel, or (K, H, W, 3) RGB, in [0, 1]; `errors` is
     (K, H, W), at least 0, NaN outside the part, `error_name` says of what; `names` has K entries. Errors have one
-    scale for all rows, up to their 99.9th percentile.
+    scale for all rows, up to their 99.9th percentile. `size`: the input's (width, height) where these are smaller.
     """
     from matplotlib import colormaps
 
@@ -84,15 +85,16 @@ def reconstruction_strip(
     shown: dict[str, Any] = {"cmap": style.VALUE_MAP, "vmin": 0.0, "vmax": 1.0}
     colours = colormaps[style.ERROR_MAP].with_extremes(bad=style.PALE)
     wrong: dict[str, Any] = {"cmap": colours, "vmin": 0.0, "vmax": upper}
-    columns = [(f"input ({width} × {height} pixels)", np.clip(inputs, 0.0, 1.0), shown)]
+    pixels = " × ".join(map(str, size or (width, height)))
+    columns = [(f"input ({pixels} pixels)", np.clip(inputs, 0.0, 1.0), shown)]
     if reconstructions is not None:
         columns.append(("reconstruction", np.clip(reconstructions, 0.0, 1.0), shown))
     columns.append((error_name, np.ma.masked_invalid(errors), wrong))
     total = (len(columns) * pitch - line, count * step + 2 * line)
     place = style.bar_place(total[::-1])
     room = (1.0, 2.4) if place == "bottom" else (3.4, 0.7)
-    size = max(7.0, across * total[0] / width + room[0]), max(2.5, across * total[1] / width + room[1])
-    figure, axes = style.new_figure(size=size, title=title, images=True)
+    inches = max(7.0, across * total[0] / width + room[0]), max(2.5, across * total[1] / width + room[1])
+    figure, axes = style.new_figure(size=inches, title=title, images=True)
     ax: Axes = axes[0, 0]
     for row in range(count):
         top = row * step

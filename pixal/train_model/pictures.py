@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from pixal.train_model.calibration import Calibration
 from pixal.train_model.family import Rows
 from pixal.train_model.folds import Fitted, of_type, places
 
+_SEEN = 1200  # pixels of a picture's longer side: more are not seen in the strip
 _FIGURES = ("loss.png", "accuracy.png", "reconstructions.png")
 
 
@@ -85,16 +87,30 @@ def strip(
             scores.append(calibration.scores)
     order = np.argsort(np.concatenate(scores))[[-1, len(np.concatenate(scores)) // 2, 0]]
     chosen, values = np.concatenate(rows)[order], np.concatenate(scores)[order]
-    images, errors = inputs.images(chosen), errors[places(chosen, folds)]
+    shown: list[list[NDArray[np.float32]]] = [[], [], []]
+    for row, place in zip(chosen, places(chosen, folds), strict=True):
+        image, error = inputs.images(row[None])[0], errors[place]
+        rms = np.sqrt(np.einsum("hwc,hwc->hw", error, error) / error.shape[-1])
+        for column, picture in zip(shown, (image[..., 0], image[..., 0] - error[..., 0], rms), strict=True):
+            column.append(_shrunk(picture))
     return {
-        "inputs": images[..., 0],
-        "reconstructions": None if distances else (images - errors)[..., 0],
-        "errors": np.sqrt(np.mean(errors**2, axis=-1)),
+        "size": inputs.shape[1::-1],
+        "inputs": np.stack(shown[0]),
+        "reconstructions": None if distances else np.stack(shown[1]),
+        "errors": np.stack(shown[2]),
         "names": [
             f"{kind}, score {value:.2f}: {inputs.names[row]}"
             for kind, value, row in zip(("worst", "median", "best"), values, chosen, strict=True)
         ],
     }
+
+
+def _shrunk(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A picture (H, W) with no more pixels than are seen, whatever it is of."""
+    scale = _SEEN / max(values.shape)
+    if scale >= 1:
+        return values
+    return np.asarray(cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def track(tracker: Tracker, fitted: Fitted) -> None:

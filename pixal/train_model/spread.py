@@ -28,10 +28,14 @@ def error_variance(squared: NDArray[np.float32], mask: NDArray[np.bool_], sigma:
     if not mask.any():
         return np.full(squared.shape, _LEAST_VARIANCE, np.float32)
     inside = mask.astype(np.float32)
-    smooth = blur(squared * inside[..., None], sigma) / np.maximum(blur(inside, sigma), 1e-6)[..., None]
+    share = np.maximum(blur(inside, sigma), 1e-6)
     near = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
-    largest = cv2.dilate(smooth * inside[..., None], near).reshape(squared.shape)
-    return np.asarray(largest + _FLOOR * np.median(largest[mask], axis=0) + _LEAST_VARIANCE, np.float32)
+    found = np.empty(squared.shape, np.float32)
+    for channel in range(squared.shape[-1]):  # one in memory at a time
+        smooth = blur(squared[..., channel] * inside, sigma) / share
+        largest = cv2.dilate(smooth * inside, near)
+        found[..., channel] = largest + _FLOOR * np.median(largest[mask]) + _LEAST_VARIANCE
+    return found
 
 
 class ErrorMoments:

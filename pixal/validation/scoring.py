@@ -23,7 +23,7 @@ from pixal.train_model.calibration import (
 from pixal.train_model.family import ModelFamily, error_weights
 from pixal.validation.detection import Region, find_regions
 
-_ROWS = 4  # parts in memory at a time
+_ROWS, _BYTES = 4, 1 << 28  # parts in memory at a time, and of their inputs, at most
 _BINS = 100
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
 _DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
@@ -95,11 +95,12 @@ class Summary:
     ) -> None:
         """Count parts: inputs and errors (n, H, W, C), maps (n, H, W), the part's pixels (H, W)."""
         self.parts += len(images)
-        self.squared += (errors**2).mean(-1).sum(0)
-        self.absolute += np.abs(errors).mean(-1).sum(0)
         self.anomaly += maps.sum(0)
         low, high = np.log(self.loss_edges[[0, -1]])
-        for channel in range(errors.shape[-1]):
+        count = errors.shape[-1]
+        for channel in range(count):  # one in memory at a time
+            self.squared += (errors[..., channel] ** 2).sum(0) / count
+            self.absolute += np.abs(errors[..., channel]).sum(0) / count
             error = errors[..., channel][:, mask].ravel()
             bins = ((np.log(np.maximum(error**2, self.loss_edges[0])) - low) * (_BINS / (high - low))).astype(int)
             self.losses[channel] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
@@ -141,9 +142,10 @@ def score_parts(
     smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
     center = None if calibration.center is None else calibration.center[:height, :width]
-    for rows in inputs.blocks(_ROWS):
+    several = max(1, min(_ROWS, _BYTES // (4 * inputs.data.shape[1])))
+    for rows in inputs.blocks(several):
         # Always as many at a time: how many are multiplied at once changes the last digits of a part's score.
-        full = np.minimum(np.arange(rows.start, rows.start + _ROWS), len(inputs) - 1)
+        full = np.minimum(np.arange(rows.start, rows.start + several), len(inputs) - 1)
         errors = np.ascontiguousarray(model.error(inputs, full)[: rows.stop - rows.start, :height, :width])
         counting = errors if cut.raw else above(errors, center)
         if cut.raw:

@@ -27,12 +27,13 @@ def set_up_tensorflow(settings: ModelTraining) -> dict[str, Any]:
     if settings.TF_GPU_ALLOCATOR:
         os.environ["TF_GPU_ALLOCATOR"] = settings.TF_GPU_ALLOCATOR
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = str(settings.enable_memory_growth).lower()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     with without_chatter():
         import keras
         import tensorflow as tf
 
+    tf.get_logger().setLevel(logging.ERROR)  # that a new model is traced anew is no news
     threading = tf.config.threading
     threads = (settings.Available_CPU or 0) if settings.CPU_MULTI_THREADING else 1
     now = threading.get_intra_op_parallelism_threads()
