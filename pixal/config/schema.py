@@ -126,7 +126,7 @@ class ModelTraining(Section):
 
     model: str = "autoencoder"
     model_options: dict[str, Any] = {}
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "pixal_autoencoder"
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     model_file_extension: Literal["keras", "h5"] = "keras"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     one_hot_encoding: bool = False
@@ -176,6 +176,12 @@ class ModelTraining(Section):
         except ConfigError as error:  # pydantic adds the place to a ValueError only
             raise ValueError(str(error).removeprefix("model_training.model: ")) from error
         return value
+
+    @model_validator(mode="after")
+    def _named_by_its_family(self) -> ModelTraining:
+        if self.model_name is None:
+            object.__setattr__(self, "model_name", f"pixal_{self.model}")
+        return self
 
     @field_validator("HYBRID_MODE")
     @classmethod

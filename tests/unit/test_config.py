@@ -159,8 +159,19 @@ def test_the_shipped_parameters_are_the_defaults_of_the_schema_and_name_every_ke
     del defaults["preprocessing"]["remove_background"]["rename_images"]
     for key in ("draw_matches", "save_metrics", "save_overlays"):
         del defaults["preprocessing"]["alignment"][key]
+    defaults["model_training"]["model_name"] = None  # the model's own, once read
     assert shipped == defaults
     assert Parameters.model_validate(shipped) == Parameters()
+
+
+def test_a_model_has_the_name_of_its_family_or_the_one_it_is_given() -> None:
+    for family in ("autoencoder", "gaussian"):
+        assert (
+            Parameters.model_validate({"model_training": {"model": family}}).model_training.model_name
+            == f"pixal_{family}"
+        )
+    named = {"model": "gaussian", "model_name": "flex"}
+    assert Parameters.model_validate({"model_training": named}).model_training.model_name == "flex"
 
 
 def test_without_a_folder_the_working_directory_s_configs_come_first(
