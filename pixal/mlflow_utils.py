@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,9 +23,10 @@ _BATCH = 500  # entities a request; MLflow takes 1000 metrics, 100 parameters
 
 @dataclass
 class Tracker:
-    """Collects what a run has to say; MLflow hears it when the run ends."""
+    """Collects what a run has to say; MLflow hears it when the run ends. began: milliseconds since 1970."""
 
     kind: str
+    began: int = field(default_factory=lambda: _now())
     metrics: list[tuple[str, float, int]] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
     artifacts: list[tuple[Path, str]] = field(default_factory=list)
@@ -91,13 +93,16 @@ def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
     else:
         experiment_id = found.experiment_id
     run_id = client.create_run(
-        experiment_id, run_name=f"{tracker.kind} {name}", tags={"pixal.command": tracker.kind}
+        experiment_id,
+        start_time=tracker.began,
+        run_name=f"{tracker.kind} {name}",
+        tags={"pixal.command": tracker.kind},
     ).info.run_id
     try:
         params = [Param(key, str(value)[:6000]) for key, value in tracker.params.items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
-        now = client.get_run(run_id).info.start_time
+        now = _now()
         metrics = [Metric(key, value, now, step) for key, value, step in tracker.metrics]
         for start in range(0, len(metrics), _BATCH):
             client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
@@ -105,6 +110,10 @@ def _write(tracker: Tracker, experiment: str, name: str, status: str) -> None:
             client.log_artifact(run_id, str(path), folder)
     finally:
         client.set_terminated(run_id, status)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

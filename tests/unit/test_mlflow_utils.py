@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ def test_a_second_run_joins_the_experiment_of_its_name(store: Path, monkeypatch:
             tracker.metric("image_auroc", 0.5)
     assert len(runs_in(store, "Twice")) == 2
     assert len(runs_in(store, "Other")) == 1
+
+
+def test_a_run_took_as_long_as_its_block_not_as_long_as_writing_it_down(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(store)
+    before = time.time() * 1000
+    with tracked_run(config_named("Long"), "front", "train") as tracker:
+        assert before - 1 <= tracker.began <= time.time() * 1000
+        tracker.began -= 60_000  # a minute of work
+    (run,) = runs_in(store, "Long")
+    assert run.info.start_time == tracker.began
+    assert run.info.end_time - run.info.start_time >= 60_000
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
