@@ -22,7 +22,7 @@ _PROJECTED = 128  # dimensions in which the coreset is chosen
 class PatchcoreOptions(PatchOptions):
     """What ``model_training.model_options`` may hold. coreset: the share of all good patches that are remembered."""
 
-    coreset: Annotated[float, Field(gt=0, le=1)] = 0.01
+    coreset: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Patchcore(PatchModel):
@@ -71,10 +71,12 @@ def coreset(patches: NDArray[np.float32], count: int, seed: int) -> Rows:
     Greedy k-centre (Sener and Savarese 2018): each next one is that which is farthest from those chosen; the first is
     that which is farthest from the mean. Distances are of a sparse random projection (Li, Hastie and Church 2006).
     """
+    if count >= len(patches):
+        return np.arange(len(patches))
     if patches.shape[1] > _PROJECTED:
         projection = SparseRandomProjection(_PROJECTED, random_state=seed)
         patches = np.asarray(projection.fit_transform(patches), np.float32)
-    return farthest_first(patches, min(count, len(patches)))
+    return farthest_first(patches, count)
 
 
 def farthest_first(points: NDArray[np.float32], count: int) -> Rows:

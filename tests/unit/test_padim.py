@@ -145,7 +145,7 @@ def test_one_distribution_a_type() -> None:
         assert alone.error(input_set(images), slice(None)).tobytes() == both.error(inputs, rows).tobytes()
     with pytest.raises(ModelError, match="which type"):
         both.error(input_set(front), slice(None))
-    with pytest.raises(ModelError, match="not the model's"):
+    with pytest.raises(ModelError, match="type side was never trained"):
         both.error(input_set(front, ("front", "side"), [0] * 5), slice(None))
 
 
