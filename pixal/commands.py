@@ -10,6 +10,9 @@ from pixal.families import families
 
 DONE, FAILED, BAD_INPUT, INCOMPLETE, ANOMALY = range(5)
 
+_PHOTOS = "folder of photographs: one sub-folder an image type, or the images of one type"
+_PREPARED = "an .npz that make_input or validate wrote, or a folder of them"
+
 _EPILOG = """\
 exit status:
   0 done
@@ -55,17 +58,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pixal {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_preprocessing(commands)
+    _add_training(commands)
+    _add_judging(commands)
+    _add_probing(commands)
+    _add_benchmark(commands)
+    _add_demo(commands)
+    return parser
 
-    photos = "folder of photographs: one sub-folder an image type, or the images of one type"
+
+def _add_preprocessing(commands: Any) -> None:
     for name, needed, text, about in (
-        ("preprocess", True, "all of the three below: from photographs to network input", photos),
-        ("remove_bg", True, "find the part on each photograph, write it as RGBA", photos),
-        ("align", True, "align what remove_bg wrote to one reference a type", photos),
+        ("preprocess", True, "all of the three below: from photographs to network input", _PHOTOS),
+        ("remove_bg", True, "find the part on each photograph, write it as RGBA", _PHOTOS),
+        ("align", True, "align what remove_bg wrote to one reference a type", _PHOTOS),
         (
             "make_input",
             False,
             "crop, match the light, pool, and write out.npz",
-            f"{photos} (default: all types)",
+            f"{_PHOTOS} (default: all types)",
         ),
     ):
         command = _command(commands, name, text)
@@ -77,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _workers_option(command)
 
+
+def _add_training(commands: Any) -> None:
     command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
     command.description = f"{command.description} Model families (model_training.model): {', '.join(families())}."
     command.add_argument(
@@ -97,8 +110,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --resume: train a model that is trained already N epochs more (of a family that is fitted once)",
     )
 
+
+def _add_judging(commands: Any) -> None:
     command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
-    command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{photos}, or one image")
+    command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOS}, or one image")
     command.add_argument(
         "--force",
         action="store_true",
@@ -129,15 +144,16 @@ def build_parser() -> argparse.ArgumentParser:
     _verdict_options(command)
     _workers_option(command)
 
+
+def _add_probing(commands: Any) -> None:
     command = _command(commands, "encode", "write the latent vectors of photographs, for similarity search")
     command.description = (
         "Write what the model keeps of each photograph, a vector of a few numbers: for each type latents.npy (n, L), "
         "and manifest.csv, whose row n names the photograph of vector n. Photographs are prepared as training has left "
         "word. Parts that look alike have vectors that point the same way."
     )
-    source = "an .npz that make_input or validate wrote, or a folder of them"
     command.add_argument(
-        "-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{photos}, one image, or {source}"
+        "-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOS}, one image, or {_PREPARED}"
     )
     command.add_argument(
         "-o",
@@ -157,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-i",
         "--input",
         metavar="NPZ-or-DIR",
-        help=f"{source}, or photographs as for validate (default: what the component's models were trained with)",
+        help=f"{_PREPARED}, or photographs as for validate (default: what the component's models were trained with)",
     )
     command.add_argument(
         "--checkpoint",
@@ -174,6 +190,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _workers_option(command)
 
+
+def _add_benchmark(commands: Any) -> None:
     command = _command(commands, "benchmark", "train and validate each class of a data set; write master_results.csv")
     command.description = _BENCHMARK
     command.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -189,9 +207,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _workers_option(command)
 
+
+def _add_demo(commands: Any) -> None:
     command = _command(commands, "demo", "render a small component with planted defects and run everything on it")
     command.add_argument("dir", nargs="?", default="pixal_demo", metavar="DIR", help="where (default: ./pixal_demo)")
-    return parser
 
 
 class _Parser(argparse.ArgumentParser):

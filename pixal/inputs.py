@@ -23,6 +23,7 @@ from pixal.errors import InputError
 from pixal.images import atomic, write_changed
 
 _COPY_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 28
 # What the standard library and NumPy raise on archives and arrays that are damaged, or of another kind.
 _DAMAGED = (
     OSError,
@@ -85,6 +86,26 @@ class InputSet:
     def images(self, rows: slice | NDArray[np.integer[Any]] = slice(None)) -> NDArray[np.float32]:
         """A copy of the given rows as (n, H, W, C)."""
         return self.rows(rows).reshape(-1, *self.shape)
+
+    def at_a_time(self, most: int = 16) -> int:
+        """How many rows are easily held in memory: ``most``, or fewer of large images."""
+        return int(np.clip(_BLOCK_BYTES // (4 * self.data.shape[1]), 1, most))
+
+    def some_of(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """The numbers ``rows`` in their order, as many as are easily held in memory at a time."""
+        several = self.at_a_time()
+        for start in range(0, len(rows), several):
+            yield rows[start : start + several]
+
+    def rows_of_type(self, index: int) -> NDArray[np.intp]:
+        """The numbers of the rows of the type of that number; of all rows where there is one type."""
+        return np.arange(len(self)) if self.labels is None else np.flatnonzero(self.labels[:, index])
+
+    def subset(self, rows: slice | NDArray[np.intp]) -> InputSet:
+        """Some rows as an InputSet in memory."""
+        names = tuple(np.array(self.names, object)[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        return InputSet(self.rows(rows), self.shape, self.channels, names, labels, self.types)
 
     def blocks(self, rows: int = 16) -> Iterator[slice]:
         """Slices that cover all rows, a few at a time."""

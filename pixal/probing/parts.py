@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pixal.config import Config
 from pixal.errors import InputError, ModelError
 from pixal.execution import progress
@@ -19,7 +17,6 @@ from pixal.photographs import Photograph, list_photographs
 from pixal.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
 from pixal.records import file_hash, read_record
 from pixal.train_model.family import ModelFamily, Rows, family_named
-from pixal.train_model.folds import of_type
 from pixal.train_model.model_folder import TrainedModel, state_file, trained_types
 from pixal.validation.models import Models
 from pixal.validation.preparation import Preparation
@@ -117,10 +114,8 @@ class _Prepared(Parts):
             if number % _PORTION and number < len(self):
                 continue
             rows = self._rows[(number - 1) // _PORTION * _PORTION : number]
-            names = tuple(inputs.names[row] for row in rows)
-            labels = None if inputs.labels is None else inputs.labels[rows]
-            portion = InputSet(inputs.rows(rows), inputs.shape, inputs.channels, names, labels, inputs.types)
-            yield [{"image": name} for name in names], portion
+            portion = inputs.subset(rows)
+            yield [{"image": name} for name in portion.names], portion
 
 
 def _input_files(source: str | Path | None, config: Config) -> list[Path]:
@@ -144,11 +139,11 @@ def _of_file(path: Path, models: Models, config: Config) -> Iterator[Parts]:
             f"{path} holds {made}, but one_hot_encoding is {one_hot}; make it again, or change the setting"
         )
     for index, name in enumerate(inputs.types or (path.resolve().parent.name,)):
-        rows = of_type(inputs, index, [np.arange(len(inputs))])
-        if rows:
+        rows = inputs.rows_of_type(index)
+        if len(rows):
             models.check(name)
             _check(path, inputs, name, models.of(name))
-            yield _Prepared(name, models.of(name), config, inputs, rows[0])
+            yield _Prepared(name, models.of(name), config, inputs, rows)
 
 
 def _check(path: Path, inputs: InputSet, name: str, model: TrainedModel) -> None:

@@ -21,10 +21,10 @@ from pixal.train_model.dense.network import dense_autoencoder
 from pixal.train_model.dense.projection import SubspaceFitter, auto_rank
 from pixal.train_model.dense.projection_layer import SubspaceProjection
 from pixal.train_model.dense.subspace import Fit
-from pixal.train_model.family import History, Rows
+from pixal.train_model.family import NOT_FITTED, History, Rows
 from pixal.train_model.keras_fit.accuracy import SampledAccuracy, share_function
 from pixal.train_model.keras_fit.data import InputRows
-from pixal.train_model.keras_fit.keras_family import NOT_FITTED, KerasFamily
+from pixal.train_model.keras_fit.keras_family import KerasFamily
 from pixal.train_model.keras_fit.losses import GaussianLoss, ImageLoss, bounded_log_variance, check_gaussian
 from pixal.train_model.keras_fit.replicas import strategy
 

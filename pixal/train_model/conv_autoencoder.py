@@ -21,8 +21,8 @@ from pixal.train_model.convolutional.conv_network import conv_autoencoder, step_
 from pixal.train_model.convolutional.means import Means
 from pixal.train_model.convolutional.tile_training import TileAccuracy, TileLoss, Tiles
 from pixal.train_model.convolutional.tiles import Grid
-from pixal.train_model.family import History, Rows
-from pixal.train_model.keras_fit.keras_family import NOT_FITTED, KerasFamily
+from pixal.train_model.family import NOT_FITTED, History, Rows
+from pixal.train_model.keras_fit.keras_family import KerasFamily
 from pixal.train_model.keras_fit.losses import bounded_log_variance, check_gaussian
 from pixal.train_model.keras_fit.replicas import strategy
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pixal.train_model.checkpoint import Checkpoint
 
 Rows = NDArray[np.intp]
+NOT_FITTED = "the model is neither trained nor loaded"
 
 
 @dataclass

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from pixal.inputs import InputSet, let_go
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import History, ModelFamily, Rows
-from pixal.train_model.keras_fit.data import blocks
 from pixal.train_model.keras_fit.schedule import repeated
 
 # Good parts of a type that are held out at most. More would say little: the false-alarm rate can be set in steps of
@@ -53,9 +52,7 @@ def places(rows: Rows, folds: Sequence[Rows]) -> Rows:
 
 def of_type(inputs: InputSet, index: int, folds: Sequence[Rows]) -> list[Rows]:
     """The rows of one type in each fold that has any."""
-    if inputs.labels is None:
-        return list(folds)
-    own = np.flatnonzero(inputs.labels[:, index])
+    own = inputs.rows_of_type(index)
     return [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)]
 
 
@@ -99,7 +96,7 @@ def fit_all(
         for fold, rest in list(zip(folds, rests, strict=True))[len(checkpoint.histories) :]:
             told = on_own if costly else on_epoch
             history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=told, checkpoint=checkpoint)
-            for part in blocks(fold, inputs):
+            for part in inputs.some_of(fold):
                 checkpoint.errors[places(part, folds)] = model.error(inputs, part)
                 let_go(checkpoint.errors)
             if costly:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
+from pixal.train_model.family import NOT_FITTED, History, ModelFamily, Rows, type_numbers
 from pixal.train_model.spread import error_variance
 
 Planes = NDArray[np.float32]
@@ -93,7 +93,7 @@ class Gaussian(ModelFamily):
 
     def _fitted(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self.mean is None or self.whitening is None:
-            raise ModelError("the model is neither trained nor loaded")
+            raise ModelError(NOT_FITTED)
         return self.mean, self.whitening
 
     def _deviations(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:

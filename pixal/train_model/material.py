@@ -49,7 +49,7 @@ class Material:
         if self._record["sha256"] != self.sha256:
             raise InputError(f"{path} is not what make_input recorded beside it; run make_input again")
         for index, (name, state) in enumerate(self.states.items()):
-            count = len(self.rows(index))
+            count = len(self.inputs.rows_of_type(index))
             if not count:
                 raise InputError(f"{name}: {path} holds no good image of it; run make_input again")
             _warn_of_few(name, count)
@@ -58,11 +58,6 @@ class Material:
                     f"{path} holds {self.inputs.shape[2]} channels, its preprocessing {state.shape[2]}; "
                     "run make_input again"
                 )
-
-    def rows(self, index: int) -> NDArray[np.intp]:
-        """The rows of the type of that number."""
-        labels = self.inputs.labels
-        return np.arange(len(self.inputs)) if labels is None else np.flatnonzero(labels[:, index])
 
     def state_file(self, name: str) -> Path:
         """Where the preprocessing of a type left what it learned."""

@@ -213,7 +213,7 @@ class _Training:
                 own = [places(rows, folds) for rows in own]
                 calibrations[name] = calibrate(errors, own, mask=masks[index], **settings)
             else:
-                image = inputs.images(self.material.rows(index))[0]
+                image = inputs.images(inputs.rows_of_type(index))[0]
                 near, far = (
                     model.error(inputs.of_images(move(image, masks[index]), index), slice(None))
                     for move in (moved_a_little, moved_far)
@@ -229,7 +229,7 @@ class _Training:
             for stale in folder.glob(files_of_models):
                 stale.unlink()
         files = [*model.save(folder), save_calibrations(folder, calibrations)]
-        rows = [evenly_spaced(material.rows(index), _LATENTS) for index in range(len(material.states))]
+        rows = [evenly_spaced(material.inputs.rows_of_type(index), _LATENTS) for index in range(len(material.states))]
         files.append(save_latents(folder, [model.latent(material.inputs, part) for part in rows]))
         files.append(save_conditions(folder, material.conditions))
         for name in material.states:

@@ -33,8 +33,9 @@ _log = logging.getLogger(__name__)
 _SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")
 
 Waits = Callable[[Photograph, dict[str, Any]], bool]
-Prepared = tuple[dict[str, Any], "NDArray[np.float32] | None"]
 """Whether a photograph, as it and its row of the record show, is not to be judged yet."""
+Prepared = tuple[dict[str, Any], "NDArray[np.float32] | None"]
+"""A photograph's row of the record, and its input (H, W, C); None where it could not be prepared."""
 
 
 class TypeJudging:

@@ -43,8 +43,9 @@ class TypeRejudging:
         with run_log(self.config.paths.resolve("validate_log_path", self.name), "detect"), judged:
             for start in range(0, len(self.records), portion):
                 records = self.records[start : start + portion]
-                inputs = _part(self._inputs, done, sum(row["status"] == "ok" for row in records))
-                done += len(inputs)
+                ok = sum(row["status"] == "ok" for row in records)
+                inputs = self._inputs.subset(slice(done, done + ok))
+                done += ok
                 for entry in self.verdicts.judge(records, inputs, key, self.verdicts.summary):
                     judged.add(entry, None)
                     yield entry
@@ -67,9 +68,3 @@ class TypeRejudging:
                 raise ModelError(
                     f"{self._path} does not match the model of {self.name} (its {what} differ); run validate again"
                 )
-
-
-def _part(inputs: InputSet, start: int, count: int) -> InputSet:
-    rows = slice(start, start + count)
-    labels = None if inputs.labels is None else inputs.labels[rows]
-    return InputSet(inputs.rows(rows), inputs.shape, inputs.channels, inputs.names[rows], labels, inputs.types)

@@ -23,7 +23,7 @@ from pixal.train_model.calibration import (
 from pixal.train_model.family import ModelFamily, error_weights
 from pixal.validation.detection import Region, find_regions
 
-_ROWS, _BYTES = 4, 1 << 28  # parts in memory at a time, and of their inputs, at most
+_ROWS = 4  # parts in memory at a time, at most
 _BINS = 100
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
 _DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
@@ -142,7 +142,7 @@ def score_parts(
     smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
     center = None if calibration.center is None else calibration.center[:height, :width]
-    several = max(1, min(_ROWS, _BYTES // (4 * inputs.data.shape[1])))
+    several = inputs.at_a_time(_ROWS)
     for rows in inputs.blocks(several):
         # Always as many at a time: how many are multiplied at once changes the last digits of a part's score.
         full = np.minimum(np.arange(rows.start, rows.start + several), len(inputs) - 1)

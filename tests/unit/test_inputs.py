@@ -263,3 +263,30 @@ def test_a_damaged_byte_gives_an_error_of_ours_or_none(
     except InputError:
         return
     assert found.data.shape == (len(found.names), int(np.prod(found.shape)))
+
+
+def test_a_subset_and_the_rows_of_a_type_are_those_of_numpy() -> None:
+    data = np.arange(30, dtype=np.float32).reshape(5, 6)
+    labels = np.eye(2, dtype=np.float32)[[1, 0, 1, 1, 0]]
+    found = InputSet(data, (1, 3, 2), ("R", "G"), tuple("abcde"), labels, ("back", "front"))
+    for rows in (np.array([3, 0]), slice(1, 4), slice(0, 0)):
+        some = found.subset(rows)
+        np.testing.assert_array_equal(some.data, data[rows])
+        np.testing.assert_array_equal(some.labels, labels[rows])
+        assert list(some.names) == np.array(list("abcde"))[rows].tolist()
+        assert (some.shape, some.channels, some.types) == (found.shape, found.channels, found.types)
+    assert [found.rows_of_type(index).tolist() for index in (0, 1)] == [[1, 4], [0, 2, 3]]
+    assert InputSet(data, (1, 3, 2), ("R", "G"), tuple("abcde")).rows_of_type(0).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("side", "several"), [(10, 16), (2500, 10), (9000, 1)])
+def test_of_large_images_fewer_are_held_at_a_time(side: int, several: int) -> None:
+    data = np.broadcast_to(np.float32(0), (40, side * side))  # takes no memory
+    found = InputSet(data, (side, side, 1), ("R",), tuple(map(str, range(40))))
+    assert found.at_a_time() == several
+    assert found.at_a_time(4) == min(4, several)
+    rows = np.arange(5, 38)
+    parts = list(found.some_of(rows))
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
+    assert {len(part) for part in parts[:-1]} == {several}
+    assert list(found.some_of(rows[:0])) == []

@@ -9,28 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from patch_parts import SHAPE, TINY, built, input_set, part
 
-from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError, ModelError
-from pixal.inputs import InputSet
-from pixal.train_model.family import options_of
 from pixal.train_model.padim import Padim, distribution, mahalanobis
-from pixal.train_model.patches.backbones import RESNETS, ResNet
+from pixal.train_model.patches.backbones import RESNETS
 
-SHAPE = (36, 52, 3)
 E = 0.01
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RESNETS, "tiny", ResNet((1, 1), bottleneck=False, width=4))
+    monkeypatch.setitem(RESNETS, "tiny", TINY)
 
 
 def model(types: tuple[str, ...] = ("front",), memory_limit: float = 1.0, **options: Any) -> Padim:
-    own = {"backbone": "tiny", "weights": "random", "features": 10} | options
-    settings = ModelTraining.model_validate({"model": "padim", "model_name": "flex", "model_options": own})
-    described = {"shape": list(SHAPE), "channels": list("RGB"), "types": list(types), "memory_limit": memory_limit}
-    return Padim({**settings.model_dump(), "model_options": options_of(Padim, settings), **described})
+    return built(Padim, "padim", types, memory_limit, {"features": 10} | options)
 
 
 def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -38,18 +32,6 @@ def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
     pattern = 0.2 + 0.6 * np.random.default_rng(99).random(SHAPE)
     light = 1 + 0.05 * generator.normal(size=(count, 1, 1, 1))
     return np.clip(pattern * light + 0.01 * generator.normal(size=(count, *SHAPE)), 0, 1).astype(np.float32)
-
-
-def input_set(images: NDArray[np.float32], types: tuple[str, ...] = (), labels: Any = None) -> InputSet:
-    names = tuple(f"{number}.png" for number in range(len(images)))
-    one_hot = None if labels is None else np.eye(len(types), dtype=np.float32)[labels]
-    return InputSet(images.reshape(len(images), -1), SHAPE, ("R", "G", "B"), names, one_hot, types)
-
-
-def part() -> NDArray[np.bool_]:
-    mask = np.zeros(SHAPE[:2], bool)
-    mask[6:-4, 5:-9] = True
-    return mask
 
 
 def slow_distances(good: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,46 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from patch_parts import SHAPE, TINY, built, input_set, part
 from scipy.spatial.distance import cdist
 
-from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
-from pixal.inputs import InputSet
-from pixal.train_model.family import options_of
 from pixal.train_model.patchcore import Patchcore, coreset, farthest_first, nearest_distances
-from pixal.train_model.patches.backbones import RESNETS, ResNet
-
-SHAPE = (36, 52, 3)
+from pixal.train_model.patches.backbones import RESNETS
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RESNETS, "tiny", ResNet((1, 1), bottleneck=False, width=4))
+    monkeypatch.setitem(RESNETS, "tiny", TINY)
 
 
 def model(types: tuple[str, ...] = ("front",), memory_limit: float = 1.0, **options: Any) -> Patchcore:
-    own = {"backbone": "tiny", "weights": "random", "coreset": 0.2} | options
-    settings = ModelTraining.model_validate({"model": "patchcore", "model_name": "flex", "model_options": own})
-    described = {"shape": list(SHAPE), "channels": list("RGB"), "types": list(types), "memory_limit": memory_limit}
-    return Patchcore({**settings.model_dump(), "model_options": options_of(Patchcore, settings), **described})
+    return built(Patchcore, "patchcore", types, memory_limit, {"coreset": 0.2} | options)
 
 
 def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
     generator = np.random.default_rng(seed)
     pattern = np.repeat(np.repeat(np.random.default_rng(9).random((9, 13, 3)), 4, 0), 4, 1)
     return np.clip(0.2 + 0.6 * pattern + 0.02 * generator.normal(size=(count, *SHAPE)), 0, 1).astype(np.float32)
-
-
-def input_set(images: NDArray[np.float32], types: tuple[str, ...] = (), labels: Any = None) -> InputSet:
-    names = tuple(f"{number}.png" for number in range(len(images)))
-    one_hot = None if labels is None else np.eye(len(types), dtype=np.float32)[labels]
-    return InputSet(images.reshape(len(images), -1), SHAPE, ("R", "G", "B"), names, one_hot, types)
-
-
-def part() -> NDArray[np.bool_]:
-    mask = np.zeros(SHAPE[:2], bool)
-    mask[6:-4, 5:-9] = True
-    return mask
 
 
 def naive_farthest_first(points: NDArray[Any], count: int) -> list[int]:

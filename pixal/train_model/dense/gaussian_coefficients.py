@@ -15,7 +15,6 @@ from pixal.train_model.dense.subspace import Subspace
 from pixal.train_model.family import Rows
 from pixal.train_model.keras_fit.data import Arrays
 
-_ROWS = 16  # parts in memory at a time
 _EACH = 3  # numbers a channel besides products with the basis
 
 
@@ -40,20 +39,19 @@ def gaussian_data(
     products = np.einsum("kpc,tpc,lpc->tckl", basis, inverse, basis, optimize=True)
     counted = shares.reshape(inverse.shape).sum(1)
     constant = (shares * level).reshape(inverse.shape).sum(1)
-    coefficients = np.empty((len(rows), len(basis)), np.float32)
-    target = []
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
+    coefficients, target = [], []
+    for part in inputs.some_of(rows):
         images, kinds = inputs.rows(part), labels[part].argmax(1)
         found = subspace.coefficients(images, labels[part])
-        coefficients[start : start + _ROWS] = found
+        coefficients.append(found)
         outside = beside(images, labels[part], found, subspace).reshape(len(part), -1, channels)
         weighted = outside * inverse[kinds]
         across = np.einsum("npc,kpc->nck", weighted, basis, optimize=True)
         own = np.einsum("npc,npc->nc", weighted, outside)
         columns = (found, own, counted[kinds], constant[kinds], across, products[kinds])
         target.append(np.concatenate([one.reshape(len(part), -1) for one in columns], axis=1))
-    given = [coefficients] if labels.shape[1] == 1 else [coefficients, labels[rows]]
+    inside = np.concatenate(coefficients).astype(np.float32)
+    given = [inside] if labels.shape[1] == 1 else [inside, labels[rows]]
     return Arrays(given, np.concatenate(target).astype(np.float32))
 
 

@@ -19,7 +19,6 @@ from pixal.train_model.spread import error_variance
 
 Values = NDArray[np.float32]
 
-_ROWS = 16  # parts in memory at a time
 _MOST = 4.0  # a gain's size at most: a standard deviation is 7 times as large, or a seventh
 _LEAST = math.log(VARIANCES[0]) + _MOST  # of the level, which leaves room for the gains within the bounds of the loss
 
@@ -72,8 +71,7 @@ def squared_residuals(inputs: InputSet, rows: Rows, labels: Values, subspace: Su
     ``labels`` (N, T), of all rows.
     """
     total = np.zeros((labels.shape[1], inputs.data.shape[1]), np.float32)
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
+    for part in inputs.some_of(rows):
         images = inputs.rows(part)
         outside = beside(images, labels[part], subspace.coefficients(images, labels[part]), subspace)
         total += labels[part].T @ np.square(outside)
@@ -88,8 +86,7 @@ def beside(images: Values, labels: Values, coefficients: Values, subspace: Subsp
 def means_alone(inputs: InputSet, rows: Rows, labels: Values) -> Subspace:
     """A subspace without components: of each type's ``inputs[rows]`` the mean image."""
     total = np.zeros((labels.shape[1], inputs.data.shape[1]), np.float32)
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
+    for part in inputs.some_of(rows):
         total += labels[part].T @ inputs.rows(part)
     return Subspace(_of_each(total, labels[rows]), np.zeros((0, total.shape[1]), np.float32), 1.0)
 

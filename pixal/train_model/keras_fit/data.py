@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,19 +11,10 @@ from numpy.typing import NDArray
 from pixal.inputs import InputSet
 from pixal.train_model.family import Rows
 
-_ROWS, _BLOCK_BYTES = 16, 1 << 28  # at a time, at most
-
 
 def evenly_spaced(rows: Rows, count: int) -> Rows:
     """At most ``count`` of the rows."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.intp)]
-
-
-def blocks(rows: Rows, inputs: InputSet) -> Iterator[Rows]:
-    """``rows`` in their order, a few at a time: fewer of large images, so that they are easily held in memory."""
-    several = int(np.clip(_BLOCK_BYTES // (4 * inputs.data.shape[1]), 1, _ROWS))
-    for start in range(0, len(rows), several):
-        yield rows[start : start + several]
 
 
 class Data(Protocol):

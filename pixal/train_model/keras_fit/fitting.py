@@ -39,9 +39,8 @@ def run_fit(
     ``rate``: the learning rate of the epoch after those of a history. With ``validation`` data the best epoch is that
     of the least validation loss, and ``patience`` epochs without an improvement of ``min_delta`` end the fit (0:
     never). Without, the last epoch is kept. A fit that is in the ``checkpoint`` goes on from there, to the number of
-    epochs that it may name. (``Model.fit``
-    would do the same at ten times the cost: building its data pipeline anew each epoch takes longer than a step of a
-    small network.)
+    epochs that it may name. (``Model.fit`` would do the same at ten times the cost: building its data pipeline anew
+    each epoch takes longer than a step of a small network.)
 
     Raises ConfigError where the loss is no longer finite.
     """

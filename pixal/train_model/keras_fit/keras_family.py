@@ -16,17 +16,15 @@ from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
+from pixal.train_model.family import NOT_FITTED, History, ModelFamily, Rows, type_numbers
 from pixal.train_model.keras_fit.accuracy import Accuracy
 from pixal.train_model.keras_fit.by_name import optimizer_named
-from pixal.train_model.keras_fit.data import Data, blocks
+from pixal.train_model.keras_fit.data import Data
 from pixal.train_model.keras_fit.fitting import TapeModel, run_fit
 from pixal.train_model.keras_fit.hardware import set_up_tensorflow
 from pixal.train_model.keras_fit.losses import value_weights
 from pixal.train_model.keras_fit.saving import save_weights, save_whole
 from pixal.train_model.keras_fit.schedule import learning_rate
-
-NOT_FITTED = "the model is neither trained nor loaded"
 
 
 class KerasFamily(ModelFamily):
@@ -85,7 +83,7 @@ class KerasFamily(ModelFamily):
         labels = self._labels(inputs)
         errors = np.empty((len(index), *inputs.shape), np.float32)
         start = 0
-        for part in blocks(index, inputs):
+        for part in inputs.some_of(index):
             found = self.residual(inputs.rows(part), labels[part])
             errors[start : start + len(part)] = found.reshape(-1, *inputs.shape)
             start += len(part)
@@ -95,7 +93,7 @@ class KerasFamily(ModelFamily):
         """What the encoder makes of parts, (n, L)."""
         index = np.arange(len(inputs))[rows]
         labels = self._labels(inputs)
-        parts = list(blocks(index, inputs)) or [index]  # of no part: what tells how long a latent is
+        parts = list(inputs.some_of(index)) or [index]  # of no part: what tells how long a latent is
         return np.concatenate([self.encode(inputs.rows(part), labels[part]) for part in parts])
 
     def residual(self, images: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:

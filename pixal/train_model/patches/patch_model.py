@@ -16,7 +16,7 @@ from pydantic import Field
 from pixal.config.schema import Count, Fraction, ModelTraining, Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.family import History, ModelFamily, Rows, type_numbers
+from pixal.train_model.family import NOT_FITTED, History, ModelFamily, Rows, type_numbers
 from pixal.train_model.keras_fit.hardware import set_up_tensorflow
 from pixal.train_model.keras_fit.saving import save_weights
 from pixal.train_model.patches.backbone_weights import load_backbone
@@ -194,12 +194,12 @@ class PatchModel(ModelFamily):
 
     def _ready(self) -> PatchFeatures:
         if self._patches is None:
-            raise ModelError("the model is neither trained nor loaded")
+            raise ModelError(NOT_FITTED)
         return self._patches
 
     def _fitted(self) -> NDArray[np.bool_]:
         if self._masks is None:
-            raise ModelError("the model is neither trained nor loaded")
+            raise ModelError(NOT_FITTED)
         return self._masks
 
     def _check(self, masks: NDArray[np.bool_]) -> None:
