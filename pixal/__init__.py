@@ -9,33 +9,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from pixal.version import __version__
 
 if TYPE_CHECKING:
+    from pixal.commands.demo import demo
     from pixal.config import load_config
-    from pixal.preprocessing.pipeline import align, make_input, preprocess, remove_bg
-    from pixal.probing.encoding import encode
-    from pixal.probing.evaluation import evaluate
-    from pixal.synthetic.demo import demo
+    from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
+    from pixal.tasks.photographs.probing.encoding import encode
+    from pixal.tasks.photographs.probing.evaluation import evaluate
+    from pixal.tasks.photographs.verdicts.benchmark import benchmark
+    from pixal.tasks.photographs.verdicts.validate import detect, validate
+    from pixal.tasks.photographs.verdicts.watch import watch
     from pixal.train_model.training import train
-    from pixal.validation.benchmark import benchmark
-    from pixal.validation.runner import detect, validate
-    from pixal.validation.watch import watch
 
 _HOMES = {
     "load_config": "pixal.config",
-    "preprocess": "pixal.preprocessing.pipeline",
-    "remove_bg": "pixal.preprocessing.pipeline",
-    "align": "pixal.preprocessing.pipeline",
-    "make_input": "pixal.preprocessing.pipeline",
+    "preprocess": "pixal.tasks.photographs.preprocessing.pipeline",
+    "remove_bg": "pixal.tasks.photographs.preprocessing.pipeline",
+    "align": "pixal.tasks.photographs.preprocessing.pipeline",
+    "make_input": "pixal.tasks.photographs.preprocessing.pipeline",
     "train": "pixal.train_model.training",
-    "validate": "pixal.validation.runner",
-    "detect": "pixal.validation.runner",
-    "benchmark": "pixal.validation.benchmark",
-    "watch": "pixal.validation.watch",
-    "encode": "pixal.probing.encoding",
-    "evaluate": "pixal.probing.evaluation",
-    "demo": "pixal.synthetic.demo",
+    "validate": "pixal.tasks.photographs.verdicts.validate",
+    "detect": "pixal.tasks.photographs.verdicts.validate",
+    "benchmark": "pixal.tasks.photographs.verdicts.benchmark",
+    "watch": "pixal.tasks.photographs.verdicts.watch",
+    "encode": "pixal.tasks.photographs.probing.encoding",
+    "evaluate": "pixal.tasks.photographs.probing.evaluation",
+    "demo": "pixal.commands.demo",
 }
 
 __all__ = [

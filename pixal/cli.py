@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pixal
-from pixal.commands import ANOMALY, BAD_INPUT, DONE, FAILED, INCOMPLETE, build_parser
+from pixal.commands.parser import ANOMALY, BAD_INPUT, DONE, FAILED, INCOMPLETE, build_parser
 from pixal.errors import InputError, PixalError
 
 _WORKERS = ("execution.workers", "preprocessing.remove_background.max_workers")  # what --workers sets

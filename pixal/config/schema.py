@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from pixal.errors import ConfigError
-from pixal.families import class_of
-from pixal.preprocessing.channels import channel_names
+from pixal.registry import class_of
+from pixal.tasks.photographs.network_input.channels import channel_names
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

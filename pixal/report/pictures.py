@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.images import atomic, write_bytes
+from pixal.io.files import atomic, write_bytes
 
 Image = NDArray[np.uint8]
 Part = Mapping[str, Any]

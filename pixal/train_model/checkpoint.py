@@ -20,9 +20,10 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.errors import ModelError, PixalError
-from pixal.images import atomic
-from pixal.inputs import load_arrays
-from pixal.records import fingerprint, plain
+from pixal.io.arrays import load_arrays
+from pixal.io.files import atomic
+from pixal.io.provenance import fingerprint
+from pixal.io.records import plain
 from pixal.train_model.family import History
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from pixal.config.schema import ModelTraining, Section
 from pixal.errors import ConfigError, ModelError
-from pixal.families import GROUP, class_of
 from pixal.inputs import InputSet
-from pixal.train_model.keras_fit.hardware import without_chatter
+from pixal.registry import GROUP, class_of
+from pixal.train_model.keras_training.hardware import without_chatter
 
 if TYPE_CHECKING:
     from pixal.train_model.checkpoint import Checkpoint

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pixal.inputs import InputSet, let_go
+from pixal.inputs import InputSet
+from pixal.io.arrays import release_pages
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import History, ModelFamily, Rows
-from pixal.train_model.keras_fit.schedule import repeated
+from pixal.train_model.keras_training.schedule import repeated
 
 # Good parts of a type that are held out at most. More would say little: the false-alarm rate can be set in steps of
 # 1/500, the variance at a pixel has a standard error of 6 %. And each costs its error on disk.
@@ -98,7 +99,7 @@ def fit_all(
             history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=told, checkpoint=checkpoint)
             for part in inputs.some_of(fold):
                 checkpoint.errors[places(part, folds)] = model.error(inputs, part)
-                let_go(checkpoint.errors)
+                release_pages(checkpoint.errors)
             if costly:
                 bar.update(total - bar.n)
                 return Fitted(model, history, [history])

@@ -14,32 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal import mlflow_utils
-from pixal.config import Config, as_config
-from pixal.errors import InputError
-from pixal.locking import only_writer
-from pixal.outcome import Outcome
-from pixal.records import file_hash, fingerprint, provenance, run_log, write_record
-from pixal.train_model import pictures
-from pixal.train_model.calibration import (
+from pixal.calibration.calibration import (
     Calibration,
     calibrate,
     calibrate_by_texture,
     check_enough,
     choose_threshold,
 )
-from pixal.train_model.continuation import Continuation
+from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.config import Config, as_config
+from pixal.errors import InputError
+from pixal.io.files import file_hash
+from pixal.io.locking import only_writer
+from pixal.io.logs import run_log
+from pixal.io.provenance import fingerprint, provenance
+from pixal.io.records import write_record
+from pixal.outcome import Outcome
+from pixal.tasks.photographs.training import figures as pictures
+from pixal.tasks.photographs.training.training_data import Material, find_sources
 from pixal.train_model.family import ModelFamily, Rows, error_weights, family_named, options_of
 from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type, places
-from pixal.train_model.keras_fit.data import evenly_spaced
-from pixal.train_model.material import Material, find_sources
-from pixal.train_model.model_folder import (
+from pixal.train_model.keras_training.data import evenly_spaced
+from pixal.train_model.resume import Continuation
+from pixal.train_model.stored_model import (
     MODEL_RECORD,
     save_calibrations,
     save_conditions,
     save_latents,
     state_file,
 )
-from pixal.train_model.texture import moved_a_little, moved_far
 
 _log = logging.getLogger(__name__)
 

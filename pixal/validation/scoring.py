@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config import Config
-from pixal.inputs import InputSet
-from pixal.train_model.calibration import (
+from pixal.calibration.calibration import (
     Calibration,
     above,
     calibrated_maps,
@@ -20,8 +18,10 @@ from pixal.train_model.calibration import (
     part_scores,
     raw_maps,
 )
+from pixal.config import Config
+from pixal.inputs import InputSet
 from pixal.train_model.family import ModelFamily, error_weights
-from pixal.validation.detection import Region, find_regions
+from pixal.validation.regions import Region, find_regions
 
 _ROWS = 4  # parts in memory at a time, at most
 _BINS = 100
@@ -176,6 +176,6 @@ def _losses(errors: NDArray[np.float32], params: dict[str, Any]) -> NDArray[np.f
     """The raw loss (n, H, W, C) of errors; a distance is one already."""
     if params.get("gives_distance"):
         return errors
-    from pixal.train_model.keras_fit.losses import pointwise_loss
+    from pixal.train_model.keras_training.losses import pointwise_loss
 
     return np.asarray(pointwise_loss(params["loss_function"], params["huber_delta"])(errors))

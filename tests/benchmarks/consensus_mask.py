@@ -20,10 +20,10 @@ import numpy as np
 from page import write_configs, write_section
 
 import pixal
-from pixal.preprocessing import run_input
-from pixal.preprocessing.alignment import align_photograph, warp
-from pixal.preprocessing.run_background import read_rgba
-from pixal.validation import preparation
+from pixal.tasks.photographs.alignment.align import align_photograph, warp
+from pixal.tasks.photographs.preprocessing import input_step as run_input
+from pixal.tasks.photographs.preprocessing.background_step import read_rgba
+from pixal.tasks.photographs.verdicts import preparation
 
 MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "pixel_ap", "aupro")
 

@@ -19,9 +19,10 @@ from numpy.lib import format as npy_format
 from page import measure, write_configs, write_section
 
 from pixal.config.schema import Parameters
-from pixal.preprocessing.alignment import Features, Reference
-from pixal.preprocessing.state import PreprocessingState
-from pixal.records import file_hash, write_record
+from pixal.io.files import file_hash
+from pixal.io.records import write_record
+from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
 _CHANNELS = ("LAB_L", "LAB_a", "LAB_b")
 _LINES = 2  # of an image hold something

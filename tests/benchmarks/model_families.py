@@ -26,10 +26,10 @@ import numpy as np
 from page import ROOT, measure, write_configs, write_section
 
 from pixal.config import load_config
-from pixal.families import FAMILIES
 from pixal.inputs import InputSet
+from pixal.registry import FAMILIES
 from pixal.train_model.family import family_named
-from pixal.train_model.model_folder import load_trained
+from pixal.train_model.stored_model import load_trained
 
 _PLAIN = ("plotting.plot_anomaly_heatmap=false", "validation.save_anomaly_maps=false")
 _MEASURES = ("image_auroc", "detection_rate", "false_alarm_rate", "aupro", "pixel_ap")

@@ -75,8 +75,8 @@ def _measure(inputs: Path, kind: str, epochs: int) -> dict[str, Any]:
 def _fit(path: Path, kind: str, epochs: int) -> dict[str, Any]:
     from pixal.config.schema import ModelTraining
     from pixal.inputs import InputSet
-    from pixal.train_model.autoencoder import Autoencoder
-    from pixal.train_model.keras_fit.hardware import set_up_tensorflow
+    from pixal.train_model.autoencoder.model import Autoencoder
+    from pixal.train_model.keras_training.hardware import set_up_tensorflow
 
     whole = InputSet.load(path)
     shape = (*whole.shape[:2], _CHANNELS)

@@ -23,8 +23,8 @@ from pixal import cli, mlflow_utils
 from pixal.config import Config
 from pixal.config.loading import DEFAULTS
 from pixal.errors import ConfigError, InputError, ModelError, PixalError
-from pixal.validation import benchmark as module
-from pixal.validation.benchmark import MASTER_COLUMNS, MEASURES, MasterResults
+from pixal.tasks.photographs.verdicts import benchmark as module
+from pixal.tasks.photographs.verdicts.benchmark import MASTER_COLUMNS, MEASURES, MasterResults
 
 SIZE = (60, 70)
 FIGURES = ("loss", "accuracy", "distributions", "mse_per_pixel", "abs_loss_per_pixel", "pixel_predictions")

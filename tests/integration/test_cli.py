@@ -15,7 +15,7 @@ import pytest
 import pixal
 from pixal import cli
 from pixal.config.loading import DEFAULTS
-from pixal.images import read_image
+from pixal.io.images import read_image
 
 COMMANDS = (
     *("preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect"),

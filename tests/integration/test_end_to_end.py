@@ -23,9 +23,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import pixal
 from pixal import cli
-from pixal.images import read_image
 from pixal.inputs import InputSet
-from pixal.preprocessing.state import PreprocessingState
+from pixal.io.images import read_image
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
 TYPES = ("back", "front")
 PATHS = """
@@ -358,7 +358,7 @@ def test_homographies_are_the_true_poses(done: Done, stage: str) -> None:
 
 
 def test_three_lines_of_python_rebuild_the_model_that_validate_used(done: Done) -> None:
-    from pixal.train_model.autoencoder import Autoencoder
+    from pixal.train_model.autoencoder.model import Autoencoder
 
     for index, name in enumerate(TYPES):
         home = done.out / name if (done.out / name / "model").is_dir() else done.out
@@ -389,7 +389,7 @@ def test_three_lines_of_python_rebuild_the_model_that_validate_used(done: Done) 
 def test_the_keras_file_gives_the_same_as_the_weights(a_type: Done) -> None:
     import keras
 
-    from pixal.train_model.autoencoder import Autoencoder
+    from pixal.train_model.autoencoder.model import Autoencoder
 
     home = a_type.out / "front"
     params = record(home / "metadata/model_training.yaml")

@@ -15,16 +15,17 @@ import numpy as np
 import pytest
 
 import pixal
-from pixal import families, mlflow_utils
+from pixal import mlflow_utils
+from pixal import registry as families
+from pixal.calibration.calibration import calibrated_maps, part_scores
 from pixal.config import Config, Parameters, Paths
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
+from pixal.io.records import read_record
 from pixal.outcome import Outcome
-from pixal.preprocessing import channels
-from pixal.records import read_record
 from pixal.synthetic import write_batch
-from pixal.train_model.calibration import calibrated_maps, part_scores
-from pixal.train_model.model_folder import load_trained
+from pixal.tasks.photographs.network_input import channels
+from pixal.train_model.stored_model import load_trained
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 MODEL, CHANNEL = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[:2]

@@ -16,13 +16,13 @@ import yaml
 
 from pixal.config import Config, load_config
 from pixal.errors import ConfigError, InputError
-from pixal.images import read_image, write_image
 from pixal.inputs import InputSet
+from pixal.io.images import read_image, write_image
 from pixal.outcome import Outcome
-from pixal.preprocessing.conditions import measure_conditions
-from pixal.preprocessing.pipeline import align, make_input, preprocess, remove_bg
-from pixal.preprocessing.state import PreprocessingState
 from pixal.synthetic import write_batch
+from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
+from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
 FRAME = (400, 225)
 NO_FIGURES = tuple(f"preprocessing.{key}=false" for key in ("draw_matches", "save_metrics", "save_overlays"))

@@ -17,16 +17,16 @@ from pydantic import BaseModel
 
 import pixal
 from pixal import cli
-from pixal.commands import build_parser
+from pixal.commands.parser import build_parser
 from pixal.config import load_config
 from pixal.config.loading import DEFAULTS
 from pixal.config.paths import _SHIPPED, REQUIRED
 from pixal.config.schema import Parameters
-from pixal.preprocessing.channels import CHANNELS
-from pixal.preprocessing.run_alignment import ALIGNMENT_COLUMNS
+from pixal.tasks.photographs.network_input.channels import CHANNELS
+from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS
+from pixal.tasks.photographs.verdicts.results import RESULT_COLUMNS, RESULT_FILES
 from pixal.train_model.family import ModelFamily
-from pixal.validation.detection import Region
-from pixal.validation.results import RESULT_COLUMNS, RESULT_FILES
+from pixal.validation.regions import Region
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from pixal.config import Config, load_config
-from pixal.images import read_image, write_image
-from pixal.preprocessing import run_alignment, run_background
-from pixal.preprocessing.pipeline import align, make_input, preprocess
+from pixal.io.images import read_image, write_image
 from pixal.synthetic import write_batch
+from pixal.tasks.photographs.preprocessing import alignment_step as run_alignment
+from pixal.tasks.photographs.preprocessing import background_step as run_background
+from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess
 
 Made = dict[str, tuple[float, str]]
 """By path: when a file was written, and its SHA-256."""
@@ -221,7 +222,7 @@ def test_a_file_that_is_not_what_was_written_is_made_again(again: tuple[Path, Pa
 def test_another_version_makes_everything_again(again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, photos = again
     before = made(folder)
-    monkeypatch.setattr("pixal.records.__version__", "99.0")
+    monkeypatch.setattr("pixal.io.records.__version__", "99.0")
     preprocess(photos, config=configured(folder), quiet=True)
     names = rewritten(before, made(folder))
     assert len(kind(names, "_no_bg.png")) == len(kind(names, "_aligned.png")) == 4

@@ -23,10 +23,12 @@ import pixal
 from pixal import cli
 from pixal.config import Config, load_config
 from pixal.errors import InputError, ModelError
-from pixal.inputs import InputSet, load_arrays
+from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays
 from pixal.report import pictures as report_pictures
-from pixal.validation import judged as judged_parts
-from pixal.validation import verdicts, watch
+from pixal.tasks.photographs.verdicts import type_verdicts as verdicts
+from pixal.tasks.photographs.verdicts import verdict_store as judged_parts
+from pixal.tasks.photographs.verdicts import watch
 
 Step = Callable[[], object]
 FLAGS = (
@@ -305,7 +307,7 @@ KILLED = """
 import os, sys
 import pixal
 from pixal import mlflow_utils
-from pixal.validation.judged import JudgedParts
+from pixal.tasks.photographs.verdicts.verdict_store import JudgedParts
 
 mlflow_utils._write = lambda *_: None
 add = JudgedParts.add

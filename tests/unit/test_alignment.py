@@ -14,7 +14,8 @@ from skimage.metrics import structural_similarity
 
 from pixal.config.schema import Alignment as Settings
 from pixal.errors import AlignmentError, InputError
-from pixal.preprocessing.alignment import (
+from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.tasks.photographs.alignment.align import (
     Alignment,
     Features,
     Reference,
@@ -23,8 +24,7 @@ from pixal.preprocessing.alignment import (
     match_features,
     warp,
 )
-from pixal.preprocessing.pose import fit_pose, impossible
-from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
 
 drawn = functools.cache(draw_component)
 

@@ -16,18 +16,18 @@ import tensorflow as tf
 
 from pixal.config import Parameters
 from pixal.errors import ConfigError, ModelError
-from pixal.families import FAMILIES
 from pixal.inputs import InputSet
-from pixal.records import read_record, write_record
-from pixal.train_model.autoencoder import Autoencoder
+from pixal.io.records import read_record, write_record
+from pixal.registry import FAMILIES
+from pixal.train_model.autoencoder.coefficients import CoefficientLoss
+from pixal.train_model.autoencoder.model import Autoencoder
+from pixal.train_model.autoencoder.projection import SubspaceFitter
+from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.dense.coefficients import CoefficientLoss
-from pixal.train_model.dense.projection import SubspaceFitter
-from pixal.train_model.dense.projection_layer import SubspaceProjection
 from pixal.train_model.family import History, family_named
-from pixal.train_model.keras_fit import keras_family
-from pixal.train_model.keras_fit.by_name import optimizer_named
-from pixal.train_model.keras_fit.fitting import TapeModel
+from pixal.train_model.keras_training import keras_family
+from pixal.train_model.keras_training.by_name import optimizer_named
+from pixal.train_model.keras_training.fitting import TapeModel
 
 SHAPE = (6, 8, 2)
 VALUES = 96

@@ -15,9 +15,16 @@ from safetensors.numpy import load_file, save_file
 from scipy.signal import correlate
 
 from pixal.errors import ConfigError, ModelError
-from pixal.records import file_hash
-from pixal.train_model.patches.backbone_weights import _SHA256, load_backbone, weights_folder
-from pixal.train_model.patches.backbones import IMAGENET_MEAN, IMAGENET_STD, RESNETS, ResNet, build_backbone, canonical
+from pixal.io.files import file_hash
+from pixal.train_model.patch_features.backbone_weights import _SHA256, load_backbone, weights_folder
+from pixal.train_model.patch_features.backbones import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RESNETS,
+    ResNet,
+    build_backbone,
+    canonical,
+)
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -193,7 +200,9 @@ def test_without_network_the_message_says_what_to_put_where(monkeypatch: pytest.
     ):
         assert part in message
     monkeypatch.setattr(keras.applications, "MobileNetV2", lambda weights, **_: weights and offline())
-    monkeypatch.setattr("pixal.train_model.patches.backbone_weights.build_backbone", _build_with(keras.applications))
+    monkeypatch.setattr(
+        "pixal.train_model.patch_features.backbone_weights.build_backbone", _build_with(keras.applications)
+    )
     with pytest.raises(ModelError, match=r"https://somewhere/weights.h5 at .*models/weights.h5, or name"):
         load_backbone("MobileNetV2", (32, 32), None, "imagenet", 0)
 

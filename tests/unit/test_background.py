@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from pixal.config.schema import RemoveBackground
 from pixal.errors import InputError
-from pixal.preprocessing.background import Foreground, choose_method, find_foreground, model_hash
-from pixal.preprocessing.border import choose_part
 from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.tasks.photographs.foreground.border import choose_part
+from pixal.tasks.photographs.foreground.methods import Foreground, choose_method, find_foreground, model_hash
 
 FRAME = (480, 270)
 BORDER = RemoveBackground(method="border")

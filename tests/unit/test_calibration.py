@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, gumbel_r
 
-from pixal.config.schema import Threshold
-from pixal.errors import ConfigError
-from pixal.train_model.calibration import (
+from pixal.calibration.calibration import (
     Calibration,
     above,
     calibrate,
@@ -20,8 +18,10 @@ from pixal.train_model.calibration import (
     raw_maps,
     set_threshold,
 )
-from pixal.train_model.spread import error_variance
-from pixal.train_model.texture import moved_a_little, moved_far
+from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.calibration.spread import error_variance
+from pixal.config.schema import Threshold
+from pixal.errors import ConfigError
 
 AUTO = Threshold()
 

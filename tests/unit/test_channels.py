@@ -17,8 +17,14 @@ from scipy import ndimage
 from skimage.color import rgb2hsv, rgb2lab, rgb2ycbcr
 
 from pixal.errors import PixalError
-from pixal.preprocessing import channels
-from pixal.preprocessing.channels import CHANNELS, FILTER_RADIUS, Colours, channel_names, compute_channels
+from pixal.tasks.photographs.network_input import channels
+from pixal.tasks.photographs.network_input.channels import (
+    CHANNELS,
+    FILTER_RADIUS,
+    Colours,
+    channel_names,
+    compute_channels,
+)
 
 # fmt: off
 CONTRACT = [

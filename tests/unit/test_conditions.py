@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.preprocessing.conditions import CONDITIONS, Conditions, measure_conditions
 from pixal.synthetic import draw_component
+from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions, measure_conditions
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -11,7 +11,7 @@ import yaml
 from pixal.config import Config, Parameters, as_config, load_config
 from pixal.config.loading import DEFAULTS, SECTIONS
 from pixal.errors import ConfigError
-from pixal.preprocessing.channels import CHANNELS
+from pixal.tasks.photographs.network_input.channels import CHANNELS
 
 PATHS = """
 out: &out ./out

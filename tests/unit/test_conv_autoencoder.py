@@ -15,11 +15,11 @@ import tensorflow as tf
 from pixal.config import Parameters
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.conv_autoencoder import ConvAutoencoder, Options
-from pixal.train_model.convolutional.conv_network import STAGES, Halving, ReflectionPadding, conv_autoencoder
-from pixal.train_model.convolutional.tile_training import TileLoss
+from pixal.train_model.conv_autoencoder.conv_network import STAGES, Halving, ReflectionPadding, conv_autoencoder
+from pixal.train_model.conv_autoencoder.model import ConvAutoencoder, Options
+from pixal.train_model.conv_autoencoder.tile_training import TileLoss
 from pixal.train_model.family import History
-from pixal.train_model.keras_fit.losses import gaussian_nll, pointwise_loss
+from pixal.train_model.keras_training.losses import gaussian_nll, pointwise_loss
 
 SHAPE = (13, 18, 2)
 GOOD = np.arange(8)

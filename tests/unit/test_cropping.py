@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.preprocessing.cropping import (
+from pixal.tasks.photographs.network_input.consensus import (
     Box,
     Consensus,
     consensus_mask,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pixal.config.schema import Preprocessing
-from pixal.preprocessing.alignment import Features, Reference
-from pixal.preprocessing.state import PreprocessingState
-from pixal.validation.detection import Region, find_regions
+from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.validation.regions import Region, find_regions
 
 IDENTITY = np.eye(3)
 

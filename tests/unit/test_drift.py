@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, ttest_ind
 
-from pixal.preprocessing.conditions import CONDITIONS, Conditions
-from pixal.validation.drift import Finding, Sample, find_drift, holm
-from pixal.validation.verdicts import TypeVerdicts
+from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
+from pixal.tasks.photographs.verdicts.drift import Finding, Sample, find_drift, holm
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 
 LEVEL = 0.001
 

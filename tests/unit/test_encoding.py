@@ -17,12 +17,13 @@ import pixal
 from pixal import cli
 from pixal.config import load_config
 from pixal.errors import InputError, ModelError
-from pixal.images import read_image, write_image
-from pixal.inputs import InputSet, load_arrays
-from pixal.probing import parts as probed_parts
-from pixal.train_model.model_folder import load_trained
-from pixal.validation.models import Models
-from pixal.validation.preparation import Preparation
+from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays
+from pixal.io.images import read_image, write_image
+from pixal.tasks.photographs.probing import parts as probed_parts
+from pixal.tasks.photographs.verdicts.models import Models
+from pixal.tasks.photographs.verdicts.preparation import Preparation
+from pixal.train_model.stored_model import load_trained
 
 LATENTS = Path("out/Part/front/latents")
 

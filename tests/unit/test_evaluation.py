@@ -17,12 +17,13 @@ import pixal
 from pixal import cli
 from pixal.config import load_config
 from pixal.errors import InputError, ModelError
-from pixal.inputs import InputSet, load_arrays, save_arrays
+from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.io.records import read_record, write_record
 from pixal.mlflow_utils import Tracker
-from pixal.probing.evaluation import _Sample
-from pixal.probing.reconstruction import reconstruction_measures
-from pixal.records import read_record, write_record
-from pixal.train_model.model_folder import load_trained
+from pixal.tasks.photographs.probing.evaluation import _Sample
+from pixal.tasks.photographs.probing.reconstruction import reconstruction_measures
+from pixal.train_model.stored_model import load_trained
 
 METADATA = Path("out/Part/front/metadata")
 FIGURE = Path("out/Part/front/figures/evaluation_reconstructions.png")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
-from pixal.preprocessing.channels import compute_channels
-from pixal.train_model.patches.backbone_weights import load_backbone
-from pixal.train_model.patches.backbones import IMAGENET_MEAN, RESNETS, Backbone, ResNet
-from pixal.train_model.patches.features import FeatureStore, Frame, PatchFeatures, rgb_of
+from pixal.tasks.photographs.network_input.channels import compute_channels
+from pixal.train_model.patch_features.backbone_weights import load_backbone
+from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, RESNETS, Backbone, ResNet
+from pixal.train_model.patch_features.features import FeatureStore, Frame, PatchFeatures, rgb_of
 
 SIZE = (36, 52)
 

@@ -11,11 +11,11 @@ import pytest
 
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet, InputSetWriter
-from pixal.train_model.dense.coefficients import CoefficientLoss
+from pixal.train_model.autoencoder.coefficients import CoefficientLoss
 from pixal.train_model.family import History
-from pixal.train_model.keras_fit.data import Arrays, InputRows
-from pixal.train_model.keras_fit.fitting import run_fit
-from pixal.train_model.keras_fit.losses import ImageLoss
+from pixal.train_model.keras_training.data import Arrays, InputRows
+from pixal.train_model.keras_training.fitting import run_fit
+from pixal.train_model.keras_training.losses import ImageLoss
 
 
 class Variable:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy.linalg import inv, sqrtm
 from scipy.ndimage import gaussian_filter
 
+from pixal.calibration.calibration import calibrate, calibrate_by_texture, calibrated_maps, part_scores
+from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.calibration.spread import error_variance
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, InputSetWriter
-from pixal.train_model.calibration import calibrate, calibrate_by_texture, calibrated_maps, part_scores
-from pixal.train_model.gaussian import Gaussian, moments, shrunk_correlation, whitening
-from pixal.train_model.spread import error_variance
-from pixal.train_model.texture import moved_a_little, moved_far
+from pixal.train_model.gaussian.model import Gaussian, moments, shrunk_correlation, whitening
 
 SHAPE = (14, 17, 3)
 
@@ -268,7 +268,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 import sys, resource, numpy as np
 from pathlib import Path
 from pixal.inputs import InputSet
-from pixal.train_model.gaussian import Gaussian
+from pixal.train_model.gaussian.model import Gaussian
 inputs = InputSet.load(Path(sys.argv[1]))
 model = Gaussian({"model_name": "m", "types": ["t"]})
 rows = np.arange(len(inputs))

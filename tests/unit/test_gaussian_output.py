@@ -15,17 +15,18 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from pixal.calibration.calibration import calibrate, calibrated_maps
 from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError
-from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.autoencoder import Autoencoder
-from pixal.train_model.calibration import calibrate, calibrated_maps
-from pixal.train_model.dense.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
-from pixal.train_model.dense.log_variance import LogVariance, means_alone, squared_residuals
-from pixal.train_model.dense.projection import SubspaceFitter
-from pixal.train_model.dense.projection_layer import SubspaceProjection
+from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.train_model.autoencoder.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
+from pixal.train_model.autoencoder.log_variance import LogVariance, means_alone, squared_residuals
+from pixal.train_model.autoencoder.model import Autoencoder
+from pixal.train_model.autoencoder.projection import SubspaceFitter
+from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
 from pixal.train_model.family import options_of
-from pixal.train_model.keras_fit.losses import (
+from pixal.train_model.keras_training.losses import (
     VARIANCES,
     GaussianLoss,
     bounded_log_variance,

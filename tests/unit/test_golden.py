@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pixal.calibration.calibration import above, calibrate, calibrated_maps
 from pixal.config.schema import ModelTraining
-from pixal.families import FAMILIES
-from pixal.inputs import InputSet, load_arrays, save_arrays
-from pixal.train_model.calibration import above, calibrate, calibrated_maps
+from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.registry import FAMILIES
 from pixal.train_model.family import ModelFamily, family_named, options_of
 
 STORED = Path(__file__).parent / "data" / "golden.npz"

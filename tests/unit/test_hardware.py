@@ -24,17 +24,17 @@ from pydantic import ValidationError
 
 from pixal.config import Parameters
 from pixal.config.schema import ModelTraining
-from pixal.train_model.autoencoder import Autoencoder
-from pixal.train_model.keras_fit.hardware import set_up_tensorflow, without_chatter
+from pixal.train_model.autoencoder.model import Autoencoder
+from pixal.train_model.keras_training.hardware import set_up_tensorflow, without_chatter
 
 LATE = "waits for a new process"
 
 SETTINGS = """
-import pixal.train_model.autoencoder  # TensorFlow is imported, but its devices have not started
+import pixal.train_model.autoencoder.model  # TensorFlow is imported, but its devices have not started
 from pathlib import Path
 from threadpoolctl import threadpool_info
 from pixal.config.schema import ModelTraining
-from pixal.train_model.keras_fit.hardware import set_up_tensorflow
+from pixal.train_model.keras_training.hardware import set_up_tensorflow
 
 said["found"] = set_up_tensorflow(ModelTraining(
     Available_CPU=3, mixed_precision=True, TF_GPU_ALLOCATOR="cuda_malloc_async", enable_memory_growth=False, seed=5
@@ -56,10 +56,11 @@ import numpy as np
 from functools import partial
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
-from pixal.train_model import autoencoder, checkpoint
-from pixal.train_model.keras_fit import fitting
-from pixal.train_model.dense.projection_layer import SubspaceProjection
-from pixal.train_model.keras_fit.replicas import own_share, strategy
+from pixal.train_model import checkpoint
+from pixal.train_model.autoencoder.model import model as autoencoder
+from pixal.train_model.keras_training import fitting
+from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
+from pixal.train_model.keras_training.replicas import own_share, strategy
 
 folder, params = Path(os.environ["FOLDER"]), json.loads(os.environ["PARAMS"])
 tf.config.set_logical_device_configuration(
@@ -256,11 +257,11 @@ def test_growth_is_set_on_the_gpus_used_and_the_others_are_left_alone(
 def test_a_gpu_takes_memory_as_it_is_needed() -> None:
     script = """
 from pixal.config.schema import ModelTraining
-from pixal.train_model.keras_fit.hardware import set_up_tensorflow
+from pixal.train_model.keras_training.hardware import set_up_tensorflow
 said["found"] = set_up_tensorflow(ModelTraining(TF_GPU_ALLOCATOR="cuda_malloc_async", HYBRID_MODE=True))
 said["product"] = float(tf.reduce_sum(tf.ones((64, 64)) @ tf.ones((64, 64))))
 said["bytes"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
-from pixal.train_model.dense.projection_layer import SubspaceProjection
+from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
 said["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3, on_cpu=True).weights})
 """
     said = run(script)

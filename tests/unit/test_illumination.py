@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from pixal.preprocessing.illumination import _weighted_median, light_gain, match_light, unit_range
 from pixal.synthetic import draw_component
+from pixal.tasks.photographs.network_input.illumination import _weighted_median, light_gain, match_light, unit_range
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]

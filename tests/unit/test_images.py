@@ -16,15 +16,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.images import (
-    as_uint8,
-    atomic,
-    read_image,
-    read_mask,
-    write_bytes,
-    write_image,
-)
-from pixal.photographs import list_photographs
+from pixal.io.files import atomic, write_bytes
+from pixal.io.images import as_uint8, read_image, read_mask, write_image
+from pixal.tasks.photographs.discovery import list_photographs
 
 RNG = np.random.default_rng(0)
 RGBA = RNG.integers(0, 256, (6, 9, 4), np.uint8)

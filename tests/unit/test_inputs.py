@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.inputs import InputSet, InputSetWriter, let_go, save_arrays
+from pixal.inputs import InputSet, InputSetWriter
+from pixal.io.arrays import release_pages, save_arrays
 
 SHAPE = (3, 4, 2)
 
@@ -125,12 +126,12 @@ def test_what_was_written_to_a_map_is_let_go_and_not_lost(tmp_path: Path) -> Non
     before = mapped()
     for row in range(8):
         data[row] = row
-        let_go(data)
+        release_pages(data)
     assert mapped() - before < 2**22
     np.testing.assert_array_equal(data[:, 999_999], np.arange(8))
     data.flush()
     np.testing.assert_array_equal(np.load(tmp_path / "data.npy")[:, 0], np.arange(8))
-    let_go(np.zeros(3))  # of an array in memory there is nothing to let go
+    release_pages(np.zeros(3))  # of an array in memory there is nothing to let go
 
 
 def test_the_same_input_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pixal.errors import InputError
-from pixal.locking import only_writer
+from pixal.io.locking import only_writer
 
 pytest.importorskip("fcntl")
 

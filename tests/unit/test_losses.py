@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pixal.train_model.keras_fit.losses import ImageLoss, pointwise_loss, value_weights
+from pixal.train_model.keras_training.losses import ImageLoss, pointwise_loss, value_weights
 
 NAMES = ("mse", "mae", "huber", "charbonnier", "masked_mse")
 DELTA = 0.05

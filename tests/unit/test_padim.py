@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from patch_parts import SHAPE, TINY, built, input_set, part
 
 from pixal.errors import ConfigError, ModelError
-from pixal.train_model.padim import Padim, distribution, mahalanobis
-from pixal.train_model.patches.backbones import RESNETS
+from pixal.train_model.padim.model import Padim, distribution, mahalanobis
+from pixal.train_model.patch_features.backbones import RESNETS
 
 E = 0.01
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixal.errors import InputError
-from pixal.mvtec import find_benchmark
-from pixal.photographs import EXTENSIONS, list_photographs
+from pixal.tasks.photographs.discovery import EXTENSIONS, list_photographs
+from pixal.tasks.photographs.mvtec import find_benchmark
 
 
 def touch(folder: Path, *names: str) -> Path:

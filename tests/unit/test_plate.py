@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.preprocessing.lit_disc import find_lit_disc
-from pixal.preprocessing.plate import _shading, plates
+from pixal.tasks.photographs.foreground.lit_disc import find_lit_disc
+from pixal.tasks.photographs.foreground.plate import _shading, plates
 
 HEIGHT, WIDTH = 135, 240
 Y, X = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)

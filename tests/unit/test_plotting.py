@@ -82,7 +82,7 @@ def photo_of(rng: np.random.Generator, height: int = 360, width: int = 640) -> N
 
 class TestStyle:
     def test_what_is_drawn_with_opencv_does_without_matplotlib(self) -> None:
-        imports = "import sys, pixal.plotting.overlay, pixal.preprocessing.pictures"
+        imports = "import sys, pixal.plotting.overlay, pixal.tasks.photographs.preprocessing.figures"
         code = f"{imports}; print('matplotlib' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"

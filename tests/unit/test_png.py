@@ -11,8 +11,8 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from pixal.images import decode_image, with_alpha
-from pixal.png import encode_png
+from pixal.io.images import decode_image, with_alpha
+from pixal.io.png import encode_png
 
 
 def noisy(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.measure import block_reduce
 
-from pixal.preprocessing.pooling import average_pool
+from pixal.tasks.photographs.network_input.pooling import average_pool
 
 
 def slow_pool(image: NDArray[np.float32], size: int) -> NDArray[np.float64]:

@@ -15,9 +15,9 @@ from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.config.schema import Preprocessing
 from pixal.errors import AlignmentError
 from pixal.plotting import style
-from pixal.preprocessing import pictures
-from pixal.preprocessing.alignment import Features, Reference, align_photograph
-from pixal.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.alignment.align import Features, Reference, align_photograph
+from pixal.tasks.photographs.preprocessing import figures as pictures
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
 SHAPE = (360, 640)
 ON = AlignmentSettings(draw_matches=True, save_overlays=True, save_metrics=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pixal.inputs import InputSet
-from pixal.train_model.dense import projection, subspace
-from pixal.train_model.dense.projection import SubspaceFitter, auto_rank
-from pixal.train_model.dense.subspace import Fit
+from pixal.train_model.autoencoder.model import projection, subspace
+from pixal.train_model.autoencoder.projection import SubspaceFitter, auto_rank
+from pixal.train_model.autoencoder.subspace import Fit
 
 ALL = np.arange(9)
 ONE = np.ones((9, 1), np.float32)

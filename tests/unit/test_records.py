@@ -13,7 +13,10 @@ import yaml
 
 import pixal
 from pixal.errors import InputError
-from pixal.records import file_hash, provenance, read_record, run_log, write_record, write_table
+from pixal.io.files import file_hash
+from pixal.io.logs import run_log
+from pixal.io.provenance import provenance
+from pixal.io.records import read_record, write_record, write_table
 
 
 def test_a_record_holds_plain_values_whatever_it_was_given(tmp_path: Path) -> None:

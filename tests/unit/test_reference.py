@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.preprocessing import reference
-from pixal.preprocessing.reference import most_typical, portrait
 from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.tasks.photographs.alignment import reference
+from pixal.tasks.photographs.alignment.reference import most_typical, portrait
 
 Pair = tuple[NDArray[Any], NDArray[np.bool_]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from pixal.config import Parameters
 from pixal.train_model.family import History
-from pixal.train_model.keras_fit.schedule import learning_rate, repeated
+from pixal.train_model.keras_training.schedule import learning_rate, repeated
 
 
 def settings(**asked: Any) -> dict[str, Any]:

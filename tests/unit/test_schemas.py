@@ -14,11 +14,11 @@ from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
 from pixal.report.measures import MEASURES
-from pixal.validation.detection import Region
-from pixal.validation.drift import QUANTITIES, Finding
+from pixal.tasks.photographs.verdicts.drift import QUANTITIES, Finding
+from pixal.tasks.photographs.verdicts.results import SCHEMA_VERSION
 from pixal.validation.metrics import all_measures
 from pixal.validation.pixel_metrics import PixelCounts, pixel_measures
-from pixal.validation.results import SCHEMA_VERSION
+from pixal.validation.regions import Region
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMAS = {name: json.loads((DOCS / f"{name}.schema.json").read_text("utf-8")) for name in ("results", "metrics")}

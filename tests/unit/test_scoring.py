@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixal.calibration.calibration import Calibration, calibrated_maps, raw_maps
 from pixal.config import Config, Parameters, load_config
 from pixal.inputs import InputSet
-from pixal.train_model.calibration import Calibration, calibrated_maps, raw_maps
 from pixal.validation.scoring import Cut, Scored, Summary, choose_cut, score_parts
 
 SHAPE = (10, 12, 2)  # of the model's input; the type's own is smaller

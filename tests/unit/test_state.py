@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import Preprocessing
 from pixal.errors import ModelError
-from pixal.preprocessing.alignment import Reference, warp
-from pixal.preprocessing.channels import CHANNELS, compute_channels
-from pixal.preprocessing.cropping import Box
-from pixal.preprocessing.illumination import light_gain
-from pixal.preprocessing.state import PreprocessingState, input_to_photo
 from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.tasks.photographs.alignment.align import Reference, warp
+from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
+from pixal.tasks.photographs.network_input.consensus import Box
+from pixal.tasks.photographs.network_input.illumination import light_gain
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState, input_to_photo
 
 FRAME = (320, 180)
 BOX = (55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3

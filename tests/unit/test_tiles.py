@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixal.inputs import InputSet
-from pixal.train_model.convolutional.means import Means
-from pixal.train_model.convolutional.tile_training import Tiles
-from pixal.train_model.convolutional.tiles import Grid, starts
+from pixal.train_model.conv_autoencoder.means import Means
+from pixal.train_model.conv_autoencoder.tile_training import Tiles
+from pixal.train_model.conv_autoencoder.tiles import Grid, starts
 
 SHAPE = (20, 31, 2)
 

@@ -15,19 +15,20 @@ import pytest
 import yaml
 
 from pixal import mlflow_utils
+from pixal.calibration.calibration import choose_threshold
+from pixal.calibration.spread import error_variance
 from pixal.cli import main
 from pixal.config import Config, Parameters, Paths
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
-from pixal.preprocessing.alignment import Features, Reference
-from pixal.preprocessing.state import PreprocessingState
-from pixal.records import file_hash, read_record, write_record
-from pixal.train_model import pictures
-from pixal.train_model.autoencoder import Autoencoder
-from pixal.train_model.calibration import choose_threshold
+from pixal.io.files import file_hash
+from pixal.io.records import read_record, write_record
+from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.training import figures as pictures
+from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.folds import HELD_OUT, make_folds, places
-from pixal.train_model.model_folder import load_trained, trained_types
-from pixal.train_model.spread import error_variance
+from pixal.train_model.stored_model import load_trained, trained_types
 from pixal.train_model.training import train
 
 HEIGHT, WIDTH = 8, 10
@@ -472,7 +473,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_named(tmp_path: Path) -> 
         with pytest.raises(ModelError, match=rf"another (model_training\.)?{name}; train without --resume"):
             train(config=config_in(tmp_path, **change), resume=True, quiet=True)
     with pytest.MonkeyPatch.context() as other:
-        other.setattr("pixal.records.__version__", "9.9")
+        other.setattr("pixal.io.records.__version__", "9.9")
         with pytest.raises(ModelError, match="version of PIXAL or its libraries"):
             train(config=config, resume=True, quiet=True)
     write_inputs(tmp_path, {"front": 5}, seed=3)

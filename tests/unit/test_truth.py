@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pixal.errors import InputError
-from pixal.validation.truth import Truth, read_truth
+from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
 
 
 def write_truth(folder: Path, text: str) -> Path:

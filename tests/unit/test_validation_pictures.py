@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.images import read_image, write_image
-from pixal.validation.part_files import save_part
+from pixal.io.images import read_image, write_image
+from pixal.tasks.photographs.verdicts.part_files import save_part
 from pixal.validation.scoring import Cut, Scored
 
 SIZE = (180, 320)

@@ -1,0 +1,1 @@
+"""Files on disk: bytes, images, arrays, records, journals and locks."""

@@ -1,0 +1,27 @@
+"""Log files of the commands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def run_log(folder: Path, step: str) -> Iterator[None]:
+    """Append the package's log messages to ``folder/step.log`` while the block runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / f"{step}.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("pixal")
+    logger.addHandler(handler)
+    before = logger.level
+    if logger.getEffectiveLevel() > logging.INFO:  # from Python, where nobody has asked for messages
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()

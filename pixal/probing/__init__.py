@@ -1,1 +1,0 @@
-"""Looks into trained models: the latents of parts, and how well they are reconstructed."""

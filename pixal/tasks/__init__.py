@@ -1,0 +1,1 @@
+"""Kinds of input. Each task is one folder; ``pixal.registry`` lists them."""

@@ -1,0 +1,1 @@
+"""Photographs of parts: find what deviates from good ones."""

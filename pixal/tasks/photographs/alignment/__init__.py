@@ -1,0 +1,1 @@
+"""Align photographs to the reference of their type."""

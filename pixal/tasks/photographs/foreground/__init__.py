@@ -1,0 +1,1 @@
+"""Find the part on a photograph."""

@@ -1,0 +1,1 @@
+"""From an aligned photograph to network input: mask, light, channels, pooling."""

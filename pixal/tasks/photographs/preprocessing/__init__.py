@@ -1,0 +1,1 @@
+"""The preprocessing commands and the fitted preprocessing of a type."""

@@ -1,0 +1,1 @@
+"""Inspect trained models: latent vectors, and how well parts are reconstructed."""

@@ -1,0 +1,1 @@
+"""Train on prepared photographs: data, calibration, figures."""

@@ -1,0 +1,1 @@
+"""Verdicts on photographs: validate, detect, watch, results and report."""

@@ -1,1 +1,0 @@
-"""The parts of the dense autoencoder: the projection onto the good images' subspace, the network within it."""

@@ -1,0 +1,1 @@
+"""Patch features of a pretrained network, shared by PaDiM and PatchCore."""

@@ -1,1 +1,0 @@
-"""What PaDiM and PatchCore share: features of a frozen backbone."""
