@@ -12,29 +12,27 @@ from typing import TYPE_CHECKING, Any
 from pixal.version import __version__
 
 if TYPE_CHECKING:
+    from pixal.commands.benchmark import benchmark
     from pixal.commands.demo import demo
+    from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
+    from pixal.commands.probe import encode, evaluate
+    from pixal.commands.train import train
+    from pixal.commands.validate import detect, validate, watch
     from pixal.config import load_config
-    from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
-    from pixal.tasks.photographs.probing.encoding import encode
-    from pixal.tasks.photographs.probing.evaluation import evaluate
-    from pixal.tasks.photographs.verdicts.benchmark import benchmark
-    from pixal.tasks.photographs.verdicts.validate import detect, validate
-    from pixal.tasks.photographs.verdicts.watch import watch
-    from pixal.train_model.training import train
 
 _HOMES = {
     "load_config": "pixal.config",
-    "preprocess": "pixal.tasks.photographs.preprocessing.pipeline",
-    "remove_bg": "pixal.tasks.photographs.preprocessing.pipeline",
-    "align": "pixal.tasks.photographs.preprocessing.pipeline",
-    "make_input": "pixal.tasks.photographs.preprocessing.pipeline",
-    "train": "pixal.train_model.training",
-    "validate": "pixal.tasks.photographs.verdicts.validate",
-    "detect": "pixal.tasks.photographs.verdicts.validate",
-    "benchmark": "pixal.tasks.photographs.verdicts.benchmark",
-    "watch": "pixal.tasks.photographs.verdicts.watch",
-    "encode": "pixal.tasks.photographs.probing.encoding",
-    "evaluate": "pixal.tasks.photographs.probing.evaluation",
+    "preprocess": "pixal.commands.preprocess",
+    "remove_bg": "pixal.commands.preprocess",
+    "align": "pixal.commands.preprocess",
+    "make_input": "pixal.commands.preprocess",
+    "train": "pixal.commands.train",
+    "validate": "pixal.commands.validate",
+    "detect": "pixal.commands.validate",
+    "benchmark": "pixal.commands.benchmark",
+    "watch": "pixal.commands.validate",
+    "encode": "pixal.commands.probe",
+    "evaluate": "pixal.commands.probe",
     "demo": "pixal.commands.demo",
 }
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pixal
 from pixal.commands.parser import ANOMALY, BAD_INPUT, DONE, FAILED, INCOMPLETE, build_parser
+from pixal.config import Config
 from pixal.errors import InputError, PixalError
-
-_WORKERS = ("execution.workers", "preprocessing.remove_background.max_workers")  # what --workers sets
+from pixal.outcome import Results
+from pixal.tasks import task_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(FAILED, f"pixal: unexpected failure: {type(error).__name__}: {text} (--debug shows where)")
 
 
-def _config(options: argparse.Namespace) -> Any:
-    overrides = list(options.overrides)
-    if options.workers is not None:
-        overrides += [f"{key}={options.workers}" for key in _WORKERS]
-    return pixal.load_config(options.config, overrides)
+def _config(options: argparse.Namespace) -> Config:
+    config = pixal.load_config(options.config, options.overrides)
+    if options.workers is None:
+        return config
+    workers = [f"{key}={options.workers}" for key in task_of(config).worker_settings]
+    return pixal.load_config(options.config, [*options.overrides, *workers])
 
 
 def _run_preprocessing(options: argparse.Namespace) -> int:
@@ -125,11 +127,11 @@ def _run_benchmark(options: argparse.Namespace) -> int:
     return BAD_INPUT if results.all_failed else status
 
 
-def _verdict_status(batch: Any, options: argparse.Namespace) -> int:
+def _verdict_status(batch: Results, options: argparse.Namespace) -> int:
     status = _report_failures(batch.failures)
     if options.fail_on_anomaly and batch.failed:
         return ANOMALY
-    return BAD_INPUT if batch.failures and len(batch.failures) == len(batch.parts) else status
+    return BAD_INPUT if batch.all_failed else status
 
 
 def _run_demo(options: argparse.Namespace) -> int:

@@ -193,3 +193,8 @@ class InputSetWriter:
             for name, array in rest.items():
                 with open_member(archive, name) as member:
                     npy_format.write_array(member, array, allow_pickle=False)
+
+
+def evenly_spaced(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """At most ``count`` of the rows."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.intp)]

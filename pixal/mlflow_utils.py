@@ -6,11 +6,13 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from pixal.config import Config
 
@@ -62,6 +64,29 @@ def tracked_run(config: Config, name: str, kind: str) -> Iterator[Tracker]:
             _write(tracker, config.experimentName, name, status)
         except Exception as error:
             _log.warning("the run is not in MLflow: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
+
+
+class FitHistory(Protocol):
+    """The curves of a fit, one value per epoch."""
+
+    loss: list[float]
+    validation_loss: list[float]
+    accuracy: list[float]
+    validation_accuracy: list[float]
+    learning_rate: list[float]
+
+
+def track_history(tracker: Tracker, history: FitHistory, folds: Sequence[FitHistory]) -> None:
+    """Note the curves of a fit as metrics; those of validation are means over the folds."""
+    for name, curve in {
+        "loss": history.loss,
+        "val_loss": _mean_curve([fold.validation_loss for fold in folds]),
+        "accuracy": history.accuracy,
+        "val_accuracy": _mean_curve([fold.validation_accuracy for fold in folds]),
+        "learning_rate": history.learning_rate,
+    }.items():
+        for epoch, value in enumerate(curve, 1):
+            tracker.metric(name, value, epoch)
 
 
 def load() -> None:
@@ -122,3 +147,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", inner
+
+
+def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    """The mean of curves of different length, at each epoch over those that are still running."""
+    longest = max((len(curve) for curve in curves), default=0)
+    running = ([curve[epoch] for curve in curves if epoch < len(curve)] for epoch in range(longest))
+    return [float(np.nanmean(values)) for values in running]

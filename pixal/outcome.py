@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pixal.errors import InputError
 
@@ -54,3 +54,22 @@ class Outcome:
             first = self.failures[0] if self.failures else "there was nothing to do"
             raise InputError(f"{source}: none of {len(self.failures)} images could be processed; the first: {first}")
         return self
+
+
+class Results(Protocol):
+    """What ``validate``, ``detect``, ``evaluate`` and ``benchmark`` return, whatever the task."""
+
+    @property
+    def failures(self) -> Sequence[Failure | str]:
+        """What could not be processed, each with its reason."""
+
+    @property
+    def failed(self) -> int:
+        """How many items have the verdict "fail"; 0 for a task without verdicts."""
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether nothing at all could be processed."""
+
+    def summary(self) -> str:
+        """A table for people."""

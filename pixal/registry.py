@@ -1,36 +1,70 @@
-"""The names of the model families: PIXAL's own, and those that installed packages bring."""
+"""The names of tasks and model families: PIXAL's own, and those that installed packages bring."""
 
 from __future__ import annotations
 
 import difflib
-from importlib.metadata import entry_points
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from pixal.errors import ConfigError
 
-GROUP = "pixal.models"  # the entry points of other packages' families
 
-# One line a family: its name in model_training.model, and where its class is.
-FAMILIES = {
-    "autoencoder": "pixal.train_model.autoencoder.model:Autoencoder",
-    "conv_autoencoder": "pixal.train_model.conv_autoencoder.model:ConvAutoencoder",
-    "gaussian": "pixal.train_model.gaussian.model:Gaussian",
-    "padim": "pixal.train_model.padim.model:Padim",
-    "patchcore": "pixal.train_model.patchcore.model:Patchcore",
-}
+@dataclass(frozen=True)
+class Registry:
+    """Classes by name, imported only when they are used.
+
+    Attributes:
+        group: The entry-point group in which other packages register theirs.
+        setting: The setting that holds a name, for messages.
+        own: PIXAL's own classes as ``module:class``, by name. Other packages cannot take these names.
+    """
+
+    group: str
+    setting: str
+    own: Mapping[str, str]
+
+    def places(self) -> dict[str, str]:
+        """Every known class as ``module:class``, by name."""
+        return {point.name: point.value for point in entry_points(group=self.group)} | dict(self.own)
+
+    def locate(self, name: str) -> str:
+        """The ``module:class`` of ``name``. Raises ConfigError for an unknown name."""
+        if name in self.own:  # no need to read the metadata of all installed packages
+            return self.own[name]
+        known = self.places()
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, 1, 0.6)
+            hint = f"; the nearest is {nearest[0]}" if nearest else ""
+            raise ConfigError(f"{self.setting}: {name!r} is not one of {', '.join(sorted(known))}{hint}")
+        return known[name]
+
+    def load(self, name: str) -> Any:
+        """Import the class of ``name``. Raises ConfigError for an unknown name or a failing import."""
+        place = self.locate(name)
+        try:
+            return EntryPoint(name, place, self.group).load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{self.setting}: {name} ({place}) cannot be imported: {error}") from error
 
 
-def families() -> dict[str, str]:
-    """Where the class of each family is, as ``module:class``, by name; PIXAL's own names are not to be had again."""
-    return {point.name: point.value for point in entry_points(group=GROUP)} | FAMILIES
+TASKS = Registry(
+    group="pixal.tasks",
+    setting="task",
+    own={
+        "photographs": "pixal.tasks.photographs.task:Photographs",
+    },
+)
 
-
-def class_of(name: str) -> str:
-    """Where the class of a family is. Raises ConfigError for a name that no family has."""
-    if name in FAMILIES:  # the metadata of all installed packages need not be read
-        return FAMILIES[name]
-    known = families()
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, 1, 0.6)
-        hint = f"; the nearest is {nearest[0]}" if nearest else ""
-        raise ConfigError(f"model_training.model: {name!r} is not one of {', '.join(sorted(known))}{hint}")
-    return known[name]
+MODELS = Registry(
+    group="pixal.models",
+    setting="model_training.model",
+    own={
+        "autoencoder": "pixal.train_model.autoencoder:Autoencoder",
+        "conv_autoencoder": "pixal.train_model.conv_autoencoder:ConvAutoencoder",
+        "gaussian": "pixal.train_model.gaussian:Gaussian",
+        "padim": "pixal.train_model.padim:Padim",
+        "patchcore": "pixal.train_model.patchcore:Patchcore",
+    },
+)

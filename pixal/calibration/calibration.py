@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gumbel_r
 
+from pixal.calibration.settings import Threshold
 from pixal.calibration.spread import ErrorMoments, Maps, blur, error_variance
-from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
 from pixal.io.arrays import release_pages
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pixal.config import Config, load_config
+from pixal.config import load_config
 from pixal.errors import InputError
 from pixal.io.files import write_bytes
 from pixal.synthetic.batch import write_batch
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
+from pixal.tasks.photographs.settings import photograph_config
+from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 
@@ -40,8 +42,6 @@ def demo(
     ``folder/configs`` with the component's name edited, so the folder can be worked on from there. Raises InputError
     for a folder that holds something else.
     """
-    from pixal.train_model.training import train
-
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / PHOTOGRAPHS).is_dir():
         raise InputError(f"{folder} is not empty and holds no demo; name a new folder")
@@ -59,9 +59,9 @@ def demo(
     )
     found = [path.relative_to(folder) for path in (batch.train, batch.production, batch.truth)]
     with _working_in(folder):
-        settings: Config = load_config("configs", overrides)
+        settings = photograph_config(load_config("configs", overrides))
         preprocess(found[0], config=settings, quiet=quiet)
-        train(config=settings, quiet=quiet)
+        train(None, settings, quiet=quiet)
         verdicts = validate(found[1], truth=found[2], config=settings, quiet=quiet)
     verdicts.folder = folder / verdicts.folder
     return verdicts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from pixal.registry import families
+from pixal.registry import MODELS
 from pixal.version import __version__
 
 DONE, FAILED, BAD_INPUT, INCOMPLETE, ANOMALY = range(5)
@@ -91,7 +91,7 @@ def _add_preprocessing(commands: Any) -> None:
 
 def _add_training(commands: Any) -> None:
     command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
-    command.description = f"{command.description} Model families (model_training.model): {', '.join(families())}."
+    command.description = f"{command.description} Model families (model_training.model): {', '.join(MODELS.places())}."
     command.add_argument(
         "-i",
         "--input",

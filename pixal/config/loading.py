@@ -7,19 +7,19 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Protocol, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from pixal.config.paths import Paths
-from pixal.config.schema import Parameters
+from pixal.config.schema import Execution, ModelTraining, Parameters
 from pixal.errors import ConfigError
+from pixal.registry import TASKS
 
 _log = logging.getLogger(__name__)
 
 DEFAULTS = Path(__file__).parent / "defaults"
-SECTIONS = tuple(name for name, value in Parameters.model_fields.items() if value.annotation is not str)
 Key = tuple[str, ...]
 
 
@@ -27,17 +27,44 @@ Key = tuple[str, ...]
 class Config:
     """The settings of one run: the sections of ``parameters.yaml`` as attributes, and ``paths``.
 
-    ``config.preprocessing.preprocessor.pool_size`` reads one value; ``config.parameters`` holds all of them.
+    A task derives its own from this, with its own sections.
+
+    Attributes:
+        parameters: All settings.
+        paths: The output folders.
+        source: The folder that the settings were read from.
     """
 
     parameters: Parameters
     paths: Paths
     source: Path
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("parameters", "paths", "source"):
-            raise AttributeError(name)
-        return getattr(self.parameters, name)
+    @property
+    def experimentName(self) -> str:  # noqa: N802  # the key in users' files
+        """The experiment in MLflow."""
+        return self.parameters.experimentName
+
+    @property
+    def model_training(self) -> ModelTraining:
+        """The model, its loss, and how it is trained."""
+        return self.parameters.model_training
+
+    @property
+    def execution(self) -> Execution:
+        """Where work is done."""
+        return self.parameters.execution
+
+
+class TaskSettings(Protocol):
+    """What ``load_config`` needs of a task: the types of its settings."""
+
+    parameters_type: type[Parameters]
+    config_type: type[Config]
+
+
+def section_names(parameters: type[Parameters]) -> tuple[str, ...]:
+    """The sections of ``parameters.yaml``; each may have a file of its own."""
+    return tuple(name for name, field in parameters.model_fields.items() if field.annotation is not str)
 
 
 def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -50,8 +77,12 @@ def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ())
     Raises ConfigError that names file, line and key.
     """
     source = _find(folder)
-    document = _Document()
-    for name in ("parameters", *SECTIONS):
+    main = _read(source / "parameters.yaml") if (source / "parameters.yaml").is_file() else _Yaml({}, {})
+    task: TaskSettings = TASKS.load(_task_name(main.value, overrides))
+    sections = section_names(task.parameters_type)
+    document = _Document(task.parameters_type)
+    document.merge(main, source / "parameters.yaml", "parameters")
+    for name in sections:
         path = source / f"{name}.yaml"
         if path.is_file():
             document.merge(_read(path), path, name)
@@ -61,11 +92,11 @@ def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ())
     if not paths_file.is_file():
         paths_file = DEFAULTS / "paths.yaml"
     for other in sorted(source.glob("*.y*ml")):
-        if other.name not in {f"{name}.yaml" for name in ("parameters", "paths", *SECTIONS)}:
+        if other.name not in {f"{name}.yaml" for name in ("parameters", "paths", *sections)}:
             _log.warning("%s is not read: PIXAL reads parameters.yaml, paths.yaml and one file a section", other)
     paths = _read(paths_file)
     lines = {key[0]: line for key, line in paths.lines.items() if len(key) == 1}
-    return Config(document.checked(), Paths.read(paths_file, paths.value, lines), source)
+    return task.config_type(document.checked(), Paths.read(paths_file, paths.value, lines), source)
 
 
 def _find(folder: str | Path | None) -> Path:
@@ -76,9 +107,18 @@ def _find(folder: str | Path | None) -> Path:
         raise ConfigError(
             f"configuration folder {source} does not exist; name a folder with parameters.yaml and paths.yaml"
         )
-    if not any((source / f"{name}.yaml").is_file() for name in ("parameters", "paths", *SECTIONS)):
+    if not any(source.glob("*.yaml")):
         raise ConfigError(f"configuration folder {source} holds neither parameters.yaml nor paths.yaml")
     return source
+
+
+def _task_name(content: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """The task that the settings name; its schema checks everything else."""
+    name = content.get("task", Parameters.model_fields["task"].default)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = value.strip() if key.strip() == "task" else name
+    return str(name)
 
 
 @dataclass
@@ -133,13 +173,14 @@ def _note_lines(
 class _Document:
     """The files of a folder, merged by section; knows where each key came from."""
 
+    schema: type[Parameters]
     value: dict[str, Any] = field(default_factory=dict)
     places: dict[Key, str] = field(default_factory=dict)
 
     def merge(self, read: _Yaml, path: Path, name: str) -> None:
         """Add a file: ``parameters.yaml``, or a section's own, with or without the section's name on top."""
         prefix: Key = ()
-        if name in SECTIONS and not (set(read.value) and set(read.value) <= set(Parameters.model_fields)):
+        if name != "parameters" and not (set(read.value) and set(read.value) <= set(self.schema.model_fields)):
             prefix = (name,)
         for key, line in read.lines.items():
             whole = (*prefix, *key)
@@ -163,7 +204,7 @@ class _Document:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: the value is not valid YAML") from error
-        _check_known(key, f"--set {text}")
+        _check_known(self.schema, key, f"--set {text}")
         inner = self.value
         for part in key[:-1]:
             if not isinstance(inner.get(part), dict):
@@ -175,15 +216,15 @@ class _Document:
     def checked(self) -> Parameters:
         """The settings as typed objects, or a ConfigError for the first thing that is wrong."""
         for key in _walk(self.value):
-            _check_known(key, self._place(key))
-        for name in SECTIONS:  # an empty section ("validation:") means its defaults
+            _check_known(self.schema, key, self._place(key))
+        for name in section_names(self.schema):  # an empty section ("validation:") means its defaults
             if self.value.get(name, ...) is None:
                 del self.value[name]
         try:
-            return Parameters.model_validate(self.value)
+            return self.schema.model_validate(self.value)
         except ValidationError as error:
             first = error.errors()[0]
-            key = _setting(tuple(str(part) for part in first["loc"] if not isinstance(part, int)))
+            key = _setting(self.schema, tuple(str(part) for part in first["loc"] if not isinstance(part, int)))
             raise ConfigError(f"{self._place(key)}: {'.'.join(key)}: {_reason(first)}") from error
 
     def _place(self, key: Key) -> str:
@@ -203,15 +244,14 @@ def _reason(error: Mapping[str, Any]) -> str:
     return f"{message[0].lower()}{message[1:]}, not {value!r}"
 
 
-def _check_known(key: Key, place: str) -> None:
-    model: type[BaseModel] = Parameters
+def _check_known(schema: type[Parameters], key: Key, place: str) -> None:
+    model: type[BaseModel] = schema
     for depth, part in enumerate(key):
         known = model.model_fields
         if part not in known:
             whole = [".".join((*key[:depth], name)) for name in known]
-            raise ConfigError(
-                f"{place}: unknown key {'.'.join(key[: depth + 1])}{_nearest('.'.join(key[: depth + 1]), whole, part)}"
-            )
+            name = ".".join(key[: depth + 1])
+            raise ConfigError(f"{place}: unknown key {name}{_nearest(name, whole, part, schema)}")
         inner = known[part].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             if depth + 1 < len(key) and not _takes_mapping(inner):
@@ -222,9 +262,9 @@ def _check_known(key: Key, place: str) -> None:
         model = inner
 
 
-def _setting(key: Key) -> Key:
+def _setting(schema: type[Parameters], key: Key) -> Key:
     """The part of ``key`` that names a setting: what follows is a place in its value, or pydantic's name for a type."""
-    model: Any = Parameters
+    model: Any = schema
     for depth, part in enumerate(key):
         if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
             return key[:depth]
@@ -237,9 +277,9 @@ def _takes_mapping(annotation: Any) -> bool:
     return get_origin(annotation) is dict or any(_takes_mapping(inner) for inner in get_args(annotation))
 
 
-def _nearest(name: str, known: Iterable[str], part: str | None = None) -> str:
+def _nearest(name: str, known: Iterable[str], part: str | None = None, schema: type[Parameters] = Parameters) -> str:
     """A hint: where ``part`` is known, the one of ``known`` most like ``name``, or one anywhere like ``part``."""
-    everywhere = {key[-1]: ".".join(key) for key in _walk(Parameters().model_dump())}
+    everywhere = {key[-1]: ".".join(key) for key in _walk(schema().model_dump())}
     found = difflib.get_close_matches(name, list(known), 1, 0.6)
     if part in everywhere:
         found = [everywhere[part]]

@@ -1,1 +1,15 @@
-"""Kinds of input. Each task is one folder; ``pixal.registry`` lists them."""
+"""Kinds of input. Each task is one folder here, or a class in another package; ``pixal.registry`` lists them."""
+
+from __future__ import annotations
+
+from pixal.config import Config
+from pixal.registry import TASKS
+from pixal.tasks.task import Task
+
+__all__ = ["Task", "task_of"]
+
+
+def task_of(config: Config) -> Task:
+    """The task that the settings name."""
+    kind: type[Task] = TASKS.load(config.parameters.task)
+    return kind()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from pixal.config.schema import ModelTraining, Section
+from pixal.config.schema import ModelTraining
+from pixal.config.section import Section
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
-from pixal.registry import GROUP, class_of
+from pixal.registry import MODELS
 from pixal.train_model.keras_training.hardware import without_chatter
 
 if TYPE_CHECKING:
@@ -117,12 +117,8 @@ def family_named(name: str) -> type[ModelFamily]:
 
     Raises ConfigError for a name that no family has, or where the package that has it cannot be imported.
     """
-    place = class_of(name)
-    try:
-        with without_chatter():
-            found: type[ModelFamily] = EntryPoint(name, place, GROUP).load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"model_training.model: {name} ({place}) cannot be imported: {error}") from error
+    with without_chatter():
+        found: type[ModelFamily] = MODELS.load(name)
     return found
 
 

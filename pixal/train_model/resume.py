@@ -12,7 +12,7 @@ from pixal.io.files import file_hash
 from pixal.io.provenance import fingerprint
 from pixal.train_model.checkpoint import Checkpoint, begun
 from pixal.train_model.family import ModelFamily
-from pixal.train_model.stored_model import load_trained
+from pixal.train_model.stored_model import load_stored
 
 _CHECKPOINT = "checkpoint"  # in the model's folder, while a run is at work
 _LAST_STATE = "training_state.npz"  # from which training can go on
@@ -103,7 +103,7 @@ class Continuation:
 def _trained(config: Config, owner: str | None, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The metadata of a whole model that depends on the same, however many epochs were added to it."""
     try:
-        record = load_trained(config, owner).params
+        record = load_stored(config, owner).params
     except ModelError:
         return None
     more = {_UNTIL: record["extended_to"]} if "extended_to" in record else {}

@@ -1,11 +1,11 @@
-"""The train command: fit a model on good parts, calibrate it on held-out ones, keep everything that made it."""
+"""Train models: fit, hold out, let the task finish, and store everything that made the model."""
 
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,88 +14,162 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal import mlflow_utils
-from pixal.calibration.calibration import (
-    Calibration,
-    calibrate,
-    calibrate_by_texture,
-    check_enough,
-    choose_threshold,
-)
-from pixal.calibration.single_image import moved_a_little, moved_far
-from pixal.config import Config, as_config
+from pixal.config import Config
 from pixal.errors import InputError
+from pixal.inputs import InputSet
 from pixal.io.files import file_hash
 from pixal.io.locking import only_writer
 from pixal.io.logs import run_log
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import write_record
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.training import figures as pictures
-from pixal.tasks.photographs.training.training_data import Material, find_sources
 from pixal.train_model.family import ModelFamily, Rows, error_weights, family_named, options_of
-from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type, places
-from pixal.train_model.keras_training.data import evenly_spaced
+from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type
 from pixal.train_model.resume import Continuation
-from pixal.train_model.stored_model import (
-    MODEL_RECORD,
-    save_calibrations,
-    save_conditions,
-    save_latents,
-    state_file,
-)
+from pixal.train_model.stored_model import MODEL_RECORD
 
 _log = logging.getLogger(__name__)
 
-_LATENTS = 1000  # of a type's good parts at most: enough to see where they lie
 _REPEATABLE = (
     "the same input, settings, versions and hardware give the same weights file, byte for byte; "
     "on other hardware sums are rounded in another order"
 )
 
 
-def train(
-    input_path: str | Path | None = None,
-    *,
-    config: Config | str | Path | None = None,
-    resume: bool = False,
-    epochs: int | None = None,
-    quiet: bool = False,
-) -> Outcome:
-    """Train on every ``out.npz`` of the component, or on ``input_path`` (one ``.npz``, or a folder of them).
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one model is trained on.
 
-    Writes the model, its calibration, its metadata and figures into the type's folder (one-hot mode: the component's),
-    and a run into MLflow. ``resume``: leave what is trained already, go on from the checkpoint of a run that was cut
-    short. With ``resume``, ``epochs``: train what is trained already so many epochs more. Raises InputError where there
-    is nothing to train on, ConfigError for a bad configuration, ModelError for a checkpoint of something else, or where
-    there is no model to go on with; KeyboardInterrupt, with how to go on, when the run is interrupted.
+    Attributes:
+        owner: The type that the model is for; None for one model of all types.
+        label: The name of the model in messages.
+        path: The file of the inputs.
+        sha256: The SHA-256 of that file.
+        inputs: The good parts.
+        types: The names of the T types.
+        masks: Where each type's part is, (T, H, W) bool.
+        channel_weights: The weight of each of the C channels in the loss and in the score.
+        depends_on: What else the model depends on, by the names that messages use.
+    """
+
+    owner: str | None
+    label: str
+    path: Path
+    sha256: str
+    inputs: InputSet
+    types: tuple[str, ...]
+    masks: NDArray[np.bool_]
+    channel_weights: tuple[float, ...]
+    depends_on: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FinishedFit:
+    """A fitted model, before it is stored.
+
+    Attributes:
+        training_set: What it was trained on.
+        fitted: The model, and how its fits went.
+        folds: The rows held out in each fit.
+        errors: The errors of the held-out rows in their order, (n, H, W, C).
+        params: What the model was built from.
+    """
+
+    training_set: TrainingSet
+    fitted: Fitted
+    folds: Sequence[Rows]
+    errors: NDArray[np.float32]
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a task made of a finished fit.
+
+    Attributes:
+        figures: Figures, to be tracked.
+        record: What the metadata holds besides, by key.
+    """
+
+    figures: list[Path]
+    record: dict[str, Any]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write what is stored with the model into its folder; return the files, which are checked with the model."""
+        return []
+
+
+class TrainingTask(ABC):
+    """What ``train_models`` asks the task that it trains for."""
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether good parts are held out in turn, so that the task can calibrate on their errors."""
+        return False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The task's settings that a stored model depends on, by the names that messages use."""
+        return {}
+
+    @abstractmethod
+    def training_sets(self) -> list[TrainingSet]:
+        """The data of each model to train. Raises InputError where there is none."""
+
+    def check_held_out(self, count: int) -> None:
+        """Raise ConfigError where ``count`` held-out parts are too few for the settings."""
+        return
+
+    def finish(self, fit: FinishedFit) -> Finished:
+        """Calibrate, draw figures, or whatever else the task does with a fitted model before it is stored."""
+        return Finished([], {})
+
+
+def train_models(
+    task: TrainingTask, config: Config, *, resume: bool = False, epochs: int | None = None, quiet: bool = False
+) -> Outcome:
+    """Train a model on each of the task's training sets.
+
+    Args:
+        task: Gives the data, and finishes each model.
+        config: The settings.
+        resume: Keep finished models, and continue an interrupted run from its checkpoint.
+        epochs: With ``resume``: train finished models for this many more epochs.
+        quiet: No progress bars.
+
+    Raises:
+        InputError: There is nothing to train on.
+        ConfigError: The settings do not fit the model.
+        ModelError: The checkpoint belongs to another run, or there is no model to continue.
+        KeyboardInterrupt: The run was interrupted; the message says how to continue.
     """
     if epochs is not None and not (resume and epochs >= 1):
         raise InputError(f"{epochs} epochs: it says how many more to train, one at least, and goes with resume alone")
-    config = as_config(config)
-    sources = find_sources(input_path, config)
+    # Everything that can be refused is refused before any work is done.
+    sets = task.training_sets()
     family = family_named(config.model_training.model)
-    options_of(family, config.model_training)  # finds what is amiss with them before there is work to lose
+    options_of(family, config.model_training)
     hardware = family.set_up(config.model_training)
-    outcome = Outcome()
-    runs = [_Training(owner, path, family, config, hardware, resume, epochs, quiet) for owner, path in sources]
-    # Finds what is amiss with any, before there is work to lose.
-    _log.info("training on %d good images", sum(len(run.material.inputs) for run in runs))
+    runs = [_TrainingRun(one, task, family, config, hardware, resume, epochs, quiet) for one in sets]
+    _log.info("training on %d good images", sum(len(one.inputs) for one in sets))
     if epochs is not None:
         for run in runs:
             run.continuation.check_more_epochs(family(run.params))
+    outcome = Outcome()
     for run in runs:
-        model = config.paths.resolve("model_path", run.owner)
-        with only_writer(model), run_log(config.paths.resolve("log_path", run.owner), "train"):
+        owner = run.training_set.owner
+        model, logs = config.paths.resolve("model_path", owner), config.paths.resolve("log_path", owner)
+        with only_writer(model), run_log(logs, "train"):
             outcome.done += run.run()
-    return outcome.checked(input_path)
+    return outcome
 
 
 @dataclass
-class _Training:
-    """One training run. ``owner``: the type, or None for all types together."""
+class _TrainingRun:
+    """One training run."""
 
-    owner: str | None
-    path: Path
+    training_set: TrainingSet
+    task: TrainingTask
     family: type[ModelFamily]
     config: Config
     hardware: dict[str, Any]
@@ -104,167 +178,114 @@ class _Training:
     quiet: bool
 
     def run(self) -> int:
-        """Fit, calibrate, save; return the number of images."""
-        inputs, masks, continuation = self.material.inputs, self.material.masks, self.continuation
-        label = self.owner or self.config.paths.component
+        """Fit, finish, store; return the number of images."""
+        data, continuation, folds = self.training_set, self.continuation, self._folds
         if continuation.is_done:
-            _log.info("%s: trained already, of the same input with the same settings", label)
-            return len(inputs)
-        folds = self._folds
-        held_out = [sum(len(part) for part in of_type(inputs, index, folds)) for index in range(len(masks))]
-        check_enough(min(held_out), self.config.validation.false_alarm_rate, self.config.validation.threshold)
+            _log.info("%s: trained already, of the same input with the same settings", data.label)
+            return len(data.inputs)
+        held_out = [sum(map(len, of_type(data.inputs, index, folds))) for index in range(len(data.types))]
+        self.task.check_held_out(min(held_out))
         count = max(1, sum(len(fold) for fold in folds))  # an empty file cannot be mapped
-        shape = (count, *inputs.shape[:2], len(error_weights(self.params)))
+        shape = (count, *data.inputs.shape[:2], len(error_weights(self.params)))
         checkpoint = continuation.checkpoint(shape)
-        with mlflow_utils.tracked_run(self.config, label, "train") as tracker:
+        with mlflow_utils.tracked_run(self.config, data.label, "train") as tracker:
             with checkpoint:
                 fitted = fit_all(
                     self.family,
                     self.params,
-                    inputs,
-                    masks,
+                    data.inputs,
+                    data.masks,
                     folds,
                     checkpoint,
-                    name=label,
+                    name=data.label,
                     quiet=self.quiet,
                     on_own_epoch=continuation.keep_weights,
                 )
-            calibrations = self._calibrate(fitted.model, masks, folds, checkpoint.errors)
-            figures = pictures.save_training(
-                self._folder("figures_path"), label, fitted, inputs, checkpoint.errors, folds, calibrations, self.config
-            )
-            pictures.track(tracker, fitted)
-            files = self._save(fitted.model, calibrations)
-            record = self._record(fitted, files, calibrations, checkpoint.seconds)
+            mlflow_utils.track_history(tracker, fitted.history, fitted.folds)
+            finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.params))
+            files = self._save(fitted.model, finished)
+            record = self._record(fitted, files, finished, checkpoint.seconds)
             record |= continuation.keep_state(checkpoint)
             write_record(self._folder("metadata_path") / MODEL_RECORD, record)
             checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
-            tracker.finish(record["settings"], {"model": files, "figures": figures, "metadata": metadata})
+            tracker.finish(record["settings"], {"model": files, "figures": finished.figures, "metadata": metadata})
         best, epochs = fitted.history.best_epoch, continuation.until or self.config.model_training.n_epochs
         _log.info(
             "%s: trained on %d good images in %.0f s%s",
-            label,
-            len(inputs),
+            data.label,
+            len(data.inputs),
             record["training_seconds"],
             f"; best epoch {best} of {epochs}" if fitted.history.loss else "",
         )
-        return len(inputs)
+        return len(data.inputs)
 
     def _folder(self, entry: str) -> Path:
-        return self.config.paths.resolve(entry, self.owner)
-
-    @cached_property
-    def material(self) -> Material:
-        """What there is to train on. Raises InputError for what cannot be trained on."""
-        return Material(self.owner, self.path)
+        return self.config.paths.resolve(entry, self.training_set.owner)
 
     @cached_property
     def params(self) -> dict[str, Any]:
         """What the model is built from: the settings, and what the input is like."""
-        inputs = self.material.inputs
+        data = self.training_set
         return {
             **self.config.model_training.model_dump(),
             "model_options": options_of(self.family, self.config.model_training),
-            "input_dim": int(inputs.data.shape[1]),
-            "shape": list(inputs.shape),
-            "channels": list(inputs.channels),
-            "channel_weights": self.material.channel_weights,
+            "input_dim": int(data.inputs.data.shape[1]),
+            "shape": list(data.inputs.shape),
+            "channels": list(data.inputs.channels),
+            "channel_weights": list(data.channel_weights),
             "gives_distance": self.family.gives_distance,
-            "types": list(self.material.states),
+            "types": list(data.types),
             "memory_limit": self.config.execution.memory_limit,
         }
 
     @cached_property
     def continuation(self) -> Continuation:
         """What the run goes on from, and what it leaves."""
-        validation = self.config.validation.model_dump(include={"map_smoothing", "false_alarm_rate", "threshold"})
         made_of = {
-            "input": self.material.sha256,
-            "preprocessing": [file_hash(self.material.state_file(name)) for name in self.material.states],
+            "input": self.training_set.sha256,
+            **self.training_set.depends_on,
             **{f"model_training.{key}": value for key, value in self.params.items()},
-            **{f"validation.{key}": value for key, value in validation.items()},
+            **self.task.settings,
             "version of TensorFlow": self.hardware.get("tensorflow"),
         }
-        return Continuation(self.config, self.owner, made_of, resume=self.resume, epochs=self.epochs)
+        return Continuation(self.config, self.training_set.owner, made_of, resume=self.resume, epochs=self.epochs)
 
     @cached_property
     def _folds(self) -> list[Rows]:
         """The rows that are held out, fit by fit: one time only from a family whose fits are costly."""
+        if not self.task.holds_out:
+            return []
         settings = self.config.model_training
-        what = self.material.inputs, settings.calibration_folds, settings.seed
+        what = self.training_set.inputs, settings.calibration_folds, settings.seed
         if self.family(self.params).folds_are_cheap:
             return make_folds(*what)
         return make_folds(*what, limit=HELD_OUT * settings.calibration_folds)[:1]
 
-    def _calibrate(
-        self,
-        model: ModelFamily,
-        masks: NDArray[np.bool_],
-        folds: Sequence[Rows],
-        errors: NDArray[np.float32],
-    ) -> dict[str, Calibration]:
-        params, inputs = self.params, self.material.inputs
-        settings: dict[str, Any] = {
-            "weights": np.array(list(error_weights(params).values()), np.float32),
-            "smoothing": self.config.validation.map_smoothing,
-            "distances": self.family.gives_distance,
-        }
-        calibrations = {}
-        for index, name in enumerate(params["types"]):
-            if own := of_type(inputs, index, folds):
-                own = [places(rows, folds) for rows in own]
-                calibrations[name] = calibrate(errors, own, mask=masks[index], **settings)
-            else:
-                image = inputs.images(inputs.rows_of_type(index))[0]
-                near, far = (
-                    model.error(inputs.of_images(move(image, masks[index]), index), slice(None))
-                    for move in (moved_a_little, moved_far)
-                )
-                calibrations[name] = calibrate_by_texture(near, far, mask=masks[index], **settings)
-        return calibrations
-
-    def _save(self, model: ModelFamily, calibrations: dict[str, Calibration]) -> list[Path]:
-        folder, material = self._folder("model_path"), self.material
-        # A model is of one piece: while it is being replaced there is no metadata that would vouch for it.
+    def _save(self, model: ModelFamily, finished: Finished) -> list[Path]:
+        folder = self._folder("model_path")
+        # A model is of one piece: while it is being replaced no metadata vouches for it.
         (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
-        for files_of_models in ("*.keras", "*.h5", "*.weights.*"):  # of another model name or family
+        for files_of_models in ("*.keras", "*.h5", "*.weights.*"):  # of another name or family
             for stale in folder.glob(files_of_models):
                 stale.unlink()
-        files = [*model.save(folder), save_calibrations(folder, calibrations)]
-        rows = [evenly_spaced(material.inputs.rows_of_type(index), _LATENTS) for index in range(len(material.states))]
-        files.append(save_latents(folder, [model.latent(material.inputs, part) for part in rows]))
-        files.append(save_conditions(folder, material.conditions))
-        for name in material.states:
-            target = state_file(folder, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(material.state_file(name), target)
-            files.append(target)
-        return files
+        return [*model.save(folder), *finished.save(folder)]
 
-    def _record(
-        self, fitted: Fitted, files: list[Path], calibrations: dict[str, Calibration], seconds: float
-    ) -> dict[str, Any]:
-        validation = self.config.validation
-        rate, folder, losses = validation.false_alarm_rate, self._folder("model_path"), fitted.history.loss
-        thresholds = {}
-        for name, calibration in calibrations.items():
-            threshold, method = choose_threshold(calibration, rate, validation.threshold)
-            thresholds[name] = {"threshold": threshold, "method": method, "false_alarm_rate": rate}
+    def _record(self, fitted: Fitted, files: list[Path], finished: Finished, seconds: float) -> dict[str, Any]:
+        data, folder, losses = self.training_set, self._folder("model_path"), fitted.history.loss
         return (
             dict(fitted.model.params)
             | provenance()
             | {
                 "component": self.config.paths.component,
-                "input": self.path,
-                "input_sha256": self.material.sha256,
+                "input": data.path,
+                "input_sha256": data.sha256,
                 "fingerprint": fingerprint(self.continuation.made_of),
-                "n_images": len(self.material.inputs),
-                "map_smoothing": validation.map_smoothing,
+                "n_images": len(data.inputs),
                 "epochs_trained": len(losses),
                 "final_loss": losses[-1] if losses else None,
                 "training_seconds": round(seconds, 1),
-                "calibration": thresholds,
+                **finished.record,
                 "hardware": self.hardware,
                 "repeatable": _REPEATABLE,
                 "settings": self.config.parameters.model_dump(),

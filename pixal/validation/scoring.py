@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pixal.calibration.calibration import (
     part_scores,
     raw_maps,
 )
-from pixal.config import Config
+from pixal.calibration.settings import Threshold
 from pixal.inputs import InputSet
 from pixal.train_model.family import ModelFamily, error_weights
 from pixal.validation.regions import Region, find_regions
@@ -111,11 +111,13 @@ class Summary:
             self.pairs[channel] += np.bincount(seen * _BINS + made, minlength=_BINS**2).reshape(_BINS, _BINS)
 
 
-def choose_cut(calibration: Calibration, config: Config) -> Cut:
-    """The verdict's rule: a numeric ``loss_cut`` goes before ``validation.threshold``."""
-    if config.plotting.loss_cut != "auto":
-        return Cut(float(config.plotting.loss_cut), "loss_cut", raw=True, log=config.plotting.use_log_loss)
-    return Cut(*choose_threshold(calibration, config.validation.false_alarm_rate, config.validation.threshold))
+def choose_cut(
+    calibration: Calibration, rate: float, threshold: Threshold, *, loss_cut: float | Literal["auto"], log_loss: bool
+) -> Cut:
+    """The rule of the verdict: a numeric ``loss_cut`` takes precedence over ``threshold``."""
+    if loss_cut != "auto":
+        return Cut(float(loss_cut), "loss_cut", raw=True, log=log_loss)
+    return Cut(*choose_threshold(calibration, rate, threshold))
 
 
 def score_parts(
@@ -127,7 +129,8 @@ def score_parts(
     mask: NDArray[np.bool_],
     cut: Cut,
     params: dict[str, Any],
-    config: Config,
+    region_threshold: float,
+    pixel_size_mm: float | None,
     to_input: list[NDArray[np.float64]],
     summary: Summary,
 ) -> Iterator[Scored]:
@@ -163,10 +166,10 @@ def score_parts(
                 counting[i] ** 2 * weights / (1 if cut.raw else variance),
                 tuple(counted),
                 threshold=cut.on_map,
-                low=config.validation.region_threshold,
+                low=region_threshold,
                 photo_to_input=to_input[row],
                 size=(records[row]["height"], records[row]["width"]),
-                pixel_size_mm=config.validation.pixel_size_mm,
+                pixel_size_mm=pixel_size_mm,
             )
             failed = bool(scores[i] > cut.threshold)
             yield Scored(row, maps[i], float(scores[i]), None if cut.raw else float(p[i]), failed, regions)

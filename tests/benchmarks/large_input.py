@@ -18,11 +18,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 from page import measure, write_configs, write_section
 
-from pixal.config.schema import Parameters
 from pixal.io.files import file_hash
 from pixal.io.records import write_record
 from pixal.tasks.photographs.alignment.align import Features, Reference
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import PhotographParameters
 
 _CHANNELS = ("LAB_L", "LAB_a", "LAB_b")
 _LINES = 2  # of an image hold something
@@ -97,7 +97,7 @@ def _write_state(folder: Path, side: int) -> None:
     features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     reference = Reference(np.zeros((side, side, 3), np.uint8), part, features)
     preprocessor = {"pool_size": 1, "channels": list(_CHANNELS)}
-    settings = Parameters.model_validate({"preprocessing": {"preprocessor": preprocessor}}).preprocessing
+    settings = PhotographParameters.model_validate({"preprocessing": {"preprocessor": preprocessor}}).preprocessing
     state = PreprocessingState("type", reference, part, ~part, (0, 0, side, side), None, settings)
     state.save(folder / "preprocessing.npz")
 

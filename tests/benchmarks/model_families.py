@@ -27,9 +27,9 @@ from page import ROOT, measure, write_configs, write_section
 
 from pixal.config import load_config
 from pixal.inputs import InputSet
-from pixal.registry import FAMILIES
+from pixal.registry import MODELS
+from pixal.tasks.photographs.training.stored import load_trained
 from pixal.train_model.family import family_named
-from pixal.train_model.stored_model import load_trained
 
 _PLAIN = ("plotting.plot_anomaly_heatmap=false", "validation.save_anomaly_maps=false")
 _MEASURES = ("image_auroc", "detection_rate", "false_alarm_rate", "aupro", "pixel_ap")
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batches", type=Path, nargs="+", metavar="BATCH")
     parser.add_argument("--images", type=int, nargs="+", default=[40, 8], help="good photographs of a type")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), metavar="NAME[:KEY=VALUE...]")
+    parser.add_argument("--families", nargs="+", default=list(MODELS.own), metavar="NAME[:KEY=VALUE...]")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
     found: dict[tuple[int, str], list[dict[str, float]]] = {}

@@ -20,9 +20,9 @@ from referencing import Registry, Resource
 
 import pixal
 from pixal import cli, mlflow_utils
-from pixal.config import Config
 from pixal.config.loading import DEFAULTS
 from pixal.errors import ConfigError, InputError, ModelError, PixalError
+from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts import benchmark as module
 from pixal.tasks.photographs.verdicts.benchmark import MASTER_COLUMNS, MEASURES, MasterResults
 
@@ -73,12 +73,12 @@ def without_mlflow(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def config() -> Config:
+def config() -> PhotographConfig:
     return pixal.load_config(DEFAULTS, SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, config: Config) -> tuple[Path, MasterResults]:
+def run(tmp_path_factory: pytest.TempPathFactory, config: PhotographConfig) -> tuple[Path, MasterResults]:
     """The folder of a benchmark of three classes, one damaged, in ``sets``; and its results."""
     folder = tmp_path_factory.mktemp("benchmark")
     for seed, (name, pitch, faint) in enumerate([("cord", 2.0, 25), ("felt", 3.0, 120)]):
@@ -159,7 +159,9 @@ def test_a_damaged_class_is_a_row_and_the_others_go_on(
     assert cli.main(["benchmark", "-q", "-i", "sets", "--classes", "broken", *OPTIONS]) == 2
 
 
-def test_what_fails_unexpectedly_is_a_row_too(here: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_unexpectedly_is_a_row_too(
+    here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError("too large")
 
@@ -171,7 +173,7 @@ def test_what_fails_unexpectedly_is_a_row_too(here: Path, config: Config, monkey
 
 def test_a_killed_run_goes_on_where_it_was(
     run: tuple[Path, MasterResults],
-    config: Config,
+    config: PhotographConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -264,7 +266,7 @@ def test_a_finished_class_stays_while_files_and_settings_do(here: Path, worked: 
     ],
 )
 def test_what_is_no_data_set_is_said(
-    here: Path, config: Config, root: str, classes: list[str] | None, message: str
+    here: Path, config: PhotographConfig, root: str, classes: list[str] | None, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         pixal.benchmark(root, classes=classes, config=config, quiet=True)
@@ -281,13 +283,13 @@ def test_the_components_of_a_rendered_batch_are_classes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def inside(here: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+def inside(here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch) -> PhotographConfig:
     """The settings of component felt, in the folder of the benchmark."""
     monkeypatch.chdir(here / "benchmark")
-    return Config(config.parameters, config.paths.of_component("felt"), config.source)
+    return PhotographConfig(config.parameters, config.paths.of_component("felt"), config.source)
 
 
-def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path, inside: Config) -> None:
+def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path, inside: PhotographConfig) -> None:
     shutil.copytree(here / "sets/cord", here / "renamed/felt")
     folder = Path("validate/felt")
     pixal.validate(here / "renamed/felt", truth=here / "renamed/felt", config=inside, quiet=True)
@@ -316,9 +318,11 @@ def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path
     assert json.loads((folder / "results.json").read_text())["model"]["type"] == "felt"
 
 
-def test_verdicts_of_different_models_never_mix(here: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_of_different_models_never_mix(
+    here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(here / "benchmark")
-    cord = Config(config.parameters, config.paths.of_component("cord"), config.source)
+    cord = PhotographConfig(config.parameters, config.paths.of_component("cord"), config.source)
     folder = Path("validate/cord")
     own = scores(folder)
     pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)
@@ -336,7 +340,7 @@ def test_verdicts_of_different_models_never_mix(here: Path, config: Config, monk
     assert "type" not in json.loads((folder / "results.json").read_text())["model"]
 
 
-def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: Config) -> None:
+def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: PhotographConfig) -> None:
     incoming = here / "incoming/unheard_of"
     shutil.copytree(here / "sets/felt/test/spot", incoming)
     looks = iter(range(3))
@@ -366,16 +370,16 @@ def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: Confi
     ],
 )
 def test_a_model_that_cannot_judge_is_refused(
-    here: Path, inside: Config, name: str, more: list[str], error: type[PixalError], message: str
+    here: Path, inside: PhotographConfig, name: str, more: list[str], error: type[PixalError], message: str
 ) -> None:
     before = (Path("validate/felt/results.json")).read_bytes()
-    settings = Config(pixal.load_config(DEFAULTS, [*SETTINGS, *more]).parameters, inside.paths, inside.source)
+    settings = PhotographConfig(pixal.load_config(DEFAULTS, [*SETTINGS, *more]).parameters, inside.paths, inside.source)
     with pytest.raises(error, match=message):
         pixal.validate(here / "sets/cord", model=name, config=settings, quiet=True)
     assert Path("validate/felt/results.json").read_bytes() == before
 
 
-def test_paths_that_name_no_component_cannot_stand_for_another(here: Path, config: Config) -> None:
+def test_paths_that_name_no_component_cannot_stand_for_another(here: Path, config: PhotographConfig) -> None:
     paths = type(config.paths)({"component_model_path": "./out/A", "component_validate_path": "./validate/A"})
     with pytest.raises(ConfigError, match="entry component_model_path has to be as"):
-        pixal.benchmark("sets", config=Config(config.parameters, paths, config.source), quiet=True)
+        pixal.benchmark("sets", config=PhotographConfig(config.parameters, paths, config.source), quiet=True)

@@ -16,16 +16,17 @@ import pytest
 
 import pixal
 from pixal import mlflow_utils
-from pixal import registry as families
 from pixal.calibration.calibration import calibrated_maps, part_scores
-from pixal.config import Config, Parameters, Paths
+from pixal.config import Paths
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.io.records import read_record
 from pixal.outcome import Outcome
+from pixal.registry import MODELS
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.network_input import channels
-from pixal.train_model.stored_model import load_trained
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
+from pixal.tasks.photographs.training.stored import load_trained
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 MODEL, CHANNEL = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[:2]
@@ -36,11 +37,11 @@ FASTER: dict[str, Any] = {
 }
 
 
-def config_in(folder: Path, **model_training: Any) -> Config:
-    parameters = Parameters.model_validate(FASTER | {"model_training": model_training})
+def config_in(folder: Path, **model_training: Any) -> PhotographConfig:
+    parameters = PhotographParameters.model_validate(FASTER | {"model_training": model_training})
     base = {"component": "Part", "base": str(folder / "out")}
     paths = Paths({"component_model_path": base, "component_validate_path": {**base, "base": str(folder / "validate")}})
-    return Config(parameters, paths, folder)
+    return PhotographConfig(parameters, paths, folder)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     information = site / "pixal_nearest-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pixal-nearest\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(f"[{families.GROUP}]\n{name} = {place}\n")
+    (information / "entry_points.txt").write_text(f"[{MODELS.group}]\n{name} = {place}\n")
     (site / f"{place.split(':')[0]}.py").write_text(MODEL)
     monkeypatch.syspath_prepend(str(site))
     yield site
@@ -135,7 +136,7 @@ def test_names_of_families(installed: Path, batch: Path) -> None:
     with pytest.raises(
         ValueError, match=r"'nearset' is not one of autoencoder, .*gaussian, nearest, .*; the nearest is nearest"
     ):
-        Parameters.model_validate({"model_training": {"model": "nearset"}})
+        PhotographParameters.model_validate({"model_training": {"model": "nearset"}})
     config = config_in(batch, model="nearest")
     (installed / "pixal_nearest.py").write_text("import a_package_that_nobody_has")
     with pytest.raises(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pixal.config import Config, load_config
+from pixal.config import load_config
 from pixal.errors import ConfigError, InputError
 from pixal.inputs import InputSet
 from pixal.io.images import read_image, write_image
@@ -23,13 +23,14 @@ from pixal.synthetic import write_batch
 from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import PhotographConfig
 
 FRAME = (400, 225)
 NO_FIGURES = tuple(f"preprocessing.{key}=false" for key in ("draw_matches", "save_metrics", "save_overlays"))
 COLUMNS = "image,status,reason,inliers,inlier_ratio,ssim,mse,h00,h01,h02,h10,h11,h12,h20,h21,h22"
 
 
-def configured(folder: Path, *overrides: str) -> Config:
+def configured(folder: Path, *overrides: str) -> PhotographConfig:
     """A configuration whose results go below ``folder``."""
     configs = folder / "configs"
     configs.mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,9 @@ from pixal.commands.parser import build_parser
 from pixal.config import load_config
 from pixal.config.loading import DEFAULTS
 from pixal.config.paths import _SHIPPED, REQUIRED
-from pixal.config.schema import Parameters
 from pixal.tasks.photographs.network_input.channels import CHANNELS
 from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS
+from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.tasks.photographs.verdicts.results import RESULT_COLUMNS, RESULT_FILES
 from pixal.train_model.family import ModelFamily
 from pixal.validation.regions import Region
@@ -119,7 +119,7 @@ def test_channels_are_listed_once_in_order() -> None:
 
 def test_every_key_of_the_schema_is_documented_with_its_default() -> None:
     documented = {row[0].strip("`"): row for row in _rows(CONFIGURATION) if len(row) == 4 and row[0].startswith("`")}
-    keys = dict(_fields(Parameters))
+    keys = dict(_fields(PhotographParameters))
     assert sorted(documented) == sorted(keys)
     for key, field in keys.items():
         kind, default, meaning = documented[key][1:]
@@ -136,7 +136,7 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
     nearer = {"remove_background.rename_images"} | {
         f"alignment.{key}" for key in ("draw_matches", "save_metrics", "save_overlays")
     }
-    for key, field in _fields(Parameters):
+    for key, field in _fields(PhotographParameters):
         value: Any = shipped
         if key.removeprefix("preprocessing.") in nearer:
             continue
@@ -147,8 +147,10 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
 
 
 def test_keys_that_the_readme_advises_exist() -> None:
-    keys = dict(_fields(Parameters))
-    sections = "|".join(name for name, field in Parameters.model_fields.items() if field.annotation is not str)
+    keys = dict(_fields(PhotographParameters))
+    sections = "|".join(
+        name for name, field in PhotographParameters.model_fields.items() if field.annotation is not str
+    )
     for page in PAGES:
         for name in re.findall(rf"`((?:{sections})\.[\w.]+)", page.read_text(encoding="utf-8")):
             if not name.endswith((".yaml", ".py")):

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import yaml
 
-from pixal.config import Config, load_config
+from pixal.config import load_config
 from pixal.io.images import read_image, write_image
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.preprocessing import alignment_step as run_alignment
 from pixal.tasks.photographs.preprocessing import background_step as run_background
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess
+from pixal.tasks.photographs.settings import PhotographConfig
 
 Made = dict[str, tuple[float, str]]
 """By path: when a file was written, and its SHA-256."""
@@ -47,7 +48,7 @@ def again(once: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path, tmp_path / "photos"
 
 
-def configured(folder: Path, *overrides: str) -> Config:
+def configured(folder: Path, *overrides: str) -> PhotographConfig:
     configs = folder / "configs"
     configs.mkdir(parents=True, exist_ok=True)
     entries = [

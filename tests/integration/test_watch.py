@@ -21,11 +21,12 @@ import pytest
 
 import pixal
 from pixal import cli
-from pixal.config import Config, load_config
+from pixal.config import load_config
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.report import pictures as report_pictures
+from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts import type_verdicts as verdicts
 from pixal.tasks.photographs.verdicts import verdict_store as judged_parts
 from pixal.tasks.photographs.verdicts import watch
@@ -113,7 +114,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def watched(*steps: Step, config: Config | None = None, **options: Any) -> Any:
+def watched(*steps: Step, config: PhotographConfig | None = None, **options: Any) -> Any:
     """Watch ``new``; between two looks take the next of ``steps``, and end when there is none left."""
     left = iter(steps)
 

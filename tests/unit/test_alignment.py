@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from pixal.config.schema import Alignment as Settings
 from pixal.errors import AlignmentError, InputError
 from pixal.synthetic import Photograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.align import (
@@ -25,6 +24,7 @@ from pixal.tasks.photographs.alignment.align import (
     warp,
 )
 from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
+from pixal.tasks.photographs.settings import Alignment as Settings
 
 drawn = functools.cache(draw_component)
 

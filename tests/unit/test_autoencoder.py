@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pixal.config import Parameters
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.records import read_record, write_record
-from pixal.registry import FAMILIES
+from pixal.registry import MODELS
+from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.train_model.autoencoder.coefficients import CoefficientLoss
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.autoencoder.projection import SubspaceFitter
@@ -46,7 +46,7 @@ def params(types: int = 1, **settings: Any) -> dict[str, Any]:
     """As ``train`` puts them together, for a tiny network and two epochs."""
     tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 2, "batchsize": 4, "metric_accuracy": False}
     weights = settings.pop("channel_weights", [1.0, 1.0])
-    parameters = Parameters.model_validate(
+    parameters = PhotographParameters.model_validate(
         {"model_training": tiny | {"one_hot_encoding": types > 1, "learning_rate": 0.01} | settings}
     )
     return parameters.model_training.model_dump() | {
@@ -671,7 +671,7 @@ def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
 
 def test_families_are_found_by_name() -> None:
     assert family_named("autoencoder") is Autoencoder
-    assert all(family_named(name) for name in FAMILIES)
+    assert all(family_named(name) for name in MODELS.own)
     with pytest.raises(ConfigError, match=r"'autoencodr' is not one of autoencoder, .*nearest is autoencoder"):
         family_named("autoencodr")
 

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pixal.config.schema import RemoveBackground
 from pixal.errors import InputError
 from pixal.synthetic import Photograph, draw_component, render_photograph
 from pixal.tasks.photographs.foreground.border import choose_part
 from pixal.tasks.photographs.foreground.methods import Foreground, choose_method, find_foreground, model_hash
+from pixal.tasks.photographs.settings import RemoveBackground
 
 FRAME = (480, 270)
 BORDER = RemoveBackground(method="border")

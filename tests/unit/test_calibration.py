@@ -18,9 +18,9 @@ from pixal.calibration.calibration import (
     raw_maps,
     set_threshold,
 )
+from pixal.calibration.settings import Threshold
 from pixal.calibration.single_image import moved_a_little, moved_far
 from pixal.calibration.spread import error_variance
-from pixal.config.schema import Threshold
 from pixal.errors import ConfigError
 
 AUTO = Threshold()

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pixal.config import Config, Parameters, as_config, load_config
-from pixal.config.loading import DEFAULTS, SECTIONS
+from pixal.config import as_config, load_config
+from pixal.config.loading import DEFAULTS, section_names
 from pixal.errors import ConfigError
 from pixal.tasks.photographs.network_input.channels import CHANNELS
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 
 PATHS = """
 out: &out ./out
@@ -116,7 +117,7 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def value_at(config: Config, key: str) -> Any:
+def value_at(config: PhotographConfig, key: str) -> Any:
     found: Any = config
     for part in key.split("."):
         found = getattr(found, part)
@@ -154,24 +155,24 @@ def test_each_key_of_the_contract_loads_from_a_file_and_from_set(tmp_path: Path,
 
 def test_the_shipped_parameters_are_the_defaults_of_the_schema_and_name_every_key() -> None:
     shipped = yaml.safe_load((DEFAULTS / "parameters.yaml").read_text())
-    defaults = Parameters().model_dump()
+    defaults = PhotographParameters().model_dump()
     # These may stand in either of two places; the file names the upper one.
     del defaults["preprocessing"]["remove_background"]["rename_images"]
     for key in ("draw_matches", "save_metrics", "save_overlays"):
         del defaults["preprocessing"]["alignment"][key]
     defaults["model_training"]["model_name"] = None  # the model's own, once read
     assert shipped == defaults
-    assert Parameters.model_validate(shipped) == Parameters()
+    assert PhotographParameters.model_validate(shipped) == PhotographParameters()
 
 
 def test_a_model_has_the_name_of_its_family_or_the_one_it_is_given() -> None:
     for family in ("autoencoder", "gaussian"):
         assert (
-            Parameters.model_validate({"model_training": {"model": family}}).model_training.model_name
+            PhotographParameters.model_validate({"model_training": {"model": family}}).model_training.model_name
             == f"pixal_{family}"
         )
     named = {"model": "gaussian", "model_name": "flex"}
-    assert Parameters.model_validate({"model_training": named}).model_training.model_name == "flex"
+    assert PhotographParameters.model_validate({"model_training": named}).model_training.model_name == "flex"
 
 
 def test_without_a_folder_the_working_directory_s_configs_come_first(
@@ -238,7 +239,7 @@ def test_files_as_existing_users_have_them_load(tmp_path: Path) -> None:
     assert config.model_training.model_file_extension == "keras"
     assert config.model_training.regularization is None
     assert config.model_training.learning_rate == pytest.approx(1e-4)  # YAML 1.1 reads 1e-4 as text
-    assert config.validation == Parameters().validation
+    assert config.validation == PhotographParameters().validation
     assert config.paths.resolve("model_path", "front") == Path("out/Chip/front/model")
     assert config.paths.resolve("validate_anomaly_maps_path", "front") == Path("validate/Chip/front/anomaly_maps")
 
@@ -252,7 +253,7 @@ def test_a_switch_counts_in_either_place_and_the_nearer_wins(place: str) -> None
 
 
 @pytest.mark.parametrize("on_top", [False, True])
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", section_names(PhotographParameters))
 def test_a_section_may_live_in_a_file_of_its_own(tmp_path: Path, section: str, on_top: bool) -> None:
     values = nested({key: value for key, value in CONTRACT.items() if key.startswith(f"{section}.")})
     content = values if on_top else values[section]
@@ -363,7 +364,7 @@ def test_text_beyond_ascii_is_read_as_utf_8(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, parameters="# nothing\n")).parameters == Parameters()
+    assert load_config(write(tmp_path, parameters="# nothing\n")).parameters == PhotographParameters()
 
 
 def test_a_missing_file_has_its_shipped_values(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pixal.config import Parameters
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
+from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.train_model.conv_autoencoder.conv_network import STAGES, Halving, ReflectionPadding, conv_autoencoder
 from pixal.train_model.conv_autoencoder.model import ConvAutoencoder, Options
 from pixal.train_model.conv_autoencoder.tile_training import TileLoss
@@ -37,7 +37,7 @@ def params(types: int = 1, options: dict[str, Any] | None = None, **settings: An
     weights = settings.pop("channel_weights", [1.0, 1.0])
     memory = settings.pop("memory_limit", 4.0)
     tiny = {"n_epochs": 2, "batchsize": 8, "metric_accuracy": False, "one_hot_encoding": types > 1}
-    parameters = Parameters.model_validate({"model_training": tiny | settings})
+    parameters = PhotographParameters.model_validate({"model_training": tiny | settings})
     return parameters.model_training.model_dump() | {
         "model_options": Options(**{"poolings": 1, "bottleneck": 3} | (options or {})).model_dump(),
         "input_dim": int(np.prod(SHAPE)),

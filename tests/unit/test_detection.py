@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pixal.config.schema import Preprocessing
 from pixal.tasks.photographs.alignment.align import Features, Reference
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import Preprocessing
 from pixal.validation.regions import Region, find_regions
 
 IDENTITY = np.eye(3)

@@ -21,9 +21,9 @@ from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.io.images import read_image, write_image
 from pixal.tasks.photographs.probing import parts as probed_parts
+from pixal.tasks.photographs.training.stored import load_trained
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.preparation import Preparation
-from pixal.train_model.stored_model import load_trained
 
 LATENTS = Path("out/Part/front/latents")
 

@@ -23,7 +23,7 @@ from pixal.io.records import read_record, write_record
 from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.probing.evaluation import _Sample
 from pixal.tasks.photographs.probing.reconstruction import reconstruction_measures
-from pixal.train_model.stored_model import load_trained
+from pixal.tasks.photographs.training.stored import load_trained
 
 METADATA = Path("out/Part/front/metadata")
 FIGURE = Path("out/Part/front/figures/evaluation_reconstructions.png")

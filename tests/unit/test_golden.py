@@ -16,7 +16,7 @@ from pixal.calibration.calibration import above, calibrate, calibrated_maps
 from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.registry import FAMILIES
+from pixal.registry import MODELS
 from pixal.train_model.family import ModelFamily, family_named, options_of
 
 STORED = Path(__file__).parent / "data" / "golden.npz"
@@ -83,7 +83,7 @@ def maps(name: str, inputs: InputSet) -> tuple[ModelFamily, NDArray[np.float32]]
     return model, calibrated_maps(errors, calibration.variance, **settings)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODELS.own)
 def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) -> None:
     stored = load_arrays(STORED)
     inputs = inputs_of(name, stored["images"])
@@ -103,7 +103,7 @@ def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) 
     assert {path: path.read_bytes() for path in files} == before
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODELS.own)
 def test_one_or_two_good_images_give_numbers(name: str) -> None:
     inputs = inputs_of(name, load_arrays(STORED)["images"])
     for count in (1, 2):
@@ -120,7 +120,7 @@ def store() -> None:
     drawn = drawn + 0.01 * generator.normal(size=(GOOD + 2, *SHAPE))
     drawn[-1, 5:8, 6:9] += 0.15
     images = np.asarray(drawn * mask()[..., None], np.float32)
-    found = {name: maps(name, inputs_of(name, images))[1] for name in FAMILIES}
+    found = {name: maps(name, inputs_of(name, images))[1] for name in MODELS.own}
     STORED.parent.mkdir(exist_ok=True)
     save_arrays(STORED, images=images, **found)
 

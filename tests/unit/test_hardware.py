@@ -22,8 +22,8 @@ import tensorflow as tf
 import threadpoolctl
 from pydantic import ValidationError
 
-from pixal.config import Parameters
 from pixal.config.schema import ModelTraining
+from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.keras_training.hardware import set_up_tensorflow, without_chatter
 
@@ -190,7 +190,7 @@ def test_two_devices_share_each_batch_and_train_the_model_of_one(tmp_path: Path)
     """Also where a batch cannot be shared evenly, or holds fewer images than there are devices."""
     settings = {"autoencoder_architecture": [4], "n_epochs": 5, "batchsize": 3, "learning_rate": 0.02}
     training = {"one_hot_encoding": True, "input_noise": 0.0, "patience": 0, "projection_rank": 3} | settings
-    params = Parameters.model_validate({"model_training": training}).model_training.model_dump() | {
+    params = PhotographParameters.model_validate({"model_training": training}).model_training.model_dump() | {
         **{"input_dim": 12, "shape": [4, 3, 1], "channels": ["R"], "channel_weights": [1.0]},
         **{"types": ["back", "front"], "memory_limit": 1.0},
     }

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixal.config import Config, Parameters, load_config
+from pixal.config import load_config
 from pixal.mlflow_utils import Tracker, tracked_run
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 
 
-def config_named(experiment: str) -> Config:
+def config_named(experiment: str) -> PhotographConfig:
     shipped = load_config()
-    return Config(Parameters(experimentName=experiment), shipped.paths, shipped.source)
+    return PhotographConfig(PhotographParameters(experimentName=experiment), shipped.paths, shipped.source)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pixal.config.schema import Alignment as AlignmentSettings
-from pixal.config.schema import Preprocessing
 from pixal.errors import AlignmentError
 from pixal.plotting import style
 from pixal.tasks.photographs.alignment.align import Features, Reference, align_photograph
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
+from pixal.tasks.photographs.settings import Preprocessing
 
 SHAPE = (360, 640)
 ON = AlignmentSettings(draw_matches=True, save_overlays=True, save_metrics=True)

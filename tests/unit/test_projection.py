@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pixal.inputs import InputSet
-from pixal.train_model.autoencoder.model import projection, subspace
+from pixal.train_model.autoencoder import projection, subspace
 from pixal.train_model.autoencoder.projection import SubspaceFitter, auto_rank
 from pixal.train_model.autoencoder.subspace import Fit
 

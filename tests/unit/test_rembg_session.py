@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.config.schema import RemoveBackground
 from pixal.errors import ConfigError, InputError
 from pixal.tasks.photographs.foreground import rembg_session
 from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
 from pixal.tasks.photographs.foreground.rembg_session import rembg_alpha
+from pixal.tasks.photographs.settings import RemoveBackground
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

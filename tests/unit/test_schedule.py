@@ -8,13 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from pixal.config import Parameters
+from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.train_model.family import History
 from pixal.train_model.keras_training.schedule import learning_rate, repeated
 
 
 def settings(**asked: Any) -> dict[str, Any]:
-    return Parameters.model_validate({"model_training": {"learning_rate": 0.2} | asked}).model_training.model_dump()
+    return PhotographParameters.model_validate(
+        {"model_training": {"learning_rate": 0.2} | asked}
+    ).model_training.model_dump()
 
 
 def rates(epochs: int, losses: list[float] | None = None, **asked: Any) -> list[float]:

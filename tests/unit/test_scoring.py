@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from pixal.calibration.calibration import Calibration, calibrated_maps, raw_maps
-from pixal.config import Config, Parameters, load_config
+from pixal.config import load_config
 from pixal.inputs import InputSet
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.validation.scoring import Cut, Scored, Summary, choose_cut, score_parts
 
 SHAPE = (10, 12, 2)  # of the model's input; the type's own is smaller
 OWN = (8, 11)
 
 
-def config_with(**sections: Any) -> Config:
+def config_with(**sections: Any) -> PhotographConfig:
     shipped = load_config()
-    return Config(Parameters.model_validate(sections), shipped.paths, shipped.source)
+    return PhotographConfig(PhotographParameters.model_validate(sections), shipped.paths, shipped.source)
 
 
 class Planted:
@@ -35,7 +36,7 @@ class Planted:
 class Case:
     """Nine parts, all alike but part 5, which has a defect of 2 x 3 pixels in the second channel."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PhotographConfig) -> None:
         generator = np.random.default_rng(0)
         self.images = generator.random((9, *SHAPE)).astype(np.float32)
         self.errors = generator.normal(0, 0.02, (9, *SHAPE)).astype(np.float32)

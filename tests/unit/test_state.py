@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.config.schema import Preprocessing
 from pixal.errors import ModelError
 from pixal.synthetic import Photograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.align import Reference, warp
@@ -19,6 +18,7 @@ from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_cha
 from pixal.tasks.photographs.network_input.consensus import Box
 from pixal.tasks.photographs.network_input.illumination import light_gain
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState, input_to_photo
+from pixal.tasks.photographs.settings import Preprocessing
 
 FRAME = (320, 180)
 BOX = (55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3

@@ -18,18 +18,20 @@ from pixal import mlflow_utils
 from pixal.calibration.calibration import choose_threshold
 from pixal.calibration.spread import error_variance
 from pixal.cli import main
-from pixal.config import Config, Parameters, Paths
+from pixal.commands.train import train
+from pixal.config import Paths
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
 from pixal.io.records import read_record, write_record
 from pixal.tasks.photographs.alignment.align import Features, Reference
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.tasks.photographs.training import figures as pictures
+from pixal.tasks.photographs.training.stored import load_trained
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.folds import HELD_OUT, make_folds, places
-from pixal.train_model.stored_model import load_trained, trained_types
-from pixal.train_model.training import train
+from pixal.train_model.stored_model import trained_types
 
 HEIGHT, WIDTH = 8, 10
 USUAL: dict[str, Any] = {
@@ -48,13 +50,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def config_in(folder: Path, **sections: Any) -> Config:
+def config_in(folder: Path, **sections: Any) -> PhotographConfig:
     tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 3, "learning_rate": 0.01, "calibration_folds": 3}
     tiny["metric_accuracy"] = False
     sections["model_training"] = tiny | sections.get("model_training", {})
     base = {"component": "Part", "base": str(folder / "out")}
     paths = Paths({"component_model_path": base, "component_validate_path": {**base, "base": str(folder / "validate")}})
-    return Config(Parameters.model_validate(sections), paths, folder)
+    return PhotographConfig(PhotographParameters.model_validate(sections), paths, folder)
 
 
 def state_of(name: str, rows: int) -> PreprocessingState:
@@ -63,7 +65,7 @@ def state_of(name: str, rows: int) -> PreprocessingState:
     consensus[1:-1, 1:-1] = True
     features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     reference = Reference(np.zeros((rows, WIDTH, 3), np.uint8), consensus, features)
-    settings = Parameters.model_validate(
+    settings = PhotographParameters.model_validate(
         {"preprocessing": {"preprocessor": {"pool_size": 1, "channels": ["R", "G"], "weights": [1.0, 2.0]}}}
     ).preprocessing
     return PreprocessingState(name, reference, consensus, ~consensus, (0, 0, WIDTH, rows), None, settings)
@@ -95,7 +97,7 @@ def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False,
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config, dict[str, Any], list[Any]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhotographConfig, dict[str, Any], list[Any]]:
     """A component of one type with nine good parts, trained; its folder, settings, metadata, and what was tracked."""
     folder = tmp_path_factory.mktemp("trained")
     component = write_inputs(folder, {"front": 9})
@@ -113,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config, dic
     )
 
 
-Trained = tuple[Path, Config, dict[str, Any], list[Any]]
+Trained = tuple[Path, PhotographConfig, dict[str, Any], list[Any]]
 
 
 def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> None:
@@ -312,7 +314,7 @@ def test_training_that_diverges_fails_and_leaves_no_model(tmp_path: Path) -> Non
     assert [said[3] for said in TRACKED] == ["FAILED"]
 
 
-def refused(config: Config, said: str, source: Path | None = None) -> None:
+def refused(config: PhotographConfig, said: str, source: Path | None = None) -> None:
     with pytest.raises(InputError, match=said):
         train(source, config=config, quiet=True)
     assert trained_types(config) == []

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from pixal.config.schema import Section
+from pixal.config.section import Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.autoencoder.coefficients import CoefficientLoss, coefficient_data

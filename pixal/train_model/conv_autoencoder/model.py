@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pixal.config.schema import Count, Section
+from pixal.config.section import Count, Section
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.checkpoint import Checkpoint

@@ -10,13 +10,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pixal.inputs import InputSet
+from pixal.inputs import InputSet, evenly_spaced
 from pixal.io.arrays import release_pages
 from pixal.train_model.conv_autoencoder.means import Means
 from pixal.train_model.conv_autoencoder.tiles import Grid
 from pixal.train_model.family import History, Rows
 from pixal.train_model.keras_training.accuracy import ACCURACY_TOLERANCE, Accuracy
-from pixal.train_model.keras_training.data import Data, evenly_spaced
+from pixal.train_model.keras_training.data import Data
 from pixal.train_model.keras_training.losses import gaussian_nll, pointwise_loss
 
 Images = NDArray[np.float32]

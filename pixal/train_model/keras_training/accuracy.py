@@ -8,10 +8,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pixal.inputs import InputSet
+from pixal.inputs import InputSet, evenly_spaced
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection, activated
 from pixal.train_model.family import History, Rows
-from pixal.train_model.keras_training.data import evenly_spaced
 
 ACCURACY_TOLERANCE = 0.02  # of the input's range: a value reconstructed within it counts as accurate
 _SAMPLE = 2048  # values an image

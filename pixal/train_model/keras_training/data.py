@@ -12,11 +12,6 @@ from pixal.inputs import InputSet
 from pixal.train_model.family import Rows
 
 
-def evenly_spaced(rows: Rows, count: int) -> Rows:
-    """At most ``count`` of the rows."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.intp)]
-
-
 class Data(Protocol):
     """Training data: how many rows there are, and any of them as (inputs, targets)."""
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from threadpoolctl import threadpool_limits
 
-from pixal.config.schema import Count, Positive
+from pixal.config.section import Count, Positive
 from pixal.errors import ConfigError
 from pixal.train_model.family import Rows
 from pixal.train_model.patch_features.backbones import Backbone, canonical

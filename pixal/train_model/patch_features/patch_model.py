@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pixal.config.schema import Count, Fraction, ModelTraining, Section
+from pixal.config.schema import ModelTraining
+from pixal.config.section import Count, Fraction, Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.errors import AlignmentError, InputError
 from pixal.io.images import as_uint8
 from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
+from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
 
 _PART_PX = 100_000  # features are sought at the scale that leaves the part this many pixels,
 _BOX_PX = 200_000  # and the box around it no more than this many

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.schema import RemoveBackground
 from pixal.errors import ConfigError
 from pixal.execution import processors
 from pixal.io.files import file_hash
+from pixal.tasks.photographs.settings import RemoveBackground
 
 _KEY = "preprocessing.remove_background"
 _OWN_FILE = ("u2net_custom", "dis_custom", "ben_custom")  # rembg's names for a network that it has no file of

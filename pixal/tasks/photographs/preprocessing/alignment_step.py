@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.errors import AlignmentError, ConfigError, InputError
 from pixal.execution import Defer, map_parallel
 from pixal.io.arrays import save_arrays
@@ -36,6 +35,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     TypeFolder,
     remove_others,
 )
+from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
 
 _log = logging.getLogger(__name__)
 

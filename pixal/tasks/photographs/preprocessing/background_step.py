@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.schema import RemoveBackground
 from pixal.errors import InputError
 from pixal.execution import map_parallel
 from pixal.io.files import data_hash, read_bytes, write_bytes
@@ -27,6 +26,7 @@ from pixal.tasks.photographs.alignment.reference import portrait
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground, model_hash
 from pixal.tasks.photographs.preprocessing.folders import BACKGROUND_RECORD, TypeFolder, remove_others
+from pixal.tasks.photographs.settings import RemoveBackground
 
 _log = logging.getLogger(__name__)
 

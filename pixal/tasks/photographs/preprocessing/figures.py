@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.schema import Alignment as AlignmentSettings
 from pixal.io.images import as_uint8, write_figure, write_image
 from pixal.plotting.alignment import alignment_overlay, match_picture
 from pixal.plotting.alignment_metrics import alignment_metrics
@@ -20,6 +19,7 @@ from pixal.plotting.style import shorten
 from pixal.tasks.photographs.alignment.align import Alignment, Reference, detect_features, match_features, warp
 from pixal.tasks.photographs.alignment.pose import fit_pose
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
 
 _QUALITY = 85  # of a JPEG to look at: two thirds of the size at the usual 92
 _MATCHES, _OVERLAYS = "matches", "overlay_diagnostics"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixal.config import Config
 from pixal.errors import InputError
 from pixal.io.journal import Journal, keep_rows
 from pixal.io.records import read_record
+from pixal.tasks.photographs.settings import PhotographConfig
 
 BACKGROUND_RECORD = "background.yaml"
 ALIGNMENT_RECORD = "alignment.yaml"
@@ -25,7 +25,7 @@ class TypeFolder:
     """The folders of type ``name`` (None: of the component, where one model serves all types)."""
 
     name: str | None
-    config: Config
+    config: PhotographConfig
 
     @property
     def background_removed(self) -> Path:

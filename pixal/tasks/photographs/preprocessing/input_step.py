@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config import Config
 from pixal.errors import ConfigError, InputError
 from pixal.execution import Defer, map_parallel
 from pixal.inputs import InputSetWriter
@@ -36,6 +35,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     TypeFolder,
 )
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ def _record(
     made: Row,
     shape: tuple[int, int, int],
     tried: dict[str, int],
-    config: Config,
+    config: PhotographConfig,
 ) -> dict[str, Any]:
     types = {
         name: {

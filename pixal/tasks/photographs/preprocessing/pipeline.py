@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.execution import Defer, in_background
 from pixal.io.logs import run_log
@@ -22,19 +21,19 @@ from pixal.tasks.photographs.preprocessing.alignment_step import align_type
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, remove_backgrounds
 from pixal.tasks.photographs.preprocessing.folders import ALIGNMENT_RECORD, BACKGROUND_RECORD, TypeFolder
 from pixal.tasks.photographs.preprocessing.input_step import fit_state, write_inputs
+from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
 
 
 def preprocess(
-    input_dir: str | Path, *, config: Config | str | Path | None = None, force: bool = False, quiet: bool = False
+    input_dir: str | Path,
+    *,
+    config: PhotographConfig,
+    force: bool = False,
+    quiet: bool = False,
 ) -> Outcome:
-    """Remove the background, align, crop, and make the network's input of every photograph below ``input_dir``.
-
-    ``config``: loaded settings, or the folder to load them from. ``force``: make everything again. Returns what was
-    done and what could not be. Raises InputError where nothing could be processed, ConfigError for a bad configuration.
-    """
-    config = as_config(config)
+    """See ``pixal.preprocess``."""
     outcome, cut_outs = _remove_backgrounds(input_dir, config, force, quiet)
     with in_background() as draw:
         outcome = outcome.then(_align(input_dir, config, cut_outs, draw, force, quiet))
@@ -42,39 +41,43 @@ def preprocess(
 
 
 def remove_bg(
-    input_dir: str | Path, *, config: Config | str | Path | None = None, force: bool = False, quiet: bool = False
+    input_dir: str | Path,
+    *,
+    config: PhotographConfig,
+    force: bool = False,
+    quiet: bool = False,
 ) -> Outcome:
-    """Find the part on every photograph below ``input_dir``; write RGBA images whose alpha is the foreground."""
-    outcome, _ = _remove_backgrounds(input_dir, as_config(config), force, quiet)
+    """See ``pixal.remove_bg``."""
+    outcome, _ = _remove_backgrounds(input_dir, config, force, quiet)
     return outcome
 
 
 def align(
     input_dir: str | Path | None = None,
     *,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     force: bool = False,
     quiet: bool = False,
 ) -> Outcome:
-    """Align what ``remove_bg`` made of the photographs below ``input_dir`` to one reference a type."""
+    """See ``pixal.align``."""
     with in_background() as draw:
-        return _align(input_dir, as_config(config), {}, draw, force, quiet)
+        return _align(input_dir, config, {}, draw, force, quiet)
 
 
 def make_input(
     input_dir: str | Path | None = None,
     *,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     force: bool = False,
     quiet: bool = False,
 ) -> Outcome:
-    """Cut, light, and pool the aligned photographs; write ``out.npz`` (one a type, or one for all in one-hot mode)."""
+    """See ``pixal.make_input``."""
     with in_background() as draw:
-        return _make_input(input_dir, as_config(config), draw, force, quiet)
+        return _make_input(input_dir, config, draw, force, quiet)
 
 
 def _remove_backgrounds(
-    input_dir: str | Path, config: Config, force: bool, quiet: bool
+    input_dir: str | Path, config: PhotographConfig, force: bool, quiet: bool
 ) -> tuple[Outcome, dict[str, dict[str, CutOut]]]:
     """The outcome, and the masks just made, by type and file."""
     settings = config.preprocessing.remove_background
@@ -94,7 +97,7 @@ def _remove_backgrounds(
 
 def _align(
     input_dir: str | Path | None,
-    config: Config,
+    config: PhotographConfig,
     cut_outs: Mapping[str, Mapping[str, CutOut]],
     draw: Defer,
     force: bool,
@@ -108,7 +111,9 @@ def _align(
     return outcome.checked(input_dir)
 
 
-def _make_input(input_dir: str | Path | None, config: Config, draw: Defer, force: bool, quiet: bool) -> Outcome:
+def _make_input(
+    input_dir: str | Path | None, config: PhotographConfig, draw: Defer, force: bool, quiet: bool
+) -> Outcome:
     folders = _types(input_dir, config, ALIGNMENT_RECORD, "align")
     one_hot = config.model_training.one_hot_encoding
     if one_hot:  # one model serves every type of the component, whichever was named
@@ -137,7 +142,7 @@ def _note_unknown_types(key: str, setting: Any, folders: list[TypeFolder]) -> No
             _log.warning("preprocessing.%s names the type %s; the types here are %s", key, name, ", ".join(here))
 
 
-def _types(input_dir: str | Path | None, config: Config, record: str, before: str) -> list[TypeFolder]:
+def _types(input_dir: str | Path | None, config: PhotographConfig, record: str, before: str) -> list[TypeFolder]:
     """The types to go on with: those below ``input_dir``, or all that the step ``before`` left its ``record`` of.
 
     A type that the first step knows but a later one had to leave out stays out. Raises InputError for one that no step

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.schema import Preprocessing
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.photographs.alignment.align import Features, Reference
@@ -20,6 +19,7 @@ from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, comput
 from pixal.tasks.photographs.network_input.consensus import Box, nearest_inside
 from pixal.tasks.photographs.network_input.illumination import match_light, unit_range
 from pixal.tasks.photographs.network_input.pooling import average_pool
+from pixal.tasks.photographs.settings import Preprocessing
 
 _HALF = 0.5  # a pooled cell belongs to the part when more than half of it does
 # Settings that change no pixel: the state is the same with other values of them.

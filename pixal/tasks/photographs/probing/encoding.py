@@ -11,12 +11,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from pixal.config import Config, as_config
 from pixal.io.files import atomic, file_hash
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.probing.parts import Parts, Row, find_parts
+from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
 
@@ -28,18 +28,10 @@ def encode(
     input_path: str | Path,
     *,
     out: str | Path | None = None,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     quiet: bool = False,
 ) -> Outcome:
-    """Write the latent vectors of all photographs below ``input_path``, or of an ``.npz`` that make_input or validate
-    wrote, with the models that ``train`` wrote.
-
-    Of each type ``latents.npy`` (n, L) float32, ``manifest.csv``, whose row n says which photograph vector n is of, and
-    ``latents.yaml``; below ``out/TYPE``, or else in the entry ``latents_path`` of ``paths.yaml``. The same input gives
-    the same bytes of the first two. Photographs that cannot be prepared are the failures of the outcome. Raises
-    InputError for input that cannot be used, ModelError for a model that is missing or does not match.
-    """
-    config = as_config(config)
+    """See ``pixal.encode``."""
     outcome = Outcome()
     for parts in find_parts(input_path, config, quiet=quiet):
         folder = config.paths.resolve("latents_path", parts.name) if out is None else Path(out) / parts.name

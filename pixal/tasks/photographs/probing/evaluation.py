@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal import mlflow_utils
-from pixal.config import Config, as_config
 from pixal.errors import InputError, ModelError
 from pixal.io.images import write_figure
 from pixal.io.provenance import provenance
@@ -20,6 +19,7 @@ from pixal.outcome import Failure
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.probing.parts import Parts, find_parts
 from pixal.tasks.photographs.probing.reconstruction import MEASURES, reconstruction_measures
+from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,16 @@ class Evaluation:
 
     types: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """See ``Results``."""
+        return 0
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no part could be prepared."""
+        return not self.types
 
     def summary(self) -> str:
         """A table for people: the means over the images of each type, and their spread."""
@@ -49,18 +59,10 @@ def evaluate(
     *,
     checkpoint: int | str | Path | None = None,
     samples: int = 8,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     quiet: bool = False,
 ) -> Evaluation:
-    """Measure the reconstructions of good parts: of what the models were trained with, or of ``input_path``
-    (photographs, an ``.npz`` that make_input or validate wrote, a folder of such).
-
-    ``checkpoint``: weights in place of the model's own; the epoch of a file in ``model/checkpoints``, or a file.
-    ``samples``: how many parts to draw, at random by the model's seed. Writes ``metadata/evaluation.yaml``,
-    ``metadata/evaluation.csv`` and ``figures/evaluation_reconstructions.png`` of each type, and a run into MLflow.
-    Raises InputError for input that cannot be used, ModelError for a model that is missing, or without reconstructions.
-    """
-    config = as_config(config)
+    """See ``pixal.evaluate``."""
     found = find_parts(input_path, config, quiet=quiet)
     for parts in found:
         _check(parts)

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pixal.config import Config
 from pixal.errors import InputError, ModelError
 from pixal.execution import progress
 from pixal.inputs import InputSet
@@ -17,10 +16,12 @@ from pixal.io.records import read_record
 from pixal.outcome import Failure
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.train_model.family import ModelFamily, Rows, family_named
-from pixal.train_model.stored_model import TrainedModel, state_file, trained_types
+from pixal.train_model.stored_model import trained_types
 
 # Parts in memory at a time. Whatever the number of workers: how many are multiplied at once changes the last digits.
 _PORTION = 16
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 class Parts(ABC):
     """The parts of one type, and the model that they are for. ``failures``: those that could not be prepared."""
 
-    def __init__(self, name: str, model: TrainedModel, config: Config) -> None:
+    def __init__(self, name: str, model: TrainedModel, config: PhotographConfig) -> None:
         self.name, self.model, self.config = name, model, config
         self.failures: list[Failure] = []
 
@@ -51,7 +52,7 @@ class Parts(ABC):
         """Yield the parts in their order, some at a time, under a progress bar named ``step``."""
 
 
-def find_parts(source: str | Path | None, config: Config, *, quiet: bool) -> list[Parts]:
+def find_parts(source: str | Path | None, config: PhotographConfig, *, quiet: bool) -> list[Parts]:
     """The parts of each type below ``source``: photographs as ``validate`` takes them, an ``.npz`` that make_input or
     validate wrote, or a folder of such; None: all that the component's models were trained with.
 
@@ -74,7 +75,7 @@ class _Photographs(Parts):
     """Photographs, prepared as training has left word."""
 
     def __init__(
-        self, name: str, model: TrainedModel, config: Config, photographs: Sequence[Photograph], root: Path
+        self, name: str, model: TrainedModel, config: PhotographConfig, photographs: Sequence[Photograph], root: Path
     ) -> None:
         super().__init__(name, model, config)
         self._photographs, self._root = list(photographs), root.absolute()
@@ -102,7 +103,7 @@ class _Photographs(Parts):
 class _Prepared(Parts):
     """Rows of an ``.npz``, which were prepared before."""
 
-    def __init__(self, name: str, model: TrainedModel, config: Config, inputs: InputSet, rows: Rows) -> None:
+    def __init__(self, name: str, model: TrainedModel, config: PhotographConfig, inputs: InputSet, rows: Rows) -> None:
         super().__init__(name, model, config)
         self._inputs, self._rows = inputs, rows
 
@@ -119,7 +120,7 @@ class _Prepared(Parts):
             yield [{"image": name} for name in portion.names], portion
 
 
-def _input_files(source: str | Path | None, config: Config) -> list[Path]:
+def _input_files(source: str | Path | None, config: PhotographConfig) -> list[Path]:
     """The ``.npz`` files that ``source`` names; none where it names photographs."""
     name, root = config.preprocessing.preprocessor.file_name, config.paths.resolve("component_model_path")
     if source is None:
@@ -132,7 +133,7 @@ def _input_files(source: str | Path | None, config: Config) -> list[Path]:
     return [path / name] if (path / name).is_file() else sorted(path.glob(f"*/{name}"))
 
 
-def _of_file(path: Path, models: Models, config: Config) -> Iterator[Parts]:
+def _of_file(path: Path, models: Models, config: PhotographConfig) -> Iterator[Parts]:
     inputs, one_hot = InputSet.load(path), config.model_training.one_hot_encoding
     if one_hot != bool(inputs.types):
         made = "one-hot labels" if inputs.types else "no labels"

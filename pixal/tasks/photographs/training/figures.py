@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.calibration.calibration import Calibration
-from pixal.config import Config
 from pixal.inputs import InputSet
 from pixal.io.images import write_figure
-from pixal.mlflow_utils import Tracker
+from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.family import Rows
 from pixal.train_model.folds import Fitted, of_type, places
 
@@ -30,7 +29,7 @@ def save_training(
     errors: NDArray[np.float32],
     folds: Sequence[Rows],
     calibrations: dict[str, Calibration],
-    config: Config,
+    config: PhotographConfig,
 ) -> list[Path]:
     """Write loss and accuracy curves, as the ``plotting`` settings ask, and a strip of good parts; return the files.
 
@@ -111,26 +110,6 @@ def _shrunk(values: NDArray[np.float32]) -> NDArray[np.float32]:
     if scale >= 1:
         return values
     return np.asarray(cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def track(tracker: Tracker, fitted: Fitted) -> None:
-    """Note the curves of the fit as metrics, one value an epoch; those of validation are means over the folds."""
-    history = fitted.history
-    for name, curve in {
-        "loss": history.loss,
-        "val_loss": _mean_curve([fold.validation_loss for fold in fitted.folds]),
-        "accuracy": history.accuracy,
-        "val_accuracy": _mean_curve([fold.validation_accuracy for fold in fitted.folds]),
-        "learning_rate": history.learning_rate,
-    }.items():
-        for epoch, value in enumerate(curve, 1):
-            tracker.metric(name, value, epoch)
-
-
-def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
-    """The mean of curves of different length over those that are still running; empty where there are none."""
-    padded = _padded(curves)
-    return [] if padded is None else [float(value) for value in np.nanmean(padded, axis=0)]
 
 
 def _padded(curves: Sequence[Sequence[float]]) -> NDArray[np.float64] | None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config import Config
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
@@ -18,13 +17,15 @@ from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.train_model.training import TrainingSet
 
 _log = logging.getLogger(__name__)
 
 _ADVISED = 8  # good images of a type
 
 
-class Material:
+class TrainingData:
     """Good parts to train on.
 
     inputs: of all types the model is to serve. states: the preprocessing of each, by its name. sha256: of the inputs'
@@ -36,7 +37,7 @@ class Material:
 
         Raises InputError for what cannot be trained on.
         """
-        self._owner, self._folder = owner, path.parent
+        self._owner, self._path, self._folder = owner, path, path.parent
         self.inputs = InputSet.load(path)
         if (owner is None) != bool(self.inputs.types):
             made = "one-hot labels" if self.inputs.types else "no labels"
@@ -65,6 +66,21 @@ class Material:
         folder = self._folder / name if self._owner is None else self._folder
         return folder / "metadata" / STATE_FILE
 
+    def training_set(self, component: str) -> TrainingSet:
+        """The data of this model, as ``train_models`` takes it."""
+        owner = self._owner
+        return TrainingSet(
+            owner,
+            owner or component,
+            self._path,
+            self.sha256,
+            self.inputs,
+            tuple(self.states),
+            self.masks,
+            tuple(self.channel_weights),
+            {"preprocessing": [file_hash(self.state_file(name)) for name in self.states]},
+        )
+
     @property
     def masks(self) -> NDArray[np.bool_]:
         """Where each type's part is, in the model's frame: (T, H, W)."""
@@ -87,7 +103,7 @@ class Material:
         return [Conditions.of(rows[name], tried.get(name, 0)) for name in self.states]
 
 
-def find_sources(input_path: str | Path | None, config: Config) -> list[tuple[str | None, Path]]:
+def find_sources(input_path: str | Path | None, config: PhotographConfig) -> list[tuple[str | None, Path]]:
     """The ``out.npz`` files to train on, each with the type it is of (None: all types together)."""
     name = config.preprocessing.preprocessor.file_name
     root = Path(input_path) if input_path is not None else config.paths.resolve("component_model_path")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pixal import mlflow_utils
-from pixal.config import Config, as_config
 from pixal.errors import InputError, PixalError
 from pixal.io.files import file_hash
 from pixal.io.provenance import fingerprint
@@ -18,12 +17,13 @@ from pixal.io.records import read_record, write_record, write_table
 from pixal.outcome import Failure
 from pixal.tasks.photographs.mvtec import find_benchmark
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.verdicts.preparation import file_stat
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 from pixal.train_model.family import family_named, options_of
 from pixal.train_model.stored_model import MODEL_RECORD
-from pixal.train_model.training import train
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +65,15 @@ class MasterResults:
         """Whether no class has a result."""
         return all(row["status"] == "failed" for row in self.rows)
 
+    @property
+    def failed(self) -> int:
+        """See ``Results``."""
+        return 0
+
+    def summary(self) -> str:
+        """The mean over the classes, and where the table is."""
+        return f"mean of {len(self.rows)} classes: {_told(self.mean)}; table: {self.path}"
+
     def write(self, rows: Iterable[dict[str, Any]]) -> None:
         """Make the table that of ``rows``, in the order of their classes."""
         self.rows = sorted(rows, key=lambda row: str(row["class"]))
@@ -76,19 +85,11 @@ def benchmark(
     *,
     out: str | Path = "benchmark",
     classes: Sequence[str] | None = None,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     force: bool = False,
     quiet: bool = False,
 ) -> MasterResults:
-    """Preprocess, train and validate each class below ``input_path``, and write ``master_results.csv``.
-
-    ``input_path``: a folder a class, laid out as those of MVTec AD or MVTec AD 2; or a batch as PIXAL renders them
-    (``train/COMPONENT``, ``production/COMPONENT``, ``truth``), whose components are the classes. ``out``: the folder
-    of the table, in which the relative paths of ``paths.yaml`` lie here, each class a component. ``classes``: only
-    these. A class that is finished, of the same input with the same settings, stays; ``force``: none does. One that
-    fails is a row with its reason. Raises InputError where there is no class, ConfigError for a bad configuration.
-    """
-    config = as_config(config)
+    """See ``pixal.benchmark``."""
     options_of(family_named(config.model_training.model), config.model_training)  # amiss: known before there is work
     runs = [_Run(one, config, Path(out)) for one in _find_classes(Path(input_path), classes)]
     done = {} if force else {run.name: row for run in runs if (row := run.finished())}
@@ -106,7 +107,7 @@ def benchmark(
                 if row[column] is not None:
                     tracker.metric(f"{row['class']}/{column}", row[column])
         tracker.finish(config.parameters.model_dump(), {"results": [results.path]})
-    _log.info("mean of %d classes: %s; table: %s", len(results.rows), _told(results.mean), results.path)
+    _log.info("%s", results.summary())
     return results
 
 
@@ -123,7 +124,7 @@ class _Class:
 class _Run:
     """One class from photographs to a row of the table; a record of it beside its results."""
 
-    def __init__(self, one: _Class, config: Config, out: Path) -> None:
+    def __init__(self, one: _Class, config: PhotographConfig, out: Path) -> None:
         self.name, self._class = one.name, one
         self._config = replace(config, paths=config.paths.of_component(one.name, out))
         self._folder = self._config.paths.resolve("component_validate_path")
@@ -155,7 +156,7 @@ class _Run:
     def _run(self, *, force: bool, resume: bool, quiet: bool) -> dict[str, Any]:
         one, config = self._class, self._config
         prepared = preprocess(one.train, config=config, force=force, quiet=quiet)
-        train(config=config, resume=resume, quiet=quiet)
+        train(None, config, resume=resume, quiet=quiet)
         batch = validate(one.test, truth=one.truth, config=config, force=force, quiet=quiet)
         if len(batch.failures) == len(batch.parts):
             raise InputError(f"none of {len(batch.parts)} photographs could be validated: {batch.failures[0]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pixal.config import Config
 from pixal.errors import ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
@@ -13,16 +12,17 @@ from pixal.io.files import file_hash
 from pixal.io.logs import run_log
 from pixal.io.records import read_record
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import PORTION, TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import Entry, JudgedParts
-from pixal.train_model.stored_model import TrainedModel, state_file
 
 
 class TypeRejudging:
     """Judges the inputs of one type anew: with other thresholds, or another model of the same inputs."""
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: Config) -> None:
+    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
         """Raises ModelError where the inputs are not as the model needs them."""
         self.name, self.config, self.model = name, config, model
         self.verdicts = TypeVerdicts(name, model, truth, config)

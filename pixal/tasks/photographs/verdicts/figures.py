@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pixal.config import Config
-from pixal.config.schema import Plotting
 from pixal.io.images import write_figure
+from pixal.tasks.photographs.settings import PhotographConfig, Plotting
 from pixal.tasks.photographs.verdicts.part_files import OVERLAY, unit_of
 from pixal.train_model.family import error_weights
 
@@ -24,7 +23,7 @@ def summary_figures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.png") if not path.name.startswith(OVERLAY))
 
 
-def save_summary(folder: Path, verdicts: TypeVerdicts, config: Config) -> None:
+def save_summary(folder: Path, verdicts: TypeVerdicts, config: PhotographConfig) -> None:
     """Write a type's figures, as the ``plotting`` settings ask; those that need truth only where there is some."""
     for stale in summary_figures(folder):
         stale.unlink()

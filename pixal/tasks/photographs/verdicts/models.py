@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pixal.config import Config
 from pixal.errors import InputError, ModelError
 from pixal.tasks.photographs.discovery import Photograph
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
 from pixal.tasks.photographs.verdicts.preparation import choose_types
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, read_journal
-from pixal.train_model.stored_model import TrainedModel, load_trained, trained_types
+from pixal.train_model.stored_model import trained_types
 
 
 class Models:
     """The models of a component, each loaded when it is first asked for."""
 
-    def __init__(self, config: Config, named: str | None = None) -> None:
+    def __init__(self, config: PhotographConfig, named: str | None = None) -> None:
         """``named``: the type whose model judges all, ``TYPE`` or of another component ``COMPONENT/TYPE``.
 
         Raises ModelError where that was never trained, InputError where one model serves all types.
@@ -80,7 +81,7 @@ class Models:
         }
 
 
-def _home(config: Config, named: str) -> tuple[Config, str]:
+def _home(config: PhotographConfig, named: str) -> tuple[PhotographConfig, str]:
     """The configuration of the component that ``named`` is of, and the type."""
     component, _, name = named.rpartition("/")
     if {"", ".", ".."} & {*named.split("/")} or "/" in component:
@@ -88,7 +89,7 @@ def _home(config: Config, named: str) -> tuple[Config, str]:
     return (replace(config, paths=config.paths.of_component(component)) if component else config), name
 
 
-def _check_trained(type_name: str, config: Config) -> None:
+def _check_trained(type_name: str, config: PhotographConfig) -> None:
     if type_name not in (known := trained_types(config)):
         folder = config.paths.resolve("component_model_path")
         trained = f"trained: {', '.join(known)}" if known else f"nothing in {folder} is trained yet; run train first"

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config import Config
-from pixal.config.schema import Alignment as AlignmentSettings
-from pixal.config.schema import RemoveBackground
 from pixal.errors import AlignmentError, InputError, ModelError, PixalError
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
@@ -32,7 +29,9 @@ from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.preprocessing.input_step import common_shape, cut_note, on_canvas
 from pixal.tasks.photographs.preprocessing.state import NO_PIXEL, PreprocessingState
-from pixal.train_model.stored_model import TrainedModel, state_file
+from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
+from pixal.tasks.photographs.settings import PhotographConfig, RemoveBackground
+from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ _GATES = (
 class Preparation:
     """Makes the inputs of one type's photographs as a model needs them."""
 
-    def __init__(self, type_name: str, model: TrainedModel, config: Config, *, draws: bool = True) -> None:
+    def __init__(self, type_name: str, model: TrainedModel, config: PhotographConfig, *, draws: bool = True) -> None:
         """``draws``: the pictures that the settings ask for.
 
         Raises ModelError where the background model of training is not at hand.
@@ -149,7 +148,7 @@ def file_stat(path: Path) -> list[int]:
 def choose_types(
     photographs: list[Photograph],
     model: TrainedModel,
-    config: Config,
+    config: PhotographConfig,
     quiet: bool,
     known: Mapping[Path, tuple[str, list[int]]],
 ) -> dict[str, list[Photograph]]:
@@ -237,7 +236,7 @@ def _prepare_one(
     return row, state.to_input(result.aligned)
 
 
-def _settings(state: PreprocessingState, config: Config) -> AlignmentSettings:
+def _settings(state: PreprocessingState, config: PhotographConfig) -> AlignmentSettings:
     """The alignment settings of training with today's limits; says so where other settings have changed since."""
     now = config.preprocessing.model_dump(exclude=NO_PIXEL)
     then = state.settings.model_dump(exclude=NO_PIXEL)
@@ -257,7 +256,7 @@ def _settings(state: PreprocessingState, config: Config) -> AlignmentSettings:
     return state.settings.alignment.model_copy(update=gates)
 
 
-def _background(state: PreprocessingState, config: Config) -> RemoveBackground:
+def _background(state: PreprocessingState, config: PhotographConfig) -> RemoveBackground:
     """The background settings of training; a model file may lie elsewhere here, if it is the same file."""
     file = config.preprocessing.remove_background.model_file
     settings = state.settings.remove_background

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pixal import mlflow_utils
-from pixal.config import Config
 from pixal.io.locking import only_writer
 from pixal.io.logs import run_log
 from pixal.report.pictures import Pictures
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.drift import find_drift
 from pixal.tasks.photographs.verdicts.figures import summary_figures
 from pixal.tasks.photographs.verdicts.preparation import other_model
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def writing(config: Config) -> Iterator[mlflow_utils.Tracker]:
+def writing(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
     """Be the one run that writes results of the component, and track it. Raises InputError while another is."""
     with (
         only_writer(config.paths.resolve("component_validate_path")),
@@ -38,7 +38,7 @@ def writing(config: Config) -> Iterator[mlflow_utils.Tracker]:
         yield tracker
 
 
-def clear(config: Config, keep: set[str]) -> None:
+def clear(config: PhotographConfig, keep: set[str]) -> None:
     """Remove an earlier batch's results, but for what the types in ``keep`` may go on from."""
     root = config.paths.resolve("component_validate_path")
     for name in (PREPROCESSING_RECORD, JOURNAL):
@@ -50,7 +50,7 @@ def clear(config: Config, keep: set[str]) -> None:
 
 
 def write_up(
-    types: Sequence[TypeVerdicts], config: Config, *, with_truth: bool = False, aloud: bool = True
+    types: Sequence[TypeVerdicts], config: PhotographConfig, *, with_truth: bool = False, aloud: bool = True
 ) -> tuple[Batch, list[Path]]:
     """Write the results of what the types have gathered; returns them and their files. ``aloud``: say what is noted."""
     batch = Batch(config.paths.resolve("component_validate_path"))
@@ -90,7 +90,7 @@ def track(
     types: Sequence[TypeVerdicts],
     batch: Batch,
     written: list[Path],
-    config: Config,
+    config: PhotographConfig,
 ) -> None:
     """Note in MLflow's run what a batch came to."""
     artifacts = {"results": written}

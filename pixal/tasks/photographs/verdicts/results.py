@@ -11,7 +11,7 @@ from pixal.io.files import write_bytes
 from pixal.io.provenance import provenance
 from pixal.io.records import write_table
 from pixal.outcome import Failure
-from pixal.train_model.stored_model import TrainedModel
+from pixal.tasks.photographs.training.stored import TrainedModel
 
 if TYPE_CHECKING:
     from pixal.report.render import PictureOf
@@ -44,6 +44,11 @@ class Batch:
     def failed(self) -> int:
         """How many parts failed."""
         return sum(part["verdict"] == "fail" for part in self.parts)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no part could be processed."""
+        return bool(self.failures) and len(self.failures) == len(self.parts)
 
     def summary(self) -> str:
         """What drifted, a table of verdicts, the measures where there is truth, and where the report lies."""

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config import Config
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.io.provenance import fingerprint
 from pixal.outcome import Failure
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import figures as pictures
 from pixal.tasks.photographs.verdicts import part_files
 from pixal.tasks.photographs.verdicts.drift import Sample
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import Entry
 from pixal.train_model.family import ModelFamily, error_weights, family_named
-from pixal.train_model.stored_model import TrainedModel
 from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.scoring import Scored, Summary, choose_cut, score_parts
 
@@ -32,11 +32,17 @@ PORTION = 8  # parts a worker that are prepared, scored and drawn in turn: so ma
 class TypeVerdicts:
     """The verdicts on the parts of one type."""
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: Config) -> None:
+    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
         self.name, self.model, self.truth, self.config = name, model, truth, config
         self.state = model.states[name]
         self.calibration = model.calibrations[name]
-        self.cut = choose_cut(self.calibration, config)
+        self.cut = choose_cut(
+            self.calibration,
+            config.validation.false_alarm_rate,
+            config.validation.threshold,
+            loss_cut=config.plotting.loss_cut,
+            log_loss=config.plotting.use_log_loss,
+        )
         paths = config.paths
         self.figures = paths.resolve("validate_figures_path", name)
         self.maps = paths.resolve("validate_anomaly_maps_path", name) if config.validation.save_anomaly_maps else None
@@ -109,7 +115,8 @@ class TypeVerdicts:
             mask=self.state.mask,
             cut=self.cut,
             params=self.model.params,
-            config=self.config,
+            region_threshold=self.config.validation.region_threshold,
+            pixel_size_mm=self.config.validation.pixel_size_mm,
             to_input=to_input,
             summary=summary,
         )

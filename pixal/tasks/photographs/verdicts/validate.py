@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 from pixal import mlflow_utils
-from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.execution import in_background, progress
 from pixal.io.records import read_record
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.detect_type import TypeRejudging
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.reporting import clear, say, track, write_up, writing
@@ -28,19 +28,11 @@ def validate(
     *,
     truth: str | Path | None = None,
     model: str | None = None,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     force: bool = False,
     quiet: bool = False,
 ) -> Batch:
-    """Give every photograph below ``input_path`` a verdict, with the models that ``train`` wrote.
-
-    ``truth``: folder of ``labels.csv`` and masks to measure against. ``model``: the type whose model judges all, in
-    place of each type's own; ``COMPONENT/TYPE`` is one of another component. Writes the tables, figures, maps and the
-    report below ``validate/COMPONENT``. Verdicts of an earlier run stay where photograph, model and settings are the
-    same; with ``force`` none does. Raises InputError for input that cannot be used, ModelError for a model that is
-    missing or does not match.
-    """
-    config = as_config(config)
+    """See ``pixal.validate``."""
     models = Models(config, model)
     photographs = models.sort(list_photographs(input_path, test=True), quiet=quiet)
     for name in photographs:
@@ -81,15 +73,10 @@ def detect(
     input_path: str | Path | None = None,
     *,
     truth: str | Path | None = None,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     quiet: bool = False,
 ) -> Batch:
-    """Give new verdicts on inputs that ``validate`` has prepared, with today's thresholds and today's model.
-
-    ``input_path``: the folder ``validate`` wrote, or one type's in it (default: that of the component). Parts that
-    another type's model judged are judged by that again.
-    """
-    config = as_config(config)
+    """See ``pixal.detect``."""
     root = config.paths.resolve("component_validate_path")
     ready = sorted(path.parent.parent.name for path in root.glob(f"*/metadata/{PREPROCESSING_RECORD}"))
     if input_path is not None and Path(input_path).resolve() != root.resolve():
@@ -123,7 +110,7 @@ def _truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
     return {} if path is None else read_truth(Path(path), types)
 
 
-def _judged_by(name: str, config: Config) -> str | None:
+def _judged_by(name: str, config: PhotographConfig) -> str | None:
     """The model that ``validate --model`` prepared a type's inputs for; None: its own."""
     record = read_record(config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD)
     return record.get("judged_by")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config import Config
 from pixal.errors import InputError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
@@ -22,12 +21,13 @@ from pixal.io.files import file_hash
 from pixal.io.logs import run_log
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import part_files
 from pixal.tasks.photographs.verdicts.preparation import Preparation, file_stat
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import PORTION, TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import Entry, JudgedParts
-from pixal.train_model.stored_model import TrainedModel
 from pixal.validation.scoring import Summary
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ Prepared = tuple[dict[str, Any], "NDArray[np.float32] | None"]
 class TypeJudging:
     """Judges the photographs of one type, and keeps the verdicts on disk as they come."""
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: Config) -> None:
+    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
         """Raises ModelError where the background model of training is not at hand."""
         self.name, self.config = name, config
         self.verdicts = TypeVerdicts(name, model, truth, config)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
+from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.preparation import file_stat
 from pixal.tasks.photographs.verdicts.reporting import clear, say, track, write_up, writing
@@ -30,19 +30,12 @@ def watch(
     input_path: str | Path,
     *,
     model: str | None = None,
-    config: Config | str | Path | None = None,
+    config: PhotographConfig,
     force: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> Batch:
-    """Judge the photographs below a folder as they come, until Ctrl-C; returns what the batch came to.
-
-    A photograph is taken when its file has not changed from one look at the folder to the next, and can be read. What
-    is judged stays judged, also from one watch to the next and when its photograph is taken away, unless photograph,
-    model or settings have changed; ``force``: unless it comes again. ``model``: as of ``validate``. ``pause`` is called
-    between two looks with the seconds of ``validation.watch_interval``; a KeyboardInterrupt, there or elsewhere, ends
-    the watch. Raises InputError for what is no folder, ModelError where nothing is trained.
-    """
-    config, folder = as_config(config), Path(input_path)
+    """See ``pixal.watch``."""
+    folder = Path(input_path)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder that could be watched")
     watched = _Watched(folder, config, model)
@@ -90,7 +83,7 @@ class _Due:
 class _Watched:
     """The folder, what was seen in it, and the verdicts by type."""
 
-    def __init__(self, folder: Path, config: Config, model: str | None) -> None:
+    def __init__(self, folder: Path, config: PhotographConfig, model: str | None) -> None:
         self.folder, self.config, self.models = folder, config, Models(config, model)
         self.types: dict[str, TypeJudging] = {}
         self._waiting: dict[Path, _Seen] = {}

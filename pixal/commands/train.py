@@ -1,0 +1,39 @@
+"""The command train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixal.config import Config, as_config
+from pixal.outcome import Outcome
+from pixal.tasks import task_of
+
+
+def train(
+    input_path: str | Path | None = None,
+    *,
+    config: Config | str | Path | None = None,
+    resume: bool = False,
+    epochs: int | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Train on every ``out.npz`` of the component, or on ``input_path`` (one ``.npz``, or a folder of them).
+
+    Writes the model, its calibration, its metadata and figures into the type's folder (one-hot mode: the component's),
+    and a run into MLflow.
+
+    Args:
+        input_path: An ``out.npz``, or a folder of them. Default: those of the component.
+        config: Loaded settings, or the folder to load them from.
+        resume: Keep finished models, and continue an interrupted run from its checkpoint.
+        epochs: With ``resume``: train finished models for this many more epochs.
+        quiet: No progress bars.
+
+    Raises:
+        InputError: There is nothing to train on.
+        ConfigError: The configuration is not valid, or does not fit the model.
+        ModelError: The checkpoint belongs to another run, or there is no model to continue.
+        KeyboardInterrupt: The run was interrupted; the message says how to continue.
+    """
+    config = as_config(config)
+    return task_of(config).train(input_path, config, resume=resume, epochs=epochs, quiet=quiet)

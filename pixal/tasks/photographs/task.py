@@ -1,0 +1,126 @@
+"""The task "photographs": which function does the work of each command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixal.config import Config
+from pixal.outcome import Outcome
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters, photograph_config
+from pixal.tasks.task import Task
+
+if TYPE_CHECKING:
+    from pixal.tasks.photographs.probing.evaluation import Evaluation
+    from pixal.tasks.photographs.verdicts.benchmark import MasterResults
+    from pixal.tasks.photographs.verdicts.results import Batch
+
+
+class Photographs(Task):
+    """Photographs of parts: learn good ones, and find what deviates.
+
+    Imports happen in the methods: each command loads only what it uses.
+    """
+
+    name = "photographs"
+    parameters_type = PhotographParameters
+    config_type = PhotographConfig
+    worker_settings = ("execution.workers", "preprocessing.remove_background.max_workers")
+
+    def preprocess(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Remove the background, align, crop, and write ``out.npz``."""
+        from pixal.tasks.photographs.preprocessing.pipeline import preprocess
+
+        return preprocess(source, config=photograph_config(config), force=force, quiet=quiet)
+
+    def remove_bg(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Find the part on each photograph."""
+        from pixal.tasks.photographs.preprocessing.pipeline import remove_bg
+
+        return remove_bg(source, config=photograph_config(config), force=force, quiet=quiet)
+
+    def align(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Align each photograph to the reference of its type."""
+        from pixal.tasks.photographs.preprocessing.pipeline import align
+
+        return align(source, config=photograph_config(config), force=force, quiet=quiet)
+
+    def make_input(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Write ``out.npz`` of aligned photographs."""
+        from pixal.tasks.photographs.preprocessing.pipeline import make_input
+
+        return make_input(source, config=photograph_config(config), force=force, quiet=quiet)
+
+    def train(
+        self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
+    ) -> Outcome:
+        """Fit and calibrate a model of each type, or one of all types."""
+        from pixal.tasks.photographs.training.train import train
+
+        return train(source, photograph_config(config), resume=resume, epochs=epochs, quiet=quiet)
+
+    def validate(
+        self,
+        source: str | Path,
+        config: Config,
+        *,
+        truth: str | Path | None,
+        model: str | None,
+        force: bool,
+        quiet: bool,
+    ) -> Batch:
+        """Give each photograph a verdict."""
+        from pixal.tasks.photographs.verdicts.validate import validate
+
+        own = photograph_config(config)
+        return validate(source, truth=truth, model=model, config=own, force=force, quiet=quiet)
+
+    def watch(self, source: str | Path, config: Config, *, model: str | None, force: bool) -> Batch:
+        """Give each photograph a verdict as it arrives."""
+        from pixal.tasks.photographs.verdicts.watch import watch
+
+        return watch(source, model=model, config=photograph_config(config), force=force)
+
+    def detect(self, source: str | Path | None, config: Config, *, truth: str | Path | None, quiet: bool) -> Batch:
+        """Repeat the verdicts on inputs that ``validate`` made."""
+        from pixal.tasks.photographs.verdicts.validate import detect
+
+        return detect(source, truth=truth, config=photograph_config(config), quiet=quiet)
+
+    def encode(self, source: str | Path, config: Config, *, out: str | Path | None, quiet: bool) -> Outcome:
+        """Write the latent vector of each photograph."""
+        from pixal.tasks.photographs.probing.encoding import encode
+
+        return encode(source, out=out, config=photograph_config(config), quiet=quiet)
+
+    def evaluate(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        checkpoint: int | str | Path | None,
+        samples: int,
+        quiet: bool,
+    ) -> Evaluation:
+        """Measure how well good parts are reconstructed."""
+        from pixal.tasks.photographs.probing.evaluation import evaluate
+
+        own = photograph_config(config)
+        return evaluate(source, checkpoint=checkpoint, samples=samples, config=own, quiet=quiet)
+
+    def benchmark(
+        self,
+        source: str | Path,
+        config: Config,
+        *,
+        out: str | Path,
+        classes: Sequence[str] | None,
+        force: bool,
+        quiet: bool,
+    ) -> MasterResults:
+        """Preprocess, train and validate each class of a data set."""
+        from pixal.tasks.photographs.verdicts.benchmark import benchmark
+
+        own = photograph_config(config)
+        return benchmark(source, out=out, classes=classes, config=own, force=force, quiet=quiet)

@@ -1,0 +1,120 @@
+"""What is stored with a model of photographs: calibration, preprocessing, latent vectors, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.calibration.calibration import Calibration
+from pixal.config import Config
+from pixal.errors import ModelError
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.tasks.photographs.preprocessing.conditions import Conditions
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.train_model.stored_model import StoredModel, load_stored
+
+_CALIBRATION = "calibration.npz"
+_LATENTS = "latents.npz"
+_CONDITIONS = "conditions.npz"
+
+
+@dataclass(frozen=True)
+class TrainedModel(StoredModel):
+    """Everything validation needs of a trained model.
+
+    Attributes:
+        states: The preprocessing of each type.
+        calibrations: The calibration of each type.
+        latents: Latent vectors of good parts, (n, L), by type.
+        conditions: How the good photographs were taken, by type.
+    """
+
+    states: dict[str, PreprocessingState]
+    calibrations: dict[str, Calibration]
+    latents: dict[str, NDArray[Any]]
+    conditions: dict[str, Conditions]
+
+
+def load_trained(config: Config, owner: str | None) -> TrainedModel:
+    """The model of type ``owner``, or (None) that of all types.
+
+    Raises ModelError where it is missing, or a file of it is not the one that training wrote.
+    """
+    stored = load_stored(config, owner)
+    folder, types = stored.folder, stored.params["types"]
+    return TrainedModel(
+        stored.owner,
+        stored.params,
+        folder,
+        {name: PreprocessingState.load(state_file(folder, name)) for name in types},
+        _load_calibrations(folder, types),
+        _load_latents(folder, types),
+        _load_conditions(folder, types),
+    )
+
+
+def state_file(folder: Path, type_name: str) -> Path:
+    """Where a model keeps the preprocessing of a type."""
+    return folder / "preprocessing" / f"{type_name}.npz"
+
+
+def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Path:
+    """Write the calibrations of a model's types, in their order."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, calibration in enumerate(calibrations.values()):
+        arrays[f"variance_{index}"] = calibration.variance
+        arrays[f"scores_{index}"] = calibration.scores
+        arrays[f"stand_ins_{index}"] = np.array(calibration.stand_ins)
+        if calibration.center is not None:
+            arrays[f"center_{index}"] = calibration.center
+    save_arrays(folder / _CALIBRATION, **arrays)
+    return folder / _CALIBRATION
+
+
+def save_latents(folder: Path, latents: Sequence[NDArray[Any]]) -> Path:
+    """Write the good parts' latents (n, L) of a model's types, in their order."""
+    save_arrays(folder / _LATENTS, **{f"latent_{index}": values for index, values in enumerate(latents)})
+    return folder / _LATENTS
+
+
+def save_conditions(folder: Path, conditions: Sequence[Conditions]) -> Path:
+    """Write how the good photographs of a model's types were taken, in their order."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, one in enumerate(conditions):
+        arrays |= {f"values_{index}": one.values, f"tried_{index}": np.array(one.tried)}
+    save_arrays(folder / _CONDITIONS, **arrays)
+    return folder / _CONDITIONS
+
+
+def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]:
+    try:
+        file = load_arrays(folder / _CALIBRATION)
+        return {
+            name: Calibration(
+                file[f"variance_{i}"], file[f"scores_{i}"], bool(file[f"stand_ins_{i}"]), file.get(f"center_{i}")
+            )
+            for i, name in enumerate(types)
+        }
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error
+
+
+def _load_latents(folder: Path, types: list[str]) -> dict[str, NDArray[Any]]:
+    try:
+        file = load_arrays(folder / _LATENTS)
+        return {name: file[f"latent_{i}"] for i, name in enumerate(types)}
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / _LATENTS} is missing or damaged ({error}); run train again") from error
+
+
+def _load_conditions(folder: Path, types: list[str]) -> dict[str, Conditions]:
+    try:
+        file = load_arrays(folder / _CONDITIONS)
+        return {name: Conditions(file[f"values_{i}"], int(file[f"tried_{i}"])) for i, name in enumerate(types)}
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / _CONDITIONS} is missing or damaged ({error}); run train again") from error

@@ -1,0 +1,147 @@
+"""Train on prepared photographs, and calibrate on the errors of held-out good parts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixal.calibration.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_by_texture,
+    check_enough,
+    choose_threshold,
+)
+from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.inputs import evenly_spaced
+from pixal.outcome import Outcome
+from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training import figures
+from pixal.tasks.photographs.training.stored import save_calibrations, save_conditions, save_latents, state_file
+from pixal.tasks.photographs.training.training_data import TrainingData, find_sources
+from pixal.train_model.family import error_weights
+from pixal.train_model.folds import of_type, places
+from pixal.train_model.training import Finished, FinishedFit, TrainingSet, TrainingTask, train_models
+
+_LATENTS = 1000  # of a type's good parts at most: enough to see where they lie
+
+
+def train(
+    input_path: str | Path | None,
+    config: PhotographConfig,
+    *,
+    resume: bool = False,
+    epochs: int | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Train on every ``out.npz`` of the component, or on ``input_path``; see ``pixal.train``."""
+    task = _PhotographTraining(input_path, config)
+    return train_models(task, config, resume=resume, epochs=epochs, quiet=quiet).checked(input_path)
+
+
+@dataclass(frozen=True)
+class _Calibrated(Finished):
+    """A calibrated model. It is stored with its calibration, preprocessing, latent vectors and conditions."""
+
+    data: TrainingData
+    fit: FinishedFit
+    calibrations: dict[str, Calibration]
+
+    def save(self, folder: Path) -> list[Path]:
+        """See ``Finished.save``."""
+        inputs, model, states = self.fit.training_set.inputs, self.fit.fitted.model, self.data.states
+        rows = [evenly_spaced(inputs.rows_of_type(index), _LATENTS) for index in range(len(states))]
+        files = [
+            save_calibrations(folder, self.calibrations),
+            save_latents(folder, [model.latent(inputs, part) for part in rows]),
+            save_conditions(folder, self.data.conditions),
+        ]
+        for name in states:
+            target = state_file(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.data.state_file(name), target)
+            files.append(target)
+        return files
+
+
+class _PhotographTraining(TrainingTask):
+    """Training on prepared photographs."""
+
+    def __init__(self, input_path: str | Path | None, config: PhotographConfig) -> None:
+        self._input_path, self._config = input_path, config
+
+    @property
+    def holds_out(self) -> bool:
+        """See ``TrainingTask``."""
+        return True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See ``TrainingTask``."""
+        validation = self._config.validation.model_dump(include={"map_smoothing", "false_alarm_rate", "threshold"})
+        return {f"validation.{key}": value for key, value in validation.items()}
+
+    @cached_property
+    def _data(self) -> dict[str | None, TrainingData]:
+        sources = find_sources(self._input_path, self._config)
+        return {owner: TrainingData(owner, path) for owner, path in sources}
+
+    def training_sets(self) -> list[TrainingSet]:
+        """See ``TrainingTask``."""
+        return [data.training_set(self._config.paths.component) for data in self._data.values()]
+
+    def check_held_out(self, count: int) -> None:
+        """See ``TrainingTask``."""
+        validation = self._config.validation
+        check_enough(count, validation.false_alarm_rate, validation.threshold)
+
+    def finish(self, fit: FinishedFit) -> Finished:
+        """Calibrate, and draw."""
+        data, config = self._data[fit.training_set.owner], self._config
+        calibrations = _calibrate(fit, config.validation.map_smoothing)
+        drawn = figures.save_training(
+            config.paths.resolve("figures_path", fit.training_set.owner),
+            fit.training_set.label,
+            fit.fitted,
+            fit.training_set.inputs,
+            fit.errors,
+            fit.folds,
+            calibrations,
+            config,
+        )
+        return _Calibrated(drawn, self._record(calibrations), data, fit, calibrations)
+
+    def _record(self, calibrations: dict[str, Calibration]) -> dict[str, Any]:
+        validation = self._config.validation
+        rate, thresholds = validation.false_alarm_rate, {}
+        for name, calibration in calibrations.items():
+            threshold, method = choose_threshold(calibration, rate, validation.threshold)
+            thresholds[name] = {"threshold": threshold, "method": method, "false_alarm_rate": rate}
+        return {"map_smoothing": validation.map_smoothing, "calibration": thresholds}
+
+
+def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
+    inputs, masks, model = fit.training_set.inputs, fit.training_set.masks, fit.fitted.model
+    settings: dict[str, Any] = {
+        "weights": np.array(list(error_weights(fit.params).values()), np.float32),
+        "smoothing": smoothing,
+        "distances": model.gives_distance,
+    }
+    calibrations = {}
+    for index, name in enumerate(fit.training_set.types):
+        if own := of_type(inputs, index, fit.folds):
+            own = [places(rows, fit.folds) for rows in own]
+            calibrations[name] = calibrate(fit.errors, own, mask=masks[index], **settings)
+        else:
+            image = inputs.images(inputs.rows_of_type(index))[0]
+            near, far = (
+                model.error(inputs.of_images(move(image, masks[index]), index), slice(None))
+                for move in (moved_a_little, moved_far)
+            )
+            calibrations[name] = calibrate_by_texture(near, far, mask=masks[index], **settings)
+    return calibrations

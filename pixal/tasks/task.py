@@ -1,0 +1,108 @@
+"""The interface of a task: a kind of input, from its files to its results."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, NoReturn
+
+from pixal.config import Config
+from pixal.config.schema import Parameters
+from pixal.errors import InputError
+from pixal.outcome import Outcome, Results
+
+
+class Task(ABC):
+    """A kind of input. Each command asks the configured task (``task`` in ``parameters.yaml``) to do the work.
+
+    A task is one class in one folder, and one line in ``pixal.registry``; or a class in another package, which
+    registers it as an entry point of the group ``pixal.tasks``. ``docs/extending.md`` shows a complete one.
+
+    ``preprocess``, ``train`` and ``validate`` are required. The other commands answer that they do not apply, unless
+    the task implements them. The functions in ``pixal/commands`` document the arguments.
+    """
+
+    name: ClassVar[str]
+    """The name in ``task``."""
+    parameters_type: ClassVar[type[Parameters]] = Parameters
+    """The schema of ``parameters.yaml``: the common sections, and those of the task."""
+    config_type: ClassVar[type[Config]] = Config
+    """The loaded configuration, with an attribute for each section."""
+    worker_settings: ClassVar[tuple[str, ...]] = ("execution.workers",)
+    """The settings that ``--workers`` overrides."""
+
+    @abstractmethod
+    def preprocess(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Make model input of the files in ``source``."""
+
+    @abstractmethod
+    def train(
+        self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
+    ) -> Outcome:
+        """Train on the model input in ``source``, or on all there is."""
+
+    @abstractmethod
+    def validate(
+        self,
+        source: str | Path,
+        config: Config,
+        *,
+        truth: str | Path | None,
+        model: str | None,
+        force: bool,
+        quiet: bool,
+    ) -> Results:
+        """Apply the trained models to new files, and write the results."""
+
+    def remove_bg(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """First step of ``preprocess`` alone."""
+        self._does_not_apply("remove_bg")
+
+    def align(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Second step of ``preprocess`` alone."""
+        self._does_not_apply("align")
+
+    def make_input(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Last step of ``preprocess`` alone."""
+        self._does_not_apply("make_input")
+
+    def watch(self, source: str | Path, config: Config, *, model: str | None, force: bool) -> Results:
+        """Validate new files as they arrive, until interrupted."""
+        self._does_not_apply("validate --watch")
+
+    def detect(self, source: str | Path | None, config: Config, *, truth: str | Path | None, quiet: bool) -> Results:
+        """Repeat the verdicts on model input that ``validate`` made."""
+        self._does_not_apply("detect")
+
+    def encode(self, source: str | Path, config: Config, *, out: str | Path | None, quiet: bool) -> Outcome:
+        """Write latent vectors."""
+        self._does_not_apply("encode")
+
+    def evaluate(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        checkpoint: int | str | Path | None,
+        samples: int,
+        quiet: bool,
+    ) -> Results:
+        """Measure the model on good input."""
+        self._does_not_apply("evaluate")
+
+    def benchmark(
+        self,
+        source: str | Path,
+        config: Config,
+        *,
+        out: str | Path,
+        classes: Sequence[str] | None,
+        force: bool,
+        quiet: bool,
+    ) -> Results:
+        """Train and validate on each class of a data set."""
+        self._does_not_apply("benchmark")
+
+    def _does_not_apply(self, command: str) -> NoReturn:
+        raise InputError(f"pixal {command} does not apply to task {self.name}")
