@@ -25,6 +25,7 @@ from pixal.errors import ConfigError, InputError, ModelError, PixalError
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts import benchmark as module
 from pixal.tasks.photographs.verdicts.benchmark import MASTER_COLUMNS, MEASURES, MasterResults
+from pixal.tasks.photographs.verdicts.watch import watch
 
 SIZE = (60, 70)
 FIGURES = ("loss", "accuracy", "distributions", "mse_per_pixel", "abs_loss_per_pixel", "pixel_predictions")
@@ -349,7 +350,7 @@ def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: Photo
         if next(looks, None) is None:
             raise KeyboardInterrupt
 
-    batch = pixal.watch(here / "incoming", model="felt", config=inside, pause=pause)
+    batch = watch(here / "incoming", model="felt", config=inside, pause=pause)
     assert [part["type"] for part in batch.parts] == ["unheard_of"] * 4
     watched = [part["score"] for part in batch.parts]
     with pytest.raises(ModelError, match="type unheard_of was never trained"):

@@ -223,7 +223,7 @@ def test_a_file_that_is_not_what_was_written_is_made_again(again: tuple[Path, Pa
 def test_another_version_makes_everything_again(again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, photos = again
     before = made(folder)
-    monkeypatch.setattr("pixal.io.records.__version__", "99.0")
+    monkeypatch.setattr("pixal.io.provenance.__version__", "99.0")
     preprocess(photos, config=configured(folder), quiet=True)
     names = rewritten(before, made(folder))
     assert len(kind(names, "_no_bg.png")) == len(kind(names, "_aligned.png")) == 4

@@ -26,7 +26,7 @@ from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.report import pictures as report_pictures
-from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import type_verdicts as verdicts
 from pixal.tasks.photographs.verdicts import verdict_store as judged_parts
 from pixal.tasks.photographs.verdicts import watch
@@ -125,7 +125,7 @@ def watched(*steps: Step, config: PhotographConfig | None = None, **options: Any
             raise KeyboardInterrupt
         step()
 
-    return pixal.watch("new", config=config, pause=pause, **options)
+    return watch.watch("new", config=photograph_config(config), pause=pause, **options)
 
 
 def nothing() -> None:

@@ -57,7 +57,7 @@ from functools import partial
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.train_model import checkpoint
-from pixal.train_model.autoencoder.model import model as autoencoder
+from pixal.train_model.autoencoder import model as autoencoder
 from pixal.train_model.keras_training import fitting
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
 from pixal.train_model.keras_training.replicas import own_share, strategy

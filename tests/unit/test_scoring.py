@@ -23,6 +23,17 @@ def config_with(**sections: Any) -> PhotographConfig:
     return PhotographConfig(PhotographParameters.model_validate(sections), shipped.paths, shipped.source)
 
 
+def cut_of(calibration: Calibration, config: PhotographConfig) -> Cut:
+    validation, plotting = config.validation, config.plotting
+    return choose_cut(
+        calibration,
+        validation.false_alarm_rate,
+        validation.threshold,
+        loss_cut=plotting.loss_cut,
+        log_loss=plotting.use_log_loss,
+    )
+
+
 class Planted:
     """A model family of which only the errors are asked."""
 
@@ -52,7 +63,7 @@ class Case:
             **{"loss_function": "mae", "huber_delta": 0.05},
         }
         self.config = config
-        self.cut = choose_cut(self.calibration, config)
+        self.cut = cut_of(self.calibration, config)
         self.summary = Summary((*OWN, 2))
         names = tuple(f"{n}.png" for n in range(9))
         inputs = InputSet(self.images.reshape(9, -1), SHAPE, ("R", "G"), names)
@@ -65,7 +76,8 @@ class Case:
                 mask=self.mask,
                 cut=self.cut,
                 params=self.params,
-                config=config,
+                region_threshold=config.validation.region_threshold,
+                pixel_size_mm=config.validation.pixel_size_mm,
                 to_input=[np.diag([0.1, 0.1, 1.0])] * 9,
                 summary=self.summary,
             )
@@ -138,12 +150,12 @@ def test_a_loss_cut_above_the_defect_lets_it_pass() -> None:
 def test_loss_cut_goes_before_the_threshold_of_validation() -> None:
     scores = Calibration(np.ones((1, 1, 1), np.float32), np.linspace(1, 2, 20))
     both = config_with(plotting={"loss_cut": 0.2}, validation={"threshold": {"method": "fixed", "value": 5}})
-    assert choose_cut(scores, both).method == "loss_cut"
+    assert cut_of(scores, both).method == "loss_cut"
     auto = config_with(validation={"threshold": {"method": "fixed", "value": 5}})
-    assert choose_cut(scores, auto) == Cut(5.0, "fixed")
-    assert choose_cut(scores, config_with()).method == "conformal+tail"
-    assert choose_cut(scores, config_with(validation={"false_alarm_rate": 0.1})).method == "conformal"
-    assert choose_cut(replace(scores, stand_ins=True), config_with()).method == "texture"
+    assert cut_of(scores, auto) == Cut(5.0, "fixed")
+    assert cut_of(scores, config_with()).method == "conformal+tail"
+    assert cut_of(scores, config_with(validation={"false_alarm_rate": 0.1})).method == "conformal"
+    assert cut_of(replace(scores, stand_ins=True), config_with()).method == "texture"
 
 
 def test_summary_sums_are_the_means_over_channels_and_sums_over_parts(calibrated: Case) -> None:
@@ -195,7 +207,11 @@ def test_distances_count_from_their_center_and_have_no_reconstruction() -> None:
 
     def scored(cut: Cut) -> list[Scored]:
         model: Any = Planted(distances)
-        return list(score_parts(inputs, records, model, calibration, cut=cut, config=config_with(), **settings))
+        return list(
+            score_parts(
+                inputs, records, model, calibration, cut=cut, region_threshold=0.6, pixel_size_mm=None, **settings
+            )
+        )
 
     found = scored(Cut(4.0, "conformal"))
     np.testing.assert_allclose([part.score for part in found], [0, 0, 0, 0, 8, 0, 0, 0, 0])

@@ -475,7 +475,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_named(tmp_path: Path) -> 
         with pytest.raises(ModelError, match=rf"another (model_training\.)?{name}; train without --resume"):
             train(config=config_in(tmp_path, **change), resume=True, quiet=True)
     with pytest.MonkeyPatch.context() as other:
-        other.setattr("pixal.io.records.__version__", "9.9")
+        other.setattr("pixal.io.provenance.__version__", "9.9")
         with pytest.raises(ModelError, match="version of PIXAL or its libraries"):
             train(config=config, resume=True, quiet=True)
     write_inputs(tmp_path, {"front": 5}, seed=3)

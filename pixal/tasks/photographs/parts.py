@@ -1,0 +1,114 @@
+"""A photograph on its way to a verdict: what is known of it, and what is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+
+class PhotographRecord(BaseModel):
+    """What preparing one photograph gave, as ``preprocessing.yaml`` and the journal of verdicts hold it.
+
+    A value is None where the photograph did not get so far.
+
+    Attributes:
+        image: The photograph's file name, as in every table.
+        name: The stem of its output files.
+        source: Its path.
+        status: "ok", or "failed" with a ``reason``.
+        reason: Why it failed, or "".
+        stat: Size in bytes and modification time in nanoseconds of its file.
+        sha256: The SHA-256 of its file.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        inliers: Matches that agree with the homography.
+        inlier_ratio: Their share of all matches.
+        ssim: Mean structural similarity to the reference over the part.
+        mse: Mean squared difference from the reference over the part, 8-bit grey levels.
+        h00: Row 0, column 0 of the homography from the photograph's pixels (x, y) to the reference frame.
+        h01: Row 0, column 1 of the homography.
+        h02: Row 0, column 2 of the homography.
+        h10: Row 1, column 0 of the homography.
+        h11: Row 1, column 1 of the homography.
+        h12: Row 1, column 2 of the homography.
+        h20: Row 2, column 0 of the homography.
+        h21: Row 2, column 1 of the homography.
+        h22: Row 2, column 2 of the homography; 1.
+        red: Mean of the red channel over the part, in [0, 1].
+        green: Mean of the green channel over the part, in [0, 1].
+        blue: Mean of the blue channel over the part, in [0, 1].
+        sharpness: Standard deviation of the Laplacian over that of the grey levels.
+        notes: What a reader of the results should know, such as another part on the plate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str
+    name: str
+    source: str
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    stat: tuple[int, int] | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    inliers: int | None = None
+    inlier_ratio: float | None = None
+    ssim: float | None = None
+    mse: float | None = None
+    h00: float | None = None
+    h01: float | None = None
+    h02: float | None = None
+    h10: float | None = None
+    h11: float | None = None
+    h12: float | None = None
+    h20: float | None = None
+    h21: float | None = None
+    h22: float | None = None
+    red: float | None = None
+    green: float | None = None
+    blue: float | None = None
+    sharpness: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the photograph was prepared."""
+        return self.status == "ok"
+
+    @property
+    def homography(self) -> NDArray[np.float64]:
+        """The 3x3 homography from the photograph's pixels (x, y) to the reference frame."""
+        rows = ((self.h00, self.h01, self.h02), (self.h10, self.h11, self.h12), (self.h20, self.h21, self.h22))
+        return np.array(rows, np.float64)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the photograph in pixels; (0, 0) where it could not be read."""
+        return self.height or 0, self.width or 0
+
+    def as_row(self) -> dict[str, Any]:
+        """For YAML, JSON and CSV, without what is not known."""
+        return self.model_dump(exclude_none=True)
+
+
+@dataclass(frozen=True)
+class PreparedPart:
+    """A photograph made ready for the model.
+
+    Attributes:
+        record: What is known of it; ``record.is_ok`` tells whether there is an ``input``.
+        input: The model's input, (H, W, C) float32; None where the photograph could not be prepared.
+        photo: The photograph as (H, W, 3) uint8 RGB, decoded once, for figures; None where it could not be read, or
+            nobody asked for it.
+        is_readable: False where the file could not be read or decoded, as one that is still being written.
+    """
+
+    record: PhotographRecord
+    input: NDArray[np.float32] | None = None
+    photo: NDArray[np.uint8] | None = None
+    is_readable: bool = True
