@@ -29,6 +29,7 @@ class InputSet:
     data: (N, H*W*C) float32 in [0, 1]; may be a read-only memory map.
     shape: (H, W, C). channels: C names. names: N, the photograph a row comes from.
     labels: (N, T) float32, one 1 a row, and types: T names (one-hot mode), else None and ().
+    targets: (N, K) float32, the values that a regression model learns to predict; None where there are none.
     """
 
     data: NDArray[np.float32]
@@ -37,6 +38,7 @@ class InputSet:
     names: tuple[str, ...]
     labels: NDArray[np.float32] | None = None
     types: tuple[str, ...] = ()
+    targets: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         values = int(np.prod(self.shape))
@@ -49,6 +51,8 @@ class InputSet:
             )
         if self.labels is not None and self.labels.shape != (len(self.data), len(self.types)):
             raise InputError(f"labels have shape {self.labels.shape} for {len(self.data)} rows and types {self.types}")
+        if self.targets is not None and (self.targets.ndim != 2 or len(self.targets) != len(self.data)):
+            raise InputError(f"targets have shape {self.targets.shape} for {len(self.data)} rows")
 
     def __len__(self) -> int:
         return len(self.data)
@@ -87,7 +91,8 @@ class InputSet:
         """Some rows as an InputSet in memory."""
         names = tuple(np.array(self.names, object)[rows])
         labels = None if self.labels is None else self.labels[rows]
-        return InputSet(self.rows(rows), self.shape, self.channels, names, labels, self.types)
+        targets = None if self.targets is None else self.targets[rows]
+        return InputSet(self.rows(rows), self.shape, self.channels, names, labels, self.types, targets)
 
     def blocks(self, rows: int = 16) -> Iterator[slice]:
         """Slices that cover all rows, a few at a time."""
@@ -124,6 +129,7 @@ class InputSet:
                 tuple(str(name) for name in rest["names"]),
                 rest.get("labels"),
                 tuple(str(name) for name in rest.get("types", ())),
+                rest.get("targets"),
             )
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; run preprocess first") from error
@@ -148,20 +154,48 @@ class InputSetWriter:
         self._channels, self._types = tuple(channels), tuple(types)
         self._names: list[str] = []
         self._labels: list[int] = []
+        self._targets: list[NDArray[np.float32]] = []
 
     def __enter__(self) -> InputSetWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._rows = tempfile.TemporaryFile(dir=self._path.parent)
         return self
 
-    def append(self, image: NDArray[np.float32], name: str, type_name: str | None = None) -> None:
-        """Add a part: ``image`` (H, W, C) float32."""
+    def append(
+        self,
+        image: NDArray[np.float32],
+        name: str,
+        type_name: str | None = None,
+        target: Sequence[float] | NDArray[np.float32] | None = None,
+    ) -> None:
+        """Add a part.
+
+        Args:
+            image: The input of the part, (H, W, C) float32.
+            name: The name of the row.
+            type_name: The type of the part, in one-hot mode.
+            target: The K values that a regression model learns to predict. Either all parts have them or none.
+
+        Raises:
+            InputError: The image or the target does not have the shape of the others.
+        """
         if image.shape != self._shape:
             raise InputError(f"{name}: input of shape {image.shape} where {self._shape} is expected")
+        self._add_target(name, target)
         self._rows.write(np.ascontiguousarray(image, np.float32).data)
         self._names.append(name)
         if self._types:
             self._labels.append(self._types.index(str(type_name)))
+
+    def _add_target(self, name: str, target: Sequence[float] | NDArray[np.float32] | None) -> None:
+        found = None if target is None else np.shape(target)
+        expected = found
+        if self._names:
+            expected = self._targets[0].shape if self._targets else None
+        if found != expected or (found is not None and len(found) != 1):
+            raise InputError(f"{name}: target of shape {found} where {expected or '(K,)'} is expected")
+        if target is not None:
+            self._targets.append(np.asarray(target, np.float32))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -179,6 +213,8 @@ class InputSetWriter:
         if self._types:
             rest["labels"] = np.eye(len(self._types), dtype=np.float32)[self._labels]
             rest["types"] = np.array(self._types)
+        if self._targets:
+            rest["targets"] = np.stack(self._targets)
         header = {
             "descr": "<f4",
             "fortran_order": False,

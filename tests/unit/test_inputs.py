@@ -58,6 +58,31 @@ def test_round_trip(
         assert set(file.files) == {"data", "shape", "channels", "names"} | ({"labels", "types"} if types else set())
 
 
+def test_targets_are_stored_with_their_rows(tmp_path: Path) -> None:
+    images, targets = some_images(4), np.arange(8, dtype=np.float32).reshape(4, 2)
+    path = tmp_path / "out.npz"
+    with InputSetWriter(path, SHAPE, ["R", "G"]) as out:
+        for index, image in enumerate(images):
+            out.append(image, f"{index}.png", target=targets[index])
+    found = InputSet.load(path)
+    assert found.targets is not None
+    assert found.targets.dtype == np.float32
+    np.testing.assert_array_equal(found.targets, targets)
+    np.testing.assert_array_equal(found.subset(np.array([3, 1])).targets, targets[[3, 1]])
+    assert InputSet.load(write(tmp_path / "none.npz", images)).targets is None
+
+
+@pytest.mark.parametrize("second", [None, [1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]]])
+def test_targets_of_different_shapes_are_an_error(tmp_path: Path, second: Any) -> None:
+    image = some_images(1)[0]
+    with InputSetWriter(tmp_path / "out.npz", SHAPE, ["R", "G"]) as out:
+        out.append(image, "a", target=[0.0, 1.0])
+        with pytest.raises(InputError, match=r"^b: target of shape .* where \(2,\) is expected"):
+            out.append(image, "b", target=second)
+    with pytest.raises(InputError, match=r"targets have shape \(3, 2\) for 2 rows"):
+        InputSet(some_images(2).reshape(2, -1), SHAPE, ("R", "G"), ("a", "b"), targets=np.zeros((3, 2), np.float32))
+
+
 def test_data_stays_on_disk_and_cannot_be_written(tmp_path: Path) -> None:
     found = InputSet.load(write(tmp_path / "out.npz", some_images(3)))
     assert isinstance(found.data, np.memmap)
