@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from pixal.validation.regions import Region, find_regions
 
 _ROWS = 4  # parts in memory at a time, at most
 _BINS = 100
+_SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")  # the arrays of a Summary
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
 _DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
 
@@ -109,6 +110,37 @@ class Summary:
             value = images[..., channel][:, mask].ravel()
             seen, made = (np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error))
             self.pairs[channel] += np.bincount(seen * _BINS + made, minlength=_BINS**2).reshape(_BINS, _BINS)
+
+    def merge(self, other: Summary) -> None:
+        """Add the sums over other parts."""
+        self._combine(other, 1)
+
+    def subtract(self, other: Summary) -> None:
+        """Take out the sums over parts that were added before. Float sums are exact to rounding only."""
+        self._combine(other, -1)
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """The sums by name, to be stored."""
+        return {name: getattr(self, name) for name in _SUMS} | {"parts": np.array(self.parts)}
+
+    def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the sums by stored ones.
+
+        Raises:
+            KeyError: A sum is missing.
+            ValueError: A sum has another shape.
+        """
+        for name in _SUMS:
+            if arrays[name].shape != getattr(self, name).shape:
+                raise ValueError(f"{name} has shape {arrays[name].shape}")
+        for name in _SUMS:
+            getattr(self, name)[...] = arrays[name]
+        self.parts = int(arrays["parts"])
+
+    def _combine(self, other: Summary, sign: int) -> None:
+        self.parts += sign * other.parts
+        for name in _SUMS:
+            getattr(self, name)[...] += sign * getattr(other, name)
 
 
 def choose_cut(

@@ -179,6 +179,26 @@ def test_summary_histograms_are_those_of_numpy(calibrated: Case) -> None:
         np.testing.assert_array_equal(summary.pairs[channel], pairs)
 
 
+def test_a_summary_less_some_parts_is_that_of_the_others(calibrated: Case) -> None:
+    images, errors, maps = calibrated.images[:, : OWN[0], : OWN[1]], calibrated.own_errors, calibrated.images[..., 0]
+    maps = np.ascontiguousarray(maps[:, : OWN[0], : OWN[1]])
+
+    def summary_of(rows: slice) -> Summary:
+        summary = Summary((*OWN, 2))
+        summary.add(images[rows], errors[rows], maps[rows], calibrated.mask)
+        return summary
+
+    everything, others = summary_of(slice(0, 6)), summary_of(slice(6, 9))
+    everything.merge(others)
+    everything.subtract(summary_of(slice(0, 6)))
+    restored = Summary((*OWN, 2))
+    restored.load_arrays(everything.as_arrays())
+    for name, values in others.as_arrays().items():
+        np.testing.assert_allclose(restored.as_arrays()[name], values, rtol=1e-6, atol=1e-12)
+    with pytest.raises(ValueError, match="squared has shape"):
+        Summary((2, 2, 2)).load_arrays(everything.as_arrays())
+
+
 def test_the_ends_of_the_histograms_hold_what_lies_beyond() -> None:
     summary = Summary((1, 4, 1))
     images = np.array([0.0, 1.0, 0.5, 0.5], np.float32).reshape(1, 1, 4, 1)

@@ -32,8 +32,6 @@ from pixal.validation.scoring import Summary
 
 _log = logging.getLogger(__name__)
 
-_SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")
-
 Waits = Callable[[Photograph, dict[str, Any]], bool]
 """Whether a photograph, as it and its row of the record show, is not to be judged yet."""
 Prepared = tuple[dict[str, Any], "NDArray[np.float32] | None"]
@@ -133,8 +131,8 @@ class TypeJudging:
             for _ in self.verdicts.score(records, inputs, summary):
                 pass
             self._add(summary, {_name(record) for record in records})
-        sums = {name: getattr(self.verdicts.summary, name) for name in _SUMS}
-        save_arrays(self._sums_file, key=np.array(self.key), counted=np.array(sorted(self._counted), str), **sums)
+        counted = np.array(sorted(self._counted), str)
+        save_arrays(self._sums_file, key=np.array(self.key), counted=counted, **self.verdicts.summary.as_arrays())
 
     def draw(self) -> None:
         """Draw the figures of all that is gathered and counted."""
@@ -201,17 +199,13 @@ class TypeJudging:
         try:
             file = load_arrays(self._sums_file)
             if str(file["key"]) == self.key:
-                for name in _SUMS:
-                    getattr(self.verdicts.summary, name)[...] = file[name]
+                self.verdicts.summary.load_arrays(file)
                 self._counted = {str(name) for name in file["counted"]}
-                self.verdicts.summary.parts = len(self._counted)
         except (FileNotFoundError, ValueError, KeyError):  # counted anew, then
             self.verdicts.summary = self.verdicts.new_summary()
 
     def _add(self, summary: Summary, names: set[str]) -> None:
-        for name in _SUMS:
-            getattr(self.verdicts.summary, name)[...] += getattr(summary, name)
-        self.verdicts.summary.parts += summary.parts
+        self.verdicts.summary.merge(summary)
         self._counted |= names
 
 
