@@ -21,6 +21,7 @@ from page import measure, write_configs, write_section
 from pixal.io.files import file_hash
 from pixal.io.records import write_record
 from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographParameters
 
@@ -98,7 +99,7 @@ def _write_state(folder: Path, side: int) -> None:
     reference = Reference(np.zeros((side, side, 3), np.uint8), part, features)
     preprocessor = {"pool_size": 1, "channels": list(_CHANNELS)}
     settings = PhotographParameters.model_validate({"preprocessing": {"preprocessor": preprocessor}}).preprocessing
-    state = PreprocessingState("type", reference, part, ~part, (0, 0, side, side), None, settings)
+    state = PreprocessingState("type", reference, part, ~part, Box(0, 0, side, side), None, settings)
     state.save(folder / "preprocessing.npz")
 
 

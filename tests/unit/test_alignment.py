@@ -1,4 +1,4 @@
-"""Alignment: known poses are undone, what is no part of the type is refused, and each setting counts."""
+"""AlignmentResult: known poses are undone, what is no part of the type is refused, and each setting counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skimage.metrics import structural_similarity
 from pixal.errors import AlignmentError, InputError
 from pixal.synthetic import Photograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.align import (
-    Alignment,
+    AlignmentResult,
     Features,
     Reference,
     align_photograph,
@@ -24,7 +24,7 @@ from pixal.tasks.photographs.alignment.align import (
     warp,
 )
 from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
-from pixal.tasks.photographs.settings import Alignment as Settings
+from pixal.tasks.photographs.settings import AlignmentSettings
 
 drawn = functools.cache(draw_component)
 
@@ -45,11 +45,11 @@ def photograph(
 @functools.cache
 def reference(type_name: str = "front", size: tuple[int, int] = (640, 360), scale: float = 1.0) -> Reference:
     photo = photograph(type_name, 0, size=size, scale=scale)
-    return Reference.of(photo.image, photo.foreground > 0, Settings().number_of_points)
+    return Reference.of(photo.image, photo.foreground > 0, AlignmentSettings().number_of_points)
 
 
-def aligned(photo: Photograph, to: Reference, **settings: Any) -> Alignment:
-    return align_photograph(photo.image, photo.foreground > 0, to, Settings(**settings))
+def aligned(photo: Photograph, to: Reference, **settings: Any) -> AlignmentResult:
+    return align_photograph(photo.image, photo.foreground > 0, to, AlignmentSettings(**settings))
 
 
 def displacement(found: NDArray[np.float64], true: NDArray[np.float64], inside: NDArray[Any]) -> NDArray[np.float64]:
@@ -119,7 +119,7 @@ def test_a_computed_warp_is_undone_to_the_pixel(model: str) -> None:
     true, planted = photograph("front", 0), np.array(WARPS[model], np.float64)
     seen = warp(true.image, planted)
     mask = warp(true.foreground, planted, nearest=True) > 0
-    found = align_photograph(seen, mask, reference(), Settings(model=model))
+    found = align_photograph(seen, mask, reference(), AlignmentSettings(model=model))
     apart = displacement(found.homography @ planted, np.eye(3), true.foreground)
     assert apart.mean() < 0.05
     assert apart.max() < 0.2
@@ -186,7 +186,7 @@ def test_a_mirrored_part_is_refused(axis: int) -> None:
     photo = photograph("front", 1)
     with pytest.raises(AlignmentError, match="not aligned"):
         align_photograph(
-            np.flip(photo.image, axis).copy(), np.flip(photo.foreground, axis) > 0, reference(), Settings()
+            np.flip(photo.image, axis).copy(), np.flip(photo.foreground, axis) > 0, reference(), AlignmentSettings()
         )
 
 
@@ -216,7 +216,7 @@ def test_an_impossible_pose_is_refused_however_many_matches_agree(model: str, fa
     points = cv2.perspectiveTransform(where, np.array(IMPOSSIBLE[fault], np.float64))[0].astype(np.float32)
     moved = Reference(true.image, true.mask, Features(points, true.features.descriptors))
     with pytest.raises(AlignmentError, match=f"not aligned: .*{reason}"):
-        align_photograph(true.image, true.mask, moved, Settings(model=model))
+        align_photograph(true.image, true.mask, moved, AlignmentSettings(model=model))
 
 
 def test_what_is_wrong_with_a_pose_is_said_and_a_possible_one_is_let_pass() -> None:
@@ -241,7 +241,7 @@ def test_a_photograph_without_the_part_is_refused(what: str) -> None:
         "matches" if what == "noise" else "0 features found on the part, at least 25 are needed.*too little texture"
     )
     with pytest.raises(AlignmentError, match=rf"not aligned: .*{reason}"):
-        align_photograph(image, mask, reference(), Settings())
+        align_photograph(image, mask, reference(), AlignmentSettings())
 
 
 def test_a_featureless_reference_aligns_nothing() -> None:
@@ -267,7 +267,7 @@ def test_a_part_that_shares_a_logo_with_the_type_is_refused() -> None:
     logo = np.s_[y + height // 4 : y + 3 * height // 4, x + width // 3 : x + 2 * width // 3]
     image = other.image.copy()
     image[logo] = true.image[logo]
-    found = align_photograph(image, other.foreground > 0, reference(), Settings())
+    found = align_photograph(image, other.foreground > 0, reference(), AlignmentSettings())
     assert found.inliers > 25
     assert found.reason.startswith("not aligned: SSIM")
 
@@ -278,7 +278,7 @@ def test_a_part_that_runs_out_of_the_photograph_is_refused_and_nothing_of_it_inv
     columns = np.cumsum(true.foreground.any(0) * (true.foreground > 0).sum(0)) / (true.foreground > 0).sum()
     shift = np.array([[1, 0, -int(np.searchsorted(columns, cut, side="right"))], [0, 1, 0], [0, 0, 1]], np.float64)
     mask = warp(true.foreground, shift, nearest=True) > 0
-    found = align_photograph(warp(true.image, shift), mask, reference(), Settings(MIN_SCORE_THRESHOLD=0.2))
+    found = align_photograph(warp(true.image, shift), mask, reference(), AlignmentSettings(MIN_SCORE_THRESHOLD=0.2))
     assert displacement(found.homography @ shift, np.eye(3), true.foreground).max() < 0.1
     assert found.visible == pytest.approx(1 - cut, abs=0.004)
     assert found.overlap == pytest.approx(1 - cut, abs=0.01)
@@ -293,7 +293,7 @@ def test_overlap_and_visible_are_those_of_a_count_pixel_by_pixel() -> None:
     mask = warp(true.foreground, planted, nearest=True) > 0
     mask[:, :80] = False
     mask[300:, 100:300] = True
-    found = align_photograph(warp(true.image, planted), mask, reference(), Settings(MIN_SCORE_THRESHOLD=-1))
+    found = align_photograph(warp(true.image, planted), mask, reference(), AlignmentSettings(MIN_SCORE_THRESHOLD=-1))
     y, x = np.indices(mask.shape).reshape(2, -1)
     x, y, depth = np.linalg.inv(found.homography) @ [x, y, np.ones_like(x)]
     x, y = np.rint(x / depth).astype(int), np.rint(y / depth).astype(int)
@@ -309,10 +309,10 @@ def test_a_mask_of_half_the_part_is_told_from_the_part() -> None:
     photo = photograph("front", 1)
     half = photo.foreground > 0
     half[:, 320:] = False
-    found = align_photograph(photo.image, half, reference(), Settings())
+    found = align_photograph(photo.image, half, reference(), AlignmentSettings())
     assert 0.4 < found.overlap < 0.6
     assert found.reason.startswith(f"not aligned: its mask overlaps the reference's by {found.overlap:.3f}")
-    assert not align_photograph(photo.image, half, reference(), Settings(MIN_OVERLAP=0.4)).reason
+    assert not align_photograph(photo.image, half, reference(), AlignmentSettings(MIN_OVERLAP=0.4)).reason
 
 
 def test_another_size_is_refused_by_name_of_both() -> None:
@@ -417,7 +417,7 @@ def test_a_reference_aligns_to_itself() -> None:
 
 def test_sixteen_bits_align_like_eight() -> None:
     photo = photograph("front", 1)
-    deep = align_photograph(photo.image.astype(np.uint16) * 257, photo.foreground > 0, reference(), Settings())
+    deep = align_photograph(photo.image.astype(np.uint16) * 257, photo.foreground > 0, reference(), AlignmentSettings())
     found = aligned(photo, reference())
     assert np.array_equal(deep.homography, found.homography)
     assert deep.ssim == pytest.approx(found.ssim, abs=1e-3)

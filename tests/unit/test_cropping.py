@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.consensus import (
-    Box,
     Consensus,
     consensus_mask,
     crop_box,
@@ -189,7 +189,7 @@ def slow_box(mask: NDArray[np.bool_], bright: NDArray[np.bool_], padding: int, m
     held = mask & bright
     top, bottom = slow_span(held.any(1), padding, multiple)
     left, right = slow_span(held.any(0), padding, multiple)
-    return left, top, right - left, bottom - top
+    return Box(left, top, right - left, bottom - top)
 
 
 @given(mask=masks, padding=st.integers(0, 5), multiple=st.integers(1, 6), threshold=st.integers(0, 3), data=st.data())
@@ -223,11 +223,11 @@ def test_a_threshold_of_none_keeps_black_parts() -> None:
 def test_the_share_that_a_box_cuts_off(mask: NDArray[np.bool_], x: int, y: int, width: int, height: int) -> None:
     inside = sum(x <= column < x + width and y <= row < y + height for row, column in np.argwhere(mask))
     expected = 1 - inside / mask.sum() if mask.any() else 0
-    assert outside_share(mask, (x, y, width, height)) == pytest.approx(expected)
+    assert outside_share(mask, Box(x, y, width, height)) == pytest.approx(expected)
 
 
 def test_ignored_regions_are_the_union_of_their_boxes() -> None:
-    ignored = ignored_mask((6, 8), [(1, 2, 3, 2), (3, 3, 5, 3)])
+    ignored = ignored_mask((6, 8), [Box(1, 2, 3, 2), Box(3, 3, 5, 3)])
     expected = [
         "........",
         "........",
@@ -238,14 +238,14 @@ def test_ignored_regions_are_the_union_of_their_boxes() -> None:
     ]
     assert ["".join("#" if pixel else "." for pixel in row) for row in ignored] == expected
     assert not ignored_mask((6, 8), []).any()
-    assert ignored_mask((6, 8), [(0, 0, 8, 6)]).all()
+    assert ignored_mask((6, 8), [Box(0, 0, 8, 6)]).all()
 
 
 @pytest.mark.parametrize("box", [(0, 0, 9, 6), (0, 0, 8, 7), (8, 0, 1, 1), (0, 6, 1, 1), (-1, 0, 3, 3), (2, 2, 0, 3)])
-def test_an_ignored_region_beyond_the_frame_is_refused(box: Box) -> None:
+def test_an_ignored_region_beyond_the_frame_is_refused(box: tuple[int, int, int, int]) -> None:
     x, y, width, height = box
     with pytest.raises(InputError, match=rf"ignore_regions.*\[{x}, {y}, {width}, {height}\].*8 x 6"):
-        ignored_mask((6, 8), [(0, 0, 1, 1), box])
+        ignored_mask((6, 8), [Box(0, 0, 1, 1), Box(*box)])
 
 
 @given(mask=masks)

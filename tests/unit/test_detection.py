@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import Preprocessing
 from pixal.validation.regions import Region, find_regions
@@ -89,7 +90,7 @@ def state_of(pool: int, box: tuple[int, int, int, int]) -> PreprocessingState:
     frame = np.zeros((400, 500), bool)
     features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     reference = Reference(np.zeros((400, 500, 3), np.uint8), frame, features)
-    return PreprocessingState("front", reference, ~frame, frame, box, None, settings)
+    return PreprocessingState("front", reference, ~frame, frame, Box(*box), None, settings)
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3, 5])

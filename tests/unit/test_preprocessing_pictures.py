@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pixal.errors import AlignmentError
 from pixal.plotting import style
 from pixal.tasks.photographs.alignment.align import Features, Reference, align_photograph
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
-from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
-from pixal.tasks.photographs.settings import Preprocessing
+from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing
 
 SHAPE = (360, 640)
 ON = AlignmentSettings(draw_matches=True, save_overlays=True, save_metrics=True)
@@ -148,7 +148,7 @@ def test_titles_say_where_the_mask_is_from(
     ignored[100:120, 200:260] = True
     settings = Preprocessing.model_validate({"preprocessor": {"mask": given, "consensus": 0.3}})
     state = PreprocessingState(
-        "front", Reference(image, mask, nothing), mask, ignored, (120, 80, 400, 200), None, settings
+        "front", Reference(image, mask, nothing), mask, ignored, Box(120, 80, 400, 200), None, settings
     )
     share = mask.astype(np.float32)
     share[80:90] *= 0.5
@@ -172,7 +172,7 @@ def test_channels_are_blank_outside_the_part(tmp_path: Path, monkeypatch: pytest
     nothing = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     settings = Preprocessing.model_validate({"preprocessor": {"channels": ["R", "G"], "pool_size": 2}})
     state = PreprocessingState(
-        "front", Reference(image, mask, nothing), mask, ~mask, (100, 60, 440, 240), None, settings
+        "front", Reference(image, mask, nothing), mask, ~mask, Box(100, 60, 440, 240), None, settings
     )
     pictures.save_channels(tmp_path, state.to_input(image), state)
     panels = [ax.images[0].get_array() for ax in figures[0].axes if ax.get_title()]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixal.synthetic import Photograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment import reference
-from pixal.tasks.photographs.alignment.reference import most_typical, portrait
+from pixal.tasks.photographs.alignment.reference import describe_appearance, most_typical
 
 Pair = tuple[NDArray[Any], NDArray[np.bool_]]
 
@@ -36,7 +36,7 @@ def taken(seed: int, *kinds: str, **how: Any) -> Pair:
 
 @functools.cache
 def good_portraits() -> NDArray[np.float32]:
-    return np.array([portrait(*taken(seed)) for seed in range(GOOD)])
+    return np.array([describe_appearance(*taken(seed)) for seed in range(GOOD)])
 
 
 def blurred(seed: int) -> Pair:
@@ -100,20 +100,20 @@ KINDS: list[Callable[[int], Pair]] = [*OF_LIGHT, *OF_POSE, *OF_PART, *OF_MASK]
 
 @pytest.mark.parametrize("kind", [*KINDS, stray])
 def test_two_bad_photographs_in_five_that_stand_first_are_not_chosen(kind: Callable[[int], Pair]) -> None:
-    bad = np.array([portrait(*kind(seed)) for seed in range(100, 100 + BAD)])
+    bad = np.array([describe_appearance(*kind(seed)) for seed in range(100, 100 + BAD)])
     assert most_typical(np.concatenate([bad, good_portraits()])) >= BAD
 
 
 @pytest.mark.parametrize("kind", [blurred, other_type, defective])
 def test_bad_photographs_are_not_chosen_where_every_part_lies_another_way(kind: Callable[[int], Pair]) -> None:
     turns = np.linspace(0, 320, GOOD)
-    good = [portrait(*taken(seed, turn=float(turn), scale=0.55)) for seed, turn in enumerate(turns)]
+    good = [describe_appearance(*taken(seed, turn=float(turn), scale=0.55)) for seed, turn in enumerate(turns)]
     how = {"type_name": "back"} if kind is other_type else {}
     kinds = ("stain", "splash", "torn_edge", "scratch") if kind is defective else ()
     bad = []
     for seed in range(100, 104):
         image, mask = taken(seed, *kinds, turn=77.0 * seed, scale=0.55, **how)
-        bad.append(portrait(cv2.GaussianBlur(image, (0, 0), 2) if kind is blurred else image, mask))
+        bad.append(describe_appearance(cv2.GaussianBlur(image, (0, 0), 2) if kind is blurred else image, mask))
     assert most_typical(np.array([*bad, *good])) >= len(bad)
 
 
@@ -157,7 +157,7 @@ def test_the_order_of_the_photographs_does_not_matter() -> None:
 
 
 def test_of_many_photographs_a_sample_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = np.array([portrait(*other_type(seed)) for seed in range(100, 103)])
+    bad = np.array([describe_appearance(*other_type(seed)) for seed in range(100, 103)])
     ours = np.repeat(np.concatenate([bad, good_portraits()]), 20, axis=0)
     monkeypatch.setattr(reference, "_MOST", 25)
     assert most_typical(ours) >= 60
@@ -167,15 +167,15 @@ def test_a_portrait_is_of_one_length_whatever_the_photograph() -> None:
     large = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
     mask = np.zeros((700, 900), bool)
     mask[20:600, 30:90] = True
-    assert portrait(large, mask).shape == good_portraits()[0].shape
+    assert describe_appearance(large, mask).shape == good_portraits()[0].shape
     tiny = np.zeros((700, 900), bool)
     tiny[5, 5] = True
-    assert np.isfinite(portrait(large, tiny)).all()
+    assert np.isfinite(describe_appearance(large, tiny)).all()
 
 
 def test_a_portrait_of_sixteen_bits_is_that_of_eight() -> None:
     image, mask = taken(0)
-    assert np.array_equal(portrait(image.astype(np.uint16) * 257, mask), good_portraits()[0])
+    assert np.array_equal(describe_appearance(image.astype(np.uint16) * 257, mask), good_portraits()[0])
 
 
 def test_a_portrait_shows_the_part_and_not_the_plate_or_the_pose() -> None:
@@ -183,7 +183,11 @@ def test_a_portrait_shows_the_part_and_not_the_plate_or_the_pose() -> None:
     near = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     other_plate = np.where(near[..., None], image, 17).astype(np.uint8)
     turned, its_mask = np.rot90(image, 1).copy(), np.rot90(mask, 1).copy()
-    plain, replaced, upright = portrait(image, mask), portrait(other_plate, mask), portrait(turned, its_mask)
+    plain, replaced, upright = (
+        describe_appearance(image, mask),
+        describe_appearance(other_plate, mask),
+        describe_appearance(turned, its_mask),
+    )
     assert np.array_equal(plain, replaced)
     picture = plain[:-8].reshape(32, 32, 3)
     apart = [np.abs(np.rot90(upright[:-8].reshape(32, 32, 3), quarters) - picture).mean() for quarters in range(4)]

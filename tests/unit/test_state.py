@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pixal.errors import ModelError
 from pixal.synthetic import Photograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.align import Reference, warp
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
-from pixal.tasks.photographs.network_input.consensus import Box
 from pixal.tasks.photographs.network_input.illumination import light_gain
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState, input_to_photo
 from pixal.tasks.photographs.settings import Preprocessing
 
 FRAME = (320, 180)
-BOX = (55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3
+BOX = Box(55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3
 
 
 @functools.cache
@@ -197,7 +197,7 @@ def test_a_cell_belongs_to_the_part_when_more_than_half_of_it_does() -> None:
     consensus[0:2, 4] = True  # 2 of 4
     consensus[0, 9] = True  # 1 of 2: the last column of an odd width
     consensus[8, 0:2] = True  # 2 of 2: the last row of an odd height
-    state = fitted(consensus=consensus, box=(0, 0, 9, 9), pool_size=2)
+    state = fitted(consensus=consensus, box=Box(0, 0, 9, 9), pool_size=2)
     assert state.shape == (5, 5, 4)
     assert np.argwhere(state.mask).tolist() == [[0, 0], [4, 0]]
 
@@ -251,7 +251,9 @@ POSE = np.array([[0.99, -0.08, 12.5], [0.09, 1.01, -9.25], [2e-5, -3e-5, 1.0]])
 @pytest.mark.parametrize("place", [(100.0, 80.0), (161.5, 90.25), (205.0, 70.75)])
 def test_a_dot_on_the_photograph_lands_where_the_matrix_says(place: tuple[float, float], pool: int) -> None:
     everywhere = np.ones(FRAME[::-1], bool)
-    state = fitted(consensus=everywhere, box=(21, 15, 280, 150), channels=["V"], pool_size=pool, light_matching="none")
+    state = fitted(
+        consensus=everywhere, box=Box(21, 15, 280, 150), channels=["V"], pool_size=pool, light_matching="none"
+    )
     spot = np.rint(255 * blob(FRAME[::-1], *place, sigma=4)).astype(np.uint8)
     got = state.to_input(warp(np.dstack([spot] * 3), POSE))[..., 0]
     expected = cv2.perspectiveTransform(np.array([[place]]), state.photo_to_input(POSE))[0, 0]
@@ -260,7 +262,7 @@ def test_a_dot_on_the_photograph_lands_where_the_matrix_says(place: tuple[float,
 
 @pytest.mark.parametrize("pool", [1, 2, 3, 4])
 def test_a_dot_in_the_input_comes_back_to_its_place(pool: int) -> None:
-    state = fitted(box=(21, 15, 280, 150), pool_size=pool)
+    state = fitted(box=Box(21, 15, 280, 150), pool_size=pool)
     matrix = state.photo_to_input(POSE)
     u, v = 140 / pool, 70.5 / pool
     back = input_to_photo(blob(state.shape[:2], u, v, sigma=6 / pool).astype(np.float32), matrix, FRAME[::-1])
@@ -271,7 +273,7 @@ def test_a_dot_in_the_input_comes_back_to_its_place(pool: int) -> None:
 
 
 def test_pooled_pixels_are_centred_on_their_windows() -> None:
-    state = fitted(box=(20, 10, 200, 100), pool_size=4)
+    state = fitted(box=Box(20, 10, 200, 100), pool_size=4)
     matrix = state.photo_to_input(np.eye(3))
     corners = np.array([[(20.0, 10.0), (21.5, 11.5), (23.0, 13.0), (25.5, 15.5)]])
     landed = cv2.perspectiveTransform(corners, matrix)[0]
@@ -279,7 +281,7 @@ def test_pooled_pixels_are_centred_on_their_windows() -> None:
 
 
 def test_a_map_is_zero_where_the_photograph_shows_no_part() -> None:
-    state = fitted(box=(100, 60, 80, 40), pool_size=2)
+    state = fitted(box=Box(100, 60, 80, 40), pool_size=2)
     back = input_to_photo(np.ones((20, 40), np.float32), state.photo_to_input(np.eye(3)), FRAME[::-1])
     assert (back[62:98, 102:178] == 1).all()
     back[57:103, 97:183] = 0

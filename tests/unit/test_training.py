@@ -25,6 +25,7 @@ from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
 from pixal.io.records import read_record, write_record
 from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.tasks.photographs.training import figures as pictures
@@ -68,7 +69,7 @@ def state_of(name: str, rows: int) -> PreprocessingState:
     settings = PhotographParameters.model_validate(
         {"preprocessing": {"preprocessor": {"pool_size": 1, "channels": ["R", "G"], "weights": [1.0, 2.0]}}}
     ).preprocessing
-    return PreprocessingState(name, reference, consensus, ~consensus, (0, 0, WIDTH, rows), None, settings)
+    return PreprocessingState(name, reference, consensus, ~consensus, Box(0, 0, WIDTH, rows), None, settings)
 
 
 def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0) -> Path:

@@ -13,9 +13,8 @@ from pixal.config import Config, load_config
 from pixal.config.schema import Parameters
 from pixal.config.section import Count, Fraction, Mark, Positive, Section
 from pixal.errors import ConfigError
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import channel_names
-
-Box = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Count, Count]
 
 
 class RemoveBackground(Section):
@@ -29,7 +28,7 @@ class RemoveBackground(Section):
     rename_images: Annotated[bool | None, Mark.NO_RESULT] = None
 
 
-class Alignment(Section):
+class AlignmentSettings(Section):
     """How a photograph is brought to the reference frame, and when that counts as done."""
 
     apply_alignment: bool = True
@@ -95,7 +94,7 @@ class Preprocessing(Section):
     save_metrics: Annotated[bool, Mark.NO_RESULT] = True
     save_overlays: Annotated[bool, Mark.NO_RESULT] = True
     remove_background: RemoveBackground = RemoveBackground()
-    alignment: Alignment = Alignment()
+    alignment: AlignmentSettings = AlignmentSettings()
     preprocessor: Preprocessor = Preprocessor()
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from skimage.metrics import structural_similarity
 from pixal.errors import AlignmentError, InputError
 from pixal.io.images import as_uint8
 from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
-from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
+from pixal.tasks.photographs.settings import AlignmentSettings
 
 _PART_PX = 100_000  # features are sought at the scale that leaves the part this many pixels,
 _BOX_PX = 200_000  # and the box around it no more than this many
@@ -56,7 +56,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class AlignmentResult:
     """What aligning one photograph gave.
 
     aligned: the photograph (H, W, 3) in the reference frame.
@@ -92,7 +92,7 @@ class Alignment:
 
 def align_photograph(
     image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
-) -> Alignment:
+) -> AlignmentResult:
     """Align a photograph (H, W, 3) and its part's mask (H, W) to ``reference``.
 
     Without ``settings.apply_alignment`` the photograph stays as it lies, and is held to the same limits. The result's
@@ -113,7 +113,7 @@ def align_photograph(
     reason = _shortfall(ssim, mse, overlap, visible, settings)
     if reason and not settings.apply_alignment:
         reason += " (apply_alignment is off)"
-    return Alignment(
+    return AlignmentResult(
         aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
     )
 

@@ -17,7 +17,7 @@ _SIDE = 32  # of the upright picture of the part
 _FINER = 4  # times, at first: a warp does not average over the pixels it skips
 _WORK_PX = 320  # the part's longer side while the picture is made
 _MOST = 500  # portraits that are compared, each with each; of more, these many evenly spaced ones
-# What follows the picture in a portrait (how many numbers), and the least difference in it that counts: CIELAB units,
+# What follows the picture in a descriptor (how many numbers), and the least difference in it that counts: CIELAB units,
 # the logarithm of the sharpness, degrees, the logarithm of the size, and shares of the part's size.
 _FIGURES = {"light": 3, "sharpness": 1, "angle": 1, "size": 1, "place": 2}
 _LEAST = {"picture": 1.0, "light": 1.0, "sharpness": 0.05, "angle": 1.0, "size": 0.01, "place": 0.02}
@@ -26,7 +26,7 @@ _LEAST_SPREAD = 0.5  # CIELAB units; what good parts differ by at a place of the
 _SPOTS = 3  # places of the picture that a defect shows at
 
 
-def portrait(image: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def describe_appearance(image: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """What a part looks like and how it lies, (k,), on a photograph (H, W, 3), 8- or 16-bit RGB, by its mask (H, W).
 
     First its picture in CIELAB less the median, turned upright by the smallest rectangle around it, in whole numbers;
@@ -55,7 +55,7 @@ def portrait(image: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.float32
 
 
 def most_typical(portraits: NDArray[np.float32]) -> int:
-    """The index of the portrait, of (n, k), n > 0, of a good and typical photograph; the first where several tie.
+    """The index of the descriptor, of (n, k), n > 0, of a good and typical photograph; the first where several tie.
 
     Of those whose median difference from the others is small in every respect, the one whose picture shows the least
     that the others do not. As medians, both hold while less than half of the photographs are bad.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.tasks.photographs.foreground.plate import Plate, plates, round_element
-from pixal.tasks.photographs.network_input.consensus import Box
+from pixal.tasks.photographs.geometry import Box
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -74,7 +74,7 @@ def choose_part(alpha: Bytes, region: NDArray[np.bool_] | None = None) -> tuple[
     others = [int(i) for i in np.argsort(-area) if i != chosen and area[i] > _OTHER * area[chosen]]
     kept = labels == chosen
     fringe = (alpha <= 127) & (cv2.dilate(kept.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0)
-    boxes = tuple((int(x), int(y), int(w), int(h)) for x, y, w, h in stats[others, :4])
+    boxes = tuple(Box(*box) for box in stats[others, :4].tolist())
     return np.where(kept | fringe, alpha, np.uint8(0)), boxes
 
 
@@ -158,7 +158,7 @@ def _tidied(alpha: Bytes) -> Bytes:
 def _scaled(box: Box, across: float, down: float) -> Box:
     x, y, width, height = box
     left, top = round(x * across), round(y * down)
-    return left, top, round((x + width) * across) - left, round((y + height) * down) - top
+    return Box(left, top, round((x + width) * across) - left, round((y + height) * down) - top)
 
 
 def _shrunk(image: Bytes, side: int) -> Bytes:

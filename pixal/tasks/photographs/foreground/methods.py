@@ -13,7 +13,7 @@ from pixal.errors import InputError
 from pixal.io.images import as_uint8
 from pixal.tasks.photographs.foreground.border import LEAST_AREA, choose_part, find_part
 from pixal.tasks.photographs.foreground.rembg_session import has_network, network_file, network_hash, rembg_alpha
-from pixal.tasks.photographs.network_input.consensus import Box
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.settings import RemoveBackground
 
 

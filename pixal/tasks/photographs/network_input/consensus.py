@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-
-Box = tuple[int, int, int, int]
+from pixal.tasks.photographs.geometry import Box
 
 _FAR, _TIMES_FARTHER = 0.1, 3  # of 1 - IoU; the outlines of good masks differ by 0.01 to 0.02
 
@@ -90,14 +89,13 @@ def crop_box(
     x, y, width, height = cv2.boundingRect(held.astype(np.uint8))
     left, right = _grown(x, x + width, padding, multiple, mask.shape[1])
     top, bottom = _grown(y, y + height, padding, multiple, mask.shape[0])
-    return left, top, right - left, bottom - top
+    return Box(left, top, right - left, bottom - top)
 
 
 def outside_share(mask: NDArray[np.bool_], box: Box) -> float:
     """The share of a part's mask (H, W) that a crop box (x, y, width, height) cuts off; 0 of an empty mask."""
-    x, y, width, height = box
     held = np.count_nonzero(mask)
-    return 1 - np.count_nonzero(mask[y : y + height, x : x + width]) / held if held else 0.0
+    return 1 - np.count_nonzero(mask[box.window]) / held if held else 0.0
 
 
 def ignored_mask(shape: tuple[int, int], regions: Sequence[Box]) -> NDArray[np.bool_]:
@@ -106,13 +104,14 @@ def ignored_mask(shape: tuple[int, int], regions: Sequence[Box]) -> NDArray[np.b
     Raises InputError for a box that is empty or reaches beyond the frame.
     """
     ignored = np.zeros(shape, bool)
-    for x, y, width, height in regions:
+    for box in regions:
+        x, y, width, height = box
         if min(x, y) < 0 or min(width, height) < 1 or x + width > shape[1] or y + height > shape[0]:
             raise InputError(
                 f"ignore_regions: the box [{x}, {y}, {width}, {height}] (x, y, width, height) does not lie within the "
                 f"reference, {shape[1]} x {shape[0]} pixels"
             )
-        ignored[y : y + height, x : x + width] = True
+        ignored[box.window] = True
     return ignored
 
 

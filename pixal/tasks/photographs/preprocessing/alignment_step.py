@@ -23,8 +23,8 @@ from pixal.io.logs import run_log
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import read_record, write_record, write_table
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.alignment.align import Alignment, Reference, align_photograph, warp
-from pixal.tasks.photographs.alignment.reference import most_typical, portrait
+from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
+from pixal.tasks.photographs.alignment.reference import describe_appearance, most_typical
 from pixal.tasks.photographs.network_input.consensus import Consensus
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, read_rgba, split_alpha
@@ -35,7 +35,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     TypeFolder,
     remove_others,
 )
-from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
+from pixal.tasks.photographs.settings import AlignmentSettings
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Defer, 
     return Outcome.of(name, "alignment", done)
 
 
-def alignment_row(result: Alignment) -> Row:
+def alignment_row(result: AlignmentResult) -> Row:
     """The columns of ``results.csv`` that an alignment gives."""
     row: Row = {"inliers": result.inliers, "inlier_ratio": result.inlier_ratio}
     row |= {"ssim": result.ssim, "mse": result.mse}
@@ -206,22 +206,22 @@ def _reference_row(
     sizes = [tuple(row["size"]) for row in rows]
     usual = max(sizes, key=sizes.count)
     candidates = [row for row, size in zip(rows, sizes, strict=True) if size == usual]
-    work = partial(_portrait, folder=folder.background_removed, cut_outs=cut_outs)
+    work = partial(_descriptor, folder=folder.background_removed, cut_outs=cut_outs)
     step = f"{folder.name}: choosing the reference"
-    portraits = map_parallel(work, candidates, folder.config.execution, step=step, quiet=quiet)
-    readable = [(row, likeness) for row, likeness in zip(candidates, portraits, strict=True) if likeness is not None]
+    descriptors = map_parallel(work, candidates, folder.config.execution, step=step, quiet=quiet)
+    readable = [(row, found) for row, found in zip(candidates, descriptors, strict=True) if found is not None]
     if not readable:
         raise InputError(f"{folder.background_removed} holds no cut-out that can be read; run remove_bg again")
-    chosen, _ = readable[most_typical(np.stack([likeness for _, likeness in readable]))]
+    chosen, _ = readable[most_typical(np.stack([descriptor for _, descriptor in readable]))]
     _log.info("%s: the reference is %s, the photograph most like the others", folder.name, chosen["image"])
     return chosen
 
 
-def _portrait(row: Row, *, folder: Path, cut_outs: Mapping[str, CutOut]) -> NDArray[np.float32] | None:
+def _descriptor(row: Row, *, folder: Path, cut_outs: Mapping[str, CutOut]) -> NDArray[np.float32] | None:
     if row["file"] in cut_outs:
-        return cut_outs[row["file"]].portrait
+        return cut_outs[row["file"]].descriptor
     try:
-        return portrait(*read_rgba(folder / row["file"]))
+        return describe_appearance(*read_rgba(folder / row["file"]))
     except InputError:  # its alignment says so
         return None
 

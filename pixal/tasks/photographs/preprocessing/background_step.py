@@ -22,7 +22,7 @@ from pixal.io.logs import run_log
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import write_record
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.alignment.reference import portrait
+from pixal.tasks.photographs.alignment.reference import describe_appearance
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground, model_hash
 from pixal.tasks.photographs.preprocessing.folders import BACKGROUND_RECORD, TypeFolder, remove_others
@@ -33,17 +33,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CutOut:
-    """What the next step needs of a photograph, in a few kilobytes: its mask (H, W), packed, and its portrait."""
+    """What the next step needs of a photograph, in a few kilobytes: its packed mask (H, W) and its descriptor."""
 
     packed: bytes
     shape: tuple[int, int]
-    portrait: NDArray[np.float32]
+    descriptor: NDArray[np.float32]
 
     @classmethod
     def of(cls, image: NDArray[Any], mask: NDArray[np.bool_]) -> CutOut:
         """That of a photograph (H, W, 3) and its mask (H, W)."""
         shape = (mask.shape[0], mask.shape[1])
-        return cls(zlib.compress(np.packbits(mask).tobytes(), 1), shape, portrait(image, mask))
+        return cls(zlib.compress(np.packbits(mask).tobytes(), 1), shape, describe_appearance(image, mask))
 
     @property
     def mask(self) -> NDArray[np.bool_]:

@@ -16,10 +16,10 @@ from pixal.plotting.alignment import alignment_overlay, match_picture
 from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.preprocessing import channel_sheet, consensus_map, crop_preview, stacked_intensity
 from pixal.plotting.style import shorten
-from pixal.tasks.photographs.alignment.align import Alignment, Reference, detect_features, match_features, warp
+from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, detect_features, match_features, warp
 from pixal.tasks.photographs.alignment.pose import fit_pose
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
-from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
+from pixal.tasks.photographs.settings import AlignmentSettings
 
 _QUALITY = 85  # of a JPEG to look at: two thirds of the size at the usual 92
 _MATCHES, _OVERLAYS = "matches", "overlay_diagnostics"
@@ -35,7 +35,7 @@ def save_alignment_pictures(
     folder: Path,
     name: str,
     image: NDArray[Any],
-    result: Alignment,
+    result: AlignmentResult,
     reference: Reference,
     reference_name: str,
     settings: AlignmentSettings,

@@ -22,7 +22,8 @@ from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import read_record, write_record
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.alignment.align import Features, Reference
-from pixal.tasks.photographs.network_input.consensus import Box, consensus_mask, crop_box, ignored_mask, outside_share
+from pixal.tasks.photographs.geometry import Box
+from pixal.tasks.photographs.network_input.consensus import consensus_mask, crop_box, ignored_mask, outside_share
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.background_step import read_rgba
 from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
@@ -66,7 +67,7 @@ def fit_state(folder: TypeFolder, draw: Defer, *, force: bool) -> PreprocessingS
             multiple=settings.pool_size,
         )
     else:
-        box = (0, 0, consensus.shape[1], consensus.shape[0])
+        box = Box(0, 0, consensus.shape[1], consensus.shape[0])
     # The record says which method "auto" stood for, and with which file of weights.
     used = read_record(folder.metadata / BACKGROUND_RECORD)
     background = folder.config.preprocessing.remove_background.model_validate(used["settings"])
@@ -211,7 +212,7 @@ def _record(
     types = {
         name: {
             "background_method": state.method,
-            "crop_box": dict(zip(("x", "y", "width", "height"), state.box, strict=True)),
+            "crop_box": state.box._asdict(),
             "shape": list(state.shape),
             "part_pixels": int(state.mask.sum()),
         }

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
-from pixal.tasks.photographs.network_input.consensus import Box, nearest_inside
+from pixal.tasks.photographs.network_input.consensus import nearest_inside
 from pixal.tasks.photographs.network_input.illumination import match_light, unit_range
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
@@ -67,7 +68,7 @@ class PreprocessingState:
     def shape(self) -> tuple[int, int, int]:
         """The input's (H, W, C)."""
         pool = self.settings.preprocessor.pool_size
-        return -(-self.box[3] // pool), -(-self.box[2] // pool), len(self.settings.preprocessor.channels)
+        return -(-self.box.height // pool), -(-self.box.width // pool), len(self.settings.preprocessor.channels)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
@@ -89,10 +90,9 @@ class PreprocessingState:
 
     def photo_to_input(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
         """The 3x3 matrix from the photograph's pixels (x, y) to the input's, for one photograph's homography."""
-        x, y = self.box[:2]
         pool = self._pool
         # Pixel centres: input pixel i averages crop pixels i * pool ... i * pool + pool - 1.
-        shift = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]], np.float64)
+        shift = np.array([[1, 0, -self.box.x], [0, 1, -self.box.y], [0, 0, 1]], np.float64)
         scale = np.array([[1 / pool, 0, 0.5 / pool - 0.5], [0, 1 / pool, 0.5 / pool - 0.5], [0, 0, 1]], np.float64)
         return scale @ shift @ homography
 
@@ -127,7 +127,7 @@ class PreprocessingState:
                 Reference(file["image"], file["mask"], features),
                 file["consensus"],
                 file["ignored"],
-                tuple(int(n) for n in file["box"]),  # type: ignore[arg-type]
+                Box(*file["box"].tolist()),
                 text["background_model_sha256"],
                 Preprocessing.model_validate(text["settings"]),
             )
@@ -141,8 +141,7 @@ class PreprocessingState:
         return self.settings.preprocessor.pool_size
 
     def _crop(self, image: NDArray[Any]) -> NDArray[Any]:
-        x, y, width, height = self.box
-        return image[y : y + height, x : x + width]
+        return image[self.box.window]
 
     @cached_property
     def _continued(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

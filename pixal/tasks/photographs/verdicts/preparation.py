@@ -29,8 +29,7 @@ from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.preprocessing.input_step import common_shape, cut_note, on_canvas
 from pixal.tasks.photographs.preprocessing.state import NO_PIXEL, PreprocessingState
-from pixal.tasks.photographs.settings import Alignment as AlignmentSettings
-from pixal.tasks.photographs.settings import PhotographConfig, RemoveBackground
+from pixal.tasks.photographs.settings import AlignmentSettings, PhotographConfig, RemoveBackground
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 
 _log = logging.getLogger(__name__)

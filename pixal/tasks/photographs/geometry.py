@@ -1,0 +1,38 @@
+"""Boxes, points and matrices in the pixels of an image."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pixal.config.section import Count
+
+Matrix = NDArray[np.float64]
+"""A 3x3 matrix that maps pixels (x, y, 1) of one frame to another."""
+
+Points = NDArray[np.floating]
+"""(N, 2) points (x, y) in pixels."""
+
+
+class Box(NamedTuple):
+    """A box in the pixels of an image. Files hold it as a list of its four fields.
+
+    Attributes:
+        x: Column of the left edge.
+        y: Row of the upper edge.
+        width: Width in pixels.
+        height: Height in pixels.
+    """
+
+    x: Annotated[int, Field(ge=0)]
+    y: Annotated[int, Field(ge=0)]
+    width: Count
+    height: Count
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the box: ``image[box.window]`` is the image inside it."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
