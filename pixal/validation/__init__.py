@@ -1,1 +1,1 @@
-"""From a batch of photographs to verdicts, measures and figures."""
+"""Scores and regions from the output of a model, and measures against known truth."""

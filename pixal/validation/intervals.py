@@ -1,4 +1,4 @@
-"""How far a measure might lie elsewhere with other parts of the same kind: 95 % confidence intervals."""
+"""95 % confidence intervals of the measures of a batch."""
 
 from __future__ import annotations
 
@@ -8,69 +8,84 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-Interval = list[float]
+Interval = tuple[float, float]
 """Lower and upper end."""
 
 LEVEL = 0.95
 _RESAMPLES = 2000
 _SEED = 0
-_CELLS = 2_000_000  # numbers in memory at a time
+_MAX_VALUES = 2_000_000  # values in memory at a time
 
 
-def rate_interval(hits: int, parts: int) -> Interval:
-    """The interval of a rate, exact (Clopper and Pearson 1934).
+def rate_interval(count: int, total: int) -> Interval:
+    """Return the exact interval of the rate ``count / total`` (Clopper and Pearson 1934).
 
-    Not a bootstrap: none of 20 resampled stays none of 20, though one part in seven may well fail.
+    A bootstrap would be wrong for extreme rates: every resample of 0 failures in 20 parts has 0 failures, although the
+    true rate may well be 1 in 7.
     """
-    return [float(end) for end in binomtest(hits, parts).proportion_ci(LEVEL, method="exact")]
+    interval = binomtest(count, total).proportion_ci(LEVEL, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def ranking_intervals(labels: NDArray[np.int_], scores: NDArray[np.float64]) -> dict[str, Interval]:
-    """Bootstrap intervals of image AUROC and average precision (Efron 1979): percentiles of 2000 resamples.
+    """Return bootstrap intervals of image AUROC and average precision (Efron 1979).
 
-    labels (n,), 0 or 1, both there; scores (n,). Good and defective parts are each drawn anew, as many as there are.
+    The ends are percentiles of 2000 resamples. A resample draws as many good and as many defective parts as there are.
+
+    Args:
+        labels: (N,), 0 for good and 1 for defective; both must occur.
+        scores: (N,), higher for more anomalous parts.
+
+    Returns:
+        The intervals by the names ``image_auroc`` and ``image_ap``.
     """
     order = np.argsort(-scores, kind="stable")
-    defective = labels[order] == 1
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # a threshold finds equal scores together
-    good, bad = int((~defective).sum()), int(defective.sum())
+    is_defective = labels[order] == 1
+    # Parts of equal score pass a threshold together, so the curves have one point per distinct score.
+    last_of_score = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    n_good, n_defective = int((~is_defective).sum()), int(is_defective.sum())
     generator = np.random.default_rng(_SEED)
-    draws = (_resamples(generator, parts, len(labels)) for parts in (good, bad))
-    auroc, ap = [], []
-    for drawn_good, drawn_bad in zip(*draws, strict=True):
-        drawn = np.zeros((len(drawn_good), len(labels)))
-        drawn[:, ~defective] = drawn_good
-        false = _sums(drawn)[:, ends]
-        drawn[:, ~defective], drawn[:, defective] = 0, drawn_bad
-        true = _sums(drawn)[:, ends]
-        found = np.diff(true, prepend=0)
-        auroc.append((found * (good - false + np.diff(false, prepend=0) / 2)).sum(1) / (good * bad))
-        ap.append((found * true / np.maximum(true + false, 1)).sum(1) / bad)
-    return {"image_auroc": _percentiles(auroc), "image_ap": _percentiles(ap)}
+    resamples = (_resample_counts(generator, size, len(labels)) for size in (n_good, n_defective))
+    auroc, average_precision = [], []
+    for good_counts, defective_counts in zip(*resamples, strict=True):
+        counts = np.zeros((len(good_counts), len(labels)))
+        counts[:, ~is_defective] = good_counts
+        false_positives = np.cumsum(counts, axis=1)[:, last_of_score]
+        counts[:, ~is_defective], counts[:, is_defective] = 0, defective_counts
+        true_positives = np.cumsum(counts, axis=1)[:, last_of_score]
+        new_true = np.diff(true_positives, prepend=0)
+        new_false = np.diff(false_positives, prepend=0)
+        auroc.append((new_true * (n_good - false_positives + new_false / 2)).sum(1) / (n_good * n_defective))
+        precision = true_positives / np.maximum(true_positives + false_positives, 1)
+        average_precision.append((new_true * precision).sum(1) / n_defective)
+    return {"image_auroc": _percentile_interval(auroc), "image_ap": _percentile_interval(average_precision)}
 
 
 def mean_interval(values: NDArray[np.float64]) -> Interval:
-    """The bootstrap interval of the mean of values (n,), n > 0, one a part."""
-    draws = _resamples(np.random.default_rng(_SEED), len(values), len(values))
-    return _percentiles([drawn @ values / len(values) for drawn in draws])
+    """Return the bootstrap interval of the mean of ``values`` (N,), one value per part, N > 0."""
+    resamples = _resample_counts(np.random.default_rng(_SEED), len(values), len(values))
+    return _percentile_interval([counts @ values / len(values) for counts in resamples])
 
 
-def _resamples(generator: np.random.Generator, parts: int, total: int) -> Iterator[NDArray[np.int64]]:
-    """How often each of ``parts`` is drawn: (b, parts), several times, ``_RESAMPLES`` rows in all.
+def _resample_counts(generator: np.random.Generator, size: int, row_length: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each of ``size`` parts is drawn in each resample.
 
-    ``total``: of how many numbers a row of the caller's work is.
+    Args:
+        generator: The random number generator.
+        size: The number of parts, and of draws per resample.
+        row_length: The number of values per resample that the caller holds in memory. It limits the chunk size.
+
+    Yields:
+        Counts (chunk, size); all chunks together have ``_RESAMPLES`` rows.
     """
-    step = max(1, _CELLS // total)
-    for start in range(0, _RESAMPLES, step):
-        rows = min(step, _RESAMPLES - start)
-        drawn = generator.integers(0, parts, (rows, parts)) + parts * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * parts).reshape(rows, parts)
+    chunk = max(1, _MAX_VALUES // row_length)
+    for start in range(0, _RESAMPLES, chunk):
+        rows = min(chunk, _RESAMPLES - start)
+        drawn = generator.integers(0, size, (rows, size)) + size * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
 
 
-def _sums(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.cumsum(drawn, axis=1))
-
-
-def _percentiles(chunks: list[NDArray[np.float64]]) -> Interval:
+def _percentile_interval(chunks: list[NDArray[np.float64]]) -> Interval:
     tail = (1 - LEVEL) / 2
-    return [float(end) for end in np.quantile(np.concatenate(chunks), [tail, 1 - tail])]
+    low, high = np.quantile(np.concatenate(chunks), [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Measures of pixels against true masks, of any number of maps in little memory."""
+"""Measures of pixels against true masks, exact for any number of anomaly maps and in little memory."""
 
 from __future__ import annotations
 
@@ -8,55 +8,80 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_VALUES = 0x7C01  # non-negative float16 values, infinity included: their bit patterns, in increasing order
+_N_PATTERNS = 0x7C01  # bit patterns of the non-negative float16 values, infinity included
 AUPRO_LIMIT = 0.3
 AUPIMO_RANGE = (1e-5, 1e-4)
 
-Counts = NDArray[np.int64]
-Values = tuple[NDArray[np.uint16], NDArray[np.int32]]
-"""What a part's defects hold: the different values, as bit patterns, and how many pixels have each."""
+
+@dataclass(frozen=True)
+class DefectValues:
+    """The anomaly values on the defects of one part.
+
+    Attributes:
+        patterns: (K,), the bit patterns of the K distinct values, in increasing order.
+        counts: (K,), the number of pixels with each value.
+    """
+
+    patterns: NDArray[np.uint16]
+    counts: NDArray[np.int32]
 
 
 @dataclass
 class PixelCounts:
-    """Exact counts of pixel values, for measures of any number of maps.
+    """Exact histograms of the values of any number of anomaly maps.
 
-    Maps are float16; a non-negative float16 has one of 31,745 bit patterns, which order as the values do, so counting
-    patterns loses nothing. positive, negative: pixels on and off defects. overlap: the sum over true regions of the
-    share of the region that has each value. good: the sum over maps without a defect (there are ``good_maps``) of the
-    share of the map that has each value. parts: the values on the defects of each other map, a few kilobytes each.
+    Maps are float16. A non-negative float16 has one of V = 31,745 bit patterns, and the patterns have the same order as
+    the values. So counting patterns loses nothing.
+
+    Attributes:
+        positive: (V,), the number of pixels on defects.
+        negative: (V,), the number of pixels outside defects.
+        overlap: (V,), the sum over true regions of the share of the region's pixels.
+        regions: The number of true regions.
+        good: (V,), the sum over maps without a defect of the share of the map's pixels.
+        good_maps: The number of maps without a defect.
+        parts: The values on the defects of each other map, a few kilobytes per map.
     """
 
-    positive: Counts = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
-    negative: Counts = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
-    overlap: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_VALUES, np.float64))
+    positive: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.int64))
+    negative: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.int64))
+    overlap: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.float64))
     regions: int = 0
-    good: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_VALUES, np.float64))
+    good: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.float64))
     good_maps: int = 0
-    parts: tuple[Values, ...] = ()
+    parts: tuple[DefectValues, ...] = ()
 
     def add(self, anomaly_map: NDArray[np.float16], mask: NDArray[np.bool_]) -> None:
-        """Count one map (H, W) with its true defect pixels (H, W). Raises ValueError for values below 0, or NaN."""
+        """Count the pixels of one map.
+
+        Args:
+            anomaly_map: (H, W), at least 0.
+            mask: (H, W), the true defect pixels.
+
+        Raises:
+            ValueError: The map holds NaN or values below 0.
+        """
         patterns = np.ascontiguousarray(anomaly_map, np.float16).view(np.uint16).ravel()
-        every = np.bincount(patterns, minlength=_VALUES)
-        if len(every) > _VALUES:
+        all_counts = np.bincount(patterns, minlength=_N_PATTERNS)
+        if len(all_counts) > _N_PATTERNS:
             raise ValueError("an anomaly map holds NaN, or values below 0")
-        inside = np.flatnonzero(mask)
-        if not len(inside):
-            self.negative += every
-            self.good += every / patterns.size
+        on_defect = np.flatnonzero(mask)
+        if not len(on_defect):
+            self.negative += all_counts
+            self.good += all_counts / patterns.size
             self.good_maps += 1
             return
-        values = patterns[inside]
-        on = np.bincount(values, minlength=_VALUES)
-        self.positive += on
-        self.negative += every - on
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        region = labels.ravel()[inside]
-        self.overlap += np.bincount(values, 1 / np.bincount(region)[region], _VALUES)
-        self.regions += count - 1
-        held = np.flatnonzero(on)
-        self.parts = (*self.parts, (held.astype(np.uint16), on[held].astype(np.int32)))
+        defect_patterns = patterns[on_defect]
+        defect_counts = np.bincount(defect_patterns, minlength=_N_PATTERNS)
+        self.positive += defect_counts
+        self.negative += all_counts - defect_counts
+        n_labels, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+        region = labels.ravel()[on_defect]
+        self.overlap += np.bincount(defect_patterns, 1 / np.bincount(region)[region], _N_PATTERNS)
+        self.regions += n_labels - 1  # label 0 is the background
+        distinct = np.flatnonzero(defect_counts)
+        values = DefectValues(distinct.astype(np.uint16), defect_counts[distinct].astype(np.int32))
+        self.parts = (*self.parts, values)
 
     def __add__(self, other: PixelCounts) -> PixelCounts:
         return PixelCounts(
@@ -70,50 +95,69 @@ class PixelCounts:
         )
 
 
-def pixel_measures(counts: PixelCounts) -> dict[str, float | None]:
-    """Pixel AUROC and average precision, AUPRO up to a false-positive rate of 0.3 (Bergmann et al. 2021), and AUPIMO.
+@dataclass(frozen=True)
+class PixelMeasures:
+    """Measures of pixels. A measure is None if there is nothing to compare.
 
-    None where there is nothing to compare: no defect, nothing beside the defects, or (AUPIMO) no good map.
+    Attributes:
+        pixel_auroc: Area under the ROC curve, in [0, 1]; None without pixels on and outside defects.
+        pixel_ap: Average precision, in [0, 1]; None in the same cases.
+        aupro: Area under the per-region overlap curve up to a false-positive rate of 0.3, divided by 0.3 (Bergmann et
+            al. 2021); None in the same cases.
+        aupimo: The mean of ``part_aupimo`` over the parts with defects; None without a good map.
     """
+
+    pixel_auroc: float | None
+    pixel_ap: float | None
+    aupro: float | None
+    aupimo: float | None
+
+
+def compute_pixel_measures(counts: PixelCounts) -> PixelMeasures:
+    """Return the measures of the pixels that were counted."""
     aupimo = part_aupimo(counts)
-    measures: dict[str, float | None] = dict.fromkeys(("pixel_auroc", "pixel_ap", "aupro"))
-    measures["aupimo"] = float(aupimo.mean()) if len(aupimo) else None
+    mean_aupimo = float(aupimo.mean()) if len(aupimo) else None
     if not counts.regions or not counts.negative.any():
-        return measures
-    true, false = _at_or_above(counts.positive), _at_or_above(counts.negative)
-    overlap = _at_or_above(counts.overlap) / counts.regions
-    tpr, fpr = true / true[-1], false / false[-1]
-    precision = true[1:] / np.maximum(true[1:] + false[1:], 1)
-    return measures | {
-        "pixel_auroc": float(np.trapezoid(tpr, fpr)),
-        "pixel_ap": float(np.sum(np.diff(tpr) * precision)),
-        "aupro": _area_to(fpr, overlap, AUPRO_LIMIT),
-    }
+        return PixelMeasures(None, None, None, mean_aupimo)
+    true_positives, false_positives = _sum_from_highest(counts.positive), _sum_from_highest(counts.negative)
+    overlap = _sum_from_highest(counts.overlap) / counts.regions
+    tpr, fpr = true_positives / true_positives[-1], false_positives / false_positives[-1]
+    precision = true_positives[1:] / np.maximum(true_positives[1:] + false_positives[1:], 1)
+    return PixelMeasures(
+        pixel_auroc=float(np.trapezoid(tpr, fpr)),
+        pixel_ap=float(np.sum(np.diff(tpr) * precision)),
+        aupro=_normalized_area(fpr, overlap, AUPRO_LIMIT),
+        aupimo=mean_aupimo,
+    )
 
 
 def part_aupimo(counts: PixelCounts) -> NDArray[np.float64]:
-    """AUPIMO of each map with defects (n,), in [0, 1]; empty without a good map (Bertoldo et al. 2024).
+    """Return the AUPIMO of each map with defects (Bertoldo et al. 2024).
 
-    The area under the share of the map's defect pixels that a threshold finds, over the decimal logarithm of the
-    share of false positives that it costs on good maps (their mean), from 1e-5 to 1e-4, over the length of that range.
+    AUPIMO is the area under a curve. Its y axis is the share of the map's defect pixels above a threshold. Its x axis
+    is the decimal logarithm of the false-positive rate of that threshold, averaged over the good maps, from 1e-5 to
+    1e-4. The area is divided by the length of that range.
+
+    Returns:
+        (N,), in [0, 1], one value per map with defects; empty without a good map.
     """
     if not counts.good_maps:
         return np.zeros(0)
     low, high = np.log10(AUPIMO_RANGE)
-    cost = np.maximum(_at_or_above(counts.good)[:0:-1] / counts.good_maps, AUPIMO_RANGE[0])
-    # A pixel is found at all rates from that which its own value costs as a threshold: its share of the range.
-    share = 1 - (np.minimum(np.log10(cost), high) - low) / (high - low)
-    return np.array([np.average(share[values], weights=number) for values, number in counts.parts])
+    rate = np.maximum(_sum_from_highest(counts.good)[:0:-1] / counts.good_maps, AUPIMO_RANGE[0])
+    # A pixel is above the threshold at all rates from the rate of its own value: that share of the range.
+    share = 1 - (np.minimum(np.log10(rate), high) - low) / (high - low)
+    return np.array([np.average(share[part.patterns], weights=part.counts) for part in counts.parts])
 
 
-def _at_or_above(counts: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Sums of ``counts`` (v,) of all values from the highest down: (v + 1,), the first 0, the last that of all."""
+def _sum_from_highest(counts: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the cumulative sums of ``counts`` (V,) from the highest value down: (V + 1,), starting with 0."""
     return np.concatenate([[0.0], np.cumsum(counts[::-1])])
 
 
-def _area_to(fpr: NDArray[np.float64], height: NDArray[np.float64], limit: float) -> float:
-    """The area under a curve from 0 to ``limit``, over ``limit``."""
-    inside = fpr <= limit
-    x = np.append(fpr[inside], limit)
-    y = np.append(height[inside], np.interp(limit, fpr, height))
-    return float(np.trapezoid(y, x) / limit)
+def _normalized_area(x: NDArray[np.float64], y: NDArray[np.float64], limit: float) -> float:
+    """Return the area under the curve ``y`` of ``x`` from 0 to ``limit``, divided by ``limit``."""
+    below = x <= limit
+    inner_x = np.append(x[below], limit)
+    inner_y = np.append(y[below], np.interp(limit, x, y))
+    return float(np.trapezoid(inner_y, inner_x) / limit)

@@ -1,8 +1,8 @@
-"""From an anomaly map to its regions."""
+"""Find the anomalous regions of an anomaly map."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Region:
-    """A connected region above the threshold, in the photograph's pixels.
+    """A connected region above the threshold.
 
-    x, y, width, height: its box. area_px: its area. peak: its largest value. channel: the one that deviates most.
-    reference: its box in the input's frame (x, y, width, height). ``*_mm``: in millimetres, where the scale is known.
+    Attributes:
+        x: Left edge of its bounding box in the photograph, pixels.
+        y: Top edge of its bounding box in the photograph, pixels.
+        width: Width of its bounding box in the photograph, pixels.
+        height: Height of its bounding box in the photograph, pixels.
+        area_px: Its area in the photograph, pixels.
+        peak: The largest value of the anomaly map in the region.
+        channel: The channel that deviates most, on average over the region.
+        reference: Its bounding box (x, y, width, height) in the frame of the model's input.
+        width_mm: Width in millimetres; None if the scale is not known.
+        height_mm: Height in millimetres; None if the scale is not known.
+        area_mm2: Area in square millimetres; None if the scale is not known.
     """
 
     x: int
@@ -31,7 +41,7 @@ class Region:
     area_mm2: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``results.json``; millimetres only where known."""
+        """Return the content for ``results.json``, without the fields that are None."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
@@ -46,48 +56,65 @@ def find_regions(
     size: tuple[int, int],
     pixel_size_mm: float | None = None,
 ) -> list[Region]:
-    """The regions of a map (H, W) in the input's frame, worst first.
+    """Return the regions of an anomaly map, the region with the largest peak first.
 
-    A region holds a value above ``threshold`` and all that connects to it above ``low`` times that (hysteresis, Canny
-    1986). ``deviations`` (H, W, C): what each channel contributes. ``photo_to_input``: 3x3. ``size``: of the
-    photograph, (H, W).
+    A region has at least one value above ``threshold``. It extends to all connected pixels above ``low * threshold``
+    (hysteresis thresholding, Canny 1986).
+
+    Args:
+        anomaly_map: (H, W), in the frame of the model's input.
+        deviations: (H, W, C), the contribution of each channel to the map.
+        channels: The names of the C channels.
+        threshold: The threshold in the units of the map.
+        low: The lower threshold as a share of ``threshold``, in (0, 1].
+        photo_to_input: The 3x3 homography from the photograph's pixels to the model's input.
+        size: Height and width of the photograph, pixels.
+        pixel_size_mm: The size of a photograph's pixel in millimetres; None if not known.
     """
-    above = (anomaly_map > low * threshold).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    to_photo = np.asarray(np.linalg.inv(photo_to_input), np.float64)
+    above_low = (anomaly_map > low * threshold).astype(np.uint8)
+    n_labels, labels, stats, _ = cv2.connectedComponentsWithStats(above_low, connectivity=8)
+    input_to_photo = np.asarray(np.linalg.inv(photo_to_input), np.float64)
     regions = []
-    for label in range(1, count):
+    for label in range(1, n_labels):
         x, y, width, height = (int(n) for n in stats[label, :4])
         window = np.s_[y : y + height, x : x + width]
-        inside = labels[window] == label
-        peak = float(anomaly_map[window][inside].max())
+        in_region = labels[window] == label
+        peak = float(anomaly_map[window][in_region].max())
         if peak <= threshold:
             continue
-        loudest = int(deviations[window][inside].mean(0).argmax())
-        rows, columns = np.nonzero(inside)
-        box, area = _in_photo(columns + x, rows + y, to_photo, size)
-        millimetres: dict[str, Any] = {}
+        channel = channels[int(deviations[window][in_region].mean(0).argmax())]
+        rows, columns = np.nonzero(in_region)
+        box, area = _box_and_area(columns + x, rows + y, input_to_photo, size)
+        region = Region(*box, round(area, 1), peak, channel, (x, y, width, height))
         if pixel_size_mm is not None:
-            millimetres = {
-                "width_mm": box[2] * pixel_size_mm,
-                "height_mm": box[3] * pixel_size_mm,
-                "area_mm2": area * pixel_size_mm**2,
-            }
-        regions.append(Region(*box, round(area, 1), peak, channels[loudest], (x, y, width, height), **millimetres))
+            region = replace(
+                region,
+                width_mm=box[2] * pixel_size_mm,
+                height_mm=box[3] * pixel_size_mm,
+                area_mm2=area * pixel_size_mm**2,
+            )
+        regions.append(region)
     return sorted(regions, key=lambda region: -region.peak)
 
 
-def _in_photo(
-    columns: NDArray[np.intp], rows: NDArray[np.intp], to_photo: NDArray[np.float64], size: tuple[int, int]
+def _box_and_area(
+    columns: NDArray[np.intp], rows: NDArray[np.intp], input_to_photo: NDArray[np.float64], size: tuple[int, int]
 ) -> tuple[tuple[int, int, int, int], float]:
-    """The box (x, y, width, height) and area, in the photograph, of input pixels at ``columns``, ``rows``."""
+    """Return the bounding box (x, y, width, height) and the area of input pixels, in the photograph's pixels.
+
+    Args:
+        columns: (N,), the columns of the input pixels.
+        rows: (N,), the rows of the input pixels.
+        input_to_photo: The 3x3 homography from the model's input to the photograph's pixels.
+        size: Height and width of the photograph, to which the box is clipped.
+    """
     centres = np.stack([columns, rows], axis=-1).astype(np.float64)
-    # A pixel reaches half a pixel around its centre.
+    # A pixel extends half a pixel around its centre.
     corners = np.concatenate([centres + offset for offset in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))])
-    moved = cv2.perspectiveTransform(corners[None], to_photo)[0].reshape(4, -1, 2)
+    moved = cv2.perspectiveTransform(corners[None], input_to_photo)[0].reshape(4, -1, 2)
     following = np.roll(moved, -1, axis=0)
     cross = moved[..., 0] * following[..., 1] - moved[..., 1] * following[..., 0]
-    area = float(np.abs(cross.sum(0)).sum() / 2)  # the shoelace formula, a pixel at a time
+    area = float(np.abs(cross.sum(0)).sum() / 2)  # shoelace formula for each pixel
     low = np.floor(moved.min((0, 1)) + 0.5).astype(int)
     high = np.ceil(moved.max((0, 1)) + 0.5).astype(int)
     low = np.clip(low, 0, np.array(size[::-1]) - 1)

@@ -1,8 +1,8 @@
-"""Score a type's parts with its model: maps, scores, verdicts, and the counts that the figures need."""
+"""Score the parts of a type: anomaly maps, scores, p-values, verdicts and regions, and the sums for the figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from pixal.inputs import InputSet
 from pixal.train_model.family import ModelFamily, error_weights
 from pixal.validation.regions import Region, find_regions
 
-_ROWS = 4  # parts in memory at a time, at most
+_MAX_ROWS = 4  # parts in memory at a time
 _BINS = 100
 _SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")  # the arrays of a Summary
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
@@ -32,9 +32,13 @@ _DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
 
 @dataclass(frozen=True)
 class Cut:
-    """What decides a verdict: the threshold on a part's score, how it came about, and of what the score is.
+    """The rule of a verdict: a part fails if its score is above the threshold.
 
-    raw: the score is the uncalibrated loss (a numeric ``loss_cut``); log: its decimal logarithm.
+    Attributes:
+        threshold: The threshold on the score.
+        method: The method that gave the threshold, as ``choose_threshold`` names it, or "loss_cut".
+        raw: Whether the score is the loss without calibration (a numeric ``loss_cut``).
+        log: Whether the score is the decimal logarithm of that loss.
     """
 
     threshold: float
@@ -44,27 +48,57 @@ class Cut:
 
     @property
     def on_map(self) -> float:
-        """The threshold on the map's values."""
+        """The threshold in the units of the anomaly map."""
         return float(10**self.threshold) if self.log else self.threshold
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A part's outcome. map: (h, w) float32 in the type's input frame; ``Cut.on_map`` is the limit in its units."""
+class PartGeometry:
+    """Where a part lies on its photograph.
 
-    row: int
+    Attributes:
+        size: Height and width of the photograph, pixels.
+        photo_to_input: The 3x3 homography from the photograph's pixels (x, y) to the model's input.
+    """
+
+    size: tuple[int, int]
+    photo_to_input: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about a part.
+
+    Attributes:
+        map: The anomaly map in the type's input frame, (h, w) float32.
+        score: The score; a part fails if it is above ``Cut.threshold``.
+        p_value: How often a good part would score this high, in (0, 1]; None for a score that is not calibrated.
+        failed: Whether the verdict is "fail".
+        regions: The regions above ``Cut.on_map``, the region with the largest peak first.
+    """
+
     map: NDArray[np.float32]
     score: float
     p_value: float | None
     failed: bool
-    regions: list[Region]
+    regions: tuple[Region, ...]
 
 
 @dataclass
 class Summary:
-    """Sums over a type's parts for the figures. Per pixel (H, W); histograms a channel (C, bins).
+    """Sums over the parts of a type, for the figures.
 
-    distances: errors are distances, without a reconstruction; ``pairs`` then has no channel.
+    Attributes:
+        shape: The shape (H, W, C) of the errors.
+        distances: Whether the errors are distances. Then there is no reconstruction, and ``pairs`` has no channel.
+        parts: The number of parts.
+        squared: (H, W), squared error, mean over the channels.
+        absolute: (H, W), absolute error, mean over the channels.
+        anomaly: (H, W), anomaly map.
+        losses: (C, B), histogram of the squared error of the part's pixels, in B = 100 bins.
+        pairs: (C, B, B), histogram of input value and reconstructed value of the part's pixels.
+        loss_edges: (B + 1,), the edges of the bins of ``losses``.
+        value_edges: (B + 1,), the edges of the bins of ``pairs``.
     """
 
     shape: tuple[int, int, int]
@@ -79,7 +113,7 @@ class Summary:
     value_edges: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start from zero."""
+        """Set all sums to zero."""
         height, width, channels = self.shape
         self.squared, self.absolute, self.anomaly = (np.zeros((height, width)) for _ in range(3))
         self.loss_edges = np.geomspace(*(_DISTANCE_RANGE if self.distances else _LOSS_RANGE), _BINS + 1)
@@ -94,12 +128,19 @@ class Summary:
         maps: NDArray[np.float32],
         mask: NDArray[np.bool_],
     ) -> None:
-        """Count parts: inputs and errors (n, H, W, C), maps (n, H, W), the part's pixels (H, W)."""
+        """Add parts.
+
+        Args:
+            images: The inputs, (n, H, W, C).
+            errors: The errors, (n, H, W, C).
+            maps: The anomaly maps, (n, H, W).
+            mask: The pixels of the part, (H, W).
+        """
         self.parts += len(images)
         self.anomaly += maps.sum(0)
         low, high = np.log(self.loss_edges[[0, -1]])
         count = errors.shape[-1]
-        for channel in range(count):  # one in memory at a time
+        for channel in range(count):  # one channel in memory at a time
             self.squared += (errors[..., channel] ** 2).sum(0) / count
             self.absolute += np.abs(errors[..., channel]).sum(0) / count
             error = errors[..., channel][:, mask].ravel()
@@ -108,8 +149,10 @@ class Summary:
             if self.distances:
                 continue
             value = images[..., channel][:, mask].ravel()
-            seen, made = (np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error))
-            self.pairs[channel] += np.bincount(seen * _BINS + made, minlength=_BINS**2).reshape(_BINS, _BINS)
+            seen, reconstructed = (
+                np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error)
+            )
+            self.pairs[channel] += np.bincount(seen * _BINS + reconstructed, minlength=_BINS**2).reshape(_BINS, _BINS)
 
     def merge(self, other: Summary) -> None:
         """Add the sums over other parts."""
@@ -146,7 +189,15 @@ class Summary:
 def choose_cut(
     calibration: Calibration, rate: float, threshold: Threshold, *, loss_cut: float | Literal["auto"], log_loss: bool
 ) -> Cut:
-    """The rule of the verdict: a numeric ``loss_cut`` takes precedence over ``threshold``."""
+    """Choose the rule of the verdict; a numeric ``loss_cut`` takes precedence over ``threshold``.
+
+    Args:
+        calibration: The calibration of the type.
+        rate: The false-alarm rate, in (0, 1).
+        threshold: How the threshold is set.
+        loss_cut: A threshold on the loss without calibration, or "auto".
+        log_loss: Whether ``loss_cut`` is the decimal logarithm of the loss.
+    """
     if loss_cut != "auto":
         return Cut(float(loss_cut), "loss_cut", raw=True, log=log_loss)
     return Cut(*choose_threshold(calibration, rate, threshold))
@@ -154,7 +205,7 @@ def choose_cut(
 
 def score_parts(
     inputs: InputSet,
-    records: list[dict[str, Any]],
+    geometries: Sequence[PartGeometry],
     model: ModelFamily,
     calibration: Calibration,
     *,
@@ -163,52 +214,65 @@ def score_parts(
     params: dict[str, Any],
     region_threshold: float,
     pixel_size_mm: float | None,
-    to_input: list[NDArray[np.float64]],
     summary: Summary,
-) -> Iterator[Scored]:
-    """Score ``inputs`` (all of one type) in order, a few at a time.
+) -> Iterator[Prediction]:
+    """Score parts of one type.
 
-    ``records``: a row a part, with ``width`` and ``height`` of its photograph. ``mask`` (h, w): the type's part, in its
-    own input frame at the top left of the model's. ``to_input``: a 3x3 matrix a part, from its photograph's pixels.
+    Args:
+        inputs: The inputs of the N parts.
+        geometries: The geometry of each part, in the same order.
+        model: The trained model.
+        calibration: The calibration of the type.
+        mask: (h, w), the pixels of the part in the type's input frame. This frame is the top left of the model's
+            frame (H, W).
+        cut: The rule of the verdict.
+        params: The parameters of the model.
+        region_threshold: Where a region ends, as a share of the threshold.
+        pixel_size_mm: The size of a photograph's pixel in millimetres; None if not known.
+        summary: The sums to which the parts are added.
+
+    Yields:
+        One prediction per part, in the same order. A few parts are in memory at a time.
     """
     height, width = mask.shape
-    counted = error_weights(params)
-    weights = np.array(list(counted.values()), np.float32)
+    channel_weights = error_weights(params)
+    weights = np.array(list(channel_weights.values()), np.float32)
     smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
     center = None if calibration.center is None else calibration.center[:height, :width]
-    several = inputs.at_a_time(_ROWS)
-    for rows in inputs.blocks(several):
-        # Always as many at a time: how many are multiplied at once changes the last digits of a part's score.
-        full = np.minimum(np.arange(rows.start, rows.start + several), len(inputs) - 1)
-        errors = np.ascontiguousarray(model.error(inputs, full)[: rows.stop - rows.start, :height, :width])
-        counting = errors if cut.raw else above(errors, center)
+    chunk = inputs.at_a_time(_MAX_ROWS)
+    for rows in inputs.blocks(chunk):
+        # The model always gets the same number of rows (the last row is repeated): the number of rows that are
+        # multiplied together changes the last digits of a score.
+        padded = np.minimum(np.arange(rows.start, rows.start + chunk), len(inputs) - 1)
+        errors = np.ascontiguousarray(model.error(inputs, padded)[: rows.stop - rows.start, :height, :width])
+        deviations = errors if cut.raw else above(errors, center)
         if cut.raw:
             maps = raw_maps(_losses(errors, params), mask, weights, smoothing)
         else:
-            maps = calibrated_maps(counting, variance, mask, weights, smoothing)
+            maps = calibrated_maps(deviations, variance, mask, weights, smoothing)
         summary.add(inputs.images(rows)[:, :height, :width], errors, maps, mask)
         scores = part_scores(maps)
         if cut.log:
             scores = np.log10(np.maximum(scores, 1e-12))
         p = np.full(len(scores), np.nan) if cut.raw else p_values(scores, calibration.scores, cut.method)
-        for i, row in enumerate(range(rows.start, rows.stop)):
+        for i, (geometry, anomaly_map) in enumerate(zip(geometries[rows], maps, strict=True)):
             regions = find_regions(
-                maps[i],
-                counting[i] ** 2 * weights / (1 if cut.raw else variance),
-                tuple(counted),
+                anomaly_map,
+                deviations[i] ** 2 * weights / (1 if cut.raw else variance),
+                tuple(channel_weights),
                 threshold=cut.on_map,
                 low=region_threshold,
-                photo_to_input=to_input[row],
-                size=(records[row]["height"], records[row]["width"]),
+                photo_to_input=geometry.photo_to_input,
+                size=geometry.size,
                 pixel_size_mm=pixel_size_mm,
             )
-            failed = bool(scores[i] > cut.threshold)
-            yield Scored(row, maps[i], float(scores[i]), None if cut.raw else float(p[i]), failed, regions)
+            p_value = None if cut.raw else float(p[i])
+            yield Prediction(anomaly_map, float(scores[i]), p_value, bool(scores[i] > cut.threshold), tuple(regions))
 
 
 def _losses(errors: NDArray[np.float32], params: dict[str, Any]) -> NDArray[np.float32]:
-    """The raw loss (n, H, W, C) of errors; a distance is one already."""
+    """Return the raw loss (n, H, W, C) of errors; a distance is a loss already."""
     if params.get("gives_distance"):
         return errors
     from pixal.train_model.keras_training.losses import pointwise_loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pixal.validation import intervals
 from pixal.validation.intervals import mean_interval, ranking_intervals, rate_interval
-from pixal.validation.metrics import all_measures, image_intervals, image_measures
-from pixal.validation.pixel_metrics import PixelCounts, part_aupimo, pixel_measures
+from pixal.validation.metrics import LabelledPart, compute_measures, image_intervals, image_measures
+from pixal.validation.pixel_metrics import PixelCounts, compute_pixel_measures, part_aupimo
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -22,33 +23,33 @@ def test_image_measures_are_those_of_scikit_learn(seed: int) -> None:
     scores = np.round(generator.normal(labels, 1), 1)  # ties
     failed = scores > 0.7
     found = image_measures(labels, scores, failed)
-    assert found["image_auroc"] == pytest.approx(roc_auc_score(labels, scores))
-    assert found["image_ap"] == pytest.approx(average_precision_score(labels, scores))
-    assert found["f1_max"] == pytest.approx(max(f1_score(labels, scores >= t) for t in scores))
-    assert found["false_alarm_rate"] == sum(failed & (labels == 0)) / sum(labels == 0)
-    assert found["detection_rate"] == sum(failed & (labels == 1)) / sum(labels == 1)
-    assert (found["good"], found["defective"]) == (sum(labels == 0), sum(labels == 1))
+    assert found.image_auroc == pytest.approx(roc_auc_score(labels, scores))
+    assert found.image_ap == pytest.approx(average_precision_score(labels, scores))
+    assert found.f1_max == pytest.approx(max(f1_score(labels, scores >= t) for t in scores))
+    assert found.false_alarm_rate == sum(failed & (labels == 0)) / sum(labels == 0)
+    assert found.detection_rate == sum(failed & (labels == 1)) / sum(labels == 1)
+    assert (found.good, found.defective) == (sum(labels == 0), sum(labels == 1))
 
 
 def test_measures_that_need_what_is_not_there_are_none() -> None:
     good = image_measures(np.zeros(3, int), np.arange(3.0), np.array([False, False, True]))
-    assert good["false_alarm_rate"] == pytest.approx(1 / 3)
-    assert [good[key] for key in ("image_auroc", "image_ap", "f1_max", "detection_rate")] == [None] * 4
+    assert good.false_alarm_rate == pytest.approx(1 / 3)
+    assert [getattr(good, key) for key in ("image_auroc", "image_ap", "f1_max", "detection_rate")] == [None] * 4
     bad = image_measures(np.ones(2, int), np.arange(2.0), np.array([True, True]))
-    assert (bad["detection_rate"], bad["false_alarm_rate"], bad["image_auroc"]) == (1.0, None, None)
-    nothing = all_measures([], PixelCounts())
-    assert nothing["good"] == nothing["defective"] == 0
-    assert nothing["detection_rate"] is None
+    assert (bad.detection_rate, bad.false_alarm_rate, bad.image_auroc) == (1.0, None, None)
+    nothing = compute_measures([], PixelCounts()).image
+    assert nothing.good == nothing.defective == 0
+    assert nothing.detection_rate is None
 
 
 def test_all_measures_count_the_kinds_of_defects() -> None:
-    rows = [
-        {"label": 0, "score": 1.0, "failed": False, "kind": "good"},
-        {"label": 0, "score": 1.5, "failed": False, "kind": "good"},
-        {"label": 0, "score": 3.0, "failed": True, "kind": "good"},
-        {"label": 1, "score": 5.0, "failed": True, "kind": "scratch"},
-        {"label": 1, "score": 2.0, "failed": False, "kind": "scratch+blob"},
-        {"label": 1, "score": 9.0, "failed": True, "kind": ""},
+    parts = [
+        LabelledPart(0, "good", 1.0, False),
+        LabelledPart(0, "good", 1.5, False),
+        LabelledPart(0, "good", 3.0, True),
+        LabelledPart(1, "scratch", 5.0, True),
+        LabelledPart(1, "scratch+blob", 2.0, False),
+        LabelledPart(1, "", 9.0, True),
     ]
 
     def kind_of(parts: int, failed: int, auroc: float) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def test_all_measures_count_the_kinds_of_defects() -> None:
             "intervals": {"detection_rate": [low, high]},
         }
 
-    found = all_measures(rows, PixelCounts())
+    found = compute_measures(parts, PixelCounts()).as_dict()
     assert found["kinds"] == {
         "blob": kind_of(1, 0, 2 / 3),
         "scratch": kind_of(2, 1, (1 + 2 / 3) / 2),
@@ -76,8 +77,8 @@ def test_pixels_and_their_interval_are_there_with_masks() -> None:
     for part in range(8):
         inside = mask & (part > 2)
         counts.add((generator.random(mask.shape) + inside * part / 16).astype(np.float16), inside)
-    found = all_measures([{"label": 1, "score": 5.0, "failed": True, "kind": ""}], counts)
-    assert found | pixel_measures(counts) == found
+    found = compute_measures([LabelledPart(1, "", 5.0, True)], counts).as_dict()
+    assert found | asdict(compute_pixel_measures(counts)) == found
     low, high = found["intervals"]["aupimo"]
     each = part_aupimo(counts)
     assert each.min() < low < found["aupimo"] < high < each.max()
@@ -102,7 +103,7 @@ def slow_ranking_intervals(labels: np.ndarray, scores: np.ndarray, resamples: in
 def test_intervals_of_the_ranking_are_those_of_a_slow_bootstrap(
     good: int, bad: int, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intervals, "_CELLS", cells)  # the second in many small chunks
+    monkeypatch.setattr(intervals, "_MAX_VALUES", cells)  # the second in many small chunks
     generator = np.random.default_rng(good)
     labels = np.repeat([0, 1], [good, bad])
     scores = np.round(generator.normal(labels * 0.8, 1), 1)  # ties
@@ -122,7 +123,7 @@ def test_intervals_are_the_same_each_time_and_narrow_with_more_parts() -> None:
         assert found == image_intervals(labels, scores, scores > 0.5)
         measures = image_measures(labels, scores, scores > 0.5)
         for name, (low, high) in found.items():
-            assert low < measures[name] < high, name
+            assert low < asdict(measures)[name] < high, name
         widths.append({name: high - low for name, (low, high) in found.items()})
     assert all(widths[1][name] < widths[0][name] / 4 for name in widths[0])
 
@@ -143,10 +144,10 @@ def test_the_bootstrap_s_interval_of_a_mean_is_that_of_the_normal_law_for_many_v
     values = np.random.default_rng(0).gamma(2, 1, 2000)
     half = 1.96 * values.std() / np.sqrt(len(values))
     np.testing.assert_allclose(mean_interval(values), [values.mean() - half, values.mean() + half], rtol=0.01)
-    assert mean_interval(np.array([0.25])) == [0.25, 0.25]
+    assert mean_interval(np.array([0.25])) == (0.25, 0.25)
 
 
 def test_there_is_no_interval_of_what_is_not_there() -> None:
     found = image_intervals(np.zeros(3, int), np.arange(3.0), np.array([False, False, True]))
     assert found.keys() == {"false_alarm_rate"}
-    assert all_measures([], PixelCounts())["intervals"] == {}
+    assert compute_measures([], PixelCounts()).intervals == {}

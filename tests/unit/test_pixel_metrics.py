@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pixal.validation.pixel_metrics import PixelCounts, part_aupimo, pixel_measures
+from pixal.validation.pixel_metrics import PixelCounts, PixelMeasures, compute_pixel_measures, part_aupimo
 
 
 def planted(seed: int, parts: int = 3, levels: int = 40) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -62,33 +62,33 @@ def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0
 @pytest.mark.parametrize("seed", range(4))
 def test_pixel_measures_are_those_of_scikit_learn_and_of_the_definition(seed: int, levels: int) -> None:
     maps, masks = planted(seed, levels=levels)
-    found = pixel_measures(counted(maps, masks))
+    found = compute_pixel_measures(counted(maps, masks))
     truth = np.concatenate([m.ravel() for m in masks])
     scores = np.concatenate([m.ravel() for m in maps]).astype(float)
-    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-    assert found["pixel_ap"] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
-    assert found["aupro"] == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
+    assert found.pixel_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert found.pixel_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    assert found.aupro == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
 
 
 def test_extreme_maps() -> None:
     maps, masks = planted(0)
-    perfect = pixel_measures(counted([m.astype(np.float16) for m in masks], masks))
-    assert perfect == {"pixel_auroc": 1.0, "pixel_ap": 1.0, "aupro": 1.0, "aupimo": 1.0}
-    flat = pixel_measures(counted([np.zeros_like(m) for m in maps], masks))
+    perfect = compute_pixel_measures(counted([m.astype(np.float16) for m in masks], masks))
+    assert perfect == PixelMeasures(1.0, 1.0, 1.0, 1.0)
+    flat = compute_pixel_measures(counted([np.zeros_like(m) for m in maps], masks))
     share = np.mean(np.concatenate([m.ravel() for m in masks]))
-    assert flat["pixel_auroc"] == 0.5
-    assert flat["pixel_ap"] == pytest.approx(share)
-    assert flat["aupro"] == pytest.approx(0.15)  # the diagonal, up to 0.3, over 0.3
-    wrong = pixel_measures(counted([(~m).astype(np.float16) for m in masks], masks))
-    assert (wrong["pixel_auroc"], wrong["aupro"], wrong["aupimo"]) == (0.0, 0.0, 0.0)
+    assert flat.pixel_auroc == 0.5
+    assert flat.pixel_ap == pytest.approx(share)
+    assert flat.aupro == pytest.approx(0.15)  # the diagonal, up to 0.3, over 0.3
+    wrong = compute_pixel_measures(counted([(~m).astype(np.float16) for m in masks], masks))
+    assert (wrong.pixel_auroc, wrong.aupro, wrong.aupimo) == (0.0, 0.0, 0.0)
 
 
 def test_the_largest_and_the_smallest_float16_count_too() -> None:
     mask = np.array([[True, True, False, False]])
     values = np.array([[65504.0, 6e-8, 0.0, 6e-8]], np.float16)
     assert values[0, 1] > 0
-    found = pixel_measures(counted([values], [mask]))
-    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(mask[0], values[0]))
+    found = compute_pixel_measures(counted([values], [mask]))
+    assert found.pixel_auroc == pytest.approx(roc_auc_score(mask[0], values[0]))
 
 
 @pytest.mark.parametrize("value", [np.nan, -1.0])
@@ -117,16 +117,16 @@ def test_every_region_weighs_alike_in_aupro_and_by_its_size_in_auroc() -> None:
     mask[15, 15] = True  # small, found
     values = np.zeros((20, 20), np.float16)
     values[15, 15] = 1
-    found = pixel_measures(counted([values], [mask]))
+    found = compute_pixel_measures(counted([values], [mask]))
     # Half of the regions at no false positive; then the straight line to (1, 1).
-    assert found["aupro"] == pytest.approx(np.mean([0.5, 0.5 + 0.3 * 0.5]))
-    assert found["pixel_auroc"] == pytest.approx(0.5 + 0.5 / 101)
+    assert found.aupro == pytest.approx(np.mean([0.5, 0.5 + 0.3 * 0.5]))
+    assert found.pixel_auroc == pytest.approx(0.5 + 0.5 / 101)
 
 
 def test_pixel_measures_need_both_kinds_of_pixels() -> None:
-    none = {"pixel_auroc": None, "pixel_ap": None, "aupro": None, "aupimo": None}
-    assert pixel_measures(counted([np.ones((3, 3), np.float16)], [np.zeros((3, 3), bool)])) == none
-    assert pixel_measures(counted([np.ones((3, 3), np.float16)], [np.ones((3, 3), bool)])) == none
+    none = PixelMeasures(None, None, None, None)
+    assert compute_pixel_measures(counted([np.ones((3, 3), np.float16)], [np.zeros((3, 3), bool)])) == none
+    assert compute_pixel_measures(counted([np.ones((3, 3), np.float16)], [np.ones((3, 3), bool)])) == none
 
 
 def direct_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float]:
@@ -174,7 +174,7 @@ def test_aupimo_is_that_of_the_definition(seed: int) -> None:
     np.testing.assert_allclose(found, direct_aupimo(maps, masks), atol=1e-12)
     assert (found > 0.05).all()
     assert (found < 0.95).all()
-    assert pixel_measures(counted(maps, masks))["aupimo"] == pytest.approx(found.mean())
+    assert compute_pixel_measures(counted(maps, masks)).aupimo == pytest.approx(found.mean())
 
 
 def test_aupimo_is_close_to_the_trapezoids_of_the_published_curve() -> None:
@@ -208,12 +208,12 @@ def test_false_positives_on_defective_images_do_not_count_in_aupimo() -> None:
 def test_no_aupimo_without_a_good_image() -> None:
     maps, masks = planted(0)
     assert not len(part_aupimo(counted(maps[1:], masks[1:])))
-    assert pixel_measures(counted(maps[1:], masks[1:]))["aupimo"] is None
+    assert compute_pixel_measures(counted(maps[1:], masks[1:])).aupimo is None
 
 
 def test_what_is_kept_of_a_part_is_small() -> None:
     maps, masks = fine(0, goods=1)
     counts = counted(maps, masks)
-    for (values, number), mask in zip(counts.parts, masks[1:], strict=True):
-        assert number.sum() == mask.sum()
-        assert values.nbytes + number.nbytes < 10_000
+    for part, mask in zip(counts.parts, masks[1:], strict=True):
+        assert part.counts.sum() == mask.sum()
+        assert part.patterns.nbytes + part.counts.nbytes < 10_000

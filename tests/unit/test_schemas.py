@@ -16,8 +16,8 @@ from referencing import Registry, Resource
 from pixal.report.measures import MEASURES
 from pixal.tasks.photographs.verdicts.drift import QUANTITIES, Finding
 from pixal.tasks.photographs.verdicts.results import SCHEMA_VERSION
-from pixal.validation.metrics import all_measures
-from pixal.validation.pixel_metrics import PixelCounts, pixel_measures
+from pixal.validation.metrics import LabelledPart, compute_measures
+from pixal.validation.pixel_metrics import PixelCounts, compute_pixel_measures
 from pixal.validation.regions import Region
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,8 +31,8 @@ def check(name: str, document: Any) -> None:
 
 
 def measures() -> dict[str, Any]:
-    rows = [{"label": int(i > 3), "score": float(i), "failed": i > 4, "kind": "a+b" if i > 5 else ""} for i in range(8)]
-    return all_measures(rows, PixelCounts()) | pixel_measures(PixelCounts())
+    parts = [LabelledPart(int(i > 3), "a+b" if i > 5 else "", float(i), i > 4) for i in range(8)]
+    return compute_measures(parts, PixelCounts()).as_dict() | asdict(compute_pixel_measures(PixelCounts()))
 
 
 def document() -> dict[str, Any]:

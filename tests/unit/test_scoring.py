@@ -12,7 +12,7 @@ from pixal.calibration.calibration import Calibration, calibrated_maps, raw_maps
 from pixal.config import load_config
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
-from pixal.validation.scoring import Cut, Scored, Summary, choose_cut, score_parts
+from pixal.validation.scoring import Cut, PartGeometry, Prediction, Summary, choose_cut, score_parts
 
 SHAPE = (10, 12, 2)  # of the model's input; the type's own is smaller
 OWN = (8, 11)
@@ -67,10 +67,10 @@ class Case:
         self.summary = Summary((*OWN, 2))
         names = tuple(f"{n}.png" for n in range(9))
         inputs = InputSet(self.images.reshape(9, -1), SHAPE, ("R", "G"), names)
-        self.scored: list[Scored] = list(
+        self.scored: list[Prediction] = list(
             score_parts(
                 inputs,
-                [{"width": 110, "height": 80}] * 9,
+                [PartGeometry((80, 110), np.diag([0.1, 0.1, 1.0]))] * 9,
                 Planted(self.errors),  # type: ignore[arg-type]
                 self.calibration,
                 mask=self.mask,
@@ -78,7 +78,6 @@ class Case:
                 params=self.params,
                 region_threshold=config.validation.region_threshold,
                 pixel_size_mm=config.validation.pixel_size_mm,
-                to_input=[np.diag([0.1, 0.1, 1.0])] * 9,
                 summary=self.summary,
             )
         )
@@ -99,7 +98,7 @@ def test_scores_maps_p_values_and_verdicts_are_the_calibrated_ones(calibrated: C
     )
     good = calibrated.calibration.scores
     assert (calibrated.cut.threshold, calibrated.cut.method) == (good[-1], "conformal")
-    assert [scored.row for scored in calibrated.scored] == list(range(9))
+    assert len(calibrated.scored) == 9
     for n, scored in enumerate(calibrated.scored):
         np.testing.assert_allclose(scored.map, maps[n], rtol=1e-5)
         assert scored.score == pytest.approx(maps[n].max())
@@ -222,20 +221,20 @@ def test_distances_count_from_their_center_and_have_no_reconstruction() -> None:
     inputs = InputSet(images.reshape(9, -1), SHAPE, ("R", "G"), tuple(f"{n}.png" for n in range(9)))
     params = {"gives_distance": True, "map_smoothing": 0.0, "channels": ["R", "G"], "channel_weights": [1.0, 3.0]}
     summary, settings = Summary((*OWN, 1), distances=True), {"mask": mask, "params": params}
-    settings |= {"to_input": [np.eye(3)] * 9, "summary": summary}
-    records = [{"width": OWN[1], "height": OWN[0]}] * 9
+    settings |= {"summary": summary}
+    geometries = [PartGeometry(OWN, np.eye(3))] * 9
 
-    def scored(cut: Cut) -> list[Scored]:
+    def scored(cut: Cut) -> list[Prediction]:
         model: Any = Planted(distances)
         return list(
             score_parts(
-                inputs, records, model, calibration, cut=cut, region_threshold=0.6, pixel_size_mm=None, **settings
+                inputs, geometries, model, calibration, cut=cut, region_threshold=0.6, pixel_size_mm=None, **settings
             )
         )
 
     found = scored(Cut(4.0, "conformal"))
     np.testing.assert_allclose([part.score for part in found], [0, 0, 0, 0, 8, 0, 0, 0, 0])
-    assert [part.failed for part in found] == [part.row == 4 for part in found]
+    assert [part.failed for part in found] == [row == 4 for row in range(9)]
     (region,) = found[4].regions
     assert (region.x, region.y, region.width, region.height, region.channel) == (3, 2, 3, 2, "distance")
     np.testing.assert_allclose(summary.absolute[2, 3], 7 * 5 + 9 + 1)

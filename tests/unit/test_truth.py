@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pixal.errors import InputError
-from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
+from pixal.tasks.photographs.verdicts.truth import PartTruth, Truth, read_truth
 
 
 def write_truth(folder: Path, text: str) -> Path:
@@ -22,25 +22,24 @@ def write_truth(folder: Path, text: str) -> Path:
 def test_truth_is_read_by_type_and_known_by_both_names(tmp_path: Path) -> None:
     write_truth(tmp_path / "front", "name,label,kind\n1.png,0,\n2.jpg,1, scratch+blob \n")
     write_truth(tmp_path / "back", "label,name\n1,a.b.tif\n")
-    found = read_truth(tmp_path, ["front", "back"])
-    assert found["front"].labels == {"1.png": 0, "1": 0, "2.jpg": 1, "2": 1}
-    assert found["front"].kinds["2"] == "scratch+blob"
-    assert found["back"].labels == {"a.b.tif": 1, "a.b": 1}
-    assert found["back"].kinds["a.b"] == ""
+    truths = read_truth(tmp_path, ["front", "back"])
+    good, defective = PartTruth(0, ""), PartTruth(1, "scratch+blob")
+    assert truths["front"].parts == {"1.png": good, "1": good, "2.jpg": defective, "2": defective}
+    assert truths["back"].parts == {"a.b.tif": PartTruth(1, ""), "a.b": PartTruth(1, "")}
 
 
 def test_a_spreadsheet_s_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbfname,label\r\n1.png,1\r\n")
-    assert read_truth(tmp_path, ["front"])["front"].labels["1"] == 1
+    assert read_truth(tmp_path, ["front"])["front"].parts["1"].label == 1
 
 
 def test_one_type_may_have_its_truth_on_top(tmp_path: Path) -> None:
     write_truth(tmp_path, "name,label\n1.png,1\n")
-    assert read_truth(tmp_path, ["front"])["front"].labels == {"1.png": 1, "1": 1}
+    assert read_truth(tmp_path, ["front"])["front"].parts == dict.fromkeys(("1.png", "1"), PartTruth(1, ""))
     with pytest.raises(InputError, match=r"front.labels\.csv does not exist"):
         read_truth(tmp_path, ["front", "back"])
     write_truth(tmp_path / "front", "name,label\n1.png,0\n")
-    assert read_truth(tmp_path, ["front"])["front"].labels["1"] == 0  # the nearer one
+    assert read_truth(tmp_path, ["front"])["front"].parts["1"].label == 0  # the nearer one
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def test_a_mask_that_cannot_be_used_is_named(tmp_path: Path, damage: str) -> Non
     if damage == "bytes":
         path.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"masks.bad\.png") as error:
-        Truth({"bad": 1}, {}, {"bad": path}).mask("bad.png", "bad", (4, 6))
+        Truth({"bad": PartTruth(1, "")}, {"bad": path}).mask("bad.png", "bad", (4, 6))
     if damage == "size":
         assert "is 5x4, its photograph 6x4 pixels" in str(error.value)
 
@@ -123,9 +122,9 @@ def benchmark(root: Path) -> Path:
 def test_a_public_data_set_is_a_truth(tmp_path: Path, nested: bool) -> None:
     root = benchmark(tmp_path / "tile")
     truth = read_truth(tmp_path if nested else root, ["tile"])["tile"]
-    assert truth.of("good/000.png", "good_000") == {"label": 0, "kind": "good"}
-    assert truth.of("hole/001.png", "hole_001") == {"label": 1, "kind": "hole"}
-    assert truth.of("000.png", "000") is None  # there are three of this name
+    assert truth.part("good/000.png", "good_000") == PartTruth(0, "good")
+    assert truth.part("hole/001.png", "hole_001") == PartTruth(1, "hole")
+    assert truth.part("000.png", "000") is None  # there are three of this name
     for column, name in enumerate(("hole_000", "hole_001")):
         mask = truth.mask(f"{name}.png", name, (4, 5))
         assert mask is not None
@@ -138,14 +137,14 @@ def test_a_public_data_set_is_a_truth(tmp_path: Path, nested: bool) -> None:
 
 def test_a_table_goes_before_the_folders(tmp_path: Path) -> None:
     root = write_truth(benchmark(tmp_path / "tile"), "name,label\nhole/000.png,0\n")
-    assert read_truth(root, ["tile"])["tile"].labels["hole/000.png"] == 0
+    assert read_truth(root, ["tile"])["tile"].parts["hole/000.png"].label == 0
 
 
 def test_a_data_set_without_masks_has_labels_alone(tmp_path: Path) -> None:
     root = benchmark(tmp_path / "tile")
     shutil.rmtree(root / "ground_truth")
     truth = read_truth(root, ["tile"])["tile"]
-    assert truth.of("hole/000.png", "hole_000") == {"label": 1, "kind": "hole"}
+    assert truth.part("hole/000.png", "hole_000") == PartTruth(1, "hole")
     assert truth.mask("good/000.png", "good_000", (4, 5)) is None
 
 
@@ -153,7 +152,7 @@ def test_namesakes_in_a_table_are_told_apart_by_their_folders(tmp_path: Path) ->
     write_truth(tmp_path, "name,label\nlot1/7.png,0\nlot2/7.png,1\n")
     (tmp_path / "masks").mkdir()
     truth = read_truth(tmp_path, ["front"])["front"]
-    assert [truth.of(f"lot{i}/7.png", f"lot{i}_7") for i in (1, 2)] == [{"label": i, "kind": ""} for i in (0, 1)]
+    assert [truth.part(f"lot{i}/7.png", f"lot{i}_7") for i in (1, 2)] == [PartTruth(i, "") for i in (0, 1)]
     good = truth.mask("lot1/7.png", "lot1_7", (4, 5))
     assert good is not None
     assert not good.any()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.io.images import read_image, write_image
 from pixal.tasks.photographs.verdicts.part_files import save_part
-from pixal.validation.scoring import Cut, Scored
+from pixal.validation.scoring import Cut, Prediction
 
 SIZE = (180, 320)
 
@@ -34,7 +34,7 @@ def saved(tmp_path: Path) -> Saved:
     values[8:40, 40:104] = 7.0  # where a caption on top would be
     record = {"image": "a.png", "name": "a", "source": tmp_path / "a.png", "width": SIZE[1], "height": SIZE[0]}
     _, files = save_part(
-        (record, Scored(0, values, 7.0, 0.01, True, []), np.eye(3)),
+        (record, Prediction(values, 7.0, 0.01, True, ()), np.eye(3)),
         truth=None,
         cut=Cut(4.0, "conformal"),
         figures=tmp_path,

@@ -11,6 +11,7 @@ from pixal.io.images import write_figure
 from pixal.tasks.photographs.settings import PhotographConfig, Plotting
 from pixal.tasks.photographs.verdicts.part_files import OVERLAY, unit_of
 from pixal.train_model.family import error_weights
+from pixal.validation.metrics import image_measures
 
 if TYPE_CHECKING:
     from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
@@ -35,7 +36,7 @@ def save_summary(folder: Path, verdicts: TypeVerdicts, config: PhotographConfig)
     if config.plotting.plot_latent_space:
         _save_latent_space(folder, verdicts, scored)
     _save_pixels(folder, verdicts, config.plotting)
-    labels = {row["label"] for row in verdicts.labelled}
+    labels = {part.label for part in verdicts.labelled}
     if len(labels) == 2:
         _save_against_truth(folder, verdicts, config.plotting)
 
@@ -148,24 +149,26 @@ def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     from pixal.plotting import quality
-    from pixal.validation.metrics import image_measures
 
     name = verdicts.name
-    labels = np.array([row["label"] for row in verdicts.labelled], int)
-    scores = np.array([row["score"] for row in verdicts.labelled])
-    failed = np.array([row["failed"] for row in verdicts.labelled])
-    measures: dict[str, Any] = image_measures(labels, scores, failed)
-    alarm, found = measures["false_alarm_rate"], measures["detection_rate"]
+    labels = np.array([part.label for part in verdicts.labelled], int)
+    scores = np.array([part.score for part in verdicts.labelled])
+    failed = np.array([part.failed for part in verdicts.labelled])
+    measures = image_measures(labels, scores, failed)
+    alarm, found = measures.false_alarm_rate, measures.detection_rate
+    auroc, average_precision = measures.image_auroc, measures.image_ap
+    if alarm is None or found is None or auroc is None or average_precision is None:
+        return  # good or defective parts are missing
     if plotting.plot_roc_recall_curve:
         fpr, tpr, _ = roc_curve(labels, scores)
-        figure = quality.roc_curve(fpr, tpr, auc=measures["image_auroc"], point=(alarm, found), title=f"{name}: ROC")
+        figure = quality.roc_curve(fpr, tpr, auc=auroc, point=(alarm, found), title=f"{name}: ROC")
         write_figure(folder / "roc_curve.png", figure)
         precision, recall, _ = precision_recall_curve(labels, scores)
         hit = float(labels[failed].mean()) if failed.any() else None
         figure = quality.precision_recall_curve(
             precision,
             recall,
-            ap=measures["image_ap"],
+            ap=average_precision,
             prevalence=float(labels.mean()),
             point=None if hit is None else (found, hit),
             title=f"{name}: precision and recall",

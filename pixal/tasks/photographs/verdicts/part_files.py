@@ -16,9 +16,9 @@ from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import Entry
 from pixal.validation.pixel_metrics import PixelCounts
-from pixal.validation.scoring import Cut, Scored
+from pixal.validation.scoring import Cut, Prediction
 
-Job = tuple[dict[str, Any], Scored | None, NDArray[np.float64] | None]
+Job = tuple[dict[str, Any], Prediction | None, NDArray[np.float64] | None]
 """A part's record, its outcome, and the 3x3 matrix from its photograph to the input; None where it has none."""
 
 OVERLAY = "anomaly_overlay_"
@@ -148,7 +148,7 @@ def _save_overlay(
     path: Path,
     record: dict[str, Any],
     photo: NDArray[np.uint8] | None,
-    scored: Scored,
+    scored: Prediction,
     values: NDArray[np.float32],
     cut: Cut,
 ) -> None:

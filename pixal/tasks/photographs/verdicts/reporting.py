@@ -23,6 +23,7 @@ from pixal.tasks.photographs.verdicts.preparation import other_model
 from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch, write_results
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL
+from pixal.validation.metrics import compute_measures
 from pixal.validation.pixel_metrics import PixelCounts
 
 _log = logging.getLogger(__name__)
@@ -129,12 +130,12 @@ def _drift(types: dict[str, TypeVerdicts], level: float, aloud: bool) -> dict[st
 
 def _measures(types: dict[str, TypeVerdicts]) -> dict[str, Any]:
     """``metrics.json``: the measures of each type, and of all parts together."""
-    from pixal.validation.metrics import all_measures  # with scikit-learn, which takes a second to import
-
     rows = [row for verdicts in types.values() for row in verdicts.labelled]
     counts = sum((verdicts.counts for verdicts in types.values()), PixelCounts())
-    measures = {name: all_measures(verdicts.labelled, verdicts.counts) for name, verdicts in types.items()}
-    return {"types": measures, "overall": all_measures(rows, counts)}
+    measures = {
+        name: compute_measures(verdicts.labelled, verdicts.counts).as_dict() for name, verdicts in types.items()
+    }
+    return {"types": measures, "overall": compute_measures(rows, counts).as_dict()}
 
 
 def _pictures(part: Mapping[str, Any], types: dict[str, TypeVerdicts]) -> Pictures | None:

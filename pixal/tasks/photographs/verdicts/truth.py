@@ -1,11 +1,10 @@
-"""What is known of a batch's parts: whether they are good, the kinds of their defects, and where those are."""
+"""Read the truth of a batch: which parts are defective, the kinds of their defects, and their masks."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,32 +16,59 @@ from pixal.tasks.photographs.mvtec import GOOD, Benchmark, find_benchmark
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What is known of a type's parts.
+class PartTruth:
+    """The truth of one part.
 
-    labels: file name, and name in ``validate/``, to 0 (good) or 1; kinds alike. masks: files by name in ``validate/``,
-    None where there are no masks at all.
+    Attributes:
+        label: 0 for a good part, 1 for a defective part.
+        kind: The kinds of its defects, separated by ``+``; "" if not known.
     """
 
-    labels: dict[str, int]
-    kinds: dict[str, str]
+    label: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of the parts of one type.
+
+    Attributes:
+        parts: The truth by the file name of the photograph, and by its name in ``validate/``.
+        masks: The mask files by the name in ``validate/``; None if there are no masks at all.
+    """
+
+    parts: dict[str, PartTruth]
     masks: dict[str, Path] | None
 
-    def of(self, image: str, name: str) -> dict[str, Any] | None:
-        """What is known of a part, by its file name or else its name in ``validate/``: label and kind."""
-        for key in (image, name):
-            if key in self.labels:
-                return {"label": self.labels[key], "kind": self.kinds[key]}
-        return None
+    def part(self, image: str, name: str) -> PartTruth | None:
+        """Return the truth of a part; None if not known.
+
+        Args:
+            image: The file name of its photograph, tried first.
+            name: Its name in ``validate/``.
+        """
+        return self.parts.get(image) or self.parts.get(name)
 
     def mask(self, image: str, name: str, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """The defect's pixels (H, W) = ``size`` of a part; all false for a good one; None where not known."""
+        """Return the pixels of a part's defects.
+
+        Args:
+            image: The file name of its photograph.
+            name: Its name in ``validate/``.
+            size: Height and width (H, W) of its photograph.
+
+        Returns:
+            (H, W), all False for a good part; None if not known.
+
+        Raises:
+            InputError: The mask cannot be read, or has another size.
+        """
         if self.masks is None:
             return None
         path = self.masks.get(name)
         if path is None:
-            known = self.of(image, name)
-            return np.zeros(size, bool) if known and known["label"] == 0 else None
+            truth = self.part(image, name)
+            return np.zeros(size, bool) if truth is not None and truth.label == 0 else None
         try:
             mask = read_mask(path)
         except InputError as error:
@@ -53,14 +79,19 @@ class Truth:
 
 
 def read_truth(root: Path, types: list[str]) -> dict[str, Truth]:
-    """The truth of each type: ``root/TYPE/labels.csv``, or for a single type ``root/labels.csv``.
+    """Read the truth of each type from ``root/TYPE/labels.csv``, or for a single type from ``root/labels.csv``.
 
-    A folder laid out as those of MVTec AD is read as such where it has no ``labels.csv``. Raises InputError where there
-    is no truth, or a table cannot be used.
+    A folder without ``labels.csv`` may have the layout of MVTec AD instead.
+
+    Returns:
+        The truth by type.
+
+    Raises:
+        InputError: The truth of a type is missing, or a table cannot be used.
     """
     if not root.is_dir():
         raise InputError(f"--truth {root} does not exist")
-    found = {}
+    truths = {}
     for name in types:
         folder = root / name
         if len(types) == 1 and not folder.is_dir():
@@ -68,42 +99,43 @@ def read_truth(root: Path, types: list[str]) -> dict[str, Truth]:
         path = folder / "labels.csv"
         if not path.is_file():
             if benchmark := find_benchmark(folder):
-                found[name] = _of_benchmark(benchmark)
+                truths[name] = _benchmark_truth(benchmark)
                 continue
             raise InputError(f"--truth: {path} does not exist; it lists name,label[,kind] of each part (1: defective)")
         try:
-            found[name] = _read_labels(path)
+            truths[name] = _read_labels(path)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"--truth: {path} cannot be read ({error}); save it as CSV in UTF-8") from error
-    return found
+    return truths
 
 
 def _read_labels(path: Path) -> Truth:
-    labels: dict[str, int] = {}
-    kinds: dict[str, str] = {}
+    parts: dict[str, PartTruth] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         if not {"name", "label"} <= set(reader.fieldnames or ()):
-            raise InputError(f"{path}: its first line has to name the columns name,label[,kind]")
+            raise InputError(f"{path}: the first line must name the columns name,label[,kind]")
         for row in reader:
             if row["label"] not in ("0", "1"):
                 raise InputError(
                     f"{path}, line {reader.line_num}: label {row['label']!r} is neither 0 (good) nor 1 (defective)"
                 )
-            if labels.get(row["name"], int(row["label"])) != int(row["label"]):
-                raise InputError(f"{path}, line {reader.line_num}: {row['name']} has another label further up")
+            part = PartTruth(int(row["label"]), (row.get("kind") or "").strip())
+            if parts.get(row["name"], part).label != part.label:
+                raise InputError(f"{path}, line {reader.line_num}: {row['name']} has another label on an earlier line")
             for name in {row["name"], Path(row["name"]).stem}:
-                labels[name] = int(row["label"])
-                kinds[name] = (row.get("kind") or "").strip()
+                parts[name] = part
     folder = path.parent / "masks"
     masks = {file.stem: file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else None
-    return Truth(labels, kinds, masks)
+    return Truth(parts, masks)
 
 
-def _of_benchmark(benchmark: Benchmark) -> Truth:
-    """A test image's kind is its folder, and each kind but ``good`` is a defect."""
+def _benchmark_truth(benchmark: Benchmark) -> Truth:
+    """Return the truth of a public data set: the kind is the folder, and each kind but ``good`` is a defect."""
+    parts: dict[str, PartTruth] = {}
     photographs = benchmark_tests("", benchmark)
-    kinds = {photo.image: photo.image.split("/")[0] for photo in photographs}
-    kinds |= {photo.name: kinds[photo.image] for photo in photographs}
+    for photo in photographs:
+        kind = photo.image.split("/")[0]
+        parts[photo.image] = parts[photo.name] = PartTruth(int(kind != GOOD), kind)
     masks = {photo.name: path for photo in photographs if (path := benchmark.mask(photo.image))}
-    return Truth({key: int(kind != GOOD) for key, kind in kinds.items()}, kinds, masks or None)
+    return Truth(parts, masks or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from pixal.tasks.photographs.verdicts.drift import Sample
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import Entry
 from pixal.train_model.family import ModelFamily, error_weights, family_named
+from pixal.validation.metrics import LabelledPart
 from pixal.validation.pixel_metrics import PixelCounts
-from pixal.validation.scoring import Scored, Summary, choose_cut, score_parts
+from pixal.validation.scoring import PartGeometry, Prediction, Summary, choose_cut, score_parts
 
 PORTION = 8  # parts a worker that are prepared, scored and drawn in turn: so many are in memory, or lost by a kill
 
@@ -102,14 +104,16 @@ class TypeVerdicts:
 
     def score(
         self, records: list[dict[str, Any]], inputs: InputSet, summary: Summary
-    ) -> Iterator[tuple[Scored, NDArray[np.float64]]]:
+    ) -> Iterator[tuple[Prediction, NDArray[np.float64]]]:
         """Score prepared parts, and count them in ``summary``; yields outcome, and photograph to input (3, 3)."""
         if not records:
             return
-        to_input = [self.state.photo_to_input(_homography(row)) for row in records]
+        geometries = [
+            PartGeometry((row["height"], row["width"]), self.state.photo_to_input(_homography(row))) for row in records
+        ]
         scored = score_parts(
             inputs,
-            records,
+            geometries,
             self.family,
             self.calibration,
             mask=self.state.mask,
@@ -117,10 +121,9 @@ class TypeVerdicts:
             params=self.model.params,
             region_threshold=self.config.validation.region_threshold,
             pixel_size_mm=self.config.validation.pixel_size_mm,
-            to_input=to_input,
             summary=summary,
         )
-        yield from zip(scored, to_input, strict=True)
+        yield from zip(scored, (geometry.photo_to_input for geometry in geometries), strict=True)
 
     def count_again(self, entries: list[Entry]) -> None:
         """Count the pixels of parts that were judged before, from their maps."""
@@ -141,7 +144,7 @@ class TypeVerdicts:
             if part["verdict"] == "error"
         ]
         self.labelled = [
-            {**part["truth"], "score": part["score"], "failed": part["verdict"] == "fail"}
+            LabelledPart(**part["truth"], score=part["score"], failed=part["verdict"] == "fail")
             for part in self.parts
             if part["truth"] is not None and part["verdict"] != "error"
         ]
@@ -189,16 +192,17 @@ class TypeVerdicts:
             notes.append(
                 f"{self.name}: the truth does not name {len(unknown)} parts, as {unknown[0]}; they are not measured"
             )
-        if len({row["label"] for row in self.labelled}) != 2:
+        if len({part.label for part in self.labelled}) != 2:
             notes.append(
                 f"{self.name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix"
             )
         return notes
 
     def _known(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        return None if self.truth is None else self.truth.of(record["image"], record["name"])
+        truth = None if self.truth is None else self.truth.part(record["image"], record["name"])
+        return None if truth is None else asdict(truth)
 
-    def _verdict(self, record: dict[str, Any], scored: Scored) -> dict[str, Any]:
+    def _verdict(self, record: dict[str, Any], scored: Prediction) -> dict[str, Any]:
         part = self._part(record) | {
             "score": scored.score,
             "p_value": scored.p_value,
