@@ -16,7 +16,7 @@ from pixal.commands.parser import ANOMALY, BAD_INPUT, DONE, FAILED, INCOMPLETE, 
 from pixal.config import Config
 from pixal.errors import InputError, PixalError
 from pixal.outcome import Results
-from pixal.tasks import task_of
+from pixal.tasks import configured_task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def _config(options: argparse.Namespace) -> Config:
     config = pixal.load_config(options.config, options.overrides)
     if options.workers is None:
         return config
-    workers = [f"{key}={options.workers}" for key in task_of(config).worker_settings]
+    workers = [f"{key}={options.workers}" for key in configured_task(config).worker_settings]
     return pixal.load_config(options.config, [*options.overrides, *workers])
 
 

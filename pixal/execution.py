@@ -21,7 +21,7 @@ from pixal.errors import ConfigError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Defer = Callable[..., None]
+Submit = Callable[..., None]
 """Takes a function and its arguments, to be called later."""
 
 _AHEAD = 4  # items a thread whose results may wait
@@ -61,7 +61,7 @@ def map_parallel(
 
 
 @contextmanager
-def in_background() -> Iterator[Defer]:
+def in_background() -> Iterator[Submit]:
     """Hand over calls, such as the drawing of a figure, to one thread that makes them in turn in_background the block.
 
     The block ends when all of them are made; the first error among them comes out there.

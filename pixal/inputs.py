@@ -15,8 +15,8 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.arrays import DAMAGED, map_member, open_member, release_pages
-from pixal.io.files import atomic
+from pixal.io.arrays import ARCHIVE_ERRORS, create_member, map_member, release_pages
+from pixal.io.files import atomic_write
 
 _COPY_BYTES = 1 << 24
 _BLOCK_BYTES = 1 << 28
@@ -73,13 +73,13 @@ class InputSet:
         """A copy of the given rows as (n, H, W, C)."""
         return self.rows(rows).reshape(-1, *self.shape)
 
-    def at_a_time(self, most: int = 16) -> int:
+    def rows_per_chunk(self, most: int = 16) -> int:
         """How many rows are easily held in memory: ``most``, or fewer of large images."""
         return int(np.clip(_BLOCK_BYTES // (4 * self.data.shape[1]), 1, most))
 
-    def some_of(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    def iterate_chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """The numbers ``rows`` in their order, as many as are easily held in memory at a time."""
-        several = self.at_a_time()
+        several = self.rows_per_chunk()
         for start in range(0, len(rows), several):
             yield rows[start : start + several]
 
@@ -94,12 +94,12 @@ class InputSet:
         targets = None if self.targets is None else self.targets[rows]
         return InputSet(self.rows(rows), self.shape, self.channels, names, labels, self.types, targets)
 
-    def blocks(self, rows: int = 16) -> Iterator[slice]:
+    def iterate_slices(self, rows: int = 16) -> Iterator[slice]:
         """Slices that cover all rows, a few at a time."""
         for start in range(0, len(self), rows):
             yield slice(start, min(start + rows, len(self)))
 
-    def of_images(self, images: NDArray[np.float32], type_index: int = 0) -> InputSet:
+    def with_images(self, images: NDArray[np.float32], type_index: int = 0) -> InputSet:
         """Other ``images`` (n, H, W, C) of the same kind, all of one type, as an InputSet in memory."""
         labels = None
         if self.labels is not None:
@@ -133,7 +133,7 @@ class InputSet:
             )
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; run preprocess first") from error
-        except DAMAGED as error:
+        except ARCHIVE_ERRORS as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{path}: is damaged or no .npz file ({reason}); run make_input again") from error
         except InputError as error:
@@ -221,13 +221,13 @@ class InputSetWriter:
             "shape": (len(self._names), int(np.prod(self._shape))),
         }
         self._rows.seek(0)
-        with atomic(self._path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            with open_member(archive, "data") as member:
+        with atomic_write(self._path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            with create_member(archive, "data") as member:
                 npy_format.write_array_header_1_0(member, header)
                 while block := self._rows.read(_COPY_BYTES):
                     member.write(block)
             for name, array in rest.items():
-                with open_member(archive, name) as member:
+                with create_member(archive, name) as member:
                     npy_format.write_array(member, array, allow_pickle=False)
 
 

@@ -34,21 +34,21 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
     @classmethod
-    def of(cls, type_name: str, step: str, rows: Sequence[Mapping[str, Any]]) -> Outcome:
+    def from_rows(cls, type_name: str, step: str, rows: Sequence[Mapping[str, Any]]) -> Outcome:
         """That of a step's rows: those whose ``status`` is ok, and the others with their ``reason``."""
         failed = [row for row in rows if row["status"] != "ok"]
         failures = [Failure(type_name, row["image"], step, row["reason"]) for row in failed]
         return cls(len(rows) - len(failed), failures)
 
-    def then(self, later: Outcome) -> Outcome:
+    def followed_by(self, later: Outcome) -> Outcome:
         """This step followed by a later one on the same images."""
         return Outcome(later.done, [*self.failures, *later.failures])
 
-    def joined(self, other: Outcome) -> Outcome:
+    def combined_with(self, other: Outcome) -> Outcome:
         """This outcome and that of other images."""
         return Outcome(self.done + other.done, [*self.failures, *other.failures])
 
-    def checked(self, source: str | Path | None) -> Outcome:
+    def require_done(self, source: str | Path | None) -> Outcome:
         """Itself, if anything was done. Raises InputError otherwise."""
         if not self.done:
             first = self.failures[0] if self.failures else "there was nothing to do"

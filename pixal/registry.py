@@ -18,22 +18,22 @@ class Registry:
     Attributes:
         group: The entry-point group in which other packages register theirs.
         setting: The setting that holds a name, for messages.
-        own: PIXAL's own classes as ``module:class``, by name. Other packages cannot take these names.
+        builtin: PIXAL's own classes as ``module:class``, by name. Other packages cannot take these names.
     """
 
     group: str
     setting: str
-    own: Mapping[str, str]
+    builtin: Mapping[str, str]
 
-    def places(self) -> dict[str, str]:
+    def class_paths(self) -> dict[str, str]:
         """Every known class as ``module:class``, by name."""
-        return {point.name: point.value for point in entry_points(group=self.group)} | dict(self.own)
+        return {point.name: point.value for point in entry_points(group=self.group)} | dict(self.builtin)
 
-    def locate(self, name: str) -> str:
+    def class_path(self, name: str) -> str:
         """The ``module:class`` of ``name``. Raises ConfigError for an unknown name."""
-        if name in self.own:  # no need to read the metadata of all installed packages
-            return self.own[name]
-        known = self.places()
+        if name in self.builtin:  # no need to read the metadata of all installed packages
+            return self.builtin[name]
+        known = self.class_paths()
         if name not in known:
             nearest = difflib.get_close_matches(name, known, 1, 0.6)
             hint = f"; the nearest is {nearest[0]}" if nearest else ""
@@ -42,7 +42,7 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """Import the class of ``name``. Raises ConfigError for an unknown name or a failing import."""
-        place = self.locate(name)
+        place = self.class_path(name)
         try:
             return EntryPoint(name, place, self.group).load()
         except (ImportError, AttributeError) as error:
@@ -52,7 +52,7 @@ class Registry:
 TASKS = Registry(
     group="pixal.tasks",
     setting="task",
-    own={
+    builtin={
         "photographs": "pixal.tasks.photographs.task:Photographs",
     },
 )
@@ -60,7 +60,7 @@ TASKS = Registry(
 MODELS = Registry(
     group="pixal.models",
     setting="model_training.model",
-    own={
+    builtin={
         "autoencoder": "pixal.train_model.autoencoder:Autoencoder",
         "conv_autoencoder": "pixal.train_model.conv_autoencoder:ConvAutoencoder",
         "gaussian": "pixal.train_model.gaussian:Gaussian",

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import collect_runs
 from hypothesis import HealthCheck, settings
+
+from pixal.mlflow_utils import SWITCH, Tracker
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ["PIXAL_TRACKING"] = "off"  # an MLflow store takes seconds to make; see tracking_on, tracked_runs
 
 # Shared machines stall: no deadline. The same examples in every run: a red test is a change, not luck.
 settings.register_profile(
@@ -54,6 +58,22 @@ def _reset_logging() -> None:
     logger.propagate = True
 
 
+@pytest.fixture(scope="module")
+def tracking_on() -> Iterator[None]:
+    """Runs are written to a real MLflow store in the working directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SWITCH, "on")
+        yield
+
+
+@pytest.fixture
+def tracked_runs(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
+    """The runs that would be written to MLflow."""
+    runs: list[Tracker] = []
+    collect_runs(monkeypatch, runs)
+    return runs
+
+
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A batch of two types, 480x270: 10 good photographs each to train on, 4 good and 4 defective parts.
@@ -89,7 +109,6 @@ def trained_front(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         shutil.copy(path, photographs)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("pixal.mlflow_utils._write", lambda *_: None)  # its store takes longer to make than the model
         pixal.preprocess("photographs/front", quiet=True)
         pixal.train(quiet=True)
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixal.config import Config, as_config
 from pixal.outcome import Results
-from pixal.tasks import task_of
+from pixal.tasks import configured_task
 
 
 def benchmark(
@@ -28,4 +28,4 @@ def benchmark(
     fails is a row with its reason. Raises InputError where there is no class, ConfigError for a bad configuration.
     """
     config = as_config(config)
-    return task_of(config).benchmark(input_path, config, out=out, classes=classes, force=force, quiet=quiet)
+    return configured_task(config).benchmark(input_path, config, out=out, classes=classes, force=force, quiet=quiet)

@@ -91,7 +91,9 @@ def _add_preprocessing(commands: Any) -> None:
 
 def _add_training(commands: Any) -> None:
     command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
-    command.description = f"{command.description} Model families (model_training.model): {', '.join(MODELS.places())}."
+    command.description = (
+        f"{command.description} Model families (model_training.model): {', '.join(MODELS.class_paths())}."
+    )
     command.add_argument(
         "-i",
         "--input",

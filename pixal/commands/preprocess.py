@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pixal.config import Config, as_config
 from pixal.outcome import Outcome
-from pixal.tasks import task_of
+from pixal.tasks import configured_task
 
 
 def preprocess(
@@ -18,7 +18,7 @@ def preprocess(
     done and what could not be. Raises InputError where nothing could be processed, ConfigError for a bad configuration.
     """
     config = as_config(config)
-    return task_of(config).preprocess(input_dir, config, force=force, quiet=quiet)
+    return configured_task(config).preprocess(input_dir, config, force=force, quiet=quiet)
 
 
 def remove_bg(
@@ -26,7 +26,7 @@ def remove_bg(
 ) -> Outcome:
     """Find the part on every photograph below ``input_dir``; write RGBA images whose alpha is the foreground."""
     config = as_config(config)
-    return task_of(config).remove_bg(input_dir, config, force=force, quiet=quiet)
+    return configured_task(config).remove_bg(input_dir, config, force=force, quiet=quiet)
 
 
 def align(
@@ -38,7 +38,7 @@ def align(
 ) -> Outcome:
     """Align what ``remove_bg`` made of the photographs below ``input_dir`` to one reference a type."""
     config = as_config(config)
-    return task_of(config).align(input_dir, config, force=force, quiet=quiet)
+    return configured_task(config).align(input_dir, config, force=force, quiet=quiet)
 
 
 def make_input(
@@ -50,4 +50,4 @@ def make_input(
 ) -> Outcome:
     """Cut, light, and pool the aligned photographs; write ``out.npz`` (one a type, or one for all in one-hot mode)."""
     config = as_config(config)
-    return task_of(config).make_input(input_dir, config, force=force, quiet=quiet)
+    return configured_task(config).make_input(input_dir, config, force=force, quiet=quiet)

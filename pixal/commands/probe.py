@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pixal.config import Config, as_config
 from pixal.outcome import Outcome, Results
-from pixal.tasks import task_of
+from pixal.tasks import configured_task
 
 
 def encode(
@@ -25,7 +25,7 @@ def encode(
     InputError for input that cannot be used, ModelError for a model that is missing or does not match.
     """
     config = as_config(config)
-    return task_of(config).encode(input_path, config, out=out, quiet=quiet)
+    return configured_task(config).encode(input_path, config, out=out, quiet=quiet)
 
 
 def evaluate(
@@ -45,4 +45,4 @@ def evaluate(
     Raises InputError for input that cannot be used, ModelError for a model that is missing, or without reconstructions.
     """
     config = as_config(config)
-    return task_of(config).evaluate(input_path, config, checkpoint=checkpoint, samples=samples, quiet=quiet)
+    return configured_task(config).evaluate(input_path, config, checkpoint=checkpoint, samples=samples, quiet=quiet)

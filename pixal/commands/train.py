@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pixal.config import Config, as_config
 from pixal.outcome import Outcome
-from pixal.tasks import task_of
+from pixal.tasks import configured_task
 
 
 def train(
@@ -36,4 +36,4 @@ def train(
         KeyboardInterrupt: The run was interrupted; the message says how to continue.
     """
     config = as_config(config)
-    return task_of(config).train(input_path, config, resume=resume, epochs=epochs, quiet=quiet)
+    return configured_task(config).train(input_path, config, resume=resume, epochs=epochs, quiet=quiet)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pixal.config import Config, as_config
 from pixal.outcome import Results
-from pixal.tasks import task_of
+from pixal.tasks import configured_task
 
 
 def validate(
@@ -27,7 +27,7 @@ def validate(
     missing or does not match.
     """
     config = as_config(config)
-    return task_of(config).validate(input_path, config, truth=truth, model=model, force=force, quiet=quiet)
+    return configured_task(config).validate(input_path, config, truth=truth, model=model, force=force, quiet=quiet)
 
 
 def watch(
@@ -46,7 +46,7 @@ def watch(
     the watch. Raises InputError for what is no folder, ModelError where nothing is trained.
     """
     config = as_config(config)
-    return task_of(config).watch(input_path, config, model=model, force=force)
+    return configured_task(config).watch(input_path, config, model=model, force=force)
 
 
 def detect(
@@ -62,4 +62,4 @@ def detect(
     another type's model judged are judged by that again.
     """
     config = as_config(config)
-    return task_of(config).detect(input_path, config, truth=truth, quiet=quiet)
+    return configured_task(config).detect(input_path, config, truth=truth, quiet=quiet)

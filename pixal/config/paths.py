@@ -68,7 +68,7 @@ class Paths:
         """The component's name: that of the folder its models are kept in."""
         return self.resolve(REQUIRED[0]).name
 
-    def of_component(self, component: str, below: Path | None = None) -> Paths:
+    def for_component(self, component: str, below: Path | None = None) -> Paths:
         """The same entries for another component; ``below``: a folder for relative roots to lie in.
 
         Raises ConfigError where an entry does not say which of its folders is the component's.

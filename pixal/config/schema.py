@@ -66,7 +66,7 @@ class ModelTraining(Section):
     @classmethod
     def _known_family(cls, value: str) -> str:
         try:
-            MODELS.locate(value)
+            MODELS.class_path(value)
         except ConfigError as error:  # pydantic adds the place to a ValueError only
             raise ValueError(str(error).removeprefix("model_training.model: ")) from error
         return value

@@ -19,7 +19,7 @@ from pixal.errors import InputError
 from pixal.io.files import write_if_changed
 
 # What the standard library and NumPy raise on archives and arrays that are damaged, or of another kind.
-DAMAGED = (
+ARCHIVE_ERRORS = (
     OSError,
     EOFError,
     zipfile.BadZipFile,
@@ -39,7 +39,7 @@ def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
-            with open_member(archive, name) as member:
+            with create_member(archive, name) as member:
                 npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
     write_if_changed(path, buffer.getvalue())
 
@@ -55,7 +55,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {name.removesuffix(".npy"): _read_member(archive, name) for name in archive.namelist()}
     except FileNotFoundError:
         raise
-    except DAMAGED as error:
+    except ARCHIVE_ERRORS as error:
         raise ValueError(f"no whole .npz file: {error}") from error
 
 
@@ -73,7 +73,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         return np.asarray(npy_format.read_array(member, allow_pickle=False))
 
 
-def open_member(archive: zipfile.ZipFile, name: str) -> Any:
+def create_member(archive: zipfile.ZipFile, name: str) -> Any:
     """Open a member of an archive for writing, with a fixed date: the same arrays give the same file."""
     return archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w", force_zip64=True)
 

@@ -21,7 +21,7 @@ def read_bytes(path: Path) -> bytes:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -37,7 +37,7 @@ def is_newer(path: Path, *sources: Path) -> bool:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block ends, and vanishes when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # With all of its endings: libraries tell the format by them.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from pixal.io.files import file_hash, write_bytes
-from pixal.io.records import plain
+from pixal.io.records import to_builtin
 
 Row = dict[str, Any]
 
@@ -59,7 +59,7 @@ def made_before(row: Row | None, key: str, folder: Path) -> Row | None:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(plain(row)).encode() + b"\n"
+    return json.dumps(to_builtin(row)).encode() + b"\n"
 
 
 def _read(path: Path) -> list[Row]:

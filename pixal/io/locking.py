@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Be the one run that writes below ``folder``, which is made where there is none.
 
     The lock is on the folder itself: it leaves no file, and ends with the process, however that ends. There is none

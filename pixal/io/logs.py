@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def run_log(folder: Path, step: str) -> Iterator[None]:
+def log_to_file(folder: Path, step: str) -> Iterator[None]:
     """Append the package's log messages to ``folder/step.log`` while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / f"{step}.log", encoding="utf-8")

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-from pixal.io.records import plain
+from pixal.io.records import to_builtin
 from pixal.version import __version__
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "keras", "rembg", "onnxruntime")
@@ -29,7 +29,7 @@ def provenance() -> dict[str, Any]:
 
 def fingerprint(*parts: Any) -> str:
     """A key for what is made of ``parts`` (hashes, settings, names) by these versions of PIXAL and its libraries."""
-    text = json.dumps([__version__, _versions(), plain(parts)], sort_keys=True)
+    text = json.dumps([__version__, _versions(), to_builtin(parts)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

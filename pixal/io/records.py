@@ -22,7 +22,7 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
     """Write a metadata file atomically; arrays become lists, paths strings, tuples lists."""
-    text = yaml.dump(plain(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(to_builtin(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     write_bytes(path, text.encode())
 
 
@@ -49,12 +49,12 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     write_if_changed(path, text.getvalue().encode())
 
 
-def plain(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """A value as YAML and JSON know it: arrays and tuples as lists, paths as strings, NumPy's numbers as Python's."""
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): to_builtin(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(inner) for inner in value]
+        return [to_builtin(inner) for inner in value]
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.files import atomic, write_bytes
+from pixal.io.files import atomic_write, write_bytes
 
 Image = NDArray[np.uint8]
 Part = Mapping[str, Any]
@@ -114,7 +114,7 @@ def _link(file: Path, target: Path) -> None:
     try:
         target.hardlink_to(file)
     except OSError:
-        with atomic(target) as temporary:
+        with atomic_write(target) as temporary:
             shutil.copyfile(file, temporary)
 
 

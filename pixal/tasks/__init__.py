@@ -6,10 +6,10 @@ from pixal.config import Config
 from pixal.registry import TASKS
 from pixal.tasks.task import Task
 
-__all__ = ["Task", "task_of"]
+__all__ = ["Task", "configured_task"]
 
 
-def task_of(config: Config) -> Task:
+def configured_task(config: Config) -> Task:
     """The task that the settings name."""
     kind: type[Task] = TASKS.load(config.parameters.task)
     return kind()

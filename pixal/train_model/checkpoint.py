@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from pixal.errors import ModelError, PixalError
 from pixal.io.arrays import load_arrays
-from pixal.io.files import atomic
+from pixal.io.files import atomic_write
 from pixal.io.provenance import fingerprint
-from pixal.io.records import plain
+from pixal.io.records import to_builtin
 from pixal.train_model.family import History
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Checkpoint:
         self.until: int | None = None
         self.keeps_last = False
         self.last_state = folder / "last_epoch.npz"
-        self._folder, self._made_of = folder, plain(made_of)
+        self._folder, self._made_of = folder, to_builtin(made_of)
         self._fit: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
         self._began, self._before = time.monotonic(), 0.0
         self._due = self._began + _SECONDS
@@ -143,7 +143,7 @@ class Checkpoint:
     def fit_done(self, history: History, params: Mapping[str, Any]) -> None:
         """Note that a fit has ended, and that ``errors`` holds what it found; raise KeyboardInterrupt if asked to."""
         self.histories.append(history)
-        self.params = plain(params)
+        self.params = to_builtin(params)
         self.errors.flush()
         self._write((), None)
         if self._asked_to_stop:
@@ -207,7 +207,7 @@ def begun(folder: Path) -> dict[str, Any]:
 def write_state(path: Path, arrays: Named, notes: Mapping[str, Any]) -> None:
     """Write arrays, one in memory at a time, and notes for JSON into one file; the same give the same bytes."""
     text = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in (("notes", text), *arrays):
             with archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
                 npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -97,7 +97,7 @@ def fit_all(
         for fold, rest in list(zip(folds, rests, strict=True))[len(checkpoint.histories) :]:
             told = on_own if costly else on_epoch
             history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=told, checkpoint=checkpoint)
-            for part in inputs.some_of(fold):
+            for part in inputs.iterate_chunks(fold):
                 checkpoint.errors[places(part, folds)] = model.error(inputs, part)
                 release_pages(checkpoint.errors)
             if costly:

@@ -18,8 +18,8 @@ from pixal.config import Config
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
-from pixal.io.locking import only_writer
-from pixal.io.logs import run_log
+from pixal.io.locking import lock_folder
+from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import write_record
 from pixal.outcome import Outcome
@@ -159,7 +159,7 @@ def train_models(
     for run in runs:
         owner = run.training_set.owner
         model, logs = config.paths.resolve("model_path", owner), config.paths.resolve("log_path", owner)
-        with only_writer(model), run_log(logs, "train"):
+        with lock_folder(model), log_to_file(logs, "train"):
             outcome.done += run.run()
     return outcome
 
@@ -201,7 +201,7 @@ class _TrainingRun:
                     quiet=self.quiet,
                     on_own_epoch=continuation.keep_weights,
                 )
-            mlflow_utils.track_history(tracker, fitted.history, fitted.folds)
+            mlflow_utils.log_history(tracker, fitted.history, fitted.folds)
             finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.params))
             files = self._save(fitted.model, finished)
             record = self._record(fitted, files, finished, checkpoint.seconds)
@@ -209,7 +209,8 @@ class _TrainingRun:
             write_record(self._folder("metadata_path") / MODEL_RECORD, record)
             checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
-            tracker.finish(record["settings"], {"model": files, "figures": finished.figures, "metadata": metadata})
+            tracker.log_params(record["settings"])
+            tracker.log_artifacts({"model": files, "figures": finished.figures, "metadata": metadata})
         best, epochs = fitted.history.best_epoch, continuation.until or self.config.model_training.n_epochs
         _log.info(
             "%s: trained on %d good images in %.0f s%s",

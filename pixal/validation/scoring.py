@@ -240,8 +240,8 @@ def score_parts(
     smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
     center = None if calibration.center is None else calibration.center[:height, :width]
-    chunk = inputs.at_a_time(_MAX_ROWS)
-    for rows in inputs.blocks(chunk):
+    chunk = inputs.rows_per_chunk(_MAX_ROWS)
+    for rows in inputs.iterate_slices(chunk):
         # The model always gets the same number of rows (the last row is repeated): the number of rows that are
         # multiplied together changes the last digits of a score.
         padded = np.minimum(np.arange(rows.start, rows.start + chunk), len(inputs) - 1)

@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batches", type=Path, nargs="+", metavar="BATCH")
     parser.add_argument("--images", type=int, nargs="+", default=[40, 8], help="good photographs of a type")
-    parser.add_argument("--families", nargs="+", default=list(MODELS.own), metavar="NAME[:KEY=VALUE...]")
+    parser.add_argument("--families", nargs="+", default=list(MODELS.builtin), metavar="NAME[:KEY=VALUE...]")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
     found: dict[tuple[int, str], list[dict[str, float]]] = {}
@@ -108,7 +108,7 @@ def _cost(work: Path, validated: Path, type_name: str, overrides: list[str]) -> 
     family_named(trained.params["model"]).set_up(config.model_training)
     model = trained.load_family()
     inputs = InputSet.load(validated / type_name / "out.npz")
-    blocks = list(inputs.blocks(_ROWS))
+    blocks = list(inputs.iterate_slices(_ROWS))
     model.error(inputs, blocks[0])  # TensorFlow traces once
     began = time.perf_counter()
     for rows in blocks:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from referencing import Registry, Resource
 
 import pixal
-from pixal import cli, mlflow_utils
+from pixal import cli
 from pixal.config.loading import DEFAULTS
 from pixal.errors import ConfigError, InputError, ModelError, PixalError
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -67,12 +67,6 @@ def write_class(root: Path, seed: int, pitch: float, faint: int) -> None:
         write(root / "ground_truth/spot" / f"{index:03d}_mask.png", mask)
 
 
-def without_mlflow(patch: pytest.MonkeyPatch) -> None:
-    """To import it, and to make its store, takes longer than all these runs."""
-    patch.setattr(mlflow_utils, "_write", lambda *_: None)
-    patch.setattr(mlflow_utils, "load", lambda: None)
-
-
 @pytest.fixture(scope="module")
 def config() -> PhotographConfig:
     return pixal.load_config(DEFAULTS, SETTINGS)
@@ -92,7 +86,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, config: PhotographConfig) -> t
     (folder / "sets/notes").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        without_mlflow(patch)
         return folder, pixal.benchmark("sets", config=config, quiet=True)
 
 
@@ -102,7 +95,6 @@ def here(run: tuple[Path, MasterResults], tmp_path: Path, monkeypatch: pytest.Mo
     shutil.copytree(run[0] / "benchmark", tmp_path / "benchmark")
     (tmp_path / "sets").symlink_to(run[0] / "sets", target_is_directory=True)
     monkeypatch.chdir(tmp_path)
-    without_mlflow(monkeypatch)
     return tmp_path
 
 
@@ -180,7 +172,6 @@ def test_a_killed_run_goes_on_where_it_was(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    without_mlflow(monkeypatch)
     called: list[tuple[str, str]] = []
 
     def stopped(path: Path, **options: Any) -> Any:
@@ -287,7 +278,7 @@ def test_the_components_of_a_rendered_batch_are_classes(tmp_path: Path) -> None:
 def inside(here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch) -> PhotographConfig:
     """The settings of component felt, in the folder of the benchmark."""
     monkeypatch.chdir(here / "benchmark")
-    return PhotographConfig(config.parameters, config.paths.of_component("felt"), config.source)
+    return PhotographConfig(config.parameters, config.paths.for_component("felt"), config.source)
 
 
 def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path, inside: PhotographConfig) -> None:
@@ -323,7 +314,7 @@ def test_verdicts_of_different_models_never_mix(
     here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(here / "benchmark")
-    cord = PhotographConfig(config.parameters, config.paths.of_component("cord"), config.source)
+    cord = PhotographConfig(config.parameters, config.paths.for_component("cord"), config.source)
     folder = Path("validate/cord")
     own = scores(folder)
     pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)

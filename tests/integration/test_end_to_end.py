@@ -89,6 +89,7 @@ def complete(folder: Path, batch: Path, *, one_hot: bool, options: list[str]) ->
     (folder / "configs/parameters.yaml").write_text(SETTINGS % one_hot)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("PIXAL_TRACKING", "on")
         said = run("preprocess", "-i", batch / "train/Part", "-q", *options)
         said += run("train", "-q", *options)
         said += run("validate", "-i", batch / "production/Part", "--truth", batch / "truth", "-q", *options)
@@ -120,8 +121,6 @@ def copied(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     original: Done = request.getfixturevalue(getattr(request, "param", "a_type"))
     shutil.copytree(original.folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ml*"))
     monkeypatch.chdir(tmp_path)
-    # The store that is open already: making one takes longer than the run.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{(original.folder / 'mlflow.db').as_posix()}")
     return Done(tmp_path, original.batch, "")
 
 

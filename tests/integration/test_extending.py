@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import pixal
-from pixal import mlflow_utils
 from pixal.calibration.calibration import calibrated_maps, part_scores
 from pixal.config import Paths
 from pixal.errors import ConfigError
@@ -74,7 +73,6 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_family_goes_the_whole_way(
     model: str, batch: Path, installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mlflow_utils, "_write", lambda *said: None)
     monkeypatch.chdir(tmp_path)
     options = {"neighbours": 2} if model == "nearest" else {}
     config = config_in(batch, model=model, model_name="flex", model_options=options)
@@ -110,9 +108,7 @@ def test_the_gaussian_needs_no_tensorflow(batch: Path, tmp_path: Path) -> None:
     )
     code = f"""
 import sys
-from pixal import mlflow_utils
 from pixal.cli import main
-mlflow_utils._write = lambda *said: None
 chosen = ["-q", "--set", "model_training.model=gaussian"]
 assert main(["train", *chosen]) == 0
 assert main(["validate", "-i", {str(batch / "production" / "Part")!r}, *chosen]) == 0

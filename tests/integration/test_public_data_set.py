@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from referencing import Registry, Resource
 
 import pixal
-from pixal import mlflow_utils
 
 SIZE = (90, 101)
 DOCS = Path(__file__).parents[2] / "docs"
@@ -64,7 +63,6 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "license.txt").write_text("as in the archive")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(mlflow_utils, "_write", lambda *_: None)  # making its store takes longer than the run
         config = pixal.load_config(None, [*TEXTURE, *SMALL])
         pixal.preprocess("sets", config=config, quiet=True)
         pixal.train(config=config, quiet=True)

@@ -36,7 +36,10 @@ model_training:
   plateau_patience: 5
 """
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to another process")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to another process"),
+    pytest.mark.usefixtures("tracking_on"),
+]
 
 Mode = tuple[str, ...]
 ONE_HOT: Mode = ("--set", "model_training.one_hot_encoding=True")

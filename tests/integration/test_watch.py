@@ -25,6 +25,7 @@ from pixal.config import load_config
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
+from pixal.mlflow_utils import Tracker
 from pixal.report import pictures as report_pictures
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import type_verdicts as verdicts
@@ -59,7 +60,6 @@ def trained(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "configs/parameters.yaml").write_text(SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("pixal.mlflow_utils._write", lambda *_: None)  # its store takes longer to make than the model
         pixal.preprocess(rendered / "train/Part", quiet=True)
         pixal.train(quiet=True)
     return folder
@@ -72,21 +72,12 @@ def at_once(trained: Path, rendered: Path, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("pixal.mlflow_utils._write", lambda *_: None)
         pixal.validate(rendered / "production/Part", quiet=True)
     return folder / "validate/Part"
 
 
 @pytest.fixture
-def tracked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The runs that MLflow would have: name and status."""
-    runs: list[tuple[str, str]] = []
-    monkeypatch.setattr("pixal.mlflow_utils._write", lambda _, __, name, status: runs.append((name, status)))
-    return runs
-
-
-@pytest.fixture
-def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked: list[Any]) -> Path:
+def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked_runs: list[Tracker]) -> Path:
     """A copy of the trained folder as the working directory, with an empty folder ``new`` that may be watched."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     (tmp_path / "new").mkdir()
@@ -165,7 +156,12 @@ def report() -> dict[str, Any]:
 
 
 def test_a_watch_gives_what_one_batch_gives(
-    here: Path, photos: Path, at_once: Path, judged: list[str], tracked: list[Any], caplog: pytest.LogCaptureFixture
+    here: Path,
+    photos: Path,
+    at_once: Path,
+    judged: list[str],
+    tracked_runs: list[Tracker],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "pixal")
     paths = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
@@ -189,7 +185,7 @@ def test_a_watch_gives_what_one_batch_gives(
     assert [line.split()[:2] for line in lines] == [
         [row["verdict"], f"{row['type']}/{row['image']}"] for row in reversed(rows())
     ]
-    assert tracked == [("Part", "FINISHED")]
+    assert [(run.name, run.status) for run in tracked_runs] == [("Part", "FINISHED")]
 
 
 def test_a_file_that_grows_is_judged_once_and_whole(here: Path, photos: Path, at_once: Path, judged: list[str]) -> None:
@@ -307,10 +303,8 @@ def journal(name: str) -> list[dict[str, Any]]:
 KILLED = """
 import os, sys
 import pixal
-from pixal import mlflow_utils
 from pixal.tasks.photographs.verdicts.verdict_store import JudgedParts
 
-mlflow_utils._write = lambda *_: None
 add = JudgedParts.add
 
 def torn(self, entry, image):

@@ -671,7 +671,7 @@ def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
 
 def test_families_are_found_by_name() -> None:
     assert family_named("autoencoder") is Autoencoder
-    assert all(family_named(name) for name in MODELS.own)
+    assert all(family_named(name) for name in MODELS.builtin)
     with pytest.raises(ConfigError, match=r"'autoencodr' is not one of autoencoder, .*nearest is autoencoder"):
         family_named("autoencodr")
 

@@ -33,7 +33,6 @@ def work(trained_front: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A copy of the trained model, as the working directory."""
     shutil.copytree(trained_front, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pixal.mlflow_utils._write", lambda *_: None)
     return tmp_path
 
 
@@ -189,7 +188,6 @@ def test_one_model_of_all_types_sorts_a_mixed_folder(
             shutil.copy(path, tmp_path / "photographs" / name)
             shutil.copy(path, tmp_path / "mixed" / f"{path.stem}_{name}.jpg")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pixal.mlflow_utils._write", lambda *_: None)
     settings = ["model_training.one_hot_encoding=True", "model_training.model=gaussian"]
     config = load_config(None, [*settings, "preprocessing.draw_matches=False", "preprocessing.save_overlays=False"])
     pixal.preprocess("photographs", config=config, quiet=True)

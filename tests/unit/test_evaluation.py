@@ -31,15 +31,7 @@ Image = NDArray[np.float32]
 
 
 @pytest.fixture
-def tracked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tracker, str]]:
-    """The runs that MLflow would have, and how they ended."""
-    runs: list[tuple[Tracker, str]] = []
-    monkeypatch.setattr("pixal.mlflow_utils._write", lambda tracker, _, __, status: runs.append((tracker, status)))
-    return runs
-
-
-@pytest.fixture
-def work(trained_front: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked: list[Any]) -> Path:
+def work(trained_front: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked_runs: list[Tracker]) -> Path:
     """A copy of the trained model, as the working directory."""
     shutil.copytree(trained_front, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -116,7 +108,7 @@ def test_the_drawn_are_a_random_choice_by_seed_whichever_are_missing() -> None:
 
 
 def test_the_tables_say_what_the_reconstructions_are(
-    work: Path, tracked: list[tuple[Tracker, str]], capsys: pytest.CaptureFixture[str]
+    work: Path, tracked_runs: list[Tracker], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["evaluate", "-q", "--samples", "2"]) == cli.DONE
     printed = capsys.readouterr().out
@@ -142,8 +134,8 @@ def test_the_tables_say_what_the_reconstructions_are(
     assert record["model_fingerprint"] == model.params["fingerprint"]
     assert len(record["drawn"]) == 2
     assert set(record["drawn"]) <= set(inputs.names)
-    tracker, status = tracked[-1]
-    assert (tracker.kind, status) == ("evaluate", "FINISHED")
+    tracker = tracked_runs[-1]
+    assert (tracker.command, tracker.status) == ("evaluate", "FINISHED")
     assert {name: value for name, value, _ in tracker.metrics}["front/ssim"] == record["measures"]["ssim"]["mean"]
     assert {path.name for path, _ in tracker.artifacts} == {"evaluation.yaml", "evaluation.csv", FIGURE.name}
 

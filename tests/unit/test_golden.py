@@ -83,7 +83,7 @@ def maps(name: str, inputs: InputSet) -> tuple[ModelFamily, NDArray[np.float32]]
     return model, calibrated_maps(errors, calibration.variance, **settings)
 
 
-@pytest.mark.parametrize("name", MODELS.own)
+@pytest.mark.parametrize("name", MODELS.builtin)
 def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) -> None:
     stored = load_arrays(STORED)
     inputs = inputs_of(name, stored["images"])
@@ -103,7 +103,7 @@ def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) 
     assert {path: path.read_bytes() for path in files} == before
 
 
-@pytest.mark.parametrize("name", MODELS.own)
+@pytest.mark.parametrize("name", MODELS.builtin)
 def test_one_or_two_good_images_give_numbers(name: str) -> None:
     inputs = inputs_of(name, load_arrays(STORED)["images"])
     for count in (1, 2):
@@ -120,7 +120,7 @@ def store() -> None:
     drawn = drawn + 0.01 * generator.normal(size=(GOOD + 2, *SHAPE))
     drawn[-1, 5:8, 6:9] += 0.15
     images = np.asarray(drawn * mask()[..., None], np.float32)
-    found = {name: maps(name, inputs_of(name, images))[1] for name in MODELS.own}
+    found = {name: maps(name, inputs_of(name, images))[1] for name in MODELS.builtin}
     STORED.parent.mkdir(exist_ok=True)
     save_arrays(STORED, images=images, **found)
 

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.files import atomic, write_bytes
+from pixal.io.files import atomic_write, write_bytes
 from pixal.io.images import as_uint8, read_image, read_mask, write_image
 from pixal.tasks.photographs.discovery import list_photographs
 
@@ -176,7 +176,7 @@ class TestReading:
 
 
 def fail_half_way(path: Path, error: BaseException) -> None:
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"half")
         raise error
 
@@ -200,7 +200,7 @@ class TestWriting:
 
     def test_until_the_block_ends_the_old_file_stands(self, tmp_path: Path) -> None:
         write_bytes(tmp_path / "a.png", b"old")
-        with atomic(tmp_path / "a.png") as temporary:
+        with atomic_write(tmp_path / "a.png") as temporary:
             assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
             temporary.write_bytes(b"new")
             assert (tmp_path / "a.png").read_bytes() == b"old"
@@ -208,7 +208,7 @@ class TestWriting:
 
     def test_a_temporary_file_is_not_listed_as_a_photograph(self, tmp_path: Path) -> None:
         write_image(tmp_path / "a.png", RGBA)
-        with atomic(tmp_path / "b.png") as temporary:
+        with atomic_write(tmp_path / "b.png") as temporary:
             temporary.write_bytes(b"half")
             assert [photo.image for photo in list_photographs(tmp_path)[tmp_path.name]] == ["a.png"]
             temporary.write_bytes((tmp_path / "a.png").read_bytes())

@@ -95,8 +95,8 @@ def test_rows_can_be_picked_and_walked_in_blocks(tmp_path: Path) -> None:
     values = images.reshape(7, -1)
     for found in (InputSet.load(write(tmp_path / "out.npz", images)), InputSet(values, SHAPE, ("R", "G"), ("a",) * 7)):
         np.testing.assert_array_equal(found.images(np.array([5, 1])), images[[5, 1]])
-        np.testing.assert_array_equal(np.concatenate([found.images(rows) for rows in found.blocks(3)]), images)
-        assert [rows.stop - rows.start for rows in found.blocks(3)] == [3, 3, 1]
+        np.testing.assert_array_equal(np.concatenate([found.images(rows) for rows in found.iterate_slices(3)]), images)
+        assert [rows.stop - rows.start for rows in found.iterate_slices(3)] == [3, 3, 1]
         for rows in (slice(None), slice(2, 6), np.array([5, 1, 1]), np.array([], int)):
             np.testing.assert_array_equal(found.rows(rows), values[rows])
             np.testing.assert_array_equal(found.rows(rows, slice(3, 9)), values[rows][:, 3:9])
@@ -129,7 +129,7 @@ def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path) -> None
             out.append(np.full((500, 1000, 2), 0.5, np.float32), name)
     found = InputSet.load(tmp_path / "out.npz")
     before = mapped()
-    assert sum(float(found.rows(rows).mean()) for rows in found.blocks(1)) == pytest.approx(3)
+    assert sum(float(found.rows(rows).mean()) for rows in found.iterate_slices(1)) == pytest.approx(3)
     assert found.rows(np.array([4, 2]), slice(0, 500_000)).mean() == 0.5
     assert mapped() - before < 2**21
     assert float(found.data.sum()) == pytest.approx(3e6)  # the plain way keeps all 24 MB
@@ -309,10 +309,10 @@ def test_a_subset_and_the_rows_of_a_type_are_those_of_numpy() -> None:
 def test_of_large_images_fewer_are_held_at_a_time(side: int, several: int) -> None:
     data = np.broadcast_to(np.float32(0), (40, side * side))  # takes no memory
     found = InputSet(data, (side, side, 1), ("R",), tuple(map(str, range(40))))
-    assert found.at_a_time() == several
-    assert found.at_a_time(4) == min(4, several)
+    assert found.rows_per_chunk() == several
+    assert found.rows_per_chunk(4) == min(4, several)
     rows = np.arange(5, 38)
-    parts = list(found.some_of(rows))
+    parts = list(found.iterate_chunks(rows))
     np.testing.assert_array_equal(np.concatenate(parts), rows)
     assert {len(part) for part in parts[:-1]} == {several}
-    assert list(found.some_of(rows[:0])) == []
+    assert list(found.iterate_chunks(rows[:0])) == []

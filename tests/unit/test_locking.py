@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from pixal.errors import InputError
-from pixal.io.locking import only_writer
+from pixal.io.locking import lock_folder
 
 pytest.importorskip("fcntl")
 
 
 def hold(folder: Path, told: Connection) -> None:
-    with only_writer(folder):
+    with lock_folder(folder):
         told.send("locked")
         signal.pause()
 
@@ -30,18 +30,18 @@ def test_another_process_is_the_one_writer_until_it_ends_however_it_ends(tmp_pat
     assert ours.recv() == "locked"
     with (
         pytest.raises(InputError, match=rf"another run of pixal is writing in {folder}; wait for it"),
-        only_writer(folder),
+        lock_folder(folder),
     ):
         pytest.fail("two at a time")
     assert other.pid
     os.kill(other.pid, signal.SIGKILL)
     other.join()
-    with only_writer(folder), only_writer(tmp_path / "validate" / "Other"):
+    with lock_folder(folder), lock_folder(tmp_path / "validate" / "Other"):
         assert list(folder.iterdir()) == []
 
 
 def test_the_lock_ends_with_its_block_also_where_that_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), only_writer(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
         1 / 0  # noqa: B018
-    with only_writer(tmp_path), pytest.raises(InputError, match="another run"), only_writer(tmp_path):
+    with lock_folder(tmp_path), pytest.raises(InputError, match="another run"), lock_folder(tmp_path):
         pytest.fail("two at a time")

@@ -1,4 +1,4 @@
-"""Tracking, against a store of MLflow's own."""
+"""Tracking, with a real MLflow store."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pixal.config import load_config
 from pixal.mlflow_utils import Tracker, tracked_run
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 
+pytestmark = pytest.mark.usefixtures("tracking_on")
+
 
 def config_named(experiment: str) -> PhotographConfig:
     shipped = load_config()
@@ -23,7 +25,7 @@ def config_named(experiment: str) -> PhotographConfig:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tracking_on: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory after one run; setting up its store takes MLflow seconds."""
     folder = tmp_path_factory.mktemp("tracked")
     (folder / "out").mkdir()
@@ -36,18 +38,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         with tracked_run(config_named("Flex"), "front", "train") as tracker:
             for epoch in range(1, 1203):
-                tracker.metric("loss", 1 / epoch, epoch)
-            tracker.metric("nan", float("nan"))
-            tracker.metric("inf", float("-inf"))
-            tracker.metric("numpy", np.float32(0.5))
-            tracker.finish(
-                {"model_training": {"seed": 1, "loss_function": "mse"}, "experimentName": "Flex"}
-                | {f"p{n}": n for n in range(120)},
+                tracker.log_metric("loss", 1 / epoch, epoch)
+            tracker.log_metric("nan", float("nan"))
+            tracker.log_metric("inf", float("-inf"))
+            tracker.log_metric("numpy", np.float32(0.5))
+            tracker.log_params({"model_training": {"seed": 1, "loss_function": "mse"}, "experimentName": "Flex"})
+            tracker.log_params({f"p{n}": n for n in range(120)})
+            tracker.log_artifacts(
                 {
                     "model": [Path("out/model.keras")],
                     "figures": [Path("out/loss.png")],
                     "metadata": [Path("metadata/model_training.yaml")],
-                },
+                }
             )
     finally:
         os.chdir(before)
@@ -94,7 +96,7 @@ def test_a_second_run_joins_the_experiment_of_its_name(store: Path, monkeypatch:
     monkeypatch.chdir(store)
     for experiment in ("Twice", "Twice", "Other"):
         with tracked_run(config_named(experiment), "front", "validate") as tracker:
-            tracker.metric("image_auroc", 0.5)
+            tracker.log_metric("image_auroc", 0.5)
     assert len(runs_in(store, "Twice")) == 2
     assert len(runs_in(store, "Other")) == 1
 
@@ -105,10 +107,10 @@ def test_a_run_took_as_long_as_its_block_not_as_long_as_writing_it_down(
     monkeypatch.chdir(store)
     before = time.time() * 1000
     with tracked_run(config_named("Long"), "front", "train") as tracker:
-        assert before - 1 <= tracker.began <= time.time() * 1000
-        tracker.began -= 60_000  # a minute of work
+        assert before - 1 <= tracker.start_time <= time.time() * 1000
+        tracker.start_time -= 60_000  # a minute of work
     (run,) = runs_in(store, "Long")
-    assert run.info.start_time == tracker.began
+    assert run.info.start_time == tracker.start_time
     assert run.info.end_time - run.info.start_time >= 60_000
 
 
@@ -120,7 +122,7 @@ def test_a_run_that_ends_badly_says_so_and_keeps_what_it_has(
 
     def interrupted() -> None:
         with tracked_run(config_named(status), "front", "train") as tracker:
-            tracker.metric("loss", 0.25, 1)
+            tracker.log_metric("loss", 0.25, 1)
             raise error
 
     with pytest.raises(error):
@@ -164,8 +166,9 @@ def test_a_file_that_is_gone_is_a_warning_and_the_rest_is_there(
         caplog.at_level(logging.WARNING, logger="pixal"),
         tracked_run(config_named("Gone"), "front", "train") as tracker,
     ):
-        tracker.metric("loss", 0.5)
-        tracker.finish({"seed": 1}, {"model": [Path("out/gone.keras")]})
+        tracker.log_metric("loss", 0.5)
+        tracker.log_params({"seed": 1})
+        tracker.log_artifacts({"model": [Path("out/gone.keras")]})
     assert "not in MLflow" in caplog.text
     (run,) = runs_in(store, "Gone")
     assert run.data.metrics == {"loss": 0.5}
@@ -173,7 +176,7 @@ def test_a_file_that_is_gone_is_a_warning_and_the_rest_is_there(
 
 
 def test_a_tracker_keeps_what_is_finite() -> None:
-    tracker = Tracker("train")
+    tracker = Tracker("Flex", "front", "train")
     for value in (1.0, float("nan"), float("inf"), -2.0):
-        tracker.metric("x", value, 3)
+        tracker.log_metric("x", value, 3)
     assert tracker.metrics == [("x", 1.0, 3), ("x", -2.0, 3)]

@@ -59,7 +59,7 @@ def test_another_component_has_the_same_tree_below_its_own_name(tmp_path: Path, 
     text = (DEFAULTS / "paths.yaml").read_text()
     for entries in (yaml.safe_load(text), TWO, {**TWO, "log_path": {"folder": "logs", "base": "/var"}}):
         paths = Paths(entries)
-        other = paths.of_component("Other", None if below is None else Path(below))
+        other = paths.for_component("Other", None if below is None else Path(below))
         assert other.component == "Other"
         for name in TREE:
             own = paths.resolve(name, "front")

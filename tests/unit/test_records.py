@@ -14,7 +14,7 @@ import yaml
 import pixal
 from pixal.errors import InputError
 from pixal.io.files import file_hash
-from pixal.io.logs import run_log
+from pixal.io.logs import log_to_file
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record, write_table
 
@@ -108,9 +108,9 @@ def test_the_log_of_a_step_holds_the_package_s_messages_of_that_time(tmp_path: P
     package.setLevel(logging.INFO)
     log.info("before")
     for number in (1, 2):
-        with run_log(tmp_path / "logs", "align"):
+        with log_to_file(tmp_path / "logs", "align"):
             log.info("run %d", number)
-    with pytest.raises(ZeroDivisionError), run_log(tmp_path / "logs", "align"):
+    with pytest.raises(ZeroDivisionError), log_to_file(tmp_path / "logs", "align"):
         _ = 1 / 0
     log.info("after")
     lines = (tmp_path / "logs" / "align.log").read_text().splitlines()

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from helpers import collect_runs
 
-from pixal import mlflow_utils
 from pixal.calibration.calibration import choose_threshold
 from pixal.calibration.spread import error_variance
 from pixal.cli import main
@@ -24,6 +24,7 @@ from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
 from pixal.io.records import read_record, write_record
+from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.alignment.align import Features, Reference
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
@@ -39,14 +40,14 @@ USUAL: dict[str, Any] = {
     "validation": {"false_alarm_rate": 0.1},
     "model_training": {"metric_accuracy": True, "projection_rank": 5},
 }
-TRACKED: list[tuple[mlflow_utils.Tracker, str, str, str]] = []
+TRACKED: list[Tracker] = []
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What MLflow would be told, without its store (test_mlflow_utils tests that); no figures but ``trained``'s."""
+    """Collect the tracked runs in ``TRACKED``; write no figures, except in ``trained``."""
     TRACKED.clear()
-    monkeypatch.setattr(mlflow_utils, "_write", lambda *said: TRACKED.append(said))
+    collect_runs(monkeypatch, TRACKED)
     monkeypatch.setattr(pictures, "write_figure", lambda path, figure: path.parent.mkdir(exist_ok=True) or path.touch())
     monkeypatch.chdir(tmp_path)
 
@@ -104,7 +105,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhotographC
     component = write_inputs(folder, {"front": 9})
     config = config_in(folder, **USUAL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlflow_utils, "_write", lambda *said: TRACKED.append(said))
+        collect_runs(patch, TRACKED)
         patch.chdir(folder)
         outcome = train(config=config, quiet=True)
     assert outcome.done == 9
@@ -116,7 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhotographC
     )
 
 
-Trained = tuple[Path, PhotographConfig, dict[str, Any], list[Any]]
+Trained = tuple[Path, PhotographConfig, dict[str, Any], list[Tracker]]
 
 
 def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> None:
@@ -196,13 +197,18 @@ def test_the_calibration_is_of_errors_of_models_that_did_not_see_the_part(traine
 
 def test_a_run_is_tracked_with_its_metrics_settings_and_files(trained: Trained) -> None:
     folder, _, record, tracked = trained
-    ((tracker, experiment, name, status),) = tracked
-    assert (tracker.kind, experiment, name, status) == ("train", "PIXAL", "front", "FINISHED")
+    (tracker,) = tracked
+    assert (tracker.command, tracker.experiment, tracker.name, tracker.status) == (
+        "train",
+        "PIXAL",
+        "front",
+        "FINISHED",
+    )
     epochs = {metric: [step for key, _, step in tracker.metrics if key == metric] for metric in ("loss", "val_loss")}
     assert epochs["loss"] == list(range(1, record["epochs_trained"] + 1))
     assert epochs["val_loss"] == [1, 2, 3]
     assert {key for key, *_ in tracker.metrics} == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
-    assert tracker.params["model_training.n_epochs"] == 3
+    assert tracker.params["model_training.n_epochs"] == "3"
     kept = {(path.name, below) for path, below in tracker.artifacts}
     assert {
         ("pixal_autoencoder.keras", "model"),
@@ -262,7 +268,7 @@ def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: P
     assert [len(found.scores) for found in model.calibrations.values()] == [5, 4]
     assert [state.mask.shape for state in model.states.values()] == [(HEIGHT, WIDTH), (HEIGHT - 1, WIDTH)]
     assert model.load_family().error(InputSet.load(component / "out.npz"), slice(None)).shape == (9, HEIGHT, WIDTH, 2)
-    assert [said[2] for said in TRACKED] == ["Part"]
+    assert [run.name for run in TRACKED] == ["Part"]
 
 
 @pytest.mark.parametrize("types", [["front"], ["back", "front"]])
@@ -312,7 +318,7 @@ def test_training_that_diverges_fails_and_leaves_no_model(tmp_path: Path) -> Non
         train(config=config, quiet=True)
     assert trained_types(config) == []
     assert not (component / "front" / "model" / "checkpoint").exists()  # nothing to go on with
-    assert [said[3] for said in TRACKED] == ["FAILED"]
+    assert [run.status for run in TRACKED] == ["FAILED"]
 
 
 def refused(config: PhotographConfig, said: str, source: Path | None = None) -> None:
@@ -429,7 +435,7 @@ def test_a_costly_model_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: 
         records.append(load_trained(config, "front").params)
         (tmp_path / "out" / "Part" / "front" / "metadata" / "model_training.yaml").unlink()
     assert records[0]["files"] == records[1]["files"]
-    metrics = [said[0].metrics for said in TRACKED if said[3] == "FINISHED"]
+    metrics = [run.metrics for run in TRACKED if run.status == "FINISHED"]
     assert metrics[0] == metrics[1]
 
 
@@ -446,7 +452,7 @@ def test_resume_leaves_what_is_trained_goes_on_with_what_was_cut_and_trains_the_
     assert train(config=config, resume=True, quiet=True).done == 6
     assert trained_types(config) == ["back", "front", "side"]
     assert (component / "back" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns == written
-    assert [said[2:] for said in TRACKED] == [
+    assert [(run.name, run.status) for run in TRACKED] == [
         ("back", "FINISHED"),
         ("front", "FAILED"),
         ("front", "FINISHED"),
@@ -508,8 +514,8 @@ def test_signals_end_the_run_saved_with_one_line_and_resume_goes_on_to_the_same_
     record = load_trained(config, "front").params
     assert record["files"] == trained[2]["files"]
     assert record["calibration"] == trained[2]["calibration"]
-    assert [said[3] for said in TRACKED] == ["KILLED", "KILLED", "FINISHED"]
-    assert TRACKED[-1][0].metrics == trained[3][0][0].metrics  # the loss curves
+    assert [run.status for run in TRACKED] == ["KILLED", "KILLED", "FINISHED"]
+    assert TRACKED[-1].metrics == trained[3][0].metrics  # the loss curves
     assert not (tmp_path / "out" / "Part" / "front" / "model" / "checkpoint").exists()
 
 

@@ -40,7 +40,7 @@ def gaussian_data(
     counted = shares.reshape(inverse.shape).sum(1)
     constant = (shares * level).reshape(inverse.shape).sum(1)
     coefficients, target = [], []
-    for part in inputs.some_of(rows):
+    for part in inputs.iterate_chunks(rows):
         images, kinds = inputs.rows(part), labels[part].argmax(1)
         found = subspace.coefficients(images, labels[part])
         coefficients.append(found)

@@ -71,7 +71,7 @@ def squared_residuals(inputs: InputSet, rows: Rows, labels: Values, subspace: Su
     ``labels`` (N, T), of all rows.
     """
     total = np.zeros((labels.shape[1], inputs.data.shape[1]), np.float32)
-    for part in inputs.some_of(rows):
+    for part in inputs.iterate_chunks(rows):
         images = inputs.rows(part)
         outside = beside(images, labels[part], subspace.coefficients(images, labels[part]), subspace)
         total += labels[part].T @ np.square(outside)
@@ -86,7 +86,7 @@ def beside(images: Values, labels: Values, coefficients: Values, subspace: Subsp
 def means_alone(inputs: InputSet, rows: Rows, labels: Values) -> Subspace:
     """A subspace without components: of each type's ``inputs[rows]`` the mean image."""
     total = np.zeros((labels.shape[1], inputs.data.shape[1]), np.float32)
-    for part in inputs.some_of(rows):
+    for part in inputs.iterate_chunks(rows):
         total += labels[part].T @ inputs.rows(part)
     return Subspace(_of_each(total, labels[rows]), np.zeros((0, total.shape[1]), np.float32), 1.0)
 

@@ -83,7 +83,7 @@ class KerasFamily(ModelFamily):
         labels = self._labels(inputs)
         errors = np.empty((len(index), *inputs.shape), np.float32)
         start = 0
-        for part in inputs.some_of(index):
+        for part in inputs.iterate_chunks(index):
             found = self.residual(inputs.rows(part), labels[part])
             errors[start : start + len(part)] = found.reshape(-1, *inputs.shape)
             start += len(part)
@@ -93,7 +93,7 @@ class KerasFamily(ModelFamily):
         """What the encoder makes of parts, (n, L)."""
         index = np.arange(len(inputs))[rows]
         labels = self._labels(inputs)
-        parts = list(inputs.some_of(index)) or [index]  # of no part: what tells how long a latent is
+        parts = list(inputs.iterate_chunks(index)) or [index]  # of no part: what tells how long a latent is
         return np.concatenate([self.encode(inputs.rows(part), labels[part]) for part in parts])
 
     def residual(self, images: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:

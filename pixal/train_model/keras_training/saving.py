@@ -8,20 +8,20 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from pixal.io.files import atomic
+from pixal.io.files import atomic_write
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can name
 
 
 def save_weights(model: Any, path: Path) -> None:
     """Write the weights, ``path`` ending in ``.weights.h5``."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         model.save_weights(temporary)
 
 
 def save_whole(model: Any, path: Path) -> None:
     """Write the whole model, ``path`` ending in ``.keras`` or ``.h5``."""
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         model.save(temporary)
         if path.suffix == ".keras":
             _as_by_anyone(temporary)

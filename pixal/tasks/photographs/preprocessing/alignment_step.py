@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import AlignmentError, ConfigError, InputError
-from pixal.execution import Defer, map_parallel
+from pixal.execution import Submit, map_parallel
 from pixal.io.arrays import save_arrays
 from pixal.io.files import data_hash, file_hash, is_newer, read_bytes, write_bytes
 from pixal.io.images import decode_image, encode_image, with_alpha
 from pixal.io.journal import Row, made_before
-from pixal.io.logs import run_log
+from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import read_record, write_record, write_table
 from pixal.outcome import Outcome
@@ -49,7 +49,9 @@ ALIGNMENT_COLUMNS = (
 _NO_PIXEL = {"draw_matches", "save_metrics", "save_overlays", "reference"}  # settings that change no aligned photograph
 
 
-def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Defer, *, force: bool, quiet: bool) -> Outcome:
+def align_type(
+    folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Submit, *, force: bool, quiet: bool
+) -> Outcome:
     """Align a type's cut-out photographs; write them, their table and pictures, and what they have in common.
 
     ``cut_outs``: the masks of the photographs that the step before has just made, by file; the others are read.
@@ -61,7 +63,7 @@ def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Defer, 
     if not usable:  # each is a failure of the step before
         _log.error("%s: none of its %d photographs shows a part; the type is left out", name, len(rows))
         return Outcome()
-    with run_log(folder.logs, "align"), folder.start(ALIGNMENT_RECORD, force=force) as journal:
+    with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT_RECORD, force=force) as journal:
         execution = folder.config.execution
         common = journal.rows.get(REFERENCE_FILE)
         first = _reference_row(folder, usable, cut_outs, common, quiet)
@@ -99,7 +101,7 @@ def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Defer, 
             draw(pictures.save_alignment_metrics, metrics, done, settings, name, reference=first["image"])
         if not aligned:
             _log.error("%s: none of its %d photographs can be aligned; the type is left out", name, len(done))
-            return Outcome.of(name, "alignment", done)
+            return Outcome.from_rows(name, "alignment", done)
         key = fingerprint("common", align_one.reference_sha256, [row["file_sha256"] for row in aligned])
         if not made_before(common, key, folder.metadata):
             read = partial(_read_planes, folder=folder.aligned)
@@ -112,7 +114,7 @@ def align_type(folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Defer, 
             provenance()
             | {"reference": first["image"], "settings": settings.model_dump(), "images": done, "made": [common]},
         )
-    return Outcome.of(name, "alignment", done)
+    return Outcome.from_rows(name, "alignment", done)
 
 
 def alignment_row(result: AlignmentResult) -> Row:

@@ -18,7 +18,7 @@ from pixal.execution import map_parallel
 from pixal.io.files import data_hash, read_bytes, write_bytes
 from pixal.io.images import decode_image, encode_image, with_alpha
 from pixal.io.journal import Row, made_before
-from pixal.io.logs import run_log
+from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import write_record
 from pixal.outcome import Outcome
@@ -61,7 +61,7 @@ def remove_backgrounds(
     """
     rows: list[Row] = []
     cut_outs: dict[str, CutOut] = {}
-    with run_log(folder.logs, "remove_bg"), folder.start(BACKGROUND_RECORD, force=force) as journal:
+    with log_to_file(folder.logs, "remove_bg"), folder.start(BACKGROUND_RECORD, force=force) as journal:
         stems = [f"{folder.name}_{i:03d}" if settings.rename_images else photo.name for i, photo in enumerate(photos)]
         files = [f"{stem}_no_bg.png" for stem in stems]
         jobs = [(photo, file, journal.rows.get(file)) for photo, file in zip(photos, files, strict=True)]
@@ -86,7 +86,7 @@ def remove_backgrounds(
             | {"method": settings.method, "model_sha256": model_hash(settings), "settings": settings.model_dump()}
             | {"images": rows},
         )
-    return Outcome.of(str(folder.name), "background", rows), cut_outs
+    return Outcome.from_rows(str(folder.name), "background", rows), cut_outs
 
 
 def read_rgba(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:

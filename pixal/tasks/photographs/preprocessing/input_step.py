@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError, InputError
-from pixal.execution import Defer, map_parallel
+from pixal.execution import Submit, map_parallel
 from pixal.inputs import InputSetWriter
 from pixal.io.arrays import load_arrays
 from pixal.io.files import file_hash, is_newer
@@ -45,7 +45,7 @@ T = TypeVar("T", bound=np.generic)
 _CUT_SHARE = 0.005  # of a part's mask may lie outside the crop box: its outline is not known more exactly
 
 
-def fit_state(folder: TypeFolder, draw: Defer, *, force: bool) -> PreprocessingState:
+def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> PreprocessingState:
     """What a type's aligned photographs have in common: consensus mask, crop box; written beside its records."""
     settings = folder.config.preprocessing.preprocessor
     name = str(folder.name)
@@ -87,7 +87,7 @@ def write_inputs(
     owner: TypeFolder,
     folders: Sequence[TypeFolder],
     states: dict[str, PreprocessingState],
-    draw: Defer,
+    draw: Submit,
     *,
     force: bool,
     quiet: bool,
@@ -119,7 +119,7 @@ def write_inputs(
         for folder in {folder.name: folder for folder in (*folders, owner)}.values():
             members = {folder.name: states[folder.name]} if folder.name else states
             write_record(folder.metadata / PREPROCESSING_RECORD, _record(members, made, shape, tried, config))
-    outcomes = [Outcome.of(name, "input", images) for name, images in made["images"].items()]
+    outcomes = [Outcome.from_rows(name, "input", images) for name, images in made["images"].items()]
     return Outcome(sum(outcome.done for outcome in outcomes), [f for outcome in outcomes for f in outcome.failures])
 
 
@@ -148,7 +148,7 @@ def _write(
     states: dict[str, PreprocessingState],
     rows: dict[str, list[Row]],
     shape: tuple[int, int, int],
-    draw: Defer,
+    draw: Submit,
     quiet: bool,
 ) -> dict[str, list[Row]]:
     """Write the inputs of all aligned photographs; returns a row each, by type."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pixal.errors import InputError
-from pixal.execution import Defer, in_background
-from pixal.io.logs import run_log
+from pixal.execution import Submit, in_background
+from pixal.io.logs import log_to_file
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.foreground.methods import choose_method
@@ -36,8 +36,8 @@ def preprocess(
     """See ``pixal.preprocess``."""
     outcome, cut_outs = _remove_backgrounds(input_dir, config, force, quiet)
     with in_background() as draw:
-        outcome = outcome.then(_align(input_dir, config, cut_outs, draw, force, quiet))
-        return outcome.then(_make_input(input_dir, config, draw, force, quiet))
+        outcome = outcome.followed_by(_align(input_dir, config, cut_outs, draw, force, quiet))
+        return outcome.followed_by(_make_input(input_dir, config, draw, force, quiet))
 
 
 def remove_bg(
@@ -91,15 +91,15 @@ def _remove_backgrounds(
     cut_outs = {}
     for name, photos in photographs.items():
         done, cut_outs[name] = remove_backgrounds(TypeFolder(name, config), photos, chosen, force=force, quiet=quiet)
-        outcome = outcome.joined(done)
-    return outcome.checked(input_dir), cut_outs
+        outcome = outcome.combined_with(done)
+    return outcome.require_done(input_dir), cut_outs
 
 
 def _align(
     input_dir: str | Path | None,
     config: PhotographConfig,
     cut_outs: Mapping[str, Mapping[str, CutOut]],
-    draw: Defer,
+    draw: Submit,
     force: bool,
     quiet: bool,
 ) -> Outcome:
@@ -107,12 +107,14 @@ def _align(
     folders = _types(input_dir, config, BACKGROUND_RECORD, "remove_bg")
     _note_unknown_types("alignment.reference", config.preprocessing.alignment.reference, folders)
     for folder in folders:
-        outcome = outcome.joined(align_type(folder, cut_outs.get(str(folder.name), {}), draw, force=force, quiet=quiet))
-    return outcome.checked(input_dir)
+        outcome = outcome.combined_with(
+            align_type(folder, cut_outs.get(str(folder.name), {}), draw, force=force, quiet=quiet)
+        )
+    return outcome.require_done(input_dir)
 
 
 def _make_input(
-    input_dir: str | Path | None, config: PhotographConfig, draw: Defer, force: bool, quiet: bool
+    input_dir: str | Path | None, config: PhotographConfig, draw: Submit, force: bool, quiet: bool
 ) -> Outcome:
     folders = _types(input_dir, config, ALIGNMENT_RECORD, "align")
     one_hot = config.model_training.one_hot_encoding
@@ -123,15 +125,15 @@ def _make_input(
     _note_unknown_types("preprocessor.ignore_regions", settings.ignore_regions, folders)
     states = {}
     for folder in folders:
-        with run_log(folder.logs, "make_input"):
+        with log_to_file(folder.logs, "make_input"):
             states[str(folder.name)] = fit_state(folder, draw, force=force)
     outcome = Outcome()
     owners = [TypeFolder(None, config)] if one_hot else folders
     for owner in owners:
         members = folders if one_hot else [owner]
         own = {str(folder.name): states[str(folder.name)] for folder in members}
-        outcome = outcome.joined(write_inputs(owner, members, own, draw, force=force, quiet=quiet))
-    return outcome.checked(input_dir)
+        outcome = outcome.combined_with(write_inputs(owner, members, own, draw, force=force, quiet=quiet))
+    return outcome.require_done(input_dir)
 
 
 def _note_unknown_types(key: str, setting: Any, folders: list[TypeFolder]) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from pixal.io.files import atomic, file_hash
+from pixal.io.files import atomic_write, file_hash
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
 from pixal.outcome import Outcome
@@ -35,8 +35,8 @@ def encode(
     outcome = Outcome()
     for parts in find_parts(input_path, config, quiet=quiet):
         folder = config.paths.resolve("latents_path", parts.name) if out is None else Path(out) / parts.name
-        outcome = outcome.joined(_encode(parts, folder, quiet))
-    return outcome.checked(input_path)
+        outcome = outcome.combined_with(_encode(parts, folder, quiet))
+    return outcome.require_done(input_path)
 
 
 def _encode(parts: Parts, folder: Path, quiet: bool) -> Outcome:
@@ -63,7 +63,7 @@ def _encode(parts: Parts, folder: Path, quiet: bool) -> Outcome:
 def _write_vectors(path: Path, vectors: IO[bytes], shape: tuple[int, int]) -> None:
     """Write an ``.npy`` of what is in a file: its header says how many rows there are, so it comes last."""
     vectors.seek(0)
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         shutil.copyfileobj(vectors, file)
 

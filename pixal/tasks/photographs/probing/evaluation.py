@@ -79,8 +79,9 @@ def evaluate(
             evaluation.types[parts.name] = measured
             artifacts[parts.name] = files
             for measure in MEASURES:
-                tracker.metric(f"{parts.name}/{measure}", measured["measures"][measure]["mean"])
-        tracker.finish({"checkpoint": str(checkpoint or ""), "input": str(input_path or "")}, artifacts)
+                tracker.log_metric(f"{parts.name}/{measure}", measured["measures"][measure]["mean"])
+        tracker.log_params({"checkpoint": str(checkpoint or ""), "input": str(input_path or "")})
+        tracker.log_artifacts(artifacts)
     if not evaluation.types:
         first = evaluation.failures[0] if evaluation.failures else "there was nothing to do"
         raise InputError(f"{input_path}: nothing could be evaluated; the first failure: {first}")

@@ -41,7 +41,7 @@ def train(
 ) -> Outcome:
     """Train on every ``out.npz`` of the component, or on ``input_path``; see ``pixal.train``."""
     task = _PhotographTraining(input_path, config)
-    return train_models(task, config, resume=resume, epochs=epochs, quiet=quiet).checked(input_path)
+    return train_models(task, config, resume=resume, epochs=epochs, quiet=quiet).require_done(input_path)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
         else:
             image = inputs.images(inputs.rows_of_type(index))[0]
             near, far = (
-                model.error(inputs.of_images(move(image, masks[index]), index), slice(None))
+                model.error(inputs.with_images(move(image, masks[index]), index), slice(None))
                 for move in (moved_a_little, moved_far)
             )
             calibrations[name] = calibrate_by_texture(near, far, mask=masks[index], **settings)

@@ -105,8 +105,9 @@ def benchmark(
         for row in (*results.rows, results.mean):
             for column in _NUMBERS:
                 if row[column] is not None:
-                    tracker.metric(f"{row['class']}/{column}", row[column])
-        tracker.finish(config.parameters.model_dump(), {"results": [results.path]})
+                    tracker.log_metric(f"{row['class']}/{column}", row[column])
+        tracker.log_params(config.parameters.model_dump())
+        tracker.log_artifacts({"results": [results.path]})
     _log.info("%s", results.summary())
     return results
 
@@ -126,7 +127,7 @@ class _Run:
 
     def __init__(self, one: _Class, config: PhotographConfig, out: Path) -> None:
         self.name, self._class = one.name, one
-        self._config = replace(config, paths=config.paths.of_component(one.name, out))
+        self._config = replace(config, paths=config.paths.for_component(one.name, out))
         self._folder = self._config.paths.resolve("component_validate_path")
         self._model = config.model_training.model
 

@@ -9,7 +9,7 @@ from pixal.errors import ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
-from pixal.io.logs import run_log
+from pixal.io.logs import log_to_file
 from pixal.io.records import read_record
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -42,7 +42,7 @@ class TypeRejudging:
         judged.rewrite()
         portion = PORTION * worker_count(self.config.execution)
         done = 0
-        with run_log(self.config.paths.resolve("validate_log_path", self.name), "detect"), judged:
+        with log_to_file(self.config.paths.resolve("validate_log_path", self.name), "detect"), judged:
             for start in range(0, len(self.records), portion):
                 records = self.records[start : start + portion]
                 ok = sum(row["status"] == "ok" for row in records)

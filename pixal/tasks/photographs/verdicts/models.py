@@ -86,7 +86,7 @@ def _home(config: PhotographConfig, named: str) -> tuple[PhotographConfig, str]:
     component, _, name = named.rpartition("/")
     if {"", ".", ".."} & {*named.split("/")} or "/" in component:
         raise InputError(f"model {named}: expected TYPE, or COMPONENT/TYPE for a type of another component")
-    return (replace(config, paths=config.paths.of_component(component)) if component else config), name
+    return (replace(config, paths=config.paths.for_component(component)) if component else config), name
 
 
 def _check_trained(type_name: str, config: PhotographConfig) -> None:

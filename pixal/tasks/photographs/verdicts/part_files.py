@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.files import atomic
+from pixal.io.files import atomic_write
 from pixal.io.images import as_uint8, read_image, write_image
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -50,7 +50,7 @@ def save_part(
     if maps is not None:
         import tifffile
 
-        with atomic(maps / map_name(record["name"])) as temporary:
+        with atomic_write(maps / map_name(record["name"])) as temporary:
             tifffile.imwrite(temporary, half, compression="zlib", compressionargs={"level": 1})
     shown = photo
     if overlays:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pixal import mlflow_utils
-from pixal.io.locking import only_writer
-from pixal.io.logs import run_log
+from pixal.io.locking import lock_folder
+from pixal.io.logs import log_to_file
 from pixal.report.pictures import Pictures
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 def writing(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
     """Be the one run that writes results of the component, and track it. Raises InputError while another is."""
     with (
-        only_writer(config.paths.resolve("component_validate_path")),
+        lock_folder(config.paths.resolve("component_validate_path")),
         mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker,
     ):
         yield tracker
@@ -98,20 +98,21 @@ def track(
     for verdicts in types:
         name, table = verdicts.name, verdicts.table()
         for key in ("parts", "failed", "errors", "threshold"):
-            tracker.metric(f"{name}/{key}", table[key])
+            tracker.log_metric(f"{name}/{key}", table[key])
         artifacts[f"figures/{name}"] = summary_figures(verdicts.figures)
         record = config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD
         artifacts[f"metadata/{name}"] = [record]
-    tracker.metric("drift", len(batch.drift["findings"]))
+    tracker.log_metric("drift", len(batch.drift["findings"]))
     for found in batch.drift["findings"]:
-        tracker.metric(f"{found['type']}/drift_{found['quantity']}_p", found["p_value"])
+        tracker.log_metric(f"{found['type']}/drift_{found['quantity']}_p", found["p_value"])
     for key, value in ((batch.metrics or {}).get("overall") or {}).items():
         if isinstance(value, float):
-            tracker.metric(key, value)
+            tracker.log_metric(key, value)
     settings = {"validation": config.validation.model_dump(), "plotting": config.plotting.model_dump()}
     if other := _named(types):
         settings["model"] = {"judged_by": other}
-    tracker.finish(settings, artifacts)
+    tracker.log_params(settings)
+    tracker.log_artifacts(artifacts)
 
 
 def _named(types: Sequence[TypeVerdicts]) -> str | None:
@@ -123,7 +124,7 @@ def _drift(types: dict[str, TypeVerdicts], level: float, aloud: bool) -> dict[st
     """What differs between training and this batch, as in ``results.json``; each finding is also a warning."""
     findings = find_drift({name: verdicts.samples() for name, verdicts in types.items()}, level)
     for finding in findings if aloud else ():
-        with run_log(types[finding.type].config.paths.resolve("validate_log_path", finding.type), "validate"):
+        with log_to_file(types[finding.type].config.paths.resolve("validate_log_path", finding.type), "validate"):
             _log.warning("%s: drift: %s. %s", finding.type, finding.message, finding.advice)
     return {"level": level, "findings": [asdict(finding) for finding in findings]}
 

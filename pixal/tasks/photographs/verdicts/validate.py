@@ -55,7 +55,7 @@ def validate(
                 judged = progress(judging.judge(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
                 for number, _ in enumerate(judged):
                     if number == 0:  # now that TensorFlow is imported: two imports at a time can be in each other's way
-                        later(mlflow_utils.load)
+                        later(mlflow_utils.import_mlflow)
                 judged_now, seconds = judged_now + len(missing), seconds + time.perf_counter() - start
                 judging.gather()
                 judging.count()

@@ -18,7 +18,7 @@ from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.files import file_hash
-from pixal.io.logs import run_log
+from pixal.io.logs import log_to_file
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -93,7 +93,7 @@ class TypeJudging:
         portions = [photographs[start : start + size] for start in range(0, len(photographs), size)]
         if not portions:
             return
-        log = run_log(self.config.paths.resolve("validate_log_path", self.name), "validate")
+        log = log_to_file(self.config.paths.resolve("validate_log_path", self.name), "validate")
         with log, self.judged, ThreadPoolExecutor(1) as beside:
             prepared = beside.submit(self._prepare, portions[0])
             _ = self.verdicts.family  # loaded meanwhile: TensorFlow takes seconds to start

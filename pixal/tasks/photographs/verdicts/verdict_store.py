@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import write_bytes
-from pixal.io.records import plain
+from pixal.io.records import to_builtin
 
 JOURNAL = "judged.journal"
 _ROWS_FILE = "inputs.part"
@@ -114,7 +114,7 @@ class JudgedParts:
 
 
 def _line(entry: Entry) -> bytes:
-    return json.dumps(plain(entry)).encode() + b"\n"
+    return json.dumps(to_builtin(entry)).encode() + b"\n"
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
