@@ -1,23 +1,29 @@
-"""Find the photographs of a batch: their types, and what each is called."""
+"""Find the photographs of a batch and their types."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixal.errors import InputError
-from pixal.tasks.photographs.mvtec import Benchmark, find_benchmark
+from pixal.tasks.photographs.mvtec import DataSetFolder, find_data_set
+from pixal.tasks.photographs.naming import table_names, unique_stems
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+"""Extensions of the images that PIXAL reads, in lower case."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file of the batch: the type it belongs to, the name it has in tables, and the stem its outputs have."""
+    """A photograph of a batch.
+
+    Attributes:
+        type_name: Image type that it belongs to.
+        path: Its file.
+        image: Its name in tables: the file name, or a longer name where several files have the same one.
+        name: Stem of the files made from it; unique in its type, also where upper and lower case are the same.
+    """
 
     type_name: str
     path: Path
@@ -26,112 +32,96 @@ class Photograph:
 
 
 def list_photographs(source: str | Path, *, test: bool = False) -> dict[str, list[Photograph]]:
-    """The photographs below ``source`` by type, both sorted by name.
+    """List the photographs below ``source`` by type; types and photographs are sorted by name.
 
-    A folder with sub-folders holds one type a sub-folder (nested folders are followed); a folder of images is one type
-    named after itself; a single image file is a batch of one, of the type its folder names. A folder laid out as those
-    of MVTec AD is one type, and may stand for one in a folder of several: of it the good images to train on are taken,
-    or with ``test`` all test images, each called ``KIND/NAME.EXT``.
+    Args:
+        source: A folder with one sub-folder per type (nested folders are followed); or a folder of images, which is one
+            type with the folder's name; or one image, whose folder names the type. A folder with the layout of MVTec AD
+            is one type.
+        test: For folders with the layout of MVTec AD: list all test images, named ``KIND/NAME.EXT`` in tables, and not
+            the good training images.
 
-    Raises InputError where there is nothing to process.
+    Raises:
+        InputError: If there is no image, or it is unclear which type an image belongs to.
     """
     source = Path(source)
     if source.is_file():
-        return _single(_absolute(source))
+        return _single_photograph(_absolute(source))
     if not source.is_dir():
-        raise InputError(f"{source} does not exist; name a folder of images, or of one sub-folder an image type")
-    if benchmark := find_benchmark(source):
-        name = _absolute(source).name
-        if photographs := _of_benchmark(name, benchmark, test):
-            return {name: photographs}
-        missing = benchmark.test / "KIND" if test else benchmark.train
-        raise InputError(f"{source} is laid out as an object of MVTec AD, but holds no image in {missing}")
-    flat = _images(source, nested=False)
+        raise InputError(f"{source} does not exist; name a folder of images, or a folder with one sub-folder per type")
+    if data_set := find_data_set(source):
+        return _data_set_photographs(source, data_set, test)
+    images = _find_images(source, nested=False)
     folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
-    types = {folder.name: found for folder in folders if (found := _of_type(folder, test))}
-    if flat and types:
+    types = {folder.name: photographs for folder in folders if (photographs := _type_photographs(folder, test))}
+    if images and types:
         raise InputError(
-            f"{source} holds images ({flat[0].name}, …) beside folders of images ({', '.join(types)}); "
-            "move them into the folder of their type"
+            f"{source} holds images ({images[0].name}, …) and also folders of images ({', '.join(types)}); "
+            "move the images into the folder of their type"
         )
-    if flat:
+    if images:
         name = _absolute(source).name
-        return {name: _named(name, source, flat)}
+        return {name: _name_files(name, source, images)}
     if not types:
-        raise InputError(f"{source} holds no image ({', '.join(sorted(EXTENSIONS))}), nor any folder of images")
+        raise InputError(f"{source} holds no image ({', '.join(sorted(EXTENSIONS))}) and no folder of images")
     return types
 
 
-def benchmark_tests(type_name: str, benchmark: Benchmark) -> list[Photograph]:
-    """The test images of an object of a data set, as ``list_photographs`` names them."""
-    kinds = [(kind.name, path, kind) for kind in benchmark.kinds() for path in _images(kind, nested=True)]
-    images = [f"{kind}/{path.relative_to(folder).as_posix()}" for kind, path, folder in kinds]
-    paths = [path for _, path, _ in kinds]
-    return [Photograph(type_name, *found) for found in zip(paths, images, _distinct(images), strict=True)]
+def list_test_images(type_name: str, data_set: DataSetFolder) -> list[Photograph]:
+    """List the test images of one object of a data set, named as by ``list_photographs``."""
+    paths, images = [], []
+    for folder in data_set.test_folders():
+        for path in _find_images(folder, nested=True):
+            paths.append(path)
+            images.append(f"{folder.name}/{path.relative_to(folder).as_posix()}")
+    rows = zip(paths, images, unique_stems(images), strict=True)
+    return [Photograph(type_name, path, image, name) for path, image, name in rows]
 
 
-def _single(path: Path) -> dict[str, list[Photograph]]:
-    """A batch of one file; of a test image its object's folder names the type."""
+def _single_photograph(path: Path) -> dict[str, list[Photograph]]:
+    """Return a batch of one file. The type of a test image of a data set is the object's folder."""
     if path.suffix.lower() not in EXTENSIONS:
-        raise InputError(f"{path} is no image that PIXAL reads ({', '.join(sorted(EXTENSIONS))})")
+        raise InputError(f"{path} is not an image that PIXAL reads ({', '.join(sorted(EXTENSIONS))})")
     root = path.parent.parent.parent  # of ROOT/test/KIND/NAME.png
-    benchmark = find_benchmark(root)
-    if benchmark and (found := [one for one in benchmark_tests(root.name, benchmark) if one.path == path]):
-        return {root.name: found}
-    return {path.parent.name: _named(path.parent.name, path.parent, [path])}
+    data_set = find_data_set(root)
+    if data_set and (matches := [photo for photo in list_test_images(root.name, data_set) if photo.path == path]):
+        return {root.name: matches}
+    return {path.parent.name: _name_files(path.parent.name, path.parent, [path])}
 
 
-def _of_type(folder: Path, test: bool) -> list[Photograph]:
-    if benchmark := find_benchmark(folder):
-        return _of_benchmark(folder.name, benchmark, test)
-    return _named(folder.name, folder, _images(folder, nested=True))
+def _data_set_photographs(source: Path, data_set: DataSetFolder, test: bool) -> dict[str, list[Photograph]]:
+    name = _absolute(source).name
+    if photographs := _object_photographs(name, data_set, test):
+        return {name: photographs}
+    missing = data_set.test / "KIND" if test else data_set.train
+    raise InputError(f"{source} has the layout of an object of MVTec AD, but {missing} holds no image")
 
 
-def _of_benchmark(type_name: str, benchmark: Benchmark, test: bool) -> list[Photograph]:
+def _type_photographs(folder: Path, test: bool) -> list[Photograph]:
+    if data_set := find_data_set(folder):
+        return _object_photographs(folder.name, data_set, test)
+    return _name_files(folder.name, folder, _find_images(folder, nested=True))
+
+
+def _object_photographs(type_name: str, data_set: DataSetFolder, test: bool) -> list[Photograph]:
     if test:
-        return benchmark_tests(type_name, benchmark)
-    return _named(type_name, benchmark.train, _images(benchmark.train, nested=True))
+        return list_test_images(type_name, data_set)
+    return _name_files(type_name, data_set.train, _find_images(data_set.train, nested=True))
 
 
-def _images(folder: Path, *, nested: bool) -> list[Path]:
-    found: Callable[[str], Iterator[Path]] = folder.rglob if nested else folder.glob
+def _find_images(folder: Path, *, nested: bool) -> list[Path]:
+    paths = folder.rglob("*") if nested else folder.glob("*")
     return sorted(
-        path
-        for path in found("*")
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
+        path for path in paths if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
     )
 
 
-def _named(type_name: str, folder: Path, files: list[Path]) -> list[Photograph]:
-    """Name each file; where two would share a table row or an output, nested folders and extensions come in."""
-    relative = [path.relative_to(folder) for path in files]
-    times = Counter(path.name for path in relative)
-    images = [path.name if times[path.name] == 1 else path.as_posix() for path in relative]
-    names = _distinct(images)
-    return [Photograph(type_name, *found) for found in zip(files, images, names, strict=True)]
-
-
-def _distinct(images: list[str]) -> list[str]:
-    """A name for each image's outputs: its stem, or longer; never two alike, nor but for capitals."""
-    stems = [_flat(str(Path(image).with_suffix(""))) for image in images]
-    times = Counter(stem.lower() for stem in stems)
-    taken = {stem for stem, count in times.items() if count == 1}
-    names = []
-    for stem, image in zip(stems, images, strict=True):
-        name = stem
-        if times[stem.lower()] > 1:
-            longer = _flat(image.replace(".", "_"))
-            choices = itertools.chain([longer], (f"{longer}_{number}" for number in itertools.count(2)))
-            name = next(choice for choice in choices if choice.lower() not in taken)
-            taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _flat(name: str) -> str:
-    return name.replace("/", "_").replace("\\", "_")
+def _name_files(type_name: str, folder: Path, paths: list[Path]) -> list[Photograph]:
+    images = table_names(paths, folder)
+    rows = zip(paths, images, unique_stems(images), strict=True)
+    return [Photograph(type_name, path, image, name) for path, image, name in rows]
 
 
 def _absolute(path: Path) -> Path:
-    """Without "..", links kept: a linked folder or file goes by the link's name."""
+    """Return the path without ``..``. Links are kept: the name of a linked folder is the link's name."""
     return Path(os.path.abspath(path))  # noqa: PTH100  # Path.absolute keeps "..", Path.resolve follows links

@@ -1,4 +1,4 @@
-"""The folders of public data sets: those of MVTec AD (Bergmann et al. 2021), which many others have, and MVTec AD 2."""
+"""Find the folders of public data sets: MVTec AD (Bergmann et al. 2021), others with its layout, and MVTec AD 2."""
 
 from __future__ import annotations
 
@@ -6,36 +6,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GOOD = "good"
-_TESTS = (("test", "ground_truth"), ("test_public", "test_public/ground_truth"))  # MVTec AD, MVTec AD 2
+"""Name of the folders that hold good images."""
+
+_TEST_LAYOUTS = (
+    ("test", "ground_truth"),  # MVTec AD
+    ("test_public", "test_public/ground_truth"),  # MVTec AD 2
+)
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """One object of a data set: good images to train on, a folder a kind of test images, and the defects' masks.
+class DataSetFolder:
+    """The folders of one object of a data set, such as ``bottle`` of MVTec AD.
 
-    train: ``ROOT/train/good``. test: ``ROOT/test``, with a folder for each kind. masks: ``ROOT/ground_truth``.
+    Attributes:
+        train: Good images to train on, ``ROOT/train/good``.
+        test: Test images, one folder per kind: ``ROOT/test/KIND``.
+        masks: Masks of the defects: ``ROOT/ground_truth/KIND``.
     """
 
     train: Path
     test: Path
     masks: Path
 
-    def kinds(self) -> list[Path]:
-        """The folders of test images, ``good`` and one for each kind of defect."""
-        found = self.test.iterdir() if self.test.is_dir() else ()
-        return sorted(path for path in found if path.is_dir() and path != self.masks and path.name[0] != ".")
+    def test_folders(self) -> list[Path]:
+        """Return the folders of test images: ``good``, and one per kind of defect."""
+        folders = self.test.iterdir() if self.test.is_dir() else ()
+        return sorted(path for path in folders if path.is_dir() and path != self.masks and path.name[0] != ".")
 
-    def mask(self, image: str) -> Path | None:
-        """The mask of a test image, by its name ``KIND/NAME.png``: ``KIND/NAME_mask.png`` or ``KIND/NAME.png``."""
+    def find_mask(self, image: str) -> Path | None:
+        """Return the mask of the test image ``KIND/NAME.png``: ``KIND/NAME_mask.png`` or ``KIND/NAME.png``, or None."""
         stem = (self.masks / image).with_suffix("")
-        choices = (stem.with_name(f"{stem.name}{end}.png") for end in ("_mask", ""))
-        return next((path for path in choices if path.is_file()), None)
+        candidates = (stem.with_name(f"{stem.name}{suffix}.png") for suffix in ("_mask", ""))
+        return next((path for path in candidates if path.is_file()), None)
 
 
-def find_benchmark(root: Path) -> Benchmark | None:
-    """The object whose folder is ``root``; None where it has neither good images to train on nor to test with."""
+def find_data_set(root: Path) -> DataSetFolder | None:
+    """Return the folders below ``root`` if it is one object of a data set.
+
+    Returns:
+        None if ``root`` has neither good training images nor good test images.
+    """
     train = root / "train" / GOOD
-    test, masks = next((names for names in _TESTS if (root / names[0] / GOOD).is_dir()), _TESTS[0])
+    test, masks = next((layout for layout in _TEST_LAYOUTS if (root / layout[0] / GOOD).is_dir()), _TEST_LAYOUTS[0])
     if not train.is_dir() and not (root / test / GOOD).is_dir():
         return None
-    return Benchmark(train, root / test, root / masks)
+    return DataSetFolder(train, root / test, root / masks)

@@ -1,4 +1,8 @@
-"""The settings of the task "photographs": from photographs to verdicts."""
+"""Settings of the task ``photographs``.
+
+The class tree and the order of the fields mirror ``configs/parameters.yaml``. Names in capitals come from existing
+users' files and stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,18 @@ from pixal.tasks.photographs.network_input.channels import channel_names
 
 
 class RemoveBackground(Section):
-    """How the part is found on the photograph."""
+    """How the part is found on a photograph.
+
+    Attributes:
+        method: ``border``: from the colours along the photograph's border; ``rembg``: with a network; ``auto``:
+            ``rembg`` if the file of its model is on this machine, else ``border``; ``none``: the whole photograph is
+            the part.
+        model: Name of a rembg model.
+        model_file: File with the model's weights (``.onnx``). None: where rembg keeps them.
+        alpha_matting: Whether rembg refines the outline (slow).
+        max_workers: Photographs processed in parallel. None: ``execution.workers``.
+        rename_images: Overrides ``preprocessing.rename_images``.
+    """
 
     method: Literal["auto", "rembg", "border", "none"] = "auto"
     model: str = "u2net"
@@ -29,7 +44,23 @@ class RemoveBackground(Section):
 
 
 class AlignmentSettings(Section):
-    """How a photograph is brought to the reference frame, and when that counts as done."""
+    """How a photograph is moved to the reference frame, and the limits it must meet there.
+
+    Attributes:
+        apply_alignment: False: photographs are already aligned; only the limits are checked.
+        model: Type of the transformation.
+        reference: Name of the reference photograph, or one name per type. None: the most typical photograph.
+        knn_ratio: Largest ratio of a match's distance to that of the second best match (Lowe 2004).
+        number_of_points: Largest number of SIFT features per photograph.
+        ransac_threshold: Largest distance of an inlier from its predicted position, in pixels.
+        MIN_SCORE_THRESHOLD: Smallest structural similarity (SSIM) to the reference.
+        MAX_MSE_THRESHOLD: Largest mean squared difference from the reference, 8-bit grey levels.
+        MIN_GOOD_MATCHES: Smallest number of inliers.
+        MIN_OVERLAP: Smallest intersection over union of the foreground mask and the reference's.
+        draw_matches: Overrides ``preprocessing.draw_matches``.
+        save_metrics: Overrides ``preprocessing.save_metrics``.
+        save_overlays: Overrides ``preprocessing.save_overlays``.
+    """
 
     apply_alignment: bool = True
     model: Literal["homography", "affine", "similarity"] = "homography"
@@ -47,47 +78,75 @@ class AlignmentSettings(Section):
 
 
 class Preprocessor(Section):
-    """How aligned photographs become the network's input."""
+    """How aligned photographs become the input of the model.
+
+    Attributes:
+        file_name: Name of the archive with the inputs.
+        pool_size: Side in pixels of the windows that are averaged to one input pixel.
+        channels: Names of the channels, or ``"ALL"``.
+        weights: Weight of each channel in the loss. None: equal weights.
+        mask: Image file, white on the part in the reference frame, that replaces the consensus mask; or one file per
+            type.
+        consensus: A pixel belongs to the consensus mask if more than this fraction of the training masks contain it.
+        edge_margin: Width in pixels of the strip inside the outline that is not compared.
+        zero_pruning: Whether the input is cropped to the part.
+        zero_pruning_padding: Pixels added on each side of the crop.
+        bg_threshold: Pixels whose mean grey level (0 to 255) is not above this value do not extend the crop.
+        ignore_regions: Regions that are not compared, per type: boxes in the reference frame, or an image file that is
+            white there.
+        light_matching: How the light is matched to the reference's: ``gain``: one factor per colour; ``field``: factors
+            that vary smoothly over the part; ``none``.
+    """
 
     file_name: Annotated[Annotated[str, Field(pattern=r"^[^/\\]+\.npz$")], Mark.NO_RESULT] = "out.npz"
     pool_size: Count = 2
     channels: list[str] = ["LAB_L", "LAB_a", "LAB_b", "GradMag"]
     weights: list[Annotated[float, Field(ge=0)]] | None = None
+    mask: str | dict[str, str] | None = None
+    consensus: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    edge_margin: Annotated[int, Field(ge=0)] = 2
     zero_pruning: bool = True
     zero_pruning_padding: Annotated[int, Field(ge=0)] = 0
     bg_threshold: Annotated[float, Field(ge=0, le=255)] = 0.0
-    consensus: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    edge_margin: Annotated[int, Field(ge=0)] = 2
-    mask: str | dict[str, str] | None = None
     ignore_regions: dict[str, list[Box] | str] = {}
     light_matching: Literal["gain", "field", "none"] = "gain"
 
     @field_validator("channels", mode="before")
     @classmethod
-    def _known_channels(cls, value: Any) -> list[str]:
+    def _check_channels(cls, value: Any) -> list[str]:
         if not isinstance(value, str | list) or not all(isinstance(name, str) for name in value):
-            raise ValueError('channels is a list of names, or "ALL"')
+            raise ValueError('channels must be a list of names or "ALL"')
         try:
             return channel_names(value)
-        except ConfigError as error:  # pydantic adds the place to a ValueError only
+        except ConfigError as error:  # pydantic adds the key to a ValueError only
             raise ValueError(str(error).removeprefix("channels: ")) from error
 
     @field_validator("weights")
     @classmethod
-    def _one_weight_a_channel(cls, value: list[float] | None, info: ValidationInfo) -> list[float] | None:
-        channels = info.data.get("channels")  # not there if they are at fault themselves
+    def _check_weights(cls, value: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        channels = info.data.get("channels")  # missing if the channels themselves are invalid
         if value is not None and channels is not None:
             if len(value) != len(channels):
                 raise ValueError(
-                    f"weights holds {len(value)} values for {len(channels)} channels; give one weight a channel"
+                    f"weights holds {len(value)} values for {len(channels)} channels; give one weight per channel"
                 )
             if not sum(value):
-                raise ValueError("weights are all 0; at least one channel must count")
+                raise ValueError("all weights are 0; at least one must be above 0")
         return value
 
 
 class Preprocessing(Section):
-    """From photographs to ``out.npz``."""
+    """From photographs to ``out.npz``.
+
+    Attributes:
+        rename_images: Whether outputs are named ``TYPE_000``, ``TYPE_001``, ... and not after the photograph.
+        draw_matches: Whether the matched points of each photograph are drawn.
+        save_metrics: Whether inliers, SSIM and MSE of all photographs are plotted.
+        save_overlays: Whether each aligned photograph is drawn over the reference.
+        remove_background: Finding the part.
+        alignment: Alignment to the reference frame.
+        preprocessor: The input of the model.
+    """
 
     rename_images: Annotated[bool, Mark.NO_RESULT] = False
     draw_matches: Annotated[bool, Mark.NO_RESULT] = True
@@ -98,22 +157,37 @@ class Preprocessing(Section):
     preprocessor: Preprocessor = Preprocessor()
 
     @model_validator(mode="after")
-    def _one_value_a_switch(self) -> Preprocessing:
-        """A switch may stand in either place; the nearer one wins, and both are then read as the same."""
+    def _share_switches(self) -> Preprocessing:
+        """Give a switch that exists in two sections the same value in both; the value of the inner section wins."""
         for name, keys in (
             ("remove_background", ("rename_images",)),
             ("alignment", ("draw_matches", "save_metrics", "save_overlays")),
         ):
             section = getattr(self, name)
             values = {key: getattr(self if getattr(section, key) is None else section, key) for key in keys}
-            # A copy: a section that no file names is the class's default, which all settings share.
+            # Copy the section: one that no file names is the default object of the class, which all settings share.
             for key, value in {name: section.model_copy(update=values), **values}.items():
                 object.__setattr__(self, key, value)
         return self
 
 
 class Plotting(Section):
-    """Which figures are written, and the cut on raw loss of existing configurations."""
+    """Which figures are written, and how.
+
+    Attributes:
+        plot_loss: Loss per epoch.
+        plot_accuracy: Reconstruction accuracy per epoch.
+        plot_confusion_matrix: Confusion matrix; needs ``--truth``.
+        plot_roc_recall_curve: ROC and precision-recall curves; needs ``--truth``.
+        plot_anomaly_heatmap: Overlay of each part, and the mean map.
+        plot_abs_loss_per_pixel: Mean absolute error per pixel.
+        plot_mse_per_pixel: Mean squared error per pixel.
+        plot_pixel_predictions: Predicted against true values.
+        plot_distributions: Distributions of scores and errors.
+        plot_latent_space: Parts in the plane in which the good training parts vary most.
+        use_log_loss: Whether loss axes are logarithmic; a numeric ``loss_cut`` is then a decimal logarithm.
+        loss_cut: A number: parts fail above this loss of a pixel, and not by the calibrated score.
+    """
 
     plot_loss: Annotated[bool, Mark.NO_RESULT] = True
     plot_accuracy: Annotated[bool, Mark.NO_RESULT] = True
@@ -130,7 +204,18 @@ class Plotting(Section):
 
 
 class Validation(Section):
-    """From errors to verdicts."""
+    """From the errors of a model to verdicts.
+
+    Attributes:
+        false_alarm_rate: Fraction of good parts that may fail.
+        threshold: How the threshold on the score is set.
+        map_smoothing: Standard deviation of the Gaussian that smooths the anomaly map, in input pixels.
+        region_threshold: A region contains the pixels above this fraction of the threshold.
+        pixel_size_mm: Size of a pixel of the photograph in millimetres. None: regions are measured in pixels only.
+        drift_level: How often a batch like the training parts may be reported as different.
+        save_anomaly_maps: Whether each part's map is written as TIFF.
+        watch_interval: Seconds between two scans of the folder with ``validate --watch``.
+    """
 
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
     threshold: Threshold = Threshold()
@@ -143,7 +228,7 @@ class Validation(Section):
 
 
 class PhotographParameters(Parameters):
-    """The whole of ``parameters.yaml`` for photographs."""
+    """All sections of ``parameters.yaml`` for photographs."""
 
     preprocessing: Preprocessing = Preprocessing()
     plotting: Plotting = Plotting()
@@ -152,7 +237,7 @@ class PhotographParameters(Parameters):
 
 @dataclass(frozen=True)
 class PhotographConfig(Config):
-    """The settings of a run on photographs: ``config.preprocessing.preprocessor.pool_size``, and so on."""
+    """The configuration of a run on photographs, such as ``config.preprocessing.preprocessor.pool_size``."""
 
     parameters: PhotographParameters
 
@@ -168,16 +253,22 @@ class PhotographConfig(Config):
 
     @property
     def validation(self) -> Validation:
-        """From errors to verdicts."""
+        """From the errors of a model to verdicts."""
         return self.parameters.validation
 
 
 def photograph_config(config: Config | str | Path | None) -> PhotographConfig:
-    """Settings already loaded, or those in a folder (None: where ``load_config`` looks).
+    """Return the configuration of a run on photographs.
 
-    Raises ConfigError for the settings of another task.
+    Args:
+        config: A loaded configuration, or the folder to load it from. None: the folder that ``load_config`` chooses.
+
+    Raises:
+        ConfigError: If the configuration is invalid or belongs to another task.
     """
     loaded = config if isinstance(config, Config) else load_config(config)
     if not isinstance(loaded, PhotographConfig):
-        raise ConfigError(f"task: {loaded.parameters.task} given where the settings of task photographs are needed")
+        raise ConfigError(
+            f"task: {loaded.parameters.task} is configured; this function needs photographs"
+        )
     return loaded

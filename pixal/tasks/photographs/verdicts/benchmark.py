@@ -15,7 +15,7 @@ from pixal.io.files import file_hash
 from pixal.io.provenance import fingerprint
 from pixal.io.records import read_record, write_record, write_table
 from pixal.outcome import Failure
-from pixal.tasks.photographs.mvtec import find_benchmark
+from pixal.tasks.photographs.mvtec import find_data_set
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.train import train
@@ -200,9 +200,9 @@ def _find_classes(root: Path, wanted: Sequence[str] | None) -> list[_Class]:
     """The classes below ``root`` in the order of their names; only those ``wanted``."""
     if not root.is_dir():
         raise InputError(f"{root} does not exist; name a folder of one folder a class, as that of MVTec AD")
-    if find_benchmark(root):
+    if find_data_set(root):
         raise InputError(f"{root} is a class itself; name the folder above it, with --classes {root.resolve().name}")
-    found = {path.name: _Class(path.name, path, path, path) for path in _folders(root) if find_benchmark(path)}
+    found = {path.name: _Class(path.name, path, path, path) for path in _folders(root) if find_data_set(path)}
     for path in _folders(root / "train") if (root / "production").is_dir() else ():
         truths = (root / "truth" / path.name, root / "truth")
         truth = next((folder for folder in truths if folder.is_dir()), None)

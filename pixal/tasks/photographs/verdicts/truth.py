@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.images import read_mask
-from pixal.tasks.photographs.discovery import benchmark_tests
-from pixal.tasks.photographs.mvtec import GOOD, Benchmark, find_benchmark
+from pixal.tasks.photographs.discovery import list_test_images
+from pixal.tasks.photographs.mvtec import GOOD, DataSetFolder, find_data_set
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def read_truth(root: Path, types: list[str]) -> dict[str, Truth]:
             folder = root
         path = folder / "labels.csv"
         if not path.is_file():
-            if benchmark := find_benchmark(folder):
+            if benchmark := find_data_set(folder):
                 truths[name] = _benchmark_truth(benchmark)
                 continue
             raise InputError(f"--truth: {path} does not exist; it lists name,label[,kind] of each part (1: defective)")
@@ -130,12 +130,12 @@ def _read_labels(path: Path) -> Truth:
     return Truth(parts, masks)
 
 
-def _benchmark_truth(benchmark: Benchmark) -> Truth:
+def _benchmark_truth(benchmark: DataSetFolder) -> Truth:
     """Return the truth of a public data set: the kind is the folder, and each kind but ``good`` is a defect."""
     parts: dict[str, PartTruth] = {}
-    photographs = benchmark_tests("", benchmark)
+    photographs = list_test_images("", benchmark)
     for photo in photographs:
         kind = photo.image.split("/")[0]
         parts[photo.image] = parts[photo.name] = PartTruth(int(kind != GOOD), kind)
-    masks = {photo.name: path for photo in photographs if (path := benchmark.mask(photo.image))}
+    masks = {photo.name: path for photo in photographs if (path := benchmark.find_mask(photo.image))}
     return Truth(parts, masks or None)
