@@ -1,1 +1,1 @@
-"""From errors of held-out good parts to maps, scores, p-values and thresholds; the same for every model family."""
+"""From the errors of held-out good parts to calibrated maps, scores, p-values and thresholds."""

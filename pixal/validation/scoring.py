@@ -9,16 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.calibration.calibration import (
-    Calibration,
-    above,
-    calibrated_maps,
-    choose_threshold,
-    p_values,
-    part_scores,
-    raw_maps,
-)
+from pixal.calibration.calibration import Calibration
+from pixal.calibration.maps import above, calibrated_maps, part_scores, raw_maps
 from pixal.calibration.settings import Threshold
+from pixal.calibration.thresholds import choose_threshold, p_values
 from pixal.inputs import InputSet
 from pixal.train_model.family import ModelFamily, error_weights
 from pixal.validation.regions import Region, find_regions

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import pixal
-from pixal.calibration.calibration import calibrated_maps, part_scores
+from pixal.calibration.maps import calibrated_maps, part_scores
 from pixal.config import Paths
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet

@@ -6,21 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom, gumbel_r
 
-from pixal.calibration.calibration import (
-    Calibration,
-    above,
-    calibrate,
-    calibrate_by_texture,
-    calibrated_maps,
-    choose_threshold,
-    p_values,
-    part_scores,
-    raw_maps,
-    set_threshold,
-)
+from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture
+from pixal.calibration.maps import above, calibrated_maps, part_scores, raw_maps
 from pixal.calibration.settings import Threshold
-from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.spread import error_variance
+from pixal.calibration.thresholds import choose_threshold, p_values, set_threshold
 from pixal.errors import ConfigError
 
 AUTO = Threshold()
@@ -202,7 +193,7 @@ def textured(seed: int = 0) -> np.ndarray:
 
 def by_texture(image: np.ndarray, mask: np.ndarray) -> Calibration:
     """As of a model that makes the image of whatever it is given."""
-    near, far = moved_a_little(image, mask) - image, moved_far(image, mask) - image
+    near, far = shift_near(image, mask) - image, shift_far(image, mask) - image
     return calibrate_by_texture(near, far, mask=mask, weights=np.ones(2, np.float32), smoothing=1.0)
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.linalg import inv, sqrtm
 from scipy.ndimage import gaussian_filter
 
-from pixal.calibration.calibration import calibrate, calibrate_by_texture, calibrated_maps, part_scores
-from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.calibration.calibration import calibrate, calibrate_by_texture
+from pixal.calibration.maps import calibrated_maps, part_scores
+from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.spread import error_variance
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, InputSetWriter
@@ -165,7 +166,7 @@ def test_of_one_image_the_error_is_the_difference() -> None:
     expected = (images[1:] - images[0]) * mask[..., None]
     np.testing.assert_allclose(model.error(input_set(images[1:]), slice(None)), expected, atol=1e-6)
     settings: dict[str, Any] = {"mask": mask, "weights": np.ones(3, np.float32), "smoothing": 1.0}
-    near, far = (move(images[0], mask) - images[0] for move in (moved_a_little, moved_far))
+    near, far = (move(images[0], mask) - images[0] for move in (shift_near, shift_far))
     calibration = calibrate_by_texture(near, far, **settings)
     maps = calibrated_maps(model.error(input_set(images), slice(None)), calibration.variance, **settings)
     assert np.isfinite(maps).all()

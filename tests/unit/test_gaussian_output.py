@@ -15,7 +15,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from pixal.calibration.calibration import calibrate, calibrated_maps
+from pixal.calibration.calibration import calibrate
+from pixal.calibration.maps import calibrated_maps
 from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet

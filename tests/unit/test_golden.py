@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.calibration.calibration import above, calibrate, calibrated_maps
+from pixal.calibration.calibration import calibrate
+from pixal.calibration.maps import above, calibrated_maps
 from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays

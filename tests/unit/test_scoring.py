@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixal.calibration.calibration import Calibration, calibrated_maps, raw_maps
+from pixal.calibration.calibration import Calibration
+from pixal.calibration.maps import calibrated_maps, raw_maps
 from pixal.config import load_config
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from helpers import collect_runs
 
-from pixal.calibration.calibration import choose_threshold
 from pixal.calibration.spread import error_variance
+from pixal.calibration.thresholds import choose_threshold
 from pixal.cli import main
 from pixal.commands.train import train
 from pixal.config import Paths

@@ -268,7 +268,5 @@ def photograph_config(config: Config | str | Path | None) -> PhotographConfig:
     """
     loaded = config if isinstance(config, Config) else load_config(config)
     if not isinstance(loaded, PhotographConfig):
-        raise ConfigError(
-            f"task: {loaded.parameters.task} is configured; this function needs photographs"
-        )
+        raise ConfigError(f"task: {loaded.parameters.task} is configured; this function needs photographs")
     return loaded

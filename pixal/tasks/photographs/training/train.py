@@ -10,14 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pixal.calibration.calibration import (
-    Calibration,
-    calibrate,
-    calibrate_by_texture,
-    check_enough,
-    choose_threshold,
-)
-from pixal.calibration.single_image import moved_a_little, moved_far
+from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture
+from pixal.calibration.single_image import shift_far, shift_near
+from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.inputs import evenly_spaced
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -141,7 +136,7 @@ def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
             image = inputs.images(inputs.rows_of_type(index))[0]
             near, far = (
                 model.error(inputs.with_images(move(image, masks[index]), index), slice(None))
-                for move in (moved_a_little, moved_far)
+                for move in (shift_near, shift_far)
             )
             calibrations[name] = calibrate_by_texture(near, far, mask=masks[index], **settings)
     return calibrations
