@@ -1,14 +1,14 @@
-"""The package's own errors: each message says what is wrong, where, and what to do next."""
+"""Errors that PIXAL raises. Each message says what is wrong, where, and what to do next."""
 
 from __future__ import annotations
 
 
 class PixalError(Exception):
-    """Bad usage, configuration or input, known and explained; the command line exits with status 2."""
+    """Bad usage, configuration or input. The command line exits with status 2."""
 
 
 class ConfigError(PixalError):
-    """A configuration file or a ``--set`` override cannot be used."""
+    """A configuration file or a ``--set`` override is not valid."""
 
 
 class InputError(PixalError):
@@ -16,8 +16,8 @@ class InputError(PixalError):
 
 
 class AlignmentError(PixalError):
-    """A photograph cannot be brought into the reference frame."""
+    """A photograph cannot be aligned to the reference."""
 
 
 class ModelError(PixalError):
-    """A trained model is missing, incomplete, or does not match the input."""
+    """A trained model is missing, is incomplete, or does not match the input."""

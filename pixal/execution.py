@@ -1,4 +1,4 @@
-"""Run one function over many items: threads, processes or a Dask cluster, in order, with a progress bar."""
+"""Apply one function to many items, in order: in threads, processes or on a Dask cluster, with a progress bar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 from joblib import Parallel, delayed, parallel_config
@@ -21,12 +21,17 @@ from pixal.errors import ConfigError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Submit = Callable[..., None]
-"""Takes a function and its arguments, to be called later."""
 
-_AHEAD = 4  # items a thread whose results may wait
-_BUNDLE = 8  # items a process; the end of a bundle, where workers wait for the last, costs a few per cent
+_WAITING_PER_THREAD = 4  # finished results that may wait to be taken
+_BUNDLE_PER_WORKER = 8  # items; all workers wait for the last item of a bundle, which costs a few per cent
 _JOBLIB_BACKENDS = {"processes": "loky", "dask": "dask"}
+
+
+class Submit(Protocol):
+    """Accepts a function call that another thread makes later."""
+
+    def __call__(self, function: Callable[..., object], /, *arguments: Any, **options: Any) -> None:
+        """Call ``function(*arguments, **options)`` later."""
 
 
 def map_parallel(
@@ -38,11 +43,25 @@ def map_parallel(
     workers: int | None = None,
     quiet: bool = False,
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` for each of ``items``, in their order, as they come.
+    """Yield ``function(item)`` for each item, in the order of ``items``.
 
-    ``workers`` (a step's own setting) goes before ``execution.workers``; neither: one a processor. Results never pile
-    up: memory does not grow with the number of items. Inside a worker OpenCV and BLAS keep to one thread, whatever the
-    number of workers: they would fight over the processors, and a sum split over threads may differ in its last bit.
+    Memory does not grow with the number of items: few results wait to be taken. In a worker, OpenCV and BLAS use one
+    thread each, for any number of workers. Otherwise their threads would compete with the workers, and a sum that is
+    split over threads may differ in its last bit.
+
+    Args:
+        function: Called once per item.
+        items: What to work on.
+        execution: Where to work.
+        step: Name of the progress bar.
+        workers: How many items to work on at the same time. Default: ``execution.workers``, or else one per processor.
+        quiet: Show no progress bar.
+
+    Yields:
+        The results, in the order of ``items``.
+
+    Raises:
+        ConfigError: Dask is not installed, or its scheduler does not answer.
     """
     count = min(workers or worker_count(execution), max(len(items), 1))
     if execution.backend == "dask":
@@ -53,53 +72,59 @@ def map_parallel(
         return
     with _one_thread:
         results = (
-            _in_threads(function, items, count)
+            _map_in_threads(function, items, count)
             if execution.backend == "threads"
-            else _elsewhere(partial(_in_worker, function), items, count, _JOBLIB_BACKENDS[execution.backend])
+            else _map_with_joblib(partial(_run_in_worker, function), items, count, _JOBLIB_BACKENDS[execution.backend])
         )
         yield from progress(results, len(items), step=step, quiet=quiet)
 
 
 @contextmanager
 def in_background() -> Iterator[Submit]:
-    """Hand over calls, such as the drawing of a figure, to one thread that makes them in turn in_background the block.
+    """Run function calls in one background thread, for example to draw figures while the block goes on.
 
-    The block ends when all of them are made; the first error among them comes out there.
+    The calls run one after the other. The block ends when all of them have finished.
+
+    Yields:
+        A function that accepts a call: ``submit(function, *arguments, **options)``.
+
+    Raises:
+        Exception: The first error that one of the calls raised, at the end of the block.
     """
     with ThreadPoolExecutor(1) as pool:
         calls: list[Future[Any]] = []
 
-        def later(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        def submit(function: Callable[..., object], /, *arguments: Any, **options: Any) -> None:
             calls.append(pool.submit(function, *arguments, **options))
 
-        yield later
+        yield submit
         for call in calls:
             call.result()
 
 
 def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = False) -> Iterator[Item]:
-    """Pass ``items`` on under a progress bar named ``step``."""
+    """Yield ``items`` unchanged, and show a progress bar named ``step``."""
     yield from tqdm(items, total=total, desc=f"{step:<34}", unit="", disable=quiet, dynamic_ncols=True)
 
 
 def worker_count(execution: Execution) -> int:
-    """How many items are worked on at a time, unless a step has a setting of its own."""
+    """Number of items to work on at the same time, for a step without a setting of its own."""
     return execution.workers or processors()
 
 
 def processors() -> int:
-    """The processors this process may use, which in a container are fewer than the machine has."""
+    """Number of processors that this process may use. In a container it can be less than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
-    """Not joblib's threads: those stay at work in OpenCV when a run fails, and abort the process as it ends."""
+def _map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
+    """Map in threads of our own. When a run fails, joblib's threads keep working in OpenCV and abort the process."""
     pool = ThreadPoolExecutor(count)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) == _AHEAD * count:
+            if len(waiting) == _WAITING_PER_THREAD * count:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -107,16 +132,18 @@ def _in_threads(function: Callable[[Item], Result], items: Sequence[Item], count
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _elsewhere(work: Callable[[Item], Result], items: Sequence[Item], count: int, backend: str) -> Iterator[Result]:
-    """In bundles, as joblib hands out all it is given, however slowly the results are taken."""
-    size = _BUNDLE * count
+def _map_with_joblib(
+    function: Callable[[Item], Result], items: Sequence[Item], count: int, backend: str
+) -> Iterator[Result]:
+    """Map in bundles, because joblib starts work on all given items even if nobody takes the results."""
+    size = _BUNDLE_PER_WORKER * count
     with parallel_config(backend=backend, n_jobs=count), Parallel(return_as="generator") as parallel:
         for start in range(0, len(items), size):
-            yield from parallel(delayed(work)(item) for item in items[start : start + size])
+            yield from parallel(delayed(function)(item) for item in items[start : start + size])
 
 
 class _OneThread:
-    """A context in which OpenCV and BLAS keep to one thread; several may be open at a time, and end in any order."""
+    """Context in which OpenCV and BLAS use one thread. Several may be open at a time, and may end in any order."""
 
     def __init__(self) -> None:
         self._lock, self._open = Lock(), 0
@@ -140,14 +167,14 @@ class _OneThread:
 _one_thread = _OneThread()
 
 
-def _in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    _keep_to_one_thread()
+def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
+    _limit_worker_to_one_thread()
     return function(item)
 
 
 @lru_cache(maxsize=1)
-def _keep_to_one_thread() -> None:
-    """Once for the life of a worker process."""
+def _limit_worker_to_one_thread() -> None:
+    """Limit OpenCV and BLAS to one thread, once per worker process."""
     cv2.setNumThreads(1)
     threadpool_limits(1)
 
@@ -156,7 +183,7 @@ _clients: dict[str | None, Any] = {}
 
 
 def _connect(scheduler: str | None) -> None:
-    """Connect to a Dask scheduler (none named: start one on this machine) once in a process."""
+    """Connect to a Dask scheduler once per process. Without an address, start one on this machine."""
     try:
         from distributed import Client
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""InputSet: what preprocessing hands to a model, in memory or on disk as ``.npz``."""
+"""Network inputs that preprocessing passes to a model, in memory or in an ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from pixal.errors import InputError
 from pixal.io.arrays import ARCHIVE_ERRORS, create_member, map_member, release_pages
 from pixal.io.files import atomic_write
 
-_COPY_BYTES = 1 << 24
-_BLOCK_BYTES = 1 << 28
+_COPY_BYTES = 1 << 24  # copied at a time from the temporary file to the archive
+_CHUNK_BYTES = 1 << 28  # of rows that are processed together
 
 
 @dataclass(frozen=True)
 class InputSet:
     """Network inputs of N parts.
 
-    data: (N, H*W*C) float32 in [0, 1]; may be a read-only memory map.
-    shape: (H, W, C). channels: C names. names: N, the photograph a row comes from.
-    labels: (N, T) float32, one 1 a row, and types: T names (one-hot mode), else None and ().
-    targets: (N, K) float32, the values that a regression model learns to predict; None where there are none.
+    Attributes:
+        data: Input values in [0, 1], (N, H*W*C) float32. It may be a read-only memory map.
+        shape: (H, W, C).
+        channels: The C channel names.
+        names: The N names of the photographs that the rows come from.
+        labels: In one-hot mode, (N, T) float32 with a single 1 per row. Otherwise None.
+        types: In one-hot mode, the T type names. Otherwise empty.
+        targets: The K values per row that a regression model learns to predict, (N, K) float32, or None.
     """
 
     data: NDArray[np.float32]
@@ -43,7 +47,7 @@ class InputSet:
     def __post_init__(self) -> None:
         values = int(np.prod(self.shape))
         if self.data.ndim != 2 or self.data.shape[1] != values:
-            raise InputError(f"data has shape {self.data.shape}, but shape {self.shape} asks for (N, {values})")
+            raise InputError(f"data has shape {self.data.shape}, but shape {self.shape} needs (N, {values})")
         if len(self.names) != len(self.data) or len(self.channels) != self.shape[2]:
             raise InputError(
                 f"{len(self.data)} rows with {len(self.names)} names, {self.shape[2]} channels with "
@@ -60,47 +64,62 @@ class InputSet:
     def rows(
         self, rows: slice | NDArray[np.integer[Any]] = slice(None), columns: slice = slice(None)
     ) -> NDArray[np.float32]:
-        """A copy of the given rows, (n, D), or of their ``columns`` alone.
+        """Copy rows into memory.
 
-        Other than with ``data[rows]``, what was read of a memory map no longer counts as this process's memory.
+        Unlike ``data[rows]``, this releases the pages of a memory map, so that the memory of the process stays small.
+
+        Args:
+            rows: Which rows: a slice, or n row indices.
+            columns: Which of the H*W*C values of a row.
+
+        Returns:
+            The values, (n, D) float32.
         """
-        found = self.data[rows, columns]
-        found = np.array(found, np.float32) if isinstance(rows, slice) else np.asarray(found, np.float32)
+        selected = self.data[rows, columns]
+        copied = np.array(selected, np.float32) if isinstance(rows, slice) else np.asarray(selected, np.float32)
         release_pages(self.data)
-        return found
+        return copied
 
     def images(self, rows: slice | NDArray[np.integer[Any]] = slice(None)) -> NDArray[np.float32]:
-        """A copy of the given rows as (n, H, W, C)."""
+        """Copy rows into memory as images, (n, H, W, C) float32."""
         return self.rows(rows).reshape(-1, *self.shape)
 
     def rows_per_chunk(self, most: int = 16) -> int:
-        """How many rows are easily held in memory: ``most``, or fewer of large images."""
-        return int(np.clip(_BLOCK_BYTES // (4 * self.data.shape[1]), 1, most))
+        """Number of rows to process together: ``most``, or fewer if the images are large."""
+        return int(np.clip(_CHUNK_BYTES // (4 * self.data.shape[1]), 1, most))
 
     def iterate_chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-        """The numbers ``rows`` in their order, as many as are easily held in memory at a time."""
-        several = self.rows_per_chunk()
-        for start in range(0, len(rows), several):
-            yield rows[start : start + several]
+        """Split row indices, in their order, into chunks whose rows fit into memory."""
+        size = self.rows_per_chunk()
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
     def rows_of_type(self, index: int) -> NDArray[np.intp]:
-        """The numbers of the rows of the type of that number; of all rows where there is one type."""
+        """Indices of the rows of type number ``index``; of all rows if there is only one type."""
         return np.arange(len(self)) if self.labels is None else np.flatnonzero(self.labels[:, index])
 
     def subset(self, rows: slice | NDArray[np.intp]) -> InputSet:
-        """Some rows as an InputSet in memory."""
+        """Copy rows into a new ``InputSet`` in memory."""
         names = tuple(np.array(self.names, object)[rows])
         labels = None if self.labels is None else self.labels[rows]
         targets = None if self.targets is None else self.targets[rows]
         return InputSet(self.rows(rows), self.shape, self.channels, names, labels, self.types, targets)
 
-    def iterate_slices(self, rows: int = 16) -> Iterator[slice]:
-        """Slices that cover all rows, a few at a time."""
-        for start in range(0, len(self), rows):
-            yield slice(start, min(start + rows, len(self)))
+    def iterate_slices(self, size: int = 16) -> Iterator[slice]:
+        """Split all rows into slices of ``size`` rows; the last may be shorter."""
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
 
     def with_images(self, images: NDArray[np.float32], type_index: int = 0) -> InputSet:
-        """Other ``images`` (n, H, W, C) of the same kind, all of one type, as an InputSet in memory."""
+        """Make an ``InputSet`` of other images with the same shape and channels.
+
+        Args:
+            images: The images, (n, H, W, C).
+            type_index: In one-hot mode, the number of the type of all images.
+
+        Returns:
+            The new set, in memory. The rows are named 0, 1, 2, ...
+        """
         labels = None
         if self.labels is not None:
             labels = np.zeros((len(images), len(self.types)), np.float32)
@@ -110,46 +129,54 @@ class InputSet:
 
     @classmethod
     def load(cls, path: Path) -> InputSet:
-        """Read an ``out.npz``; its data stays on disk until used (memory-mapped).
+        """Read an ``out.npz`` file. The data is memory-mapped: it stays on disk until it is used.
 
-        Raises InputError for a file that is missing, damaged or of another kind.
+        Raises:
+            InputError: The file is missing, is damaged, or was not written by PIXAL.
         """
         try:
-            # Opened here: NumPy leaves a file open that it finds to be no archive.
+            # The file is opened here because NumPy does not close a file that is not an archive.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 missing = {"data", "shape", "channels", "names"} - set(file.files)
                 if missing:
-                    raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; it was not written by PIXAL")
-                rest = {name: file[name] for name in file.files if name != "data"}
+                    raise InputError(f"{path}: has no {', '.join(sorted(missing))}; it was not written by PIXAL")
+                others = {name: file[name] for name in file.files if name != "data"}
             data = map_member(path, "data.npy")
             return cls(
                 data,
-                tuple(int(n) for n in rest["shape"]),  # type: ignore[arg-type]
-                tuple(str(name) for name in rest["channels"]),
-                tuple(str(name) for name in rest["names"]),
-                rest.get("labels"),
-                tuple(str(name) for name in rest.get("types", ())),
-                rest.get("targets"),
+                tuple(int(n) for n in others["shape"]),  # type: ignore[arg-type]
+                tuple(str(name) for name in others["channels"]),
+                tuple(str(name) for name in others["names"]),
+                others.get("labels"),
+                tuple(str(name) for name in others.get("types", ())),
+                others.get("targets"),
             )
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; run preprocess first") from error
         except ARCHIVE_ERRORS as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path}: is damaged or no .npz file ({reason}); run make_input again") from error
+            raise InputError(f"{path}: is damaged or not an .npz file ({reason}); run make_input again") from error
         except InputError as error:
             raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 class InputSetWriter:
-    """Write an ``out.npz`` row by row, so that memory does not grow with the number of parts.
+    """Write an ``out.npz`` file row by row, so that memory does not grow with the number of parts.
 
-    Use as a context manager; the file appears, whole, when the block ends without an error.
+    Use it as a context manager. The complete file appears when the block ends without an error.
     """
 
     def __init__(
         self, path: Path, shape: tuple[int, int, int], channels: Sequence[str], types: Sequence[str] = ()
     ) -> None:
-        """``types``: the type names of one-hot mode; rows then carry one."""
+        """Prepare to write.
+
+        Args:
+            path: The file to write.
+            shape: (H, W, C) of each image.
+            channels: The C channel names.
+            types: In one-hot mode, the type names. Each appended part then needs one of them.
+        """
         self._path, self._shape = path, shape
         self._channels, self._types = tuple(channels), tuple(types)
         self._names: list[str] = []
@@ -180,7 +207,7 @@ class InputSetWriter:
             InputError: The image or the target does not have the shape of the others.
         """
         if image.shape != self._shape:
-            raise InputError(f"{name}: input of shape {image.shape} where {self._shape} is expected")
+            raise InputError(f"{name}: input has shape {image.shape}, expected {self._shape}")
         self._add_target(name, target)
         self._rows.write(np.ascontiguousarray(image, np.float32).data)
         self._names.append(name)
@@ -188,12 +215,12 @@ class InputSetWriter:
             self._labels.append(self._types.index(str(type_name)))
 
     def _add_target(self, name: str, target: Sequence[float] | NDArray[np.float32] | None) -> None:
-        found = None if target is None else np.shape(target)
-        expected = found
+        shape = None if target is None else np.shape(target)
+        expected = shape
         if self._names:
             expected = self._targets[0].shape if self._targets else None
-        if found != expected or (found is not None and len(found) != 1):
-            raise InputError(f"{name}: target of shape {found} where {expected or '(K,)'} is expected")
+        if shape != expected or (shape is not None and len(shape) != 1):
+            raise InputError(f"{name}: target has shape {shape}, expected {expected or '(K,)'}")
         if target is not None:
             self._targets.append(np.asarray(target, np.float32))
 
@@ -205,16 +232,16 @@ class InputSetWriter:
                 self._finish()
 
     def _finish(self) -> None:
-        rest: dict[str, NDArray[Any]] = {
+        others: dict[str, NDArray[Any]] = {
             "shape": np.array(self._shape, np.int64),
             "channels": np.array(self._channels),
             "names": np.array(self._names, str),
         }
         if self._types:
-            rest["labels"] = np.eye(len(self._types), dtype=np.float32)[self._labels]
-            rest["types"] = np.array(self._types)
+            others["labels"] = np.eye(len(self._types), dtype=np.float32)[self._labels]
+            others["types"] = np.array(self._types)
         if self._targets:
-            rest["targets"] = np.stack(self._targets)
+            others["targets"] = np.stack(self._targets)
         header = {
             "descr": "<f4",
             "fortran_order": False,
@@ -224,13 +251,13 @@ class InputSetWriter:
         with atomic_write(self._path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             with create_member(archive, "data") as member:
                 npy_format.write_array_header_1_0(member, header)
-                while block := self._rows.read(_COPY_BYTES):
-                    member.write(block)
-            for name, array in rest.items():
+                while copied := self._rows.read(_COPY_BYTES):
+                    member.write(copied)
+            for name, array in others.items():
                 with create_member(archive, name) as member:
                     npy_format.write_array(member, array, allow_pickle=False)
 
 
 def evenly_spaced(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """At most ``count`` of the rows."""
+    """Select at most ``count`` of the rows, evenly spaced."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.intp)]

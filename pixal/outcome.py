@@ -1,8 +1,7 @@
-"""What a command did, and what it could not do."""
+"""What a command finished, and what it could not process."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,17 @@ from typing import Any, Protocol
 
 from pixal.errors import InputError
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be processed."""
+    """An image that could not be processed.
+
+    Attributes:
+        type_name: The image type.
+        image: File name of the photograph.
+        step: The step that failed, for example ``alignment``.
+        reason: What was wrong.
+    """
 
     type_name: str
     image: str
@@ -28,28 +32,33 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """How many images a command (or its last step) finished, and which ones any of its steps could not."""
+    """What one step finished, and what it and the steps before it could not process.
+
+    Attributes:
+        done: Number of images that the last step finished.
+        failures: The images that any of the steps could not process.
+    """
 
     done: int = 0
     failures: list[Failure] = field(default_factory=list)
 
     @classmethod
     def from_rows(cls, type_name: str, step: str, rows: Sequence[Mapping[str, Any]]) -> Outcome:
-        """That of a step's rows: those whose ``status`` is ok, and the others with their ``reason``."""
+        """Outcome of a step, from its rows with ``image``, ``status`` (``ok`` if finished) and ``reason``."""
         failed = [row for row in rows if row["status"] != "ok"]
         failures = [Failure(type_name, row["image"], step, row["reason"]) for row in failed]
         return cls(len(rows) - len(failed), failures)
 
     def followed_by(self, later: Outcome) -> Outcome:
-        """This step followed by a later one on the same images."""
+        """Outcome of this step and a later one on the same images."""
         return Outcome(later.done, [*self.failures, *later.failures])
 
     def combined_with(self, other: Outcome) -> Outcome:
-        """This outcome and that of other images."""
+        """Outcome of this step on these images and on other images."""
         return Outcome(self.done + other.done, [*self.failures, *other.failures])
 
     def require_done(self, source: str | Path | None) -> Outcome:
-        """Itself, if anything was done. Raises InputError otherwise."""
+        """Return this outcome. Raise ``InputError`` if no image was finished; the message names ``source``."""
         if not self.done:
             first = self.failures[0] if self.failures else "there was nothing to do"
             raise InputError(f"{source}: none of {len(self.failures)} images could be processed; the first: {first}")
@@ -57,7 +66,7 @@ class Outcome:
 
 
 class Results(Protocol):
-    """What ``validate``, ``detect``, ``evaluate`` and ``benchmark`` return, whatever the task."""
+    """What ``validate``, ``detect``, ``evaluate`` and ``benchmark`` return, for every task."""
 
     @property
     def failures(self) -> Sequence[Failure | str]:
@@ -65,11 +74,11 @@ class Results(Protocol):
 
     @property
     def failed(self) -> int:
-        """How many items have the verdict "fail"; 0 for a task without verdicts."""
+        """Number of items with the verdict "fail"; 0 for a task without verdicts."""
 
     @property
     def all_failed(self) -> bool:
-        """Whether nothing at all could be processed."""
+        """Whether nothing could be processed."""
 
     def summary(self) -> str:
-        """A table for people."""
+        """A table for the terminal."""

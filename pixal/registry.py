@@ -1,4 +1,4 @@
-"""The names of tasks and model families: PIXAL's own, and those that installed packages bring."""
+"""Names of tasks and model families: those of PIXAL, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pixal.errors import ConfigError
 
 @dataclass(frozen=True)
 class Registry:
-    """Classes by name, imported only when they are used.
+    """Classes by name. A class is imported only when it is used.
 
     Attributes:
         group: The entry-point group in which other packages register theirs.
-        setting: The setting that holds a name, for messages.
-        builtin: PIXAL's own classes as ``module:class``, by name. Other packages cannot take these names.
+        setting: The setting that holds a name, for error messages.
+        builtin: The classes of PIXAL as ``module:class``, by name. Other packages cannot use these names.
     """
 
     group: str
@@ -26,12 +26,12 @@ class Registry:
     builtin: Mapping[str, str]
 
     def class_paths(self) -> dict[str, str]:
-        """Every known class as ``module:class``, by name."""
+        """All known classes as ``module:class``, by name."""
         return {point.name: point.value for point in entry_points(group=self.group)} | dict(self.builtin)
 
     def class_path(self, name: str) -> str:
-        """The ``module:class`` of ``name``. Raises ConfigError for an unknown name."""
-        if name in self.builtin:  # no need to read the metadata of all installed packages
+        """Return the ``module:class`` of ``name``. Raise ``ConfigError`` if the name is unknown."""
+        if name in self.builtin:  # reading the metadata of all installed packages takes time
             return self.builtin[name]
         known = self.class_paths()
         if name not in known:
@@ -41,12 +41,12 @@ class Registry:
         return known[name]
 
     def load(self, name: str) -> Any:
-        """Import the class of ``name``. Raises ConfigError for an unknown name or a failing import."""
-        place = self.class_path(name)
+        """Import the class of ``name``. Raise ``ConfigError`` if the name is unknown or the import fails."""
+        path = self.class_path(name)
         try:
-            return EntryPoint(name, place, self.group).load()
+            return EntryPoint(name, path, self.group).load()
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{self.setting}: {name} ({place}) cannot be imported: {error}") from error
+            raise ConfigError(f"{self.setting}: {name} ({path}) cannot be imported: {error}") from error
 
 
 TASKS = Registry(

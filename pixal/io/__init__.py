@@ -1,1 +1,1 @@
-"""Files on disk: bytes, images, arrays, records, journals and locks."""
+"""Files on disk: bytes, images, arrays, records, tables, journals, logs and locks."""

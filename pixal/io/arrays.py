@@ -1,15 +1,14 @@
-"""Arrays in ``.npz`` files, without pickle; large ones are memory-mapped."""
+"""Read, write and memory-map arrays in ``.npz`` files, without pickle."""
 
 from __future__ import annotations
 
 import io
 import mmap
-import os
 import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -18,14 +17,14 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.io.files import write_if_changed
 
-# What the standard library and NumPy raise on archives and arrays that are damaged, or of another kind.
+# What the standard library and NumPy raise for a file that is damaged or not an archive.
 ARCHIVE_ERRORS = (
     OSError,
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
-    RuntimeError,  # with NotImplementedError: an encryption or compression that nobody used
+    RuntimeError,  # includes NotImplementedError: an unusual encryption or compression
     LookupError,
     TypeError,
     ValueError,
@@ -35,7 +34,10 @@ ARCHIVE_ERRORS = (
 
 
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays to an uncompressed ``.npz`` atomically, where it changes; the same arrays give the same bytes."""
+    """Write arrays to an uncompressed ``.npz`` atomically. The same arrays give the same bytes.
+
+    A file that already holds these bytes is left alone.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -45,57 +47,77 @@ def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` (no pickle).
+    """Read all arrays of an ``.npz``, by name.
 
-    Raises FileNotFoundError where there is none, ValueError where it is damaged in whatever way.
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged, is not an ``.npz``, or needs pickle.
     """
     try:
-        # Not np.load, which leaves a damaged file open, and takes a plain .npy as well.
+        # Not np.load: it does not close a damaged file, and it accepts a single .npy.
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy"): _read_member(archive, name) for name in archive.namelist()}
     except FileNotFoundError:
         raise
     except ARCHIVE_ERRORS as error:
-        raise ValueError(f"no whole .npz file: {error}") from error
+        raise ValueError(f"not a complete .npz file: {error}") from error
 
 
 def release_pages(data: NDArray[Any]) -> None:
-    """End the count of a memory map's pages, read or written, as this process's memory; the data stay as they are."""
-    # A copy-on-write map ("c") would lose its changes. Windows, which lacks the call, takes pages back by itself.
+    """Release the pages of a memory map from the memory of this process. The data does not change.
+
+    An array that is not a memory map is left alone.
+    """
+    # A copy-on-write map ("c") would lose its changes. Windows has no such call; it reclaims pages by itself.
     if isinstance(data, np.memmap) and data.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         mapped: Any = data.base
         if isinstance(mapped, mmap.mmap):
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(name) as member:
-        return np.asarray(npy_format.read_array(member, allow_pickle=False))
-
-
-def create_member(archive: zipfile.ZipFile, name: str) -> Any:
-    """Open a member of an archive for writing, with a fixed date: the same arrays give the same file."""
+def create_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """Open a new array ``name`` of an archive for writing. Its date is fixed: the same arrays give the same file."""
     return archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w", force_zip64=True)
 
 
 def map_member(path: Path, member: str) -> NDArray[np.float32]:
-    """Memory-map an array inside an uncompressed archive; read it where it is compressed."""
+    """Memory-map a float32 array of an archive. An array that cannot be mapped is read into memory.
+
+    Args:
+        path: The archive.
+        member: File name of the array in the archive, for example ``data.npy``.
+
+    Returns:
+        A read-only memory map. A compressed, column-ordered, empty or non-float32 array: an array in memory.
+
+    Raises:
+        InputError: The archive is truncated.
+    """
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(member)
         with archive.open(info) as stream:
             version = npy_format.read_magic(stream)
             read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, fortran, dtype = read(stream)
-            offset = stream.tell()
+            header_size = stream.tell()
         if info.compress_type != zipfile.ZIP_STORED or fortran or dtype != np.float32:
-            with np.load(path, allow_pickle=False) as file:
-                return np.asarray(file["data"], np.float32)
+            return np.asarray(_read_member(archive, member), np.float32)
     if not all(shape):
         return np.zeros(shape, np.float32)
+    start = _data_offset(path, info) + header_size
+    if path.stat().st_size < start + int(np.prod(shape)) * 4:
+        raise InputError("is truncated")
+    return np.memmap(path, np.float32, "r", start, shape)
+
+
+def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
+    """Position of a member's data in an archive, in bytes: after the local header (ZIP specification, 4.3.7)."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
-        lengths = file.read(4)
-        start = info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-        if os.fstat(file.fileno()).st_size < start + offset + int(np.prod(shape)) * 4:
-            raise InputError("is truncated")
-    return np.memmap(path, np.float32, "r", start + offset, shape)
+        lengths = file.read(4)  # of the member's name and of the extra field, which follow the 30 bytes of the header
+    return info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(name) as member:
+        return np.asarray(npy_format.read_array(member, allow_pickle=False))

@@ -1,4 +1,4 @@
-"""Read, write and hash files; a file is replaced as a whole, so that no reader sees half of it."""
+"""Read, write and hash files. Files are written atomically: a reader sees the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pixal.errors import InputError
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes. Raises InputError where it cannot be read."""
+    """Read the bytes of a file. Raise ``InputError`` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -26,21 +26,25 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_if_changed(path: Path, data: bytes) -> None:
-    """Write a file atomically, unless it holds these bytes already: then its time stays, too."""
+    """Write a file atomically. A file that already holds these bytes is left alone, with its modification time."""
     if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
         write_bytes(path, data)
 
 
 def is_newer(path: Path, *sources: Path) -> bool:
-    """Whether a file is there, and was written after all that it was made of."""
+    """Whether a file exists and is at least as new as all of the files it was made from."""
     return path.is_file() and all(path.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in sources)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends, and vanishes when it fails."""
+    """Replace ``path`` by a temporary file when the block ends without an error; otherwise remove the temporary file.
+
+    Yields:
+        The path of the temporary file, for the block to write.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # With all of its endings: libraries tell the format by them.
+    # The name ends like that of the target, because libraries choose the format by the extension.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
@@ -50,14 +54,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def data_hash(data: bytes) -> str:
-    """The SHA-256 of a file's bytes."""
+    """SHA-256 of bytes, as hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """SHA-256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        while data := file.read(1 << 20):
+            digest.update(data)
     return digest.hexdigest()

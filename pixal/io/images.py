@@ -1,4 +1,4 @@
-"""Read and write images; write any file so that no half of it is ever seen."""
+"""Read and write image files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ Image = NDArray[Any]
 
 
 def read_image(path: Path) -> Image:
-    """The image as (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16, upright by its EXIF orientation; grey becomes RGB.
+    """Read an image file.
 
-    Raises InputError for a file that is no image, is damaged or truncated, or is too large to be a photograph (a
-    decompression bomb).
+    Returns:
+        The image as (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16. Its EXIF orientation is applied. Grey images
+        become RGB.
+
+    Raises:
+        InputError: The file is not an image, is damaged or truncated, or is too large to be a photograph (a
+            decompression bomb).
     """
     return decode_image(read_bytes(path))
 
 
 def decode_image(data: bytes) -> Image:
-    """The image that a file's bytes hold, as ``read_image`` gives it."""
+    """Decode the bytes of an image file, like ``read_image``."""
     if not len(data):
         raise InputError("the file is empty")
     has_alpha, orientation = _inspect(data)
@@ -43,12 +48,12 @@ def decode_image(data: bytes) -> Image:
     except cv2.error as error:
         raise InputError(f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise InputError("is no image, or is damaged")
+        raise InputError("is not an image, or is damaged")
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"holds {image.dtype} values; PIXAL reads 8- and 16-bit images")
     is_tiff = data[:2] in (b"II", b"MM")
     if has_alpha and is_tiff and image.dtype == np.uint8:
-        # OpenCV multiplies the colours of an 8-bit TIFF by its alpha, and drops the alpha of a grey one.
+        # OpenCV multiplies the colours of an 8-bit TIFF by alpha, and drops the alpha of a grey one.
         with PIL.Image.open(io.BytesIO(data)) as file:
             return np.asarray(PIL.ImageOps.exif_transpose(file).convert("RGBA"))
     if image.ndim == 2:
@@ -57,28 +62,31 @@ def decode_image(data: bytes) -> Image:
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[image.shape[2]]
     image = cv2.cvtColor(image, code)
-    # IMREAD_UNCHANGED, the only way to keep alpha, leaves the picture as it is stored, except for TIFF.
+    # IMREAD_UNCHANGED, the only way to keep alpha, does not apply the EXIF orientation, except for TIFF.
     return _upright(image, orientation) if has_alpha and not is_tiff else image
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """A mask image as (H, W) bool: true where it is brighter than half of its brightest pixel (1, 255, …)."""
+    """Read a mask image as (H, W) bool: true where it is brighter than half of its brightest pixel (1, 255, …)."""
     values = read_image(path)[..., :3].max(-1)
     return np.asarray(values > values.max() // 2)
 
 
 def as_uint8(image: Image) -> NDArray[np.uint8]:
-    """The image in 8 bits, for pictures."""
+    """Convert an image of 8 or 16 bits to 8 bits, for figures."""
     return np.asarray(image if image.dtype == np.uint8 else (image >> 8), np.uint8)
 
 
 def write_image(path: Path, image: Image, *, quality: int = 92) -> None:
-    """Write RGB, RGBA or grey atomically; the extension picks the format."""
+    """Write an RGB, RGBA or grey image atomically. The extension of ``path`` chooses the format."""
     write_bytes(path, encode_image(path.suffix, image, quality=quality))
 
 
 def encode_image(suffix: str, image: Image, *, quality: int = 92) -> bytes:
-    """RGB, RGBA or grey as the bytes of a file of the format that ``suffix`` (".png", ".jpg") names."""
+    """Encode an RGB, RGBA or grey image in the format of ``suffix`` (".png", ".jpg", ...).
+
+    ``quality``: of JPEG, 0 to 100.
+    """
     if suffix.lower() == ".png":
         return encode_png(image)
     ordered = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -89,10 +97,18 @@ def encode_image(suffix: str, image: Image, *, quality: int = 92) -> bytes:
 
 
 def with_alpha(image: Image, mask: NDArray[Any]) -> Image:
-    """RGB (H, W, 3) and a mask (H, W), bool or 0 to 255, as RGBA of the image's depth."""
+    """Add an alpha channel to an image.
+
+    Args:
+        image: RGB image, (H, W, 3), uint8 or uint16.
+        mask: The alpha channel, (H, W), bool or 0 to 255.
+
+    Returns:
+        RGBA image, (H, W, 4), with the data type of ``image``.
+    """
     rgba = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-    most = np.iinfo(image.dtype).max
-    scale = most if mask.dtype == np.bool_ else most // 255
+    maximum = np.iinfo(image.dtype).max
+    scale = maximum if mask.dtype == np.bool_ else maximum // 255
     np.multiply(mask, scale, out=rgba[..., 3], casting="unsafe", dtype=image.dtype)
     return rgba
 
@@ -104,28 +120,29 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120) -> None:
     figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    # Not savefig: Pillow's PNG takes longer than the drawing.
+    # Not savefig: encoding with Pillow takes longer than drawing.
     write_image(path, np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
 
 def _inspect(data: bytes) -> tuple[bool, int]:
-    """Refuse, by its header, what must not be decoded; return whether there is alpha, and the EXIF orientation."""
-    _check_whole(data)
+    """Check the header before the image is decoded; return whether it has alpha, and the EXIF orientation (1 to 8)."""
+    _check_complete(data)
     try:
         with PIL.Image.open(io.BytesIO(data)) as header:
             has_alpha = "A" in header.getbands() or "transparency" in header.info
-            # Asked for the EXIF of a PNG that has none up front, Pillow decodes all of it to look behind the pixels.
+            # For a PNG without EXIF in its header, getexif would decode the whole image to search after the pixels.
             has_exif = "exif" in header.info or header.format == "TIFF"
-            turned = has_alpha and has_exif
-            return has_alpha, int(header.getexif().get(PIL.ExifTags.Base.Orientation, 1)) if turned else 1
+            if not (has_alpha and has_exif):
+                return has_alpha, 1
+            return has_alpha, int(header.getexif().get(PIL.ExifTags.Base.Orientation, 1))
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError):  # some 16-bit TIFF that Pillow does not know, or no image at all
+    except (OSError, SyntaxError, ValueError):  # a 16-bit TIFF that Pillow cannot read, or not an image
         return False, 1
 
 
 def _upright(image: Image, orientation: int) -> Image:
-    """The picture (H, W, C) turned and mirrored as its EXIF orientation (1 to 8) says."""
+    """Apply the EXIF orientation (1 to 8) to an image (H, W, C)."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -135,14 +152,14 @@ def _upright(image: Image, orientation: int) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _check_whole(data: bytes) -> None:
-    """Decoders fill what a truncated file lacks with grey; its missing end marker tells."""
+def _check_complete(data: bytes) -> None:
+    """Raise ``InputError`` for a truncated file. Decoders do not report it; they fill the missing part with grey."""
     head, tail = data[:12], data[-64:]
     if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
-        raise InputError("is truncated: the JPEG's end is missing")
+        raise InputError("is truncated: the end of the JPEG is missing")
     if head.startswith(b"\x89PNG") and b"IEND" not in tail:
-        raise InputError("is truncated: the PNG's end is missing")
+        raise InputError("is truncated: the end of the PNG is missing")
     if head.startswith(b"RIFF") and len(data) < int.from_bytes(head[4:8], "little") + 8:
-        raise InputError("is truncated: the WebP's end is missing")
+        raise InputError("is truncated: the end of the WebP is missing")
     if head.startswith(b"BM") and len(data) < int.from_bytes(head[2:6], "little"):
-        raise InputError("is truncated: the BMP's end is missing")
+        raise InputError("is truncated: the end of the BMP is missing")

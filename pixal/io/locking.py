@@ -1,4 +1,4 @@
-"""One writer at a time: two runs that write the same tables would each lose what the other found."""
+"""Lock an output folder, because two runs that write the same tables would overwrite each other's results."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Be the one run that writes below ``folder``, which is made where there is none.
+    """Lock ``folder`` for writing while the block runs. Create the folder if it does not exist.
 
-    The lock is on the folder itself: it leaves no file, and ends with the process, however that ends. There is none
-    where the system has no such locks (Windows, some network drives). Raises InputError while another run is at work.
+    The lock is on the folder itself: it leaves no file behind, and the system removes it when the process ends, even
+    after a crash. Systems without such locks (Windows, some network drives) get no lock.
+
+    Raises:
+        InputError: Another run holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
@@ -33,7 +36,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"another run of pixal is writing in {folder}; wait for it, or stop it") from error
+            raise InputError(f"another run of pixal is writing in {folder}; wait until it ends, or stop it") from error
         except OSError as error:
             _log.debug("%s cannot be locked: %s", folder, error)
         yield

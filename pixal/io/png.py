@@ -1,4 +1,4 @@
-"""Write PNG fast: sensor noise hardly compresses, so what counts is the time it takes to find that out."""
+"""Encode PNG fast. Photographs contain noise and hardly compress, so a slow compressor gains little."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-_SUB = 1  # the filter of each row: a byte less that of the pixel to its left
+_SUB = 1  # row filter: each byte minus that of the pixel to its left
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
 
 
 def encode_png(image: NDArray[Any]) -> bytes:
-    """Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4), uint8 or uint16, as the bytes of a PNG file.
+    """Encode an image as PNG.
 
-    W3C, Portable Network Graphics (third edition), 2025; deflated by ISA-L. A photograph with alpha of 1920x1080: 21 ms
-    against 49 ms of OpenCV's fastest settings, and no larger.
+    The format is defined in W3C, Portable Network Graphics (third edition), 2025. ISA-L compresses the data. A
+    photograph of 1920x1080 pixels with alpha takes 21 ms; OpenCV with its fastest settings takes 49 ms, and the file
+    is not smaller.
+
+    Args:
+        image: Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4) image, uint8 or uint16.
+
+    Returns:
+        The bytes of the file.
     """
     height, width = image.shape[:2]
     channels = image.shape[2] if image.ndim == 3 else 1

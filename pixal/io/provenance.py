@@ -1,4 +1,4 @@
-"""What made a result: versions and settings, and fingerprints of them."""
+"""Record the versions that made a result, and compute fingerprints of what it was made from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 from pixal.io.records import to_builtin
 from pixal.version import __version__
 
+# Libraries whose version can change a result.
 _LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "keras", "rembg", "onnxruntime")
 
 
 def provenance() -> dict[str, Any]:
-    """When and with which versions something was made."""
+    """The current time, and the versions of PIXAL, Python and the libraries, for a metadata file."""
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "pixal_version": __version__,
@@ -28,7 +29,11 @@ def provenance() -> dict[str, Any]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A key for what is made of ``parts`` (hashes, settings, names) by these versions of PIXAL and its libraries."""
+    """SHA-256 of everything that a result depends on. A stored result with the same fingerprint still holds.
+
+    Args:
+        parts: Hashes, settings and names. The versions of PIXAL and its libraries are included automatically.
+    """
     text = json.dumps([__version__, _versions(), to_builtin(parts)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

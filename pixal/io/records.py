@@ -1,11 +1,10 @@
-"""Metadata: what was done, with what, to what; YAML files beside every output."""
+"""Read and write records (metadata files in YAML) and tables (CSV)."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,19 @@ import yaml
 from pixal.errors import InputError
 from pixal.io.files import write_bytes, write_if_changed
 
-# LibYAML's are ten times as fast as those in Python, and a record holds a row an image.
+# LibYAML is ten times as fast as the Python classes, and a record holds one row per image.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a metadata file atomically; arrays become lists, paths strings, tuples lists."""
+    """Write a metadata file atomically. Values are converted by ``to_builtin``."""
     text = yaml.dump(to_builtin(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     write_bytes(path, text.encode())
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a metadata file. Raises InputError when it is missing or is none."""
+    """Read a metadata file. Raise ``InputError`` if it is missing or is not a mapping in YAML."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # the safe loader, in C
     except FileNotFoundError as error:
@@ -35,12 +34,18 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: is no metadata file")
+        raise InputError(f"{path}: is not a metadata file")
     return content
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV table atomically, where it changes; None is an empty cell, floats keep 9 significant digits."""
+    """Write a CSV table atomically. A file that already holds this table is left alone.
+
+    Args:
+        path: The file.
+        columns: The columns to write, in this order.
+        rows: Values by column. None and missing values become empty cells; floats get 9 significant digits.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -50,7 +55,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 
 def to_builtin(value: Any) -> Any:
-    """A value as YAML and JSON know it: arrays and tuples as lists, paths as strings, NumPy's numbers as Python's."""
+    """Convert a value to the types of YAML and JSON.
+
+    Arrays, tuples and sets become lists, paths become strings, and NumPy numbers become Python numbers.
+    """
     if isinstance(value, Mapping):
         return {str(key): to_builtin(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -64,8 +72,8 @@ def to_builtin(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=1)
 def _cell(value: Any) -> Any:
+    """Convert a value for a CSV cell."""
     if value is None:
         return ""
     return f"{float(value):.9g}" if isinstance(value, float | np.floating) else value

@@ -170,7 +170,7 @@ def spoil(name: str, folder: Path, whole: Path) -> Path:
 
 
 BAD = {
-    "text": "is no image",
+    "text": "is not an image",
     "empty": "the file is empty",
     "truncated": "truncated",
     "black": "no part found",

@@ -386,7 +386,7 @@ def test_bad_images_are_named_and_the_good_ones_done(batch: Path, tmp_path: Path
     reasons = {failure.image: (failure.step, failure.reason) for failure in outcome.failures}
     expected = {
         "a_truncated.jpg": ("background", "truncated"),
-        "b_text.png": ("background", "no image"),
+        "b_text.png": ("background", "not an image"),
         "c_plate.png": ("background", "no part found"),
         "x_other_side.jpg": ("alignment", "not aligned"),
         "y_other_size.png": ("alignment", "480x270"),

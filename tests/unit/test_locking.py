@@ -29,7 +29,7 @@ def test_another_process_is_the_one_writer_until_it_ends_however_it_ends(tmp_pat
     other.start()
     assert ours.recv() == "locked"
     with (
-        pytest.raises(InputError, match=rf"another run of pixal is writing in {folder}; wait for it"),
+        pytest.raises(InputError, match=rf"another run of pixal is writing in {folder}; wait until it ends"),
         lock_folder(folder),
     ):
         pytest.fail("two at a time")
