@@ -37,8 +37,8 @@ def main() -> None:
     component = next((batch / "train").iterdir()).name
     lines = [f"| cut by | type | {' | '.join(MEASURES)} |", f"|---|---|{'---:|' * len(MEASURES)}"]
     for cut, overrides in (
-        ("the consensus mask", ()),
-        ("its own mask", ("preprocessing.preprocessor.consensus=0.01",)),
+        ("consensus mask", ()),
+        ("foreground mask", ("preprocessing.preprocessor.consensus=0.01",)),
     ):
         with tempfile.TemporaryDirectory() as work:
             write_configs(Path(work), component)

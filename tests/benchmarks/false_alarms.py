@@ -41,7 +41,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     os.chdir(options.work)  # where MLflow's store then is
     lines = [
-        "| model | rate asked for | good parts | failed | rate | 95 % of chance | held |",
+        "| model | requested rate | good parts | failed | rate | expected (95 %) | within |",
         "|---|---:|---:|---:|---:|---|---|",
     ]
     for model in options.models:

@@ -54,7 +54,7 @@ def main() -> None:
         wall, cpu, peak = measure(command, work)
         size, disk = path.stat().st_size, path.stat().st_blocks * 512
     lines = [
-        "| input GB | on disk GB | images | values an image | wall s | CPU s | peak GB |",
+        "| input GB | on disk GB | images | values per image | wall s | CPU s | peak GB |",
         "|---:|---:|---:|---:|---:|---:|---:|",
         f"| {size / 1e9:.1f} | {disk / 1e9:.2f} | {options.images} | {side * side * len(_CHANNELS)} "
         f"| {wall:.0f} | {cpu:.0f} | {peak:.2f} |",

@@ -52,7 +52,7 @@ def main() -> None:
                 found.setdefault((images, family), []).append(row := _measured(work, batch, family))
                 sys.stderr.write(f"{images} images, {batch.name}, {family}: {row}\n")
     lines = [
-        "| good images | model | image AUROC | detection rate | false alarms | AUPRO | pixel AP | fits s | s a part "
+        "| good images | model | image AUROC | detection rate | false alarms | AUPRO | pixel AP | fits s | s per part "
         "| peak GB | model MB |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]

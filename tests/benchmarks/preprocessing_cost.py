@@ -38,7 +38,7 @@ def main() -> None:
         ("threads", processors, options.most, "first run"),
     ]
     lines = [
-        "| backend | workers | photographs | run | wall s | photographs a second | CPU s a photograph | peak GB |",
+        "| backend | workers | photographs | run | wall s | photographs per second | CPU s per photograph | peak GB |",
         "|---|---:|---:|---|---:|---:|---:|---:|",
     ]
     with tempfile.TemporaryDirectory() as scratch:

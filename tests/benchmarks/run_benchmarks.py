@@ -56,7 +56,7 @@ def _render(folder: Path) -> Path:
 def _chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]]:
     component = next((batch / "train").iterdir()).name
     write_configs(work, component)
-    mode = "one-hot" if one_hot else "a model a type"
+    mode = "one-hot" if one_hot else "one model per type"
     images = len(list((batch / "train" / component).rglob("*.*")))
     parts = len(list((batch / "production" / component).rglob("*.*")))
     commands = {

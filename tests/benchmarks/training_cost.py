@@ -38,7 +38,7 @@ def main() -> None:
         return
     projected = _measure(options.inputs, "auto", options.epochs)
     lines = [
-        "| model | weights | epochs | fit s | s an epoch | peak GB | `.keras` MB | `.weights.h5` MB |",
+        "| model | weights | epochs | fit s | s per epoch | peak GB | `.keras` MB | `.weights.h5` MB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         _row("projected", projected),
     ]

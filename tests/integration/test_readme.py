@@ -1,4 +1,4 @@
-"""The README and docs/ against the product: what they name has to be there, as they say it is."""
+"""The README and docs/ agree with the code: keys, columns, commands, options, files and links."""
 
 from __future__ import annotations
 
@@ -33,18 +33,32 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pixal"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 IMAGES = ROOT / "docs" / "images"
-README, CONFIGURATION, OUTPUTS, ARCHITECTURE, EXTENDING = (
+README, USAGE, CONFIGURATION, OUTPUTS, ARCHITECTURE, EXTENDING = (
     (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "README.md",
-        *(f"docs/{name}.md" for name in ("configuration", "outputs", "architecture", "extending")),
+        *(f"docs/{name}.md" for name in ("usage", "configuration", "outputs", "architecture", "extending")),
     )
 )
 
 
-def test_the_pages_are_there() -> None:
-    names = {page.name for page in PAGES}
-    assert {"README.md", "CHANGELOG.md", "architecture.md", "configuration.md", "method.md", "outputs.md"} <= names
+def test_the_readme_links_to_every_page() -> None:
+    pages = {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"}
+    assert {"CHANGELOG.md", "docs/usage.md", "docs/pipeline.md", "docs/configuration.md", "docs/outputs.md"} <= pages
+    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README)}
+    assert pages <= linked
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 210
+
+
+def test_the_readme_has_the_two_commands_that_ci_runs() -> None:
+    lines = {line.split("#")[0].strip() for block in _blocks(README, "bash") for line in block.splitlines()}
+    checks = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for command in ("source setup.sh && pixal demo", "source setup.sh --dev && pytest -n auto"):
+        assert command in lines
+        assert f"({command})" in checks
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,7 +75,7 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in _anchors(file), f"{page.name}: {link}: no such heading"
 
 
-def test_every_picture_is_shown_described_and_small() -> None:
+def test_every_image_is_shown_described_and_small() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     described = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
     described += [(alt, src) for src, alt in re.findall(r"<img src=\"([^\"]+)\" alt=\"([^\"]*)\"", text)]
@@ -70,15 +84,17 @@ def test_every_picture_is_shown_described_and_small() -> None:
     assert {Path(source).name for _, source in described} == {file.name for file in files}
     assert sum(file.stat().st_size for file in files) < 1.5e6
     for file in files:
-        picture = cv2.imread(str(file))
-        assert picture is not None, file
-        assert picture.shape[1] <= 900, file
+        image = cv2.imread(str(file))
+        assert image is not None, file
+        assert image.shape[1] <= 900, file
 
 
-def test_commands_are_ones_that_the_parser_takes() -> None:
+def test_the_parser_accepts_every_command() -> None:
     commands = [words for page in PAGES for words in _commands(page.read_text(encoding="utf-8"))]
     verbs = _verbs()
-    assert {words[0] for words in commands if words} == set(verbs), "each verb has an example, and no other is shown"
+    assert {words[0] for words in commands if words} == set(verbs), (
+        "every command has an example, and no other is shown"
+    )
     for words in commands:
         try:
             options = build_parser().parse_args(words)
@@ -87,22 +103,22 @@ def test_commands_are_ones_that_the_parser_takes() -> None:
         load_config(DEFAULTS, options.overrides)
 
 
-def test_every_option_is_named() -> None:
+def test_every_option_is_described() -> None:
     for verb, parser in _verbs().items():
         for action in parser._actions:
             if action.option_strings and action.dest not in ("help", "input"):
-                assert any(f"`{name}" in README or f" {name} " in README for name in action.option_strings), (
+                assert any(f"`{name}" in USAGE or f" {name} " in USAGE for name in action.option_strings), (
                     f"{verb}: {action.option_strings}"
                 )
 
 
 def test_exit_statuses() -> None:
-    table = [row for row in _rows(README) if row[0].isdigit()]
+    table = [row for row in _rows(USAGE) if row[0].isdigit()]
     assert [int(row[0]) for row in table] == [cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.INCOMPLETE, cli.ANOMALY]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_parses_and_names_what_there_is(page: Path) -> None:
+def test_python_examples_parse_and_name_existing_objects(page: Path) -> None:
     for code in _blocks(page.read_text(encoding="utf-8"), "python"):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pixal":
@@ -113,7 +129,7 @@ def test_python_parses_and_names_what_there_is(page: Path) -> None:
 
 
 def test_channels_are_listed_once_in_order() -> None:
-    section = README.split("## The 23 channels")[1].split("\n## ")[0]
+    section = CONFIGURATION.split("\n## Channels")[1].split("\n## ")[0]
     listed = [name for row in _rows(section) for name in re.findall(r"`(\w+)`", row[0])]
     assert listed == list(CHANNELS)
     assert len(CHANNELS) == 23
@@ -148,7 +164,7 @@ def test_the_shipped_file_holds_every_key_with_its_default() -> None:
         assert value == field.default, key
 
 
-def test_keys_that_the_readme_advises_exist() -> None:
+def test_every_key_that_a_page_names_exists() -> None:
     keys = dict(_fields(PhotographParameters))
     sections = "|".join(
         name for name, field in PhotographParameters.model_fields.items() if field.annotation is not str
@@ -157,8 +173,10 @@ def test_keys_that_the_readme_advises_exist() -> None:
         for name in re.findall(rf"`((?:{sections})\.[\w.]+)", page.read_text(encoding="utf-8")):
             if not name.endswith((".yaml", ".py")):
                 assert name in keys or any(key.startswith(f"{name}.") for key in keys), f"{page.name}: {name}"
-    section = README.split("What people change most")[1].split("\n## ")[0]
-    for key, default, _ in (row for row in _rows(section) if row[0].startswith("`")):
+    section = CONFIGURATION.split("## Settings that are changed most often")[1].split("\n## ")[0]
+    rows = [row for row in _rows(section) if row[0].startswith("`")]
+    assert len(rows) > 5
+    for key, default, _ in rows:
         assert yaml.safe_load(default.strip("`")) == keys[key.strip("`")].default, key
 
 
@@ -189,7 +207,8 @@ def test_files_and_members_that_the_architecture_names_exist() -> None:
     for name in re.findall(paths, ARCHITECTURE + EXTENDING):
         assert (ROOT / name).exists(), name
     rooms = {row[0].strip("`"): row[1] for row in _rows(ARCHITECTURE) if row[0].startswith("`pixal/")}
-    top = {path.name for path in (ROOT / "pixal").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    top = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    top -= {"__init__.py"}
     assert {Path(name).name for name in rooms} == top
     photographs = ROOT / "pixal/tasks/photographs"
     inside = re.findall(r"`([\w.]+/?)`", ARCHITECTURE.split("Inside `pixal/tasks/photographs/`")[1].split("\n## ")[0])
