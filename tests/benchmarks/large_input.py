@@ -20,7 +20,8 @@ from page import measure, write_configs, write_section
 
 from pixal.io.files import file_hash
 from pixal.io.records import write_record
-from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.alignment.align import Reference
+from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographParameters

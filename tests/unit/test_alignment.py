@@ -1,4 +1,4 @@
-"""AlignmentResult: known poses are undone, what is no part of the type is refused, and each setting counts."""
+"""Tests of alignment: known poses are recovered, other parts are rejected, and each setting has an effect."""
 
 from __future__ import annotations
 
@@ -14,16 +14,9 @@ from skimage.metrics import structural_similarity
 
 from pixal.errors import AlignmentError, InputError
 from pixal.synthetic import Photograph, draw_component, render_photograph
-from pixal.tasks.photographs.alignment.align import (
-    AlignmentResult,
-    Features,
-    Reference,
-    align_photograph,
-    detect_features,
-    match_features,
-    warp,
-)
-from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
+from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
+from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features
+from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 drawn = functools.cache(draw_component)
@@ -45,7 +38,7 @@ def photograph(
 @functools.cache
 def reference(type_name: str = "front", size: tuple[int, int] = (640, 360), scale: float = 1.0) -> Reference:
     photo = photograph(type_name, 0, size=size, scale=scale)
-    return Reference.of(photo.image, photo.foreground > 0, AlignmentSettings().number_of_points)
+    return Reference.from_photograph(photo.image, photo.foreground > 0, AlignmentSettings().number_of_points)
 
 
 def aligned(photo: Photograph, to: Reference, **settings: Any) -> AlignmentResult:
@@ -72,38 +65,38 @@ def check_pose(
 
 @pytest.mark.parametrize("type_name", ["front", "back"])
 @pytest.mark.parametrize("kinds", [(), ("stain", "scratch"), ("torn_edge", "missing_pad", "splash")])
-def test_a_pose_is_undone(type_name: str, kinds: tuple[str, ...]) -> None:
+def test_the_pose_is_recovered(type_name: str, kinds: tuple[str, ...]) -> None:
     for seed in (1, 2):
         photo = photograph(type_name, seed, *kinds)
         check_pose(photo, photograph(type_name, 0), reference(type_name), mean=0.1, worst=0.4)
 
 
 @pytest.mark.parametrize("type_name", ["front", "back"])
-def test_a_part_upside_down_is_turned_back(type_name: str) -> None:
-    # A feature detector with a bias of a quarter pixel, as OpenCV's is by default, is 0.7 px off here.
+def test_a_part_turned_by_180_degrees_is_aligned(type_name: str) -> None:
+    # A feature detector with a bias of a quarter pixel, OpenCV's default, is wrong by 0.7 px here.
     photo = photograph(type_name, 1, turn=180)
     check_pose(photo, photograph(type_name, 0), reference(type_name), mean=0.1, worst=0.4)
 
 
 @pytest.mark.parametrize("turn", [90.0, -90.0, 45.0])
-def test_a_part_turned_by_any_angle_is_turned_back(turn: float) -> None:
+def test_a_part_turned_by_a_large_angle_is_aligned(turn: float) -> None:
     true = photograph("back", 0, scale=0.75)
     photo = photograph("back", 1, turn=turn, scale=0.75)
     check_pose(photo, true, reference("back", scale=0.75), mean=0.15, worst=0.6)
 
 
 @pytest.mark.parametrize(("turn", "scale"), [(20.0, 0.6), (200.0, 0.94)])
-def test_a_smaller_or_larger_part_is_brought_to_the_reference_size(turn: float, scale: float) -> None:
+def test_a_smaller_or_larger_part_is_scaled_to_the_reference(turn: float, scale: float) -> None:
     true = photograph("front", 0, scale=0.75)
     photo = photograph("front", 1, turn=turn, scale=scale)
     check_pose(photo, true, reference("front", scale=0.75), mean=0.15, worst=0.6)
 
 
-def test_a_large_photograph_is_aligned_at_a_smaller_scale() -> None:
+def test_a_large_photograph_is_aligned_from_features_at_a_smaller_scale() -> None:
     size = (1280, 720)
     true, photo = photograph("front", 0, size=size), photograph("front", 1, size=size, turn=180)
     width, height = cv2.boundingRect(photo.foreground)[2:]
-    assert width * height > 160_000  # more pixels than features are sought at
+    assert width * height > 160_000  # more pixels than the feature detection works on
     check_pose(photo, true, reference("front", size), mean=0.15, worst=0.6)
 
 
@@ -115,7 +108,7 @@ WARPS = {
 
 
 @pytest.mark.parametrize("model", WARPS)
-def test_a_computed_warp_is_undone_to_the_pixel(model: str) -> None:
+def test_a_known_warp_is_recovered_within_a_fraction_of_a_pixel(model: str) -> None:
     true, planted = photograph("front", 0), np.array(WARPS[model], np.float64)
     seen = warp(true.image, planted)
     mask = warp(true.foreground, planted, nearest=True) > 0
@@ -130,8 +123,8 @@ def test_a_computed_warp_is_undone_to_the_pixel(model: str) -> None:
     assert found.inlier_ratio == found.inliers / len(found.photo_points)
 
 
-def test_a_model_fits_no_more_than_its_kind_of_pose() -> None:
-    photo = photograph("front", 1)  # tilted
+def test_each_model_has_only_its_degrees_of_freedom() -> None:
+    photo = photograph("front", 1)  # with perspective
     affine, similar = (aligned(photo, reference(), model=model).homography for model in ("affine", "similarity"))
     assert np.array_equal(affine[2], [0, 0, 1])
     assert np.array_equal(similar[2], [0, 0, 1])
@@ -141,7 +134,7 @@ def test_a_model_fits_no_more_than_its_kind_of_pose() -> None:
 
 
 @pytest.mark.parametrize(("model", "unknowns"), [("affine", 3), ("similarity", 2)])
-def test_the_last_step_is_least_squares_over_the_inliers(model: str, unknowns: int) -> None:
+def test_the_pose_is_the_least_squares_fit_to_the_inliers(model: str, unknowns: int) -> None:
     rng = np.random.default_rng(4)
     source = rng.uniform(0, 500, (80, 2)).astype(np.float32)
     target = (source @ [[1.02, 0.1], [-0.1, 1.02]] + (7, -9) + rng.normal(0, 0.3, (80, 2))).astype(np.float32)
@@ -162,7 +155,7 @@ def test_the_last_step_is_least_squares_over_the_inliers(model: str, unknowns: i
     assert matrix[:2] == pytest.approx(solved, abs=1e-9)
 
 
-def test_inliers_lie_within_the_threshold_and_outliers_beyond() -> None:
+def test_inliers_are_close_and_outliers_far() -> None:
     found = aligned(photograph("front", 2), reference(), ransac_threshold=1.0)
     moved = cv2.perspectiveTransform(found.photo_points[None].astype(np.float64), found.homography)[0]
     apart = np.linalg.norm(moved - found.reference_points, axis=1)
@@ -170,10 +163,7 @@ def test_inliers_lie_within_the_threshold_and_outliers_beyond() -> None:
     assert np.median(apart[~found.is_inlier]) > 5.0
 
 
-# --- what is refused
-
-
-def test_another_type_is_refused() -> None:
+def test_another_type_is_rejected() -> None:
     for seed in (1, 2):
         with pytest.raises(AlignmentError, match="not aligned"):
             aligned(photograph("back", seed), reference("front"))
@@ -182,7 +172,7 @@ def test_another_type_is_refused() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_mirrored_part_is_refused(axis: int) -> None:
+def test_a_mirrored_part_is_rejected(axis: int) -> None:
     photo = photograph("front", 1)
     with pytest.raises(AlignmentError, match="not aligned"):
         align_photograph(
@@ -207,10 +197,10 @@ IMPOSSIBLE = {
         ("affine", "mirrors", "a pose that mirrors"),
         ("homography", "folds", "a pose that folds"),
         ("affine", "shears or stretches", "a pose that shears or stretches"),
-        ("similarity", "scales the part by 2.50", "a pose that scales the part by 2.50, and 0.5 to 2 is possible"),
+        ("similarity", "scales the part by 2.50", "a pose that scales the part by 2.50; 0.5 to 2 is possible"),
     ],
 )
-def test_an_impossible_pose_is_refused_however_many_matches_agree(model: str, fault: str, reason: str) -> None:
+def test_an_impossible_pose_is_rejected_even_if_all_matches_agree(model: str, fault: str, reason: str) -> None:
     true = reference()
     where = true.features.points[None].astype(np.float64)
     points = cv2.perspectiveTransform(where, np.array(IMPOSSIBLE[fault], np.float64))[0].astype(np.float32)
@@ -219,49 +209,49 @@ def test_an_impossible_pose_is_refused_however_many_matches_agree(model: str, fa
         align_photograph(true.image, true.mask, moved, AlignmentSettings(model=model))
 
 
-def test_what_is_wrong_with_a_pose_is_said_and_a_possible_one_is_let_pass() -> None:
+def test_pose_faults_are_described_and_possible_poses_accepted() -> None:
     mask = reference().mask
     for fault, pose in IMPOSSIBLE.items():
-        assert fault in impossible(np.array(pose, np.float64), mask)
+        assert fault in find_pose_fault(np.array(pose, np.float64), mask)
     for turn in range(0, 360, 15):
         for scale in (0.8, 1.25):
             pose = np.eye(3)
             pose[:2] = cv2.getRotationMatrix2D((320, 180), turn, scale)
             pose[2, :2] = (2e-5, -1e-5)
-            assert not impossible(pose, mask)
+            assert not find_pose_fault(pose, mask)
 
 
-@pytest.mark.parametrize("what", ["blank", "black", "noise"])
-def test_a_photograph_without_the_part_is_refused(what: str) -> None:
+@pytest.mark.parametrize("content", ["blank", "black", "noise"])
+def test_a_photograph_without_the_part_is_rejected(content: str) -> None:
     mask = reference().mask
     shape = (*mask.shape, 3)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    image = {"blank": np.full(shape, 128, np.uint8), "black": np.zeros(shape, np.uint8), "noise": noise}[what]
+    image = {"blank": np.full(shape, 128, np.uint8), "black": np.zeros(shape, np.uint8), "noise": noise}[content]
     reason = (
-        "matches" if what == "noise" else "0 features found on the part, at least 25 are needed.*too little texture"
+        "matches" if content == "noise" else "0 features found on the part, at least 25 are needed.*too little texture"
     )
     with pytest.raises(AlignmentError, match=rf"not aligned: .*{reason}"):
         align_photograph(image, mask, reference(), AlignmentSettings())
 
 
-def test_a_featureless_reference_aligns_nothing() -> None:
+def test_a_reference_without_features_is_an_error() -> None:
     photo = photograph("front", 1)
-    blank = Reference.of(np.full_like(photo.image, 90), photo.foreground > 0, 500)
+    blank = Reference.from_photograph(np.full_like(photo.image, 90), photo.foreground > 0, 500)
     assert blank.features.points.shape == (0, 2)
     with pytest.raises(AlignmentError, match="0 features found on the reference"):
         aligned(photo, blank)
 
 
-def test_a_part_of_a_sixth_of_the_contrast_is_aligned_as_well() -> None:
+def test_a_part_with_a_sixth_of_the_contrast_is_aligned() -> None:
     pale = [
         (Photograph((100 + (photo.image.astype(float) - 100) / 6).astype(np.uint8), *rest))
         for photo, *rest in ((p, p.foreground, p.defects, p.pose) for p in (photograph("front", i) for i in (0, 1)))
     ]
-    to = Reference.of(pale[0].image, pale[0].foreground > 0, 2000)
+    to = Reference.from_photograph(pale[0].image, pale[0].foreground > 0, 2000)
     check_pose(pale[1], pale[0], to, mean=0.1, worst=0.5)
 
 
-def test_a_part_that_shares_a_logo_with_the_type_is_refused() -> None:
+def test_a_part_that_only_shares_a_logo_with_the_type_is_rejected() -> None:
     true, other = photograph("front", 0), photograph("back", 1)
     x, y, width, height = cv2.boundingRect(true.foreground)
     logo = np.s_[y + height // 4 : y + 3 * height // 4, x + width // 3 : x + 2 * width // 3]
@@ -273,7 +263,7 @@ def test_a_part_that_shares_a_logo_with_the_type_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.001, 0.01, 0.3])
-def test_a_part_that_runs_out_of_the_photograph_is_refused_and_nothing_of_it_invented(cut: float) -> None:
+def test_a_part_that_extends_beyond_the_photograph_is_rejected(cut: float) -> None:
     true = photograph("front", 0)
     columns = np.cumsum(true.foreground.any(0) * (true.foreground > 0).sum(0)) / (true.foreground > 0).sum()
     shift = np.array([[1, 0, -int(np.searchsorted(columns, cut, side="right"))], [0, 1, 0], [0, 0, 1]], np.float64)
@@ -283,11 +273,11 @@ def test_a_part_that_runs_out_of_the_photograph_is_refused_and_nothing_of_it_inv
     assert found.visible == pytest.approx(1 - cut, abs=0.004)
     assert found.overlap == pytest.approx(1 - cut, abs=0.01)
     unseen = f"{100 * (1 - found.visible):.2f} %"
-    refused = f"not aligned: the part runs out of the photograph: {unseen} of it is not seen, at most 0.2 % may be"
-    assert found.reason == (refused if cut > 0.002 else "")
+    expected = f"not aligned: {unseen} of the part is outside the photograph, at most 0.2 % is allowed"
+    assert found.reason == (expected if cut > 0.002 else "")
 
 
-def test_overlap_and_visible_are_those_of_a_count_pixel_by_pixel() -> None:
+def test_overlap_and_visible_equal_a_pixel_by_pixel_count() -> None:
     true = photograph("front", 0)
     planted = np.array([[0.9, 0.2, -230.0], [-0.2, 0.9, 70], [0, 0, 1]])
     mask = warp(true.foreground, planted, nearest=True) > 0
@@ -297,34 +287,31 @@ def test_overlap_and_visible_are_those_of_a_count_pixel_by_pixel() -> None:
     y, x = np.indices(mask.shape).reshape(2, -1)
     x, y, depth = np.linalg.inv(found.homography) @ [x, y, np.ones_like(x)]
     x, y = np.rint(x / depth).astype(int), np.rint(y / depth).astype(int)
-    theirs = true.foreground.ravel() > 0
+target = true.foreground.ravel() > 0
     within = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
-    ours = within & mask[np.where(within, y, 0), np.where(within, x, 0)]
-    assert found.overlap == pytest.approx((ours & theirs).sum() / (ours | theirs).sum(), abs=1e-3)
-    assert found.visible == pytest.approx((within & theirs).sum() / theirs.sum(), abs=1e-3)
+moved = within & mask[np.where(within, y, 0), np.where(within, x, 0)]
+    assert found.overlap == pytest.approx((moved & target).sum() / (moved | target).sum(), abs=1e-3)
+    assert found.visible == pytest.approx((within & target).sum() / target.sum(), abs=1e-3)
     assert 0.2 < found.overlap < found.visible < 0.95
 
 
-def test_a_mask_of_half_the_part_is_told_from_the_part() -> None:
+def test_a_mask_of_half_the_part_is_rejected() -> None:
     photo = photograph("front", 1)
     half = photo.foreground > 0
     half[:, 320:] = False
     found = align_photograph(photo.image, half, reference(), AlignmentSettings())
     assert 0.4 < found.overlap < 0.6
-    assert found.reason.startswith(f"not aligned: its mask overlaps the reference's by {found.overlap:.3f}")
+    assert found.reason.startswith(f"not aligned: the foreground mask overlaps the reference's by {found.overlap:.3f}")
     assert not align_photograph(photo.image, half, reference(), AlignmentSettings(MIN_OVERLAP=0.4)).reason
 
 
-def test_another_size_is_refused_by_name_of_both() -> None:
+def test_another_size_is_rejected_and_both_sizes_named() -> None:
     small = photograph("front", 1, size=(480, 270))
     with pytest.raises(InputError, match=r"480x270.*640x360"):
         aligned(small, reference())
 
 
-# --- settings
-
-
-def test_without_alignment_the_photograph_stays_where_it_is_and_is_held_to_the_limits() -> None:
+def test_without_alignment_the_photograph_is_not_moved_but_must_meet_the_limits() -> None:
     true, photo = photograph("front", 0), photograph("front", 1)
     found = aligned(photo, reference(), apply_alignment=False)
     assert np.array_equal(found.homography, np.eye(3))
@@ -333,9 +320,9 @@ def test_without_alignment_the_photograph_stays_where_it_is_and_is_held_to_the_l
     assert aligned(photo, reference()).ssim > found.ssim + 0.2
     assert found.reason.startswith("not aligned: SSIM")
     assert found.reason.endswith("(apply_alignment is off)")
-    lax = {"apply_alignment": False, "MIN_SCORE_THRESHOLD": -1, "MAX_MSE_THRESHOLD": 1e5}
-    assert not aligned(photo, reference(), MIN_OVERLAP=0, **lax).reason
-    assert "overlaps the reference's by" in aligned(photo, reference(), MIN_OVERLAP=0.99, **lax).reason
+    loose_limits = {"apply_alignment": False, "MIN_SCORE_THRESHOLD": -1, "MAX_MSE_THRESHOLD": 1e5}
+    assert not aligned(photo, reference(), MIN_OVERLAP=0, **loose_limits).reason
+    assert "overlaps the reference's by" in aligned(photo, reference(), MIN_OVERLAP=0.99, **loose_limits).reason
     assert not aligned(true, reference(), apply_alignment=False).reason
     with pytest.raises(InputError, match="480x270"):
         aligned(photograph("front", 1, size=(480, 270)), reference(), apply_alignment=False)
@@ -344,7 +331,7 @@ def test_without_alignment_the_photograph_stays_where_it_is_and_is_held_to_the_l
 def test_number_of_points_limits_the_features() -> None:
     photo = photograph("front", 1)
     few, many = (detect_features(photo.image, photo.foreground > 0, n) for n in (100, 400))
-    assert 100 <= len(few.points) < 110  # SIFT keeps those as good as the last
+    assert 100 <= len(few.points) < 110  # SIFT also keeps features as strong as the last one
     assert 400 <= len(many.points) < 410
     assert len(aligned(photo, reference(), number_of_points=100).photo_points) < 100
 
@@ -362,7 +349,7 @@ def test_a_smaller_ransac_threshold_accepts_fewer_inliers() -> None:
     assert counts[0] < counts[1] < counts[2]
 
 
-def test_the_least_number_of_matches_counts() -> None:
+def test_min_good_matches_is_a_limit_for_matches_and_inliers() -> None:
     photo = photograph("front", 1)
     found = aligned(photo, reference())
     matches = len(found.photo_points)
@@ -373,40 +360,37 @@ def test_the_least_number_of_matches_counts() -> None:
         aligned(photo, reference(), MIN_GOOD_MATCHES=matches + 1)
 
 
-def test_the_limits_of_likeness_count() -> None:
+def test_ssim_and_mse_have_limits() -> None:
     photo = photograph("front", 1)
     found = aligned(photo, reference())
     assert not aligned(photo, reference(), MIN_SCORE_THRESHOLD=found.ssim - 0.001).reason
-    too_unlike = aligned(photo, reference(), MIN_SCORE_THRESHOLD=found.ssim + 0.001)
-    assert too_unlike.reason.startswith("not aligned: SSIM")
-    assert np.array_equal(too_unlike.homography, found.homography)
+    low_ssim = aligned(photo, reference(), MIN_SCORE_THRESHOLD=found.ssim + 0.001)
+    assert low_ssim.reason.startswith("not aligned: SSIM")
+    assert np.array_equal(low_ssim.homography, found.homography)
     assert not aligned(photo, reference(), MAX_MSE_THRESHOLD=found.mse * 1.01).reason
-    too_far = aligned(photo, reference(), MAX_MSE_THRESHOLD=found.mse * 0.99)
-    assert too_far.reason.startswith("not aligned: MSE")
+    high_mse = aligned(photo, reference(), MAX_MSE_THRESHOLD=found.mse * 0.99)
+    assert high_mse.reason.startswith("not aligned: MSE")
 
 
-# --- what the numbers are
-
-
-def test_ssim_and_mse_are_those_of_the_part_alone_at_half_size() -> None:
+def test_ssim_and_mse_are_measured_over_the_part_at_half_size() -> None:
     photo = photograph("front", 3)
     to = reference()
     found = aligned(photo, to)
     rows, columns = np.nonzero(to.mask)
     top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
     halved = []
-    for picture in (warp(photo.image, found.homography), to.image):
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[top:bottom, left:right]
+    for photo_or_reference in (warp(photo.image, found.homography), to.image):
+        grey = cv2.cvtColor(photo_or_reference, cv2.COLOR_RGB2GRAY)[top:bottom, left:right]
         halved.append(cv2.resize(grey, ((right - left) // 2, (bottom - top) // 2), interpolation=cv2.INTER_AREA))
     mask = to.mask[top:bottom, left:right].astype(np.uint8)
     inside = cv2.resize(mask, halved[0].shape[::-1], interpolation=cv2.INTER_AREA) > 0
     _, similarity = structural_similarity(*halved, win_size=7, data_range=255, full=True)
     assert found.ssim == pytest.approx(similarity[inside].mean(), abs=1e-5)  # in single precision
-    squares = np.subtract(*(picture.astype(float) for picture in halved))[inside] ** 2
+    squares = np.subtract(*(grey.astype(float) for grey in halved))[inside] ** 2
     assert found.mse == pytest.approx(squares.mean(), rel=1e-5)
 
 
-def test_a_reference_aligns_to_itself() -> None:
+def test_the_reference_aligns_to_itself() -> None:
     true = photograph("back", 0)
     found = aligned(true, reference("back"))
     assert displacement(found.homography, np.eye(3), true.foreground).max() < 1e-3
@@ -415,7 +399,7 @@ def test_a_reference_aligns_to_itself() -> None:
     assert found.inlier_ratio == 1.0
 
 
-def test_sixteen_bits_align_like_eight() -> None:
+def test_a_16_bit_photograph_aligns_like_an_8_bit_one() -> None:
     photo = photograph("front", 1)
     deep = align_photograph(photo.image.astype(np.uint16) * 257, photo.foreground > 0, reference(), AlignmentSettings())
     found = aligned(photo, reference())
@@ -424,21 +408,21 @@ def test_sixteen_bits_align_like_eight() -> None:
     assert deep.mse == pytest.approx(found.mse, abs=1.0)
 
 
-def test_the_same_photograph_aligns_the_same_each_time_and_in_threads() -> None:
+def test_alignment_is_deterministic_also_in_threads() -> None:
     jobs = [(name, seed) for name in ("front", "back") for seed in (1, 2, 3)]
 
-    def numbers(job: tuple[str, int]) -> bytes:
+    def result_bytes(job: tuple[str, int]) -> bytes:
         found = aligned(photograph(*job), reference(job[0]))
         figures = np.array([found.ssim, found.mse, found.overlap, found.visible])
         return b"".join(part.tobytes() for part in (found.homography, found.is_inlier, found.aligned, figures))
 
-    alone = [numbers(job) for job in jobs]
-    cv2.setRNGSeed(99)  # a state that another image may have left
+    one_by_one = [result_bytes(job) for job in jobs]
+    cv2.setRNGSeed(99)  # as another image may leave it
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(numbers, jobs * 2)) == alone * 2
+        assert list(pool.map(result_bytes, jobs * 2)) == one_by_one * 2
 
 
-def test_the_number_of_opencv_threads_does_not_show() -> None:
+def test_the_result_does_not_depend_on_opencv_threads() -> None:
     photo, threads = photograph("back", 1), cv2.getNumThreads()
     found = []
     try:
@@ -449,9 +433,6 @@ def test_the_number_of_opencv_threads_does_not_show() -> None:
         cv2.setNumThreads(threads)
     assert np.array_equal(found[0].homography, found[1].homography)
     assert np.array_equal(found[0].aligned, found[1].aligned)
-
-
-# --- features and matches
 
 
 def test_features_lie_on_the_part() -> None:
@@ -478,14 +459,14 @@ def test_descriptors_are_rootsift() -> None:
     assert np.allclose(reference().features.points - (x - 16, y - 16), [k.pt for k in keypoints], atol=1e-4)
 
 
-def test_descriptors_multiply_without_rounding_so_that_no_number_of_threads_shows() -> None:
-    ours, to = (reference(name).features.descriptors for name in ("front", "back"))
-    exact = (ours * 2048).astype(np.int64) @ (to * 2048).astype(np.int64).T
-    assert np.array_equal(ours @ to.T, exact / 2048**2)
+def test_products_of_descriptors_are_exact() -> None:
+    one, other = (reference(name).features.descriptors for name in ("front", "back"))
+    exact = (one * 2048).astype(np.int64) @ (other * 2048).astype(np.int64).T
+    assert np.array_equal(one @ other.T, exact / 2048**2)
 
 
 def random_features(rng: np.random.Generator, count: int, near: NDArray[np.float32] | None = None) -> Features:
-    """Unit descriptors; the first ones lie near those of ``near``, in another order."""
+    """Return unit descriptors; the first ones are close to those of ``near``, in another order."""
     descriptors = np.abs(rng.standard_normal((count, 128)))
     if near is not None:
         shared = rng.permutation(len(near))[: count // 2]
@@ -506,48 +487,45 @@ def slow_matches(photo: Features, to: Features, ratio: float) -> list[tuple[int,
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.75, 0.95])
-def test_matches_are_those_of_a_double_loop(ratio: float) -> None:
+def test_matches_equal_those_of_a_double_loop(ratio: float) -> None:
     rng = np.random.default_rng(3)
     to = random_features(rng, 60)
     photo = random_features(rng, 45, to.descriptors)
     expected = slow_matches(photo, to, ratio)
     assert len(expected) >= 5
-    ours, theirs = match_features(photo, to, ratio)
-    assert np.array_equal(ours, photo.points[[i for i, _ in expected]])
-    assert np.array_equal(theirs, to.points[[j for _, j in expected]])
+photo_points, to_points = match_features(photo, to, ratio)
+    assert np.array_equal(photo_points, photo.points[[i for i, _ in expected]])
+    assert np.array_equal(to_points, to.points[[j for _, j in expected]])
 
 
-def test_matches_of_a_photograph_are_those_of_opencv() -> None:
+def test_matches_of_a_photograph_equal_those_of_opencv() -> None:
     photo = photograph("front", 2)
-    ours, to = detect_features(photo.image, photo.foreground > 0, 2000), reference().features
+features, to = detect_features(photo.image, photo.foreground > 0, 2000), reference().features
     matcher = cv2.BFMatcher(cv2.NORM_L2)
-    mutual = {(m.trainIdx, m.queryIdx) for m in matcher.match(to.descriptors, ours.descriptors)}
+    mutual = {(m.trainIdx, m.queryIdx) for m in matcher.match(to.descriptors, features.descriptors)}
     pairs = [
         (best.queryIdx, best.trainIdx)
-        for best, second in matcher.knnMatch(ours.descriptors, to.descriptors, k=2)
+        for best, second in matcher.knnMatch(features.descriptors, to.descriptors, k=2)
         if best.distance < 0.75 * second.distance
     ]
     expected = {pair for pair in pairs if pair in mutual}
-    found = match_features(ours, to, 0.75)
-    where = {tuple(point): i for i, point in enumerate(ours.points.tolist())}
+    found = match_features(features, to, 0.75)
+    where = {tuple(point): i for i, point in enumerate(features.points.tolist())}
     got = {(where[tuple(a)], tuple(b)) for a, b in zip(*(points.tolist() for points in found), strict=True)}
-    want = {(where[tuple(ours.points[i].tolist())], tuple(to.points[j].tolist())) for i, j in expected}
+    want = {(where[tuple(features.points[i].tolist())], tuple(to.points[j].tolist())) for i, j in expected}
     assert len(want) > 300
-    assert len(got ^ want) <= 0.01 * len(want)  # but for what rounding decides
+    assert len(got ^ want) <= 0.01 * len(want)  # ties that rounding decides
 
 
-def test_too_few_features_match_nothing() -> None:
+def test_too_few_features_give_no_matches() -> None:
     rng = np.random.default_rng(0)
     none, one, many = (random_features(rng, count) for count in (0, 1, 20))
     for photo, to in [(none, many), (many, none), (one, many), (many, one), (none, none)]:
-        ours, theirs = match_features(photo, to, 0.9)
-        assert ours.shape == theirs.shape == (0, 2)
+    photo_points, to_points = match_features(photo, to, 0.9)
+        assert photo_points.shape == to_points.shape == (0, 2)
 
 
-# --- warping
-
-
-def test_warping_moves_a_pixel_where_the_homography_says() -> None:
+def test_warping_moves_a_pixel_by_the_homography() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     image[10, 20] = (200, 100, 50)
     shift = np.array([[1, 0, 7], [0, 1, -4], [0, 0, 1]], np.float64)
@@ -557,7 +535,7 @@ def test_warping_moves_a_pixel_where_the_homography_says() -> None:
     assert np.array_equal(moved[6, 27], (200, 100, 50))
 
 
-def test_warping_continues_a_photograph_but_not_a_mask() -> None:
+def test_warping_repeats_the_edge_of_a_photograph_but_not_of_a_mask() -> None:
     image = np.full((20, 30, 3), (10, 20, 30), np.uint16)
     shift = np.array([[1, 0, 12], [0, 1, 0], [0, 0, 1]], np.float64)
     assert (warp(image, shift) == (10, 20, 30)).all()

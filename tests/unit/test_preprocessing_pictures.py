@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pixal.errors import AlignmentError
 from pixal.plotting import style
-from pixal.tasks.photographs.alignment.align import Features, Reference, align_photograph
+from pixal.tasks.photographs.alignment.align import Reference, align_photograph
+from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
@@ -34,7 +35,7 @@ def part_of(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    return Reference.of(*part_of(0), ON.number_of_points)
+    return Reference.from_photograph(*part_of(0), ON.number_of_points)
 
 
 def names(folder: Path) -> list[str]:

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.alignment.align import Reference
+from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import Preprocessing

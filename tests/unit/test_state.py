@@ -38,7 +38,7 @@ def fitted(
     **preprocessor: Any,
 ) -> PreprocessingState:
     photo = photograph(0)
-    reference = Reference.of(photo.image if image is None else image, photo.foreground > 0, 500)
+    reference = Reference.from_photograph(photo.image if image is None else image, photo.foreground > 0, 500)
     settings = Preprocessing.model_validate(
         {
             "preprocessor": {"edge_margin": 0} | preprocessor,

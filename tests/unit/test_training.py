@@ -25,7 +25,8 @@ from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
 from pixal.io.records import read_record, write_record
 from pixal.mlflow_utils import Tracker
-from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.alignment.align import Reference
+from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters

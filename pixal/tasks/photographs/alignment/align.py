@@ -1,4 +1,4 @@
-"""Bring a photograph into the reference frame: SIFT features, ratio test, robust pose, and how well it went."""
+"""Align a photograph to the reference of its type, and measure how well it fits."""
 
 from __future__ import annotations
 
@@ -13,63 +13,68 @@ from skimage.metrics import structural_similarity
 
 from pixal.errors import AlignmentError, InputError
 from pixal.io.images import as_uint8
-from pixal.tasks.photographs.alignment.pose import fit_pose, impossible
+from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features, to_grey
+from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
+from pixal.tasks.photographs.geometry import Matrix
 from pixal.tasks.photographs.settings import AlignmentSettings
 
-_PART_PX = 100_000  # features are sought at the scale that leaves the part this many pixels,
-_BOX_PX = 200_000  # and the box around it no more than this many
-_MARGIN = 16  # pixels around the part's box that features may use
-_CONTRAST = 0.01  # OpenCV's 0.04 leaves nothing of a part of a sixth of the usual contrast, which this aligns as well
-_LEVELS = 2048  # of a descriptor's entry
-_MAX_UNSEEN = 0.002  # of the part; at 1080p a strip as wide as a mask's outline is uncertain, a pixel or so
+_MAX_UNSEEN = 0.002  # of the part; at 1080p the uncertainty of a mask's outline, about one pixel, is as large
 _SSIM_WINDOW = 7
-_SIMILARITY_PX = 120_000  # likeness is measured at half size, or the smaller one that leaves the part's box these
-_UNLIKE = "it may be of another type, on its other side, out of focus, or not found as a whole"
-
-
-@dataclass(frozen=True)
-class Features:
-    """SIFT features of a part: points (n, 2) float32 (x, y) in the image's pixels, descriptors (n, 128) RootSIFT."""
-
-    points: NDArray[np.float32]
-    descriptors: NDArray[np.float32]
+_SIMILARITY_PX = 120_000  # similarity is measured at half size, or smaller so that the part's box has this many pixels
+_CAUSES = "it may show another type or side, be out of focus, or only a piece of the part was found"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The photograph that defines a type's frame: its RGB image (H, W, 3) uint8, its part's mask, its features."""
+    """The photograph that defines the frame of a type.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) foreground mask.
+        features: Features of the part.
+    """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
     features: Features
 
     @classmethod
-    def of(cls, image: NDArray[Any], mask: NDArray[np.bool_], number_of_points: int) -> Reference:
-        """Make a photograph the reference; its features are computed once, here."""
-        picture = as_uint8(image[..., :3])
-        return cls(picture, mask, detect_features(picture, mask, number_of_points))
+    def from_photograph(cls, image: NDArray[Any], mask: NDArray[np.bool_], number_of_points: int) -> Reference:
+        """Make a photograph the reference: detect its features.
+
+        Args:
+            image: (H, W, 3 or 4) RGB or RGBA, 8- or 16-bit.
+            mask: (H, W) foreground mask.
+            number_of_points: Number of features to detect.
+        """
+        rgb = as_uint8(image[..., :3])
+        return cls(rgb, mask, detect_features(rgb, mask, number_of_points))
 
     @cached_property
     def grey(self) -> NDArray[np.uint8]:
-        """The reference in grey, (H, W) uint8."""
-        return _grey(self.image)
+        """(H, W) uint8 grey levels of the image."""
+        return to_grey(self.image)
 
 
 @dataclass(frozen=True)
 class AlignmentResult:
-    """What aligning one photograph gave.
+    """The result of aligning one photograph.
 
-    aligned: the photograph (H, W, 3) in the reference frame.
-    homography: 3x3, from the photograph's pixels (x, y) to the reference frame, [2, 2] = 1.
-    photo_points, reference_points: (m, 2) matched points; is_inlier: (m,) bool.
-    ssim: mean structural similarity over the part; mse: mean squared difference over the part, 8-bit grey levels.
-    overlap: intersection over union of the photograph's mask, moved, and the reference's.
-    visible: the share of the reference's part that lies within the photograph's frame.
-    reason: why it does not count as aligned, or "".
+    Attributes:
+        aligned: (H, W, 3) photograph in the reference frame.
+        homography: 3x3 matrix from the photograph's pixels (x, y) to the reference frame, [2, 2] = 1.
+        photo_points: (M, 2) matched points of the photograph.
+        reference_points: (M, 2) matched points of the reference.
+        is_inlier: (M,) which matches agree with the homography.
+        ssim: Mean structural similarity to the reference over the part.
+        mse: Mean squared difference from the reference over the part, 8-bit grey levels.
+        overlap: Intersection over union of the moved foreground mask and the reference's mask.
+        visible: Fraction of the reference's part that lies inside the photograph.
+        reason: Which limit the alignment fails, or "".
     """
 
     aligned: NDArray[Any]
-    homography: NDArray[np.float64]
+    homography: Matrix
     photo_points: NDArray[np.float32]
     reference_points: NDArray[np.float32]
     is_inlier: NDArray[np.bool_]
@@ -81,26 +86,37 @@ class AlignmentResult:
 
     @property
     def inliers(self) -> int:
-        """How many matches agree with the homography."""
+        """Number of matches that agree with the homography."""
         return int(self.is_inlier.sum())
 
     @property
     def inlier_ratio(self) -> float:
-        """The share of the matches that agree with the homography."""
+        """Fraction of the matches that agree with the homography; 0 without matches."""
         return self.inliers / len(self.is_inlier) if len(self.is_inlier) else 0.0
 
 
 def align_photograph(
     image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
 ) -> AlignmentResult:
-    """Align a photograph (H, W, 3) and its part's mask (H, W) to ``reference``.
+    """Align a photograph to the reference.
 
-    Without ``settings.apply_alignment`` the photograph stays as it lies, and is held to the same limits. The result's
-    ``reason`` is empty when it passes all of them. Raises AlignmentError where no pose at all, or only an impossible
-    one, is found; InputError for a photograph of another size.
+    Without ``settings.apply_alignment`` the photograph is not moved, but must meet the same limits.
+
+    Args:
+        image: (H, W, 3) RGB photograph.
+        mask: (H, W) foreground mask.
+        reference: The reference of the type; it has the same size.
+        settings: The method and the limits.
+
+    Returns:
+        The result; its ``reason`` is "" if it meets all limits.
+
+    Raises:
+        AlignmentError: If there is no pose, or only an impossible one.
+        InputError: If the photograph and the reference differ in size.
     """
     if image.shape[:2] != reference.mask.shape:
-        raise InputError(f"is {_size(image)}, the reference is {_size(reference.mask)} pixels")
+        raise InputError(f"is {_size_text(image)}, the reference is {_size_text(reference.mask)} pixels")
     if settings.apply_alignment:
         photo_points, reference_points = _match(image, mask, reference, settings)
         homography, is_inlier = _fit(photo_points, reference_points, mask, settings)
@@ -110,7 +126,7 @@ def align_photograph(
         homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
     ssim, mse = _similarity(aligned, reference)
     overlap, visible = _coverage(mask, homography, reference.mask)
-    reason = _shortfall(ssim, mse, overlap, visible, settings)
+    reason = _failed_limit(ssim, mse, overlap, visible, settings)
     if reason and not settings.apply_alignment:
         reason += " (apply_alignment is off)"
     return AlignmentResult(
@@ -118,133 +134,90 @@ def align_photograph(
     )
 
 
-def detect_features(image: NDArray[Any], mask: NDArray[np.bool_], number_of_points: int) -> Features:
-    """SIFT features (Lowe 2004) on the part of an RGB image, as RootSIFT (Arandjelovic and Zisserman 2012)."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    left, top = max(0, x - _MARGIN), max(0, y - _MARGIN)
-    window = np.s_[top : y + height + _MARGIN, left : x + width + _MARGIN]
-    grey = _grey(image[window])
-    inside = np.asarray(cv2.dilate(mask[window].view(np.uint8), np.ones((9, 9), np.uint8)), np.uint8)
-    scale = min(1.0, float(np.sqrt(min(_PART_PX / max(1, cv2.countNonZero(inside)), _BOX_PX / grey.size))))
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    step = np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]], np.float32)
-    if scale < 1:
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-        inside = np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    # Without the precise upscale every point lies 0.25 px off in x and y, which a turned part shows doubled.
-    sift = cv2.SIFT.create(nfeatures=number_of_points, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
-    keypoints, descriptors = sift.detectAndCompute(grey, inside)
-    if not len(keypoints):
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
-    points = np.asarray([keypoint.pt for keypoint in keypoints], np.float32)
-    descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
-    # In steps of 2^-11 their products add up without rounding, so that no order of summation shows.
-    descriptors = np.rint(descriptors * _LEVELS) / np.float32(_LEVELS)
-    return Features((points + 0.5) * step - 0.5 + np.array([left, top], np.float32), descriptors.astype(np.float32))
+def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False) -> NDArray[Any]:
+    """Move an image by a homography; the result has the same size.
 
-
-def match_features(
-    photo: Features, reference: Features, ratio: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Points (m, 2) of the photograph and of the reference whose descriptors are each other's nearest.
-
-    A match counts when its distance is below ``ratio`` times that to the second nearest (Lowe 2004).
+    Args:
+        image: (H, W) or (H, W, C).
+        homography: 3x3 matrix from the image's pixels to the result's.
+        nearest: False: cubic interpolation, and the edge pixels are repeated outside the image. True: nearest pixel,
+            and 0 outside, as a mask needs it.
     """
-    if min(len(photo.points), len(reference.points)) < 2:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    # (a, |a|², 1) (-2 b, 1, |b|²) = |a - b|²: one matrix product gives every distance.
-    ours, theirs = photo.descriptors, reference.descriptors
-    ours = np.column_stack([ours, (ours**2).sum(1), np.ones(len(ours), np.float32)])
-    theirs = np.column_stack([-2 * theirs, np.ones(len(theirs), np.float32), (theirs**2).sum(1)])
-    distance = ours @ theirs.T
-    rows = np.arange(len(distance))
-    best = distance.argmin(1)
-    first = distance[rows, best]
-    mutual = first == distance.min(0)[best]
-    distance[rows, best] = np.inf
-    kept = mutual & (first < ratio**2 * distance.min(1))
-    return photo.points[kept], reference.points[best[kept]]
-
-
-def warp(image: NDArray[Any], homography: NDArray[np.float64], *, nearest: bool = False) -> NDArray[Any]:
-    """The photograph in the reference frame, of the same size; beyond its edge, its outermost pixels go on."""
-    how = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
-    mode = cv2.BORDER_CONSTANT if nearest else cv2.BORDER_REPLICATE
+    interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
+    border = cv2.BORDER_CONSTANT if nearest else cv2.BORDER_REPLICATE
     size = (image.shape[1], image.shape[0])
-    return np.asarray(cv2.warpPerspective(image, homography, size, flags=how, borderMode=mode))
+    return np.asarray(cv2.warpPerspective(image, homography, size, flags=interpolation, borderMode=border))
 
 
 def _match(
     image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Matched points of the photograph and the reference, or AlignmentError where they are too few."""
-    least = settings.MIN_GOOD_MATCHES
-    features = detect_features(image, mask, settings.number_of_points)
-    for what, found in (("part", features), ("reference", reference.features)):
-        if len(found.points) < least:
+    """Return matched points of the photograph and the reference. Raises AlignmentError if they are too few."""
+    required = settings.MIN_GOOD_MATCHES
+    photo_features = detect_features(image, mask, settings.number_of_points)
+    for name, features in (("part", photo_features), ("reference", reference.features)):
+        if len(features.points) < required:
             raise AlignmentError(
-                f"not aligned: {len(found.points)} features found on the {what}, at least {least} are needed; "
-                "it shows too little texture, is out of focus, or too dark"
+                f"not aligned: {len(features.points)} features found on the {name}, at least {required} are needed; "
+                "it has too little texture, is out of focus, or is too dark"
             )
-    matches = match_features(features, reference.features, settings.knn_ratio)
-    if len(matches[0]) < least:
+    photo_points, reference_points = match_features(photo_features, reference.features, settings.knn_ratio)
+    if len(photo_points) < required:
         raise AlignmentError(
-            f"not aligned: {len(matches[0])} matches with the reference, at least {least} are needed; {_UNLIKE}"
+            f"not aligned: {len(photo_points)} matches with the reference, at least {required} are needed; {_CAUSES}"
         )
-    return matches
+    return photo_points, reference_points
 
 
 def _fit(
     source: NDArray[np.float32], target: NDArray[np.float32], mask: NDArray[np.bool_], settings: AlignmentSettings
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The pose that most matches agree on, and which those are, or AlignmentError where there is none."""
-    found = fit_pose(source, target, settings.model, settings.ransac_threshold)
-    inliers = 0 if found is None else int(found[1].sum())
-    if found is None or inliers < settings.MIN_GOOD_MATCHES:
+) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Return the homography and its inliers. Raises AlignmentError if there is no possible pose."""
+    fit = fit_pose(source, target, settings.model, settings.ransac_threshold)
+    inliers = 0 if fit is None else int(fit[1].sum())
+    if fit is None or inliers < settings.MIN_GOOD_MATCHES:
         raise AlignmentError(
             f"not aligned: {inliers} of {len(source)} matches agree on a pose, "
-            f"at least {settings.MIN_GOOD_MATCHES} are needed; {_UNLIKE}"
+            f"at least {settings.MIN_GOOD_MATCHES} are needed; {_CAUSES}"
         )
-    if fault := impossible(found[0], mask):
-        raise AlignmentError(f"not aligned: the matches agree only on a pose that {fault}")
-    return found
+    if fault := find_pose_fault(fit[0], mask):
+        raise AlignmentError(f"not aligned: the matches agree on a pose that {fault}")
+    return fit
 
 
 def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, float]:
-    """SSIM and MSE of the aligned photograph and the reference over the part, both at half size or below."""
+    """Return SSIM and MSE of the aligned photograph and the reference over the part, at half size or smaller."""
     x, y, width, height = cv2.boundingRect(reference.mask.view(np.uint8))
     window = np.s_[y : y + height, x : x + width]
     scale = min(0.5, float(np.sqrt(_SIMILARITY_PX / (width * height))))
     size = (max(_SSIM_WINDOW, int(width * scale)), max(_SSIM_WINDOW, int(height * scale)))
 
-    def small(plane: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    def shrink(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
-    ours, theirs = small(_grey(aligned[window])), small(reference.grey[window])
-    inside = small(reference.mask[window].view(np.uint8)) > 0
-    _, similarity = structural_similarity(ours, theirs, win_size=_SSIM_WINDOW, data_range=255, full=True)
-    return float(similarity[inside].mean()), float(np.mean((ours - theirs)[inside] ** 2))
+    photo, target = shrink(to_grey(aligned[window])), shrink(reference.grey[window])
+    inside = shrink(reference.mask[window].view(np.uint8)) > 0
+    _, similarity = structural_similarity(photo, target, win_size=_SSIM_WINDOW, data_range=255, full=True)
+    return float(similarity[inside].mean()), float(np.mean((photo - target)[inside] ** 2))
 
 
-def _coverage(
-    mask: NDArray[np.bool_], homography: NDArray[np.float64], target: NDArray[np.bool_]
-) -> tuple[float, float]:
-    """Intersection over union of the moved ``mask`` and ``target``; the share of ``target`` within the photograph."""
-    labels = warp(mask.view(np.uint8) + 1, homography, nearest=True)  # 0 beyond the photograph, 1 beside the part
+def _coverage(mask: NDArray[np.bool_], homography: Matrix, target: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the IoU of the moved ``mask`` and ``target``, and the fraction of ``target`` inside the photograph."""
+    labels = warp(mask.view(np.uint8) + 1, homography, nearest=True)  # 0: outside the photograph, 1: outside the part
     moved = labels == 2
-    return _share(moved & target, moved | target), _share((labels > 0) & target, target)
+    return _fraction(moved & target, moved | target), _fraction((labels > 0) & target, target)
 
 
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
-    return int(np.count_nonzero(part)) / max(1, int(np.count_nonzero(whole)))
+def _fraction(some: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
+    return int(np.count_nonzero(some)) / max(1, int(np.count_nonzero(whole)))
 
 
-def _shortfall(ssim: float, mse: float, overlap: float, visible: float, settings: AlignmentSettings) -> str:
-    """Which limit an alignment fails, in plain words; "" for none."""
+def _failed_limit(ssim: float, mse: float, overlap: float, visible: float, settings: AlignmentSettings) -> str:
+    """Describe the first limit that an alignment fails; "" if it meets all."""
     if 1 - visible > _MAX_UNSEEN:
         return (
-            f"not aligned: the part runs out of the photograph: {100 * (1 - visible):.2f} % of it is not seen, "
-            f"at most {100 * _MAX_UNSEEN:g} % may be"
+            f"not aligned: {100 * (1 - visible):.2f} % of the part is outside the photograph, "
+            f"at most {100 * _MAX_UNSEEN:g} % is allowed"
         )
     if ssim < settings.MIN_SCORE_THRESHOLD:
         return f"not aligned: SSIM {ssim:.3f}, at least {settings.MIN_SCORE_THRESHOLD:g} is needed"
@@ -252,15 +225,11 @@ def _shortfall(ssim: float, mse: float, overlap: float, visible: float, settings
         return f"not aligned: MSE {mse:.0f}, at most {settings.MAX_MSE_THRESHOLD:g} is allowed"
     if overlap < settings.MIN_OVERLAP:
         return (
-            f"not aligned: its mask overlaps the reference's by {overlap:.3f} (IoU), "
-            f"at least {settings.MIN_OVERLAP:g} is needed; was the whole part, and no more, found?"
+            f"not aligned: the foreground mask overlaps the reference's by {overlap:.3f} (IoU), "
+            f"at least {settings.MIN_OVERLAP:g} is needed; check that the mask covers the whole part and nothing else"
         )
     return ""
 
 
-def _grey(image: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(as_uint8(np.ascontiguousarray(image[..., :3])), cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _size(image: NDArray[Any]) -> str:
+def _size_text(image: NDArray[Any]) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"

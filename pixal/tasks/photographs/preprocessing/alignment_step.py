@@ -67,7 +67,9 @@ def align_type(
         execution = folder.config.execution
         common = journal.rows.get(REFERENCE_FILE)
         first = _reference_row(folder, usable, cut_outs, common, quiet)
-        reference = Reference.of(*read_rgba(folder.background_removed / first["file"]), settings.number_of_points)
+        reference = Reference.from_photograph(
+            *read_rgba(folder.background_removed / first["file"]), settings.number_of_points
+        )
         align_one = _AlignOne(
             folder.background_removed,
             folder.aligned,

@@ -16,7 +16,8 @@ from pixal.plotting.alignment import alignment_overlay, match_picture
 from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.preprocessing import channel_sheet, consensus_map, crop_preview, stacked_intensity
 from pixal.plotting.style import shorten
-from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, detect_features, match_features, warp
+from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, warp
+from pixal.tasks.photographs.alignment.features import detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import fit_pose
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings

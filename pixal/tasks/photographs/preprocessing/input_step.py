@@ -21,7 +21,8 @@ from pixal.io.journal import Row, made_before
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import read_record, write_record
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.alignment.align import Reference
+from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.consensus import consensus_mask, crop_box, ignored_mask, outside_share
 from pixal.tasks.photographs.preprocessing import figures as pictures

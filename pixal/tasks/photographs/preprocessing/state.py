@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.tasks.photographs.alignment.align import Features, Reference
+from pixal.tasks.photographs.alignment.align import Reference
+from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
