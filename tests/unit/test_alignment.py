@@ -287,9 +287,9 @@ def test_overlap_and_visible_equal_a_pixel_by_pixel_count() -> None:
     y, x = np.indices(mask.shape).reshape(2, -1)
     x, y, depth = np.linalg.inv(found.homography) @ [x, y, np.ones_like(x)]
     x, y = np.rint(x / depth).astype(int), np.rint(y / depth).astype(int)
-target = true.foreground.ravel() > 0
+    target = true.foreground.ravel() > 0
     within = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
-moved = within & mask[np.where(within, y, 0), np.where(within, x, 0)]
+    moved = within & mask[np.where(within, y, 0), np.where(within, x, 0)]
     assert found.overlap == pytest.approx((moved & target).sum() / (moved | target).sum(), abs=1e-3)
     assert found.visible == pytest.approx((within & target).sum() / target.sum(), abs=1e-3)
     assert 0.2 < found.overlap < found.visible < 0.95
@@ -493,14 +493,14 @@ def test_matches_equal_those_of_a_double_loop(ratio: float) -> None:
     photo = random_features(rng, 45, to.descriptors)
     expected = slow_matches(photo, to, ratio)
     assert len(expected) >= 5
-photo_points, to_points = match_features(photo, to, ratio)
+    photo_points, to_points = match_features(photo, to, ratio)
     assert np.array_equal(photo_points, photo.points[[i for i, _ in expected]])
     assert np.array_equal(to_points, to.points[[j for _, j in expected]])
 
 
 def test_matches_of_a_photograph_equal_those_of_opencv() -> None:
     photo = photograph("front", 2)
-features, to = detect_features(photo.image, photo.foreground > 0, 2000), reference().features
+    features, to = detect_features(photo.image, photo.foreground > 0, 2000), reference().features
     matcher = cv2.BFMatcher(cv2.NORM_L2)
     mutual = {(m.trainIdx, m.queryIdx) for m in matcher.match(to.descriptors, features.descriptors)}
     pairs = [
@@ -521,7 +521,7 @@ def test_too_few_features_give_no_matches() -> None:
     rng = np.random.default_rng(0)
     none, one, many = (random_features(rng, count) for count in (0, 1, 20))
     for photo, to in [(none, many), (many, none), (one, many), (many, one), (none, none)]:
-    photo_points, to_points = match_features(photo, to, 0.9)
+        photo_points, to_points = match_features(photo, to, 0.9)
         assert photo_points.shape == to_points.shape == (0, 2)
 
 

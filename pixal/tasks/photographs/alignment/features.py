@@ -51,7 +51,7 @@ def detect_features(image: NDArray[Any], mask: NDArray[np.bool_], number_of_poin
     if scale < 1:
         grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
         inside = np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    # Without the precise upscale all points are off by 0.25 px in x and y, which doubles on a part turned by 180 degrees.
+    # Without the precise upscale points are off by 0.25 px in x and y; on a part turned by 180 degrees this doubles.
     sift = cv2.SIFT.create(nfeatures=number_of_points, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
     keypoints, descriptors = sift.detectAndCompute(grey, inside)
     if not len(keypoints):
