@@ -24,7 +24,7 @@ from pixal.config.loading import DEFAULTS
 from pixal.errors import ConfigError, InputError, ModelError, PixalError
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts import benchmark as module
-from pixal.tasks.photographs.verdicts.benchmark import MASTER_COLUMNS, MEASURES, MasterResults
+from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_COLUMNS, MEASURES, ClassResult, MasterResults
 from pixal.tasks.photographs.verdicts.watch import watch
 
 SIZE = (60, 70)
@@ -132,7 +132,7 @@ def test_the_table_holds_the_measures_of_each_class_and_their_mean(run: tuple[Pa
         mean = (found["cord"][measure] + found["felt"][measure]) / 2
         assert float(rows["mean"][measure]) == pytest.approx(mean, rel=1e-8)
     assert found["cord"] != found["felt"]
-    assert [row["class"] for row in results.rows] == ["broken", "cord", "felt"]
+    assert [result.class_name for result in results.classes] == ["broken", "cord", "felt"]
 
 
 def test_a_damaged_class_is_a_row_and_the_others_go_on(
@@ -207,13 +207,13 @@ def test_a_killed_run_goes_on_where_it_was(
 def worked(here: Path, monkeypatch: pytest.MonkeyPatch, run: tuple[Path, MasterResults]) -> list[str]:
     """The classes that are run, without running them."""
     names: list[str] = []
-    rows = {row["class"]: row for row in run[1].rows}
+    results = {result.class_name: result for result in run[1].classes}
 
-    def noted(self: Any, **_: Any) -> dict[str, Any]:
+    def noted(self: Any, **_: Any) -> ClassResult:
         names.append(self.name)
-        return dict(rows[self.name])
+        return results[self.name]
 
-    monkeypatch.setattr(module._Run, "_run", noted)
+    monkeypatch.setattr(module._ClassRun, "_run", noted)
     # The files of the fixture have other paths here.
     pixal.benchmark("sets", classes=["cord", "felt"], config=pixal.load_config(DEFAULTS, SETTINGS), quiet=True)
     names.clear()

@@ -13,7 +13,7 @@ from pixal.tasks.task import Task
 
 if TYPE_CHECKING:
     from pixal.tasks.photographs.probing.evaluation import Evaluation
-    from pixal.tasks.photographs.verdicts.benchmark import MasterResults
+    from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
     from pixal.tasks.photographs.verdicts.results import Batch
 
 

@@ -1,11 +1,10 @@
-"""Whether a batch was taken, or scores, otherwise than the good parts the model was trained on."""
+"""Find drift: whether the photographs or scores of a batch differ from those of the good parts used for training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,31 +14,35 @@ from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditi
 from pixal.tasks.photographs.verdicts.drift_messages import advice, message
 
 Values = NDArray[np.float64]
+"""A quantity of N photographs, (N,)."""
 
-# The smallest difference that matters: where the model, which has seen training's spread, may judge otherwise.
-_LEAST_CHANGE = {  # of the medians: relative where a quantity is a ratio, else absolute
+# The smallest change of the median that is reported. A smaller change is within what the model has learned as the
+# spread of good parts. It is relative for quantities that are ratios, and absolute for those in ``_ABSOLUTE``.
+_MIN_CHANGE = {
     "brightness": 0.05,
-    "warmth": 0.025,  # in grey 5 % more of one channel
+    "warmth": 0.025,  # on grey, 5 % more of one channel
     "tint": 0.025,
     "sharpness": 0.10,
     "score": 0.25,
     "inlier_ratio": 0.05,
     "ssim": 0.05,
 }
-QUANTITIES = (*_LEAST_CHANGE, "unprocessed")
+QUANTITIES = (*_MIN_CHANGE, "unprocessed")
 _ABSOLUTE = ("inlier_ratio", "ssim")
-_LOWER_ONLY = ("inlier_ratio", "ssim")  # a batch that aligns better than training did is none the worse for it
-_CAUSES = {"ssim": ("brightness", "warmth", "tint", "sharpness")}  # what lowers it: named instead
-_LEAST_ORDER = 0.75  # share of the pairs of a batch's and a training value in order; 1 standard deviation apart: 0.76
-_LEAST_SHARE = 0.1  # of the photographs, that cannot be processed
-_TIGHT = 0.2  # of the least change: few photographs may agree better than that by chance
+_LOWER_ONLY = ("inlier_ratio", "ssim")  # better alignment than in training is no problem
+_CAUSES = {"ssim": ("brightness", "warmth", "tint", "sharpness")}  # these lower it, and are reported instead
+_MIN_ORDER = 0.75  # share of (batch, training) pairs in the same order; 0.76 for a shift by one standard deviation
+_MIN_SHARE = 0.1  # of photographs that could not be processed
+_MIN_SPREAD = 0.2  # of the smallest change; a few photographs may be closer together by chance
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A type's photographs, of training or of a batch.
+    """The photographs of one type, of training or of a batch.
 
-    conditions: how they were taken. scores: (k,), of the parts that do not fail.
+    Attributes:
+        conditions: How the photographs were taken.
+        scores: (K,), the scores of the parts that do not fail.
     """
 
     conditions: Conditions
@@ -48,10 +51,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Finding:
-    """What differs in a type's batch.
+    """A difference between a batch and training.
 
-    training, batch: medians, or shares of photographs that could not be processed. p_value: corrected for the number
-    of tests. test: rank (Mann-Whitney U), interval (training's prediction interval) or share (Fisher's exact test).
+    Attributes:
+        type: The type.
+        quantity: One of ``QUANTITIES``.
+        training: The median in training, or the share of photographs that could not be processed.
+        batch: The same of the batch.
+        p_value: The p-value, corrected for the number of tests.
+        test: "rank" (Mann-Whitney U), "interval" (prediction interval of training) or "share" (Fisher's exact test).
+        message: The difference in one line.
+        advice: What to do about it, in one sentence.
     """
 
     type: str
@@ -66,57 +76,77 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Test:
+    """One statistical test.
+
+    Attributes:
+        type: The type.
+        quantity: One of ``QUANTITIES``.
+        training: The median or share in training.
+        batch: The median or share in the batch.
+        is_relevant: Whether the difference is large enough to be reported.
+        p_value: The p-value, not corrected.
+        method: "rank", "interval" or "share".
+    """
+
     type: str
     quantity: str
     training: float
     batch: float
-    matters: bool
+    is_relevant: bool
     p_value: float
-    how: str
+    method: str
 
 
 def find_drift(samples: Mapping[str, tuple[Sample, Sample]], level: float) -> list[Finding]:
-    """What differs between training and batch, by type and quantity.
+    """Return the differences between training and a batch.
 
-    ``samples``: training's and the batch's, by type. ``level``: the probability that a batch of parts taken as
-    training's were has any finding at all, over all types and quantities (Holm 1979). A difference too small to
-    matter is none.
+    Args:
+        samples: The samples of training and of the batch, by type.
+        level: The probability of any finding, over all types and quantities, in a batch of parts that were
+            photographed as in training (Holm 1979).
+
+    Returns:
+        The findings, without differences that are too small to matter.
     """
-    pairs = [
-        (name, quantity, *values) for name, both in samples.items() for quantity, values in _quantities(*both).items()
+    compared = [
+        (name, quantity, *values) for name, pair in samples.items() for quantity, values in _quantities(*pair).items()
     ]
-    shares = [
-        (name, theirs.conditions, ours.conditions)
-        for name, (theirs, ours) in samples.items()
-        if theirs.conditions.tried and ours.conditions.tried
+    processed = [
+        (name, training.conditions, batch.conditions)
+        for name, (training, batch) in samples.items()
+        if training.conditions.tried and batch.conditions.tried
     ]
-    count = len(pairs) + len(shares)
-    tests = [_compare(*pair, level=level / count) for pair in pairs]
-    tests += [_compare_shares(*share) for share in shares]
+    count = len(compared) + len(processed)
+    tests = [_compare_values(*arguments, level=level / count) for arguments in compared]
+    tests += [_compare_shares(*arguments) for arguments in processed]
     corrected = holm([test.p_value for test in tests])
-    found = {
+    findings = {
         (test.type, test.quantity): Finding(
             test.type,
             test.quantity,
             test.training,
             test.batch,
             p_value,
-            test.how,
+            test.method,
             message(test.quantity, test.training, test.batch),
             advice(test.quantity, test.training, test.batch),
         )
         for test, p_value in zip(tests, corrected, strict=True)
-        if p_value <= level and test.matters
+        if p_value <= level and test.is_relevant
     }
     return [
         finding
-        for (name, quantity), finding in found.items()
-        if not any((name, cause) in found for cause in _CAUSES.get(quantity, ()))
+        for (name, quantity), finding in findings.items()
+        if not any((name, cause) in findings for cause in _CAUSES.get(quantity, ()))
     ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979): those up to a level are wrong, any of them, at most so often."""
+    """Return p-values corrected for the number of tests (Holm 1979).
+
+    If all null hypotheses are true, the probability that any corrected p-value is at most ``level`` is at most
+    ``level``.
+    """
     order = np.argsort(p_values)
     steps = len(p_values) - np.arange(len(p_values))
     corrected = np.empty(len(p_values))
@@ -125,56 +155,66 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _quantities(training: Sample, batch: Sample) -> dict[str, tuple[Values, Values]]:
-    """What can be compared, of both: at least two photographs of training and one of the batch have it."""
-    both = [_values(sample) for sample in (training, batch)]
+    """Return the values of each quantity in training and batch, where both have enough of them.
+
+    Training needs two values, because one value has no spread. The batch needs one.
+    """
+    training_values, batch_values = _values(training), _values(batch)
     return {
-        name: (both[0][name], both[1][name])
-        for name in _LEAST_CHANGE
-        if len(both[0][name]) >= 2 and len(both[1][name])  # of one there is no spread
+        name: (training_values[name], batch_values[name])
+        for name in _MIN_CHANGE
+        if len(training_values[name]) >= 2 and len(batch_values[name])
     }
 
 
 def _values(sample: Sample) -> dict[str, Values]:
-    columns: dict[str, Any] = dict(zip(CONDITIONS, sample.conditions.values.T, strict=True))
-    light = np.maximum(np.mean([columns[name] for name in ("red", "green", "blue")], axis=0), np.finfo(float).tiny)
-    # Of a channel that is hardly there, noise that is cut off at 0 makes a good part: with as much grey it counts less.
+    """Return the finite values of each quantity."""
+    columns: dict[str, Values] = dict(zip(CONDITIONS, sample.conditions.values.T, strict=True))
+    tiny = np.finfo(float).tiny
+    light: Values = np.maximum(np.mean([columns[name] for name in ("red", "green", "blue")], axis=0), tiny)
+    # Noise that is cut off at 0 is a large part of a very dark channel. Adding as much grey reduces its weight.
     red, green, blue = (columns[name] + light for name in ("red", "green", "blue"))
-    values = {
+    values: dict[str, Values] = {
         "brightness": light,
         "warmth": red / blue,
         "tint": green / np.sqrt(red * blue),
-        "score": np.maximum(sample.scores, np.finfo(float).tiny),
+        "score": np.maximum(sample.scores, tiny),
         **{name: columns[name] for name in ("sharpness", "inlier_ratio", "ssim")},
     }
-    return {name: values[name][np.isfinite(values[name])] for name in _LEAST_CHANGE}
+    return {name: values[name][np.isfinite(values[name])] for name in _MIN_CHANGE}
 
 
-def _compare(name: str, quantity: str, training: Values, batch: Values, *, level: float) -> _Test:
-    """Mann-Whitney's U, where so few can reach the ``level`` of one test at all; else the prediction interval."""
+def _compare_values(name: str, quantity: str, training: Values, batch: Values, *, level: float) -> _Test:
+    """Compare a quantity of a batch with training.
+
+    The test is Mann-Whitney's U if so few values can reach ``level`` at all; else the prediction interval.
+    """
     medians = float(np.median(training)), float(np.median(batch))
-    absolute, least = quantity in _ABSOLUTE, _LEAST_CHANGE[quantity]
-    least = least if absolute else float(np.log1p(least))
-    ours, theirs = (batch, training) if absolute else (np.log(batch), np.log(training))
-    change = float(np.median(ours) - np.median(theirs))
-    ranks = mannwhitneyu(ours, theirs)
-    above = float(ranks.statistic) / (len(ours) * len(theirs))
-    matters = abs(change) >= least and max(above, 1 - above) >= _LEAST_ORDER
-    matters = matters and (change < 0 or quantity not in _LOWER_ONLY)
-    if 2 / comb(len(ours) + len(theirs), len(ours)) <= level:
-        return _Test(name, quantity, *medians, matters, float(np.nan_to_num(ranks.pvalue, nan=1)), "rank")
-    return _Test(name, quantity, *medians, matters, _beyond_prediction(ours, theirs, _TIGHT * least), "interval")
+    is_absolute, min_change = quantity in _ABSOLUTE, _MIN_CHANGE[quantity]
+    if not is_absolute:
+        min_change, training, batch = float(np.log1p(min_change)), np.log(training), np.log(batch)
+    change = float(np.median(batch) - np.median(training))
+    ranks = mannwhitneyu(batch, training)
+    order = float(ranks.statistic) / (len(batch) * len(training))
+    is_relevant = abs(change) >= min_change and max(order, 1 - order) >= _MIN_ORDER
+    is_relevant = is_relevant and (change < 0 or quantity not in _LOWER_ONLY)
+    if 2 / comb(len(batch) + len(training), len(batch)) <= level:
+        return _Test(name, quantity, *medians, is_relevant, float(np.nan_to_num(ranks.pvalue, nan=1)), "rank")
+    p_value = _prediction_p_value(training, batch, _MIN_SPREAD * min_change)
+    return _Test(name, quantity, *medians, is_relevant, p_value, "interval")
 
 
-def _beyond_prediction(ours: Values, theirs: Values, least_spread: float) -> float:
-    """p-value of the mean of ``ours`` in the interval that the normal ``theirs`` predict for it (Student's t)."""
-    spread = max(float(theirs.std(ddof=1)), least_spread)
-    distance = abs(float(ours.mean() - theirs.mean())) / (spread * np.sqrt(1 / len(ours) + 1 / len(theirs)))
-    return float(2 * t.sf(distance, len(theirs) - 1))
+def _prediction_p_value(training: Values, batch: Values, min_spread: float) -> float:
+    """Return the p-value of the batch's mean in the prediction interval of normal training values (Student's t)."""
+    spread = max(float(training.std(ddof=1)), min_spread)
+    distance = abs(float(batch.mean() - training.mean())) / (spread * np.sqrt(1 / len(batch) + 1 / len(training)))
+    return float(2 * t.sf(distance, len(training) - 1))
 
 
 def _compare_shares(name: str, training: Conditions, batch: Conditions) -> _Test:
-    """More photographs that could not be processed than in training: Fisher's exact test, one-sided."""
-    table = [[one.tried - len(one.values), len(one.values)] for one in (batch, training)]
-    theirs, ours = (1 - len(one.values) / one.tried for one in (training, batch))
+    """Test for a larger share of photographs that could not be processed (Fisher's exact test, one-sided)."""
+    table = [[sample.tried - len(sample.values), len(sample.values)] for sample in (batch, training)]
+    training_share, batch_share = (1 - len(sample.values) / sample.tried for sample in (training, batch))
     p_value = float(fisher_exact(table, alternative="greater").pvalue)
-    return _Test(name, "unprocessed", theirs, ours, ours - theirs >= _LEAST_SHARE, p_value, "share")
+    is_relevant = batch_share - training_share >= _MIN_SHARE
+    return _Test(name, "unprocessed", training_share, batch_share, is_relevant, p_value, "share")

@@ -98,8 +98,8 @@ def read_truth(root: Path, types: list[str]) -> dict[str, Truth]:
             folder = root
         path = folder / "labels.csv"
         if not path.is_file():
-            if benchmark := find_data_set(folder):
-                truths[name] = _benchmark_truth(benchmark)
+            if data_set := find_data_set(folder):
+                truths[name] = _data_set_truth(data_set)
                 continue
             raise InputError(f"--truth: {path} does not exist; it lists name,label[,kind] of each part (1: defective)")
         try:
@@ -130,12 +130,12 @@ def _read_labels(path: Path) -> Truth:
     return Truth(parts, masks)
 
 
-def _benchmark_truth(benchmark: DataSetFolder) -> Truth:
+def _data_set_truth(data_set: DataSetFolder) -> Truth:
     """Return the truth of a public data set: the kind is the folder, and each kind but ``good`` is a defect."""
     parts: dict[str, PartTruth] = {}
-    photographs = list_test_images("", benchmark)
+    photographs = list_test_images("", data_set)
     for photo in photographs:
         kind = photo.image.split("/")[0]
         parts[photo.image] = parts[photo.name] = PartTruth(int(kind != GOOD), kind)
-    masks = {photo.name: path for photo in photographs if (path := benchmark.find_mask(photo.image))}
+    masks = {photo.name: path for photo in photographs if (path := data_set.find_mask(photo.image))}
     return Truth(parts, masks or None)
