@@ -19,6 +19,19 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"cannot be read: {error.strerror}") from error
 
 
+def file_stat(path: Path) -> tuple[int, int]:
+    """A file's size in bytes and modification time in nanoseconds; they change when the file is written.
+
+    Raises:
+        InputError: If the file does not exist or cannot be read.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+    return stat.st_size, stat.st_mtime_ns
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically."""
     with atomic_write(path) as temporary:

@@ -20,7 +20,7 @@ from pixal.inputs import InputSet
 from pixal.io.images import read_image, write_image
 from pixal.outcome import Outcome
 from pixal.synthetic import write_batch
-from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
+from pixal.tasks.photographs.preprocessing.conditions import measure_light_and_focus
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -93,7 +93,7 @@ def test_the_record_says_how_each_photograph_was_taken(done: tuple[Path, Outcome
             image = read_image(folder / "preprocessed_images/aligned_images" / name)[..., :3]
             levels = image[mask].mean(axis=0) / 255
             assert [row["red"], row["green"], row["blue"]] == pytest.approx(levels.tolist())
-            assert row["sharpness"] == pytest.approx(measure_conditions(image, mask)["sharpness"])
+            assert row["sharpness"] == pytest.approx(measure_light_and_focus(image, mask).sharpness)
             assert row["ssim"] == pytest.approx(float(aligned["ssim"]))
             assert row["inlier_ratio"] == pytest.approx(float(aligned["inlier_ratio"]))
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pixal.synthetic import draw_component
-from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions, measure_conditions
+from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions, measure_light_and_focus
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -22,12 +22,12 @@ def part() -> tuple[Image, Mask]:
 
 def test_figures_are_those_of_a_slow_direct_computation(part: tuple[Image, Mask]) -> None:
     image, mask = part
-    found = measure_conditions(image, mask)
+    found = measure_light_and_focus(image, mask)
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     inside = mask[y : y + height, x : x + width]
     cut = image[y : y + height, x : x + width]
     for name, channel in (("red", 0), ("green", 1), ("blue", 2)):
-        assert found[name] == pytest.approx(cut[..., channel][inside].mean() / 255)
+        assert getattr(found, name) == pytest.approx(cut[..., channel][inside].mean() / 255)
     rows, columns = height // 2, width // 2
     size = (columns, rows)
     half = cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
@@ -39,33 +39,33 @@ def test_figures_are_those_of_a_slow_direct_computation(part: tuple[Image, Mask]
             if whole[i - 1 : i + 2, j - 1 : j + 2].all():
                 levels.append(grey[i, j])
                 fine.append(grey[i - 1, j] + grey[i + 1, j] + grey[i, j - 1] + grey[i, j + 1] - 4 * grey[i, j])
-    assert found["sharpness"] == pytest.approx(np.std(fine) / np.std(levels), rel=1e-5)
+    assert found.sharpness == pytest.approx(np.std(fine) / np.std(levels), rel=1e-5)
 
 
 def test_light_changes_brightness_in_proportion_and_leaves_the_sharpness(part: tuple[Image, Mask]) -> None:
     image, mask = part
     deep = image.astype(np.uint16) * 257
-    plain, same = measure_conditions(image, mask), measure_conditions(deep, mask)
-    lit = measure_conditions(np.rint(deep * np.array([0.8, 0.6, 0.4])).astype(np.uint16), mask)
+    plain, same = measure_light_and_focus(image, mask), measure_light_and_focus(deep, mask)
+    lit = measure_light_and_focus(np.rint(deep * np.array([0.8, 0.6, 0.4])).astype(np.uint16), mask)
     for name, gain in (("red", 0.8), ("green", 0.6), ("blue", 0.4)):
-        assert same[name] == pytest.approx(plain[name])
-        assert lit[name] == pytest.approx(gain * plain[name], rel=1e-3)
-    darker = measure_conditions(np.rint(deep * 0.3).astype(np.uint16), mask)
-    assert darker["sharpness"] == pytest.approx(same["sharpness"], rel=1e-3)
-    assert same["sharpness"] == pytest.approx(plain["sharpness"], rel=0.02)
+        assert getattr(same, name) == pytest.approx(getattr(plain, name))
+        assert getattr(lit, name) == pytest.approx(gain * getattr(plain, name), rel=1e-3)
+    darker = measure_light_and_focus(np.rint(deep * 0.3).astype(np.uint16), mask)
+    assert darker.sharpness == pytest.approx(same.sharpness, rel=1e-3)
+    assert same.sharpness == pytest.approx(plain.sharpness, rel=0.02)
 
 
 def test_what_lies_beside_the_part_does_not_count(part: tuple[Image, Mask]) -> None:
     image, mask = part
     other = image.copy()
     other[~mask] = np.random.default_rng(0).integers(0, 256, (int((~mask).sum()), 3))
-    assert measure_conditions(other, mask) == measure_conditions(image, mask)
+    assert measure_light_and_focus(other, mask) == measure_light_and_focus(image, mask)
 
 
 def test_sharpness_falls_with_blur(part: tuple[Image, Mask]) -> None:
     image, mask = part
     sharpness = [
-        measure_conditions(np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8), mask)["sharpness"]
+        measure_light_and_focus(np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8), mask).sharpness
         for sigma in (0.3, 0.8, 1.2, 2.0, 4.0)
     ]
     assert sharpness == sorted(sharpness, reverse=True)
@@ -74,12 +74,12 @@ def test_sharpness_falls_with_blur(part: tuple[Image, Mask]) -> None:
 
 def test_no_contrast_or_no_pixels_is_no_sharpness() -> None:
     flat = np.full((20, 30, 3), 90, np.uint8)
-    assert np.isnan(measure_conditions(flat, np.ones((20, 30), bool))["sharpness"])
+    assert np.isnan(measure_light_and_focus(flat, np.ones((20, 30), bool)).sharpness)
     speck = np.zeros((20, 30), bool)
     speck[5, 5] = True
-    found = measure_conditions(flat, speck)
-    assert np.isnan(found["sharpness"])
-    assert found["red"] == pytest.approx(90 / 255)
+    found = measure_light_and_focus(flat, speck)
+    assert np.isnan(found.sharpness)
+    assert found.red == pytest.approx(90 / 255)
 
 
 def test_conditions_of_a_record_leave_out_what_failed_and_know_what_is_missing() -> None:

@@ -16,7 +16,9 @@ from pixal.plotting import style
 from pixal.tasks.photographs.alignment.align import Reference, align_photograph
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
+from pixal.tasks.photographs.parts import AlignedImageRecord
 from pixal.tasks.photographs.preprocessing import figures as pictures
+from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing
 
@@ -45,7 +47,7 @@ def names(folder: Path) -> list[str]:
 def save(folder: Path, reference: Reference, settings: AlignmentSettings = ON, name: str = "a") -> None:
     image, mask = part_of(0)
     result = align_photograph(image, mask, reference, settings)
-    pictures.save_alignment_pictures(folder, name, image, result, reference, "ref.jpg", settings, mask)
+    AlignmentFigures(folder, reference, "ref.jpg", settings).save(name, image, mask, result)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +64,11 @@ def test_what_is_asked_for_is_written_and_then_is_there(
     tmp_path: Path, reference: Reference, changes: dict[str, Any], expected: list[str]
 ) -> None:
     settings = ON.model_copy(update=changes)
-    assert pictures.are_there(tmp_path, "a", settings) == (not expected)
+    assert pictures.figures_exist(tmp_path, "a", settings) == (not expected)
     save(tmp_path, reference, settings)
     assert names(tmp_path) == expected
-    assert pictures.are_there(tmp_path, "a", settings)
-    assert pictures.are_there(tmp_path, "a", ON) == (len(expected) == 2)
+    assert pictures.figures_exist(tmp_path, "a", settings)
+    assert pictures.figures_exist(tmp_path, "a", ON) == (len(expected) == 2)
 
 
 @pytest.mark.parametrize("failure", ["other part", "no texture", "another scale"])
@@ -84,11 +86,11 @@ def test_a_photograph_without_a_pose_has_a_match_picture_and_no_stale_overlay(
     with pytest.raises(AlignmentError) as error:
         align_photograph(image, mask, reference, ON)
     before = (tmp_path / "matches/a_matches.jpg").read_bytes()
-    pictures.save_failure_picture(tmp_path, "a", image, mask, str(error.value), reference, "ref.jpg", ON)
+    AlignmentFigures(tmp_path, reference, "ref.jpg", ON).save_failure("a", image, mask, str(error.value))
     assert names(tmp_path) == ["matches/a_matches.jpg"]
     assert (tmp_path / "matches/a_matches.jpg").read_bytes() != before
     off = ON.model_copy(update={"draw_matches": False})
-    pictures.save_failure_picture(tmp_path, "b", image, mask, "why", reference, "ref.jpg", off)
+    AlignmentFigures(tmp_path, reference, "ref.jpg", off).save_failure("b", image, mask, "why")
     assert names(tmp_path) == ["matches/a_matches.jpg"]
 
 
@@ -97,7 +99,7 @@ def test_only_other_photographs_pictures_are_removed(tmp_path: Path, reference: 
         save(tmp_path, reference, name=name)
     (tmp_path / "metrics.png").write_bytes(b"")
     (tmp_path / "results.csv").write_text("")
-    pictures.remove_other_pictures(tmp_path, {"a", "a_matches"}, ON)
+    pictures.remove_other_figures(tmp_path, {"a", "a_matches"}, ON)
     kept = [
         f"{folder}/{n}_{kind}.jpg"
         for folder, kind in (("matches", "matches"), ("overlay_diagnostics", "overlay"))
@@ -113,20 +115,20 @@ def test_only_other_photographs_pictures_are_removed(tmp_path: Path, reference: 
 def test_what_is_no_longer_asked_for_is_removed(tmp_path: Path, reference: Reference, key: str, gone: str) -> None:
     save(tmp_path, reference)
     (tmp_path / "metrics.png").write_bytes(b"")
-    pictures.remove_other_pictures(tmp_path, {"a"}, ON.model_copy(update={key: False}))
+    pictures.remove_other_figures(tmp_path, {"a"}, ON.model_copy(update={key: False}))
     assert {path.name for path in tmp_path.iterdir()} == {"matches", "overlay_diagnostics", "metrics.png"} - {gone}
 
 
 def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
-    pictures.remove_other_pictures(tmp_path / "none", set(), ON)
+    pictures.remove_other_figures(tmp_path / "none", set(), ON)
     assert names(tmp_path) == []
 
 
 def test_the_metrics_take_rows_with_and_without_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = kept_figures(monkeypatch)
     rows = [
-        {"image": "a.jpg", "status": "ok", "reason": "", "inliers": 90, "ssim": 1.0, "mse": 0.0},
-        {"image": "b.jpg", "status": "failed", "reason": "not aligned: 3 matches"},
+        AlignedImageRecord(image="a.jpg", source="a.jpg", status="ok", inliers=90, ssim=1.0, mse=0.0),
+        AlignedImageRecord(image="b.jpg", source="b.jpg", status="failed", reason="not aligned: 3 matches"),
     ]
     pictures.save_alignment_metrics(tmp_path / "metrics.png", rows, ON, "front", reference="a.jpg")
     pictures.save_alignment_metrics(tmp_path / "metrics.png", rows, ON, "front")
@@ -154,7 +156,7 @@ def test_titles_say_where_the_mask_is_from(
     share = mask.astype(np.float32)
     share[80:90] *= 0.5
     brightness = image.mean(axis=2).astype(np.float32)
-    pictures.save_crop_pictures(tmp_path, state, share, brightness, left_out=[("odd.jpg", 0.25)])
+    pictures.save_crop_figures(tmp_path, state, share, brightness, left_out=[("odd.jpg", 0.25)])
     crop, consensus, stacked = figures
     named = given in ("masks/front.png", {"front": "masks/front.png"})
     assert ("mask (front.png)" in crop.get_suptitle()) == named
@@ -185,7 +187,7 @@ def test_channels_are_blank_outside_the_part(tmp_path: Path, monkeypatch: pytest
 
 def test_long_names_leave_room_for_the_measures(reference: Reference, tmp_path: Path) -> None:
     save(tmp_path, reference, name="a" * 120)
-    title = pictures._title("a" * 120, "ref.jpg")
+    title = AlignmentFigures(tmp_path, reference, "ref.jpg", ON)._title("a" * 120)
     assert len(title) < 70
     assert style.shorten("a" * 120, 48) in title
 

@@ -1,34 +1,60 @@
-"""A photograph on its way to a verdict: what is known of it, and what is made of it."""
+"""What is known of one photograph, and what is made of it for the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pixal.tasks.photographs.alignment.align import AlignmentResult
 
-class PhotographRecord(BaseModel):
-    """What preparing one photograph gave, as ``preprocessing.yaml`` and the journal of verdicts hold it.
+AnyImageRecord = TypeVar("AnyImageRecord", bound="ImageRecord")
 
-    A value is None where the photograph did not get so far.
+
+class ImageRecord(BaseModel):
+    """A photograph in a record: which one it is, and whether it could be processed.
 
     Attributes:
         image: The photograph's file name, as in every table.
-        name: The stem of its output files.
         source: Its path.
         status: "ok", or "failed" with a ``reason``.
         reason: Why it failed, or "".
-        stat: Size in bytes and modification time in nanoseconds of its file.
-        sha256: The SHA-256 of its file.
-        width: Its width in pixels.
-        height: Its height in pixels.
-        inliers: Matches that agree with the homography.
+        sha256: The SHA-256 of its file; None if it could not be read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str
+    source: str
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    sha256: str | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the photograph could be processed."""
+        return self.status == "ok"
+
+    def replace(self: AnyImageRecord, **values: Any) -> AnyImageRecord:
+        """A copy with other values, which are validated."""
+        return self.model_validate(self.model_dump() | values)
+
+    def as_row(self) -> dict[str, Any]:
+        """The known values, for YAML, JSON and CSV."""
+        return self.model_dump(exclude_none=True)
+
+
+class PoseRecord(BaseModel):
+    """How well a photograph was aligned, and its pose; None where no pose was found.
+
+    Attributes:
+        inliers: Number of matches that agree with the homography.
         inlier_ratio: Their share of all matches.
         ssim: Mean structural similarity to the reference over the part.
-        mse: Mean squared difference from the reference over the part, 8-bit grey levels.
+        mse: Mean squared difference from the reference over the part, in squared 8-bit grey levels.
         h00: Row 0, column 0 of the homography from the photograph's pixels (x, y) to the reference frame.
         h01: Row 0, column 1 of the homography.
         h02: Row 0, column 2 of the homography.
@@ -38,24 +64,10 @@ class PhotographRecord(BaseModel):
         h20: Row 2, column 0 of the homography.
         h21: Row 2, column 1 of the homography.
         h22: Row 2, column 2 of the homography; 1.
-        red: Mean of the red channel over the part, in [0, 1].
-        green: Mean of the green channel over the part, in [0, 1].
-        blue: Mean of the blue channel over the part, in [0, 1].
-        sharpness: Standard deviation of the Laplacian over that of the grey levels.
-        notes: What a reader of the results should know, such as another part on the plate.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: str
-    name: str
-    source: str
-    status: Literal["ok", "failed"]
-    reason: str = ""
-    stat: tuple[int, int] | None = None
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
     inliers: int | None = None
     inlier_ratio: float | None = None
     ssim: float | None = None
@@ -69,16 +81,11 @@ class PhotographRecord(BaseModel):
     h20: float | None = None
     h21: float | None = None
     h22: float | None = None
-    red: float | None = None
-    green: float | None = None
-    blue: float | None = None
-    sharpness: float | None = None
-    notes: tuple[str, ...] = ()
 
     @property
-    def is_ok(self) -> bool:
-        """Whether the photograph was prepared."""
-        return self.status == "ok"
+    def has_pose(self) -> bool:
+        """Whether a pose was found, also one that was not accepted."""
+        return self.h00 is not None
 
     @property
     def homography(self) -> NDArray[np.float64]:
@@ -86,14 +93,46 @@ class PhotographRecord(BaseModel):
         rows = ((self.h00, self.h01, self.h02), (self.h10, self.h11, self.h12), (self.h20, self.h21, self.h22))
         return np.array(rows, np.float64)
 
+
+class AlignedImageRecord(PoseRecord, ImageRecord):
+    """A photograph in a record, and how it was aligned."""
+
+
+class PhotographRecord(AlignedImageRecord):
+    """What preparing one photograph gave, as ``preprocessing.yaml`` and the journal of verdicts hold it.
+
+    A value is None where the photograph did not get so far.
+
+    Attributes:
+        name: The stem of its output files.
+        stat: Size in bytes and modification time in nanoseconds of its file.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        red: Mean of the red channel over the part, in [0, 1].
+        green: Mean of the green channel over the part, in [0, 1].
+        blue: Mean of the blue channel over the part, in [0, 1].
+        sharpness: Standard deviation of the Laplacian divided by that of the grey levels.
+        notes: Facts that a reader of the results should know, for example another part on the plate.
+    """
+
+    name: str
+    stat: tuple[int, int] | None = None
+    width: int | None = None
+    height: int | None = None
+    red: float | None = None
+    green: float | None = None
+    blue: float | None = None
+    sharpness: float | None = None
+    notes: tuple[str, ...] = ()
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the photograph in pixels; (0, 0) where it could not be read."""
         return self.height or 0, self.width or 0
 
     def as_row(self) -> dict[str, Any]:
-        """For YAML, JSON and CSV, without what is not known."""
-        return self.model_dump(exclude_none=True)
+        """The known values, for YAML, JSON and CSV; a failed photograph has no notes."""
+        return self.model_dump(exclude_none=True, exclude=None if self.is_ok else {"notes"})
 
 
 @dataclass(frozen=True)
@@ -103,12 +142,23 @@ class PreparedPart:
     Attributes:
         record: What is known of it; ``record.is_ok`` tells whether there is an ``input``.
         input: The model's input, (H, W, C) float32; None where the photograph could not be prepared.
-        photo: The photograph as (H, W, 3) uint8 RGB, decoded once, for figures; None where it could not be read, or
-            nobody asked for it.
-        is_readable: False where the file could not be read or decoded, as one that is still being written.
+        photo: The photograph as (H, W, 3) uint8 RGB, for figures; None where it could not be read, or was not asked
+            for.
+        is_readable: False where the file could not be read or decoded, for example because it is still being written.
     """
 
     record: PhotographRecord
     input: NDArray[np.float32] | None = None
     photo: NDArray[np.uint8] | None = None
     is_readable: bool = True
+
+
+def pose_values(alignment: AlignmentResult) -> dict[str, float]:
+    """The values of a ``PoseRecord`` that an alignment gives."""
+    return {
+        "inliers": alignment.inliers,
+        "inlier_ratio": alignment.inlier_ratio,
+        "ssim": alignment.ssim,
+        "mse": alignment.mse,
+        **{f"h{i}{j}": float(alignment.homography[i, j]) for i in range(3) for j in range(3)},
+    }

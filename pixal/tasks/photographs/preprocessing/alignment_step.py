@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.errors import AlignmentError, ConfigError, InputError
+from pixal.errors import ConfigError, InputError
 from pixal.execution import Submit, map_parallel
 from pixal.io.arrays import save_arrays
 from pixal.io.files import data_hash, file_hash, is_newer, read_bytes, write_bytes
@@ -23,9 +23,10 @@ from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import read_record, write_record, write_table
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
+from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.reference import describe_appearance, most_typical
 from pixal.tasks.photographs.network_input.consensus import Consensus
+from pixal.tasks.photographs.parts import AlignedImageRecord, pose_values
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, read_rgba, split_alpha
 from pixal.tasks.photographs.preprocessing.folders import (
@@ -35,6 +36,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     TypeFolder,
     remove_others,
 )
+from pixal.tasks.photographs.preprocessing.prepare import AlignmentFailure, align_part
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 _log = logging.getLogger(__name__)
@@ -98,9 +100,11 @@ def align_type(
         table, metrics = folder.aligned_metrics / "results.csv", folder.aligned_metrics / "metrics.png"
         write_table(table, ALIGNMENT_COLUMNS, [by_image.get(row["image"], row) for row in rows])
         drawn = {row["name"] for row in done if "h00" in row or row["reason"].startswith("not aligned")}
-        pictures.remove_other_pictures(folder.aligned_metrics, drawn, settings)
+        pictures.remove_other_figures(folder.aligned_metrics, drawn, settings)
         if settings.save_metrics and (len(kept) < len(usable) or not is_newer(metrics, table)):
-            draw(pictures.save_alignment_metrics, metrics, done, settings, name, reference=first["image"])
+            shown = {*AlignedImageRecord.model_fields}
+            records = [AlignedImageRecord.model_validate({k: row[k] for k in row if k in shown}) for row in done]
+            draw(pictures.save_alignment_metrics, metrics, records, settings, name, reference=first["image"])
         if not aligned:
             _log.error("%s: none of its %d photographs can be aligned; the type is left out", name, len(done))
             return Outcome.from_rows(name, "alignment", done)
@@ -117,13 +121,6 @@ def align_type(
             | {"reference": first["image"], "settings": settings.model_dump(), "images": done, "made": [common]},
         )
     return Outcome.from_rows(name, "alignment", done)
-
-
-def alignment_row(result: AlignmentResult) -> Row:
-    """The columns of ``results.csv`` that an alignment gives."""
-    row: Row = {"inliers": result.inliers, "inlier_ratio": result.inlier_ratio}
-    row |= {"ssim": result.ssim, "mse": result.mse}
-    return row | {f"h{i}{j}": float(result.homography[i, j]) for i in range(3) for j in range(3)}
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ class _AlignOne:
             sha256 = cut_out_row["file_sha256"] if cut_out else data_hash(data)
             key = fingerprint("align", sha256, self.reference_sha256, self.settings.model_dump(exclude=_NO_PIXEL))
             made = made_before(previous, key, self.target)
-            if made and pictures.are_there(self.figures, row["name"], self.settings):
+            if made and pictures.figures_exist(self.figures, row["name"], self.settings):
                 return made | row | {"status": "ok"}, None
             if not cut_out:
                 image, mask = split_alpha(decode_image(data))
@@ -161,24 +158,23 @@ class _AlignOne:
                 raise InputError("was changed while it was being processed; run preprocess again")
         except InputError as error:
             return row | {"reason": str(error)}, None
-        drawn = (self.reference, self.reference_name, self.settings)
-        try:
-            result = align_photograph(image, mask, self.reference, self.settings)
-        except InputError as error:
-            return row | {"reason": str(error)}, None
-        except AlignmentError as error:
-            pictures.save_failure_picture(self.figures, row["name"], image, mask, str(error), *drawn)
-            return row | {"reason": str(error)}, None
-        row |= alignment_row(result)
-        pictures.save_alignment_pictures(self.figures, row["name"], image, result, *drawn, mask)
-        if result.reason:
-            return row | {"reason": result.reason}, None
-        moved = warp(mask.astype(np.uint8), result.homography, nearest=True) > 0
-        encoded = encode_image(".png", with_alpha(result.aligned, moved))
+        aligned = align_part(
+            image,
+            mask,
+            self.reference,
+            self.settings,
+            name=row["name"],
+            figures=pictures.AlignmentFigures(self.figures, self.reference, self.reference_name, self.settings),
+        )
+        if aligned.alignment is not None:
+            row |= pose_values(aligned.alignment)
+        if isinstance(aligned, AlignmentFailure):
+            return row | {"reason": aligned.reason}, None
+        encoded = encode_image(".png", with_alpha(aligned.image, aligned.mask))
         row |= {"status": "ok", "reason": "", "file": _aligned_name(cut_out_row), "key": key}
         row["file_sha256"] = data_hash(encoded)
         write_bytes(self.target / row["file"], encoded)
-        return row, (moved, pictures.grey(result.aligned))
+        return row, (aligned.mask, pictures.grey(aligned.image))
 
 
 def _aligned_name(row: Row) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from pixal.tasks.photographs.alignment.reference import describe_appearance
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground, model_hash
 from pixal.tasks.photographs.preprocessing.folders import BACKGROUND_RECORD, TypeFolder, remove_others
+from pixal.tasks.photographs.preprocessing.prepare import other_part_note
 from pixal.tasks.photographs.settings import RemoveBackground
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def remove_backgrounds(
                 journal.add(row)
                 cut_outs[row["file"]] = cut_out
             for box in row.get("others", ()):
-                _log.warning("%s/%s: %s", folder.name, row["image"], other_part(box))
+                _log.warning("%s/%s: %s", folder.name, row["image"], other_part_note(box))
         done = sum(row["status"] == "ok" for row in rows)
         if done > len(cut_outs):
             _log.info("%s: %d of %d backgrounds were removed before", folder.name, done - len(cut_outs), len(rows))
@@ -95,11 +95,6 @@ def read_rgba(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         return split_alpha(decode_image(read_bytes(path)))
     except InputError as error:
         raise InputError(f"{path} {error}; run preprocess again") from error
-
-
-def other_part(box: Sequence[int]) -> str:
-    """What is to be said of another part on the plate, in the box (x, y, width, height)."""
-    return "another part, at x {}, y {}, {}x{} pixels, is left out".format(*box)
 
 
 def split_alpha(rgba: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -11,8 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONDITIONS = ("red", "green", "blue", "sharpness", "inlier_ratio", "ssim")
-_STEP = 2  # focus is measured at half size: a quarter of the sensor's noise, and none of the warp's interpolation
-_WHOLE = 255
+_SHRINK = 2  # at half size, sharpness holds a quarter of the sensor's noise, and no interpolation of the warp
+_MASK_VALUE = 255
+
+
+@dataclass(frozen=True)
+class LightAndFocus:
+    """The light and the focus of one photograph, measured over the part.
+
+    Attributes:
+        red: Mean of the red channel, in [0, 1].
+        green: Mean of the green channel, in [0, 1].
+        blue: Mean of the blue channel, in [0, 1].
+        sharpness: Standard deviation of the Laplacian divided by that of the grey levels, so that it does not depend on
+            the light (after the variance of the Laplacian, LAP4, of Pertuz et al. 2013). NaN where the part is too
+            small or has no contrast.
+    """
+
+    red: float
+    green: float
+    blue: float
+    sharpness: float
 
 
 @dataclass(frozen=True)
@@ -33,29 +52,30 @@ class Conditions:
         return cls(np.array(values, np.float64).reshape(-1, len(CONDITIONS)), tried)
 
 
-def measure_conditions(image: NDArray[Any], part: NDArray[np.bool_]) -> dict[str, float]:
-    """The light and the focus of an aligned photograph (H, W, 3), 8- or 16-bit RGB, on the ``part`` (H, W) it shows.
+def measure_light_and_focus(image: NDArray[Any], part: NDArray[np.bool_]) -> LightAndFocus:
+    """Measure the light and the focus of an aligned photograph over the part.
 
-    red, green, blue: the mean of each, in [0, 1]. sharpness: the standard deviation of the Laplacian over that of the
-    grey levels, which is the same in any light (after Pertuz et al. 2013, variance of the Laplacian, LAP4). NaN where
-    the part is too small or has no contrast.
+    Args:
+        image: The aligned photograph, (H, W, 3), 8- or 16-bit RGB.
+        part: The pixels that show the part, (H, W).
     """
     x, y, width, height = cv2.boundingRect(part.view(np.uint8))
     image = np.ascontiguousarray(image[y : y + height, x : x + width])
-    mask = part[y : y + height, x : x + width].astype(np.uint8) * _WHOLE
-    light = np.array(cv2.mean(image, mask)[:3]) / np.iinfo(image.dtype).max
-    values = dict(zip(("red", "green", "blue"), light.tolist(), strict=True))
-    return values | {"sharpness": _sharpness(image, mask)}
+    mask = part[y : y + height, x : x + width].astype(np.uint8) * _MASK_VALUE
+    red, green, blue = (np.array(cv2.mean(image, mask)[:3]) / np.iinfo(image.dtype).max).tolist()
+    return LightAndFocus(red, green, blue, _sharpness(image, mask))
 
 
 def _sharpness(image: NDArray[Any], mask: NDArray[np.uint8]) -> float:
-    size = (mask.shape[1] // _STEP, mask.shape[0] // _STEP)
+    size = (mask.shape[1] // _SHRINK, mask.shape[0] // _SHRINK)
     if not all(size):
         return float("nan")
-    half = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    # The Laplacian reaches one pixel around itself, and none of those may show the plate.
-    held = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) == _WHOLE
-    held = cv2.erode(held.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
-    contrast, fine = (cv2.meanStdDev(plane, mask=held)[1].item() for plane in (grey, cv2.Laplacian(grey, cv2.CV_32F)))
-    return fine / contrast if min(fine, contrast) > 0 else float("nan")
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    # The Laplacian reads one pixel on each side, and none of them may show the background.
+    inside = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) == _MASK_VALUE
+    inside = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
+    contrast, detail = (
+        cv2.meanStdDev(plane, mask=inside)[1].item() for plane in (grey, cv2.Laplacian(grey, cv2.CV_32F))
+    )
+    return detail / contrast if min(detail, contrast) > 0 else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from pixal.plotting.style import shorten
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, warp
 from pixal.tasks.photographs.alignment.features import detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import fit_pose
+from pixal.tasks.photographs.parts import AlignedImageRecord
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings
 
-_QUALITY = 85  # of a JPEG to look at: two thirds of the size at the usual 92
+_JPEG_QUALITY = 85  # two thirds of the file size at the default of 92
 _MATCHES, _OVERLAYS = "matches", "overlay_diagnostics"
-_NAME = 48  # characters of a photograph's name in a title
+_NAME_LENGTH = 48  # characters of a photograph's name in a title
 
 
 def grey(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -32,99 +34,113 @@ def grey(image: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(as_uint8(image), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def save_alignment_pictures(
-    folder: Path,
-    name: str,
-    image: NDArray[Any],
-    result: AlignmentResult,
-    reference: Reference,
-    reference_name: str,
-    settings: AlignmentSettings,
-    mask: NDArray[np.bool_] | None = None,
-) -> None:
-    """Write one photograph's match picture and overlay, where the settings ask for them.
+@dataclass(frozen=True)
+class AlignmentFigures:
+    """The match figures and overlays of a type's photographs.
 
-    ``mask``: the part on the photograph (H, W). The match picture then shows no more than the part and what surrounds
-    it, and the overlay of a photograph that is not aligned its outline.
+    Attributes:
+        folder: Where they are written.
+        reference: The reference of the type.
+        reference_name: What the titles call the reference.
+        settings: Which figures are wanted, and how a failed photograph is matched again.
     """
-    matches, overlay = _files(folder, name)
-    title = _title(name, reference_name)
-    if _draws_matches(settings):
-        picture = match_picture(
+
+    folder: Path
+    reference: Reference
+    reference_name: str
+    settings: AlignmentSettings
+
+    def save(self, name: str, image: NDArray[Any], mask: NDArray[np.bool_], result: AlignmentResult) -> None:
+        """Write the match figure and the overlay of one photograph, as far as the settings ask for them.
+
+        The match figure is cropped to the part and its surroundings. If the alignment was not accepted, the overlay
+        also shows the outline of the part.
+
+        Args:
+            name: Stem of the files.
+            image: The photograph, (H, W, 3).
+            mask: Its foreground mask, (H, W).
+            result: Its alignment.
+        """
+        matches, overlay = _files(self.folder, name)
+        title = self._title(name)
+        if _wants_matches(self.settings):
+            figure = match_picture(
+                as_uint8(image),
+                self.reference.image,
+                result.photo_points,
+                result.reference_points,
+                result.is_inlier,
+                title=f"{title}: {result.inliers} of {len(result.is_inlier)} matches agree",
+                photo_part=mask,
+                reference_part=self.reference.mask,
+                warning=result.reason,
+            )
+            write_image(matches, figure, quality=_JPEG_QUALITY)
+        if self.settings.save_overlays:
+            outline = None
+            if result.reason:
+                outline = warp(mask.view(np.uint8), result.homography, nearest=True) > 0
+            figure = alignment_overlay(
+                self.reference.grey,
+                as_uint8(result.aligned),
+                mask=self.reference.mask,
+                title=f"{title}: SSIM {result.ssim:.3f}, MSE {result.mse:.0f} grey levels²",
+                photo_part=outline,
+                warning=result.reason,
+            )
+            write_image(overlay, figure, quality=_JPEG_QUALITY)
+
+    def save_failure(self, name: str, image: NDArray[Any], mask: NDArray[np.bool_], reason: str) -> None:
+        """Write the match figure of a photograph without a pose, and delete the overlay of an earlier run.
+
+        The features are matched again, because an error carries no arrays. This takes 0.1 s, for failed photographs
+        only.
+
+        Args:
+            name: Stem of the files.
+            image: The photograph, (H, W, 3).
+            mask: Its foreground mask, (H, W).
+            reason: Why it was not aligned.
+        """
+        matches, overlay = _files(self.folder, name)
+        overlay.unlink(missing_ok=True)
+        if not _wants_matches(self.settings):
+            return
+        settings = self.settings
+        features = detect_features(image, mask, settings.number_of_points)
+        photo_points, reference_points = match_features(features, self.reference.features, settings.knn_ratio)
+        fit = None
+        if len(photo_points) >= settings.MIN_GOOD_MATCHES:
+            fit = fit_pose(photo_points, reference_points, settings.model, settings.ransac_threshold)
+        is_inlier = np.zeros(len(photo_points), bool) if fit is None else fit[1]
+        figure = match_picture(
             as_uint8(image),
-            reference.image,
-            result.photo_points,
-            result.reference_points,
-            result.is_inlier,
-            title=f"{title}: {result.inliers} of {len(result.is_inlier)} matches agree",
+            self.reference.image,
+            photo_points,
+            reference_points,
+            is_inlier,
+            title=f"{self._title(name)}: {is_inlier.sum()} of {len(is_inlier)} matches agree",
             photo_part=mask,
-            reference_part=reference.mask,
-            warning=result.reason,
+            reference_part=self.reference.mask,
+            warning=reason,
         )
-        write_image(matches, picture, quality=_QUALITY)
-    if settings.save_overlays:
-        moved = None
-        if mask is not None and result.reason:
-            moved = warp(mask.view(np.uint8), result.homography, nearest=True) > 0
-        picture = alignment_overlay(
-            reference.grey,
-            as_uint8(result.aligned),
-            mask=reference.mask,
-            title=f"{title}: SSIM {result.ssim:.3f}, MSE {result.mse:.0f} grey levels²",
-            photo_part=moved,
-            warning=result.reason,
-        )
-        write_image(overlay, picture, quality=_QUALITY)
+        write_image(matches, figure, quality=_JPEG_QUALITY)
+
+    def _title(self, name: str) -> str:
+        return f"{shorten(name, _NAME_LENGTH)} on {shorten(self.reference_name, _NAME_LENGTH)}"
 
 
-def save_failure_picture(
-    folder: Path,
-    name: str,
-    image: NDArray[Any],
-    mask: NDArray[np.bool_],
-    reason: str,
-    reference: Reference,
-    reference_name: str,
-    settings: AlignmentSettings,
-) -> None:
-    """Write the match picture of a photograph that no pose was found for, and delete the overlay of an earlier run.
-
-    Its features are matched again, as an error carries no arrays: a tenth of a second, for a failed photograph only.
-    """
-    matches, overlay = _files(folder, name)
-    overlay.unlink(missing_ok=True)
-    if not _draws_matches(settings):
-        return
-    features = detect_features(image, mask, settings.number_of_points)
-    photo_points, reference_points = match_features(features, reference.features, settings.knn_ratio)
-    fitted = None
-    if len(photo_points) >= settings.MIN_GOOD_MATCHES:
-        fitted = fit_pose(photo_points, reference_points, settings.model, settings.ransac_threshold)
-    is_inlier = np.zeros(len(photo_points), bool) if fitted is None else fitted[1]
-    picture = match_picture(
-        as_uint8(image),
-        reference.image,
-        photo_points,
-        reference_points,
-        is_inlier,
-        title=f"{_title(name, reference_name)}: {is_inlier.sum()} of {len(is_inlier)} matches agree",
-        photo_part=mask,
-        reference_part=reference.mask,
-        warning=reason,
-    )
-    write_image(matches, picture, quality=_QUALITY)
-
-
-def are_there(folder: Path, name: str, settings: AlignmentSettings) -> bool:
+def figures_exist(folder: Path, name: str, settings: AlignmentSettings) -> bool:
     """Whether an aligned photograph has all the pictures that the settings ask for."""
     matches, overlay = _files(folder, name)
-    return (not _draws_matches(settings) or matches.is_file()) and (not settings.save_overlays or overlay.is_file())
+    return (not _wants_matches(settings) or matches.is_file()) and (not settings.save_overlays or overlay.is_file())
 
 
-def remove_other_pictures(folder: Path, names: set[str], settings: AlignmentSettings) -> None:
+def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSettings) -> None:
     """Delete an earlier run's pictures of photographs that are not among ``names``, and what is not asked for now."""
     kept = {path for name in names for path in _files(folder, name)}
-    for directory, wanted in ((_MATCHES, _draws_matches(settings)), (_OVERLAYS, bool(settings.save_overlays))):
+    for directory, wanted in ((_MATCHES, _wants_matches(settings)), (_OVERLAYS, bool(settings.save_overlays))):
         if not wanted:
             shutil.rmtree(folder / directory, ignore_errors=True)
         for path in (folder / directory).glob("*.jpg"):
@@ -135,37 +151,50 @@ def remove_other_pictures(folder: Path, names: set[str], settings: AlignmentSett
 
 
 def save_alignment_metrics(
-    path: Path, rows: list[dict[str, Any]], settings: AlignmentSettings, type_name: str, reference: str | None = None
+    path: Path,
+    records: Sequence[AlignedImageRecord],
+    settings: AlignmentSettings,
+    type_name: str,
+    reference: str | None = None,
 ) -> None:
-    """Write the plot of inliers, SSIM and MSE of all photographs of a type; ``reference``: its image, if among them."""
+    """Plot the inliers, SSIM and MSE of all photographs of a type.
 
-    def column(key: str) -> NDArray[np.float64]:
-        return np.array([row.get(key, np.nan) for row in rows], np.float64)
+    Args:
+        path: The figure's file.
+        records: One record per photograph.
+        settings: The limits to draw.
+        type_name: The type.
+        reference: File name of the reference, if it is among the photographs.
+    """
+
+    def values(field: str) -> NDArray[np.float64]:
+        known = [getattr(record, field) for record in records]
+        return np.array([np.nan if value is None else value for value in known], np.float64)
 
     write_figure(
         path,
         alignment_metrics(
-            [row["image"] for row in rows],
-            column("inliers"),
-            column("ssim"),
-            column("mse"),
-            np.array([row["status"] == "ok" for row in rows]),
+            [record.image for record in records],
+            values("inliers"),
+            values("ssim"),
+            values("mse"),
+            np.array([record.is_ok for record in records]),
             min_inliers=settings.MIN_GOOD_MATCHES,
             min_ssim=settings.MIN_SCORE_THRESHOLD,
             max_mse=settings.MAX_MSE_THRESHOLD,
             title=f"{type_name}: alignment to the reference",
             reference=reference,
-            reasons=[row.get("reason", "") for row in rows],
+            reasons=[record.reason for record in records],
         ),
     )
 
 
-def crop_pictures(folder: Path) -> tuple[Path, Path, Path]:
+def crop_figures(folder: Path) -> tuple[Path, Path, Path]:
     """The crop preview, the consensus map, and the mean of the aligned photographs."""
     return folder / "crop_preview.png", folder / "consensus.png", folder / "stacked_intensity.png"
 
 
-def save_crop_pictures(
+def save_crop_figures(
     folder: Path,
     state: PreprocessingState,
     share: NDArray[np.float32],
@@ -179,8 +208,8 @@ def save_crop_pictures(
     """
     settings, name, image = state.settings.preprocessor, state.type_name, state.reference.image
     given = settings.mask.get(name) if isinstance(settings.mask, dict) else settings.mask
-    mask = "consensus mask" if given is None else f"mask ({shorten(Path(given).name, _NAME)})"
-    preview, consensus, stacked = crop_pictures(folder)
+    mask = "consensus mask" if given is None else f"mask ({shorten(Path(given).name, _NAME_LENGTH)})"
+    preview, consensus, stacked = crop_figures(folder)
     write_figure(
         preview,
         crop_preview(
@@ -223,9 +252,5 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / _MATCHES / f"{name}_matches.jpg", folder / _OVERLAYS / f"{name}_overlay.jpg"
 
 
-def _draws_matches(settings: AlignmentSettings) -> bool:
+def _wants_matches(settings: AlignmentSettings) -> bool:
     return bool(settings.draw_matches) and settings.apply_alignment
-
-
-def _title(name: str, reference_name: str) -> str:
-    return f"{shorten(name, _NAME)} on {shorten(reference_name, _NAME)}"

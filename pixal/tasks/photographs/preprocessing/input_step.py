@@ -24,10 +24,9 @@ from pixal.outcome import Outcome
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
-from pixal.tasks.photographs.network_input.consensus import consensus_mask, crop_box, ignored_mask, outside_share
+from pixal.tasks.photographs.network_input.consensus import consensus_mask, crop_box, ignored_mask
 from pixal.tasks.photographs.preprocessing import figures as pictures
 from pixal.tasks.photographs.preprocessing.background_step import read_rgba
-from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
 from pixal.tasks.photographs.preprocessing.folders import (
     ALIGNMENT_RECORD,
     BACKGROUND_RECORD,
@@ -36,14 +35,13 @@ from pixal.tasks.photographs.preprocessing.folders import (
     STATE_FILE,
     TypeFolder,
 )
+from pixal.tasks.photographs.preprocessing.prepare import make_model_input
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=np.generic)
-
-_CUT_SHARE = 0.005  # of a part's mask may lie outside the crop box: its outline is not known more exactly
 
 
 def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> PreprocessingState:
@@ -78,9 +76,9 @@ def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> Preprocessing
         raise ConfigError(f"preprocessing.preprocessor: mask and ignore_regions leave nothing of {name} to look at")
     state.save(folder.metadata / STATE_FILE)
     made_of = (folder.metadata / STATE_FILE, folder.metadata / REFERENCE_FILE)
-    if force or not all(is_newer(path, *made_of) for path in pictures.crop_pictures(folder.figures)):
+    if force or not all(is_newer(path, *made_of) for path in pictures.crop_figures(folder.figures)):
         left_out = read_record(folder.metadata / ALIGNMENT_RECORD)["made"][0]["left_out_of_consensus"]
-        draw(pictures.save_crop_pictures, folder.figures, state, share, brightness, left_out)
+        draw(pictures.save_crop_figures, folder.figures, state, share, brightness, left_out)
     return state
 
 
@@ -137,12 +135,6 @@ def on_canvas(image: NDArray[T], shape: Sequence[int]) -> NDArray[T]:
     return np.pad(image, ((0, shape[0] - image.shape[0]), (0, shape[1] - image.shape[1]), (0, 0)))
 
 
-def cut_note(mask: NDArray[np.bool_], box: Box) -> str:
-    """What is to be said of a part whose mask (H, W) in the reference frame the crop box cuts, or ""."""
-    share = outside_share(mask, box)
-    return f"{share:.1%} of the part lies outside the crop box and is not looked at" if share > _CUT_SHARE else ""
-
-
 def _write(
     owner: TypeFolder,
     folders: Sequence[TypeFolder],
@@ -183,9 +175,9 @@ def _input_one(row: Row, *, folder: Path, state: PreprocessingState) -> tuple[Ro
         image, mask = read_rgba(folder / row["file"])
     except InputError as error:
         return kept | {"status": "failed", "reason": str(error)}, None
-    kept |= {"status": "ok", "reason": ""} | measure_conditions(image, state.part)
-    note = cut_note(mask, state.box)
-    return kept | ({"note": note} if note else {}), state.to_input(image)
+    made = make_model_input(image, mask, state)
+    kept |= {"status": "ok", "reason": ""} | vars(made.light_and_focus)
+    return kept | ({"note": made.cut_note} if made.cut_note else {}), made.values
 
 
 def _hashes(folder: TypeFolder, rows: list[Row], quiet: bool) -> list[str | None]:

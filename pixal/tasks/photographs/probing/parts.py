@@ -79,7 +79,7 @@ class _Photographs(Parts):
     ) -> None:
         super().__init__(name, model, config)
         self._photographs, self._root = list(photographs), root.absolute()
-        self._preparation = Preparation(name, model, config, draws=False)
+        self._preparation = Preparation(name, model, config, draw_figures=False)
 
     def __len__(self) -> int:
         return len(self._photographs)
@@ -88,13 +88,14 @@ class _Photographs(Parts):
         rows: list[Row] = []
         images = []
         prepared = progress(self._preparation(self._photographs), len(self), step=step, quiet=quiet)
-        for number, (row, image) in enumerate(prepared, 1):
-            if image is None:
-                self.failures.append(Failure(self.name, row["image"], "preparation", row["reason"]))
+        for number, part in enumerate(prepared, 1):
+            record = part.record
+            if part.input is None:
+                self.failures.append(Failure(self.name, record.image, "preparation", record.reason))
             else:
-                images.append(image)
-                source = row["source"].absolute().relative_to(self._root).as_posix()
-                rows.append({"image": row["image"], "source": source, "sha256": row["sha256"]})
+                images.append(part.input)
+                source = Path(record.source).absolute().relative_to(self._root).as_posix()
+                rows.append({"image": record.image, "source": source, "sha256": record.sha256})
             if rows and (len(rows) == _PORTION or number == len(self)):
                 yield rows, self._preparation.inputs(images, [one["image"] for one in rows])
                 rows, images = [], []

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pixal import mlflow_utils
 from pixal.config.section import result_settings
 from pixal.errors import InputError, PixalError
-from pixal.io.files import file_hash
+from pixal.io.files import file_hash, file_stat
 from pixal.io.provenance import fingerprint
 from pixal.io.records import read_record, write_record
 from pixal.outcome import Failure
@@ -23,7 +23,6 @@ from pixal.tasks.photographs.preprocessing.pipeline import preprocess
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_TABLE, MEASURES, ClassResult, MasterResults
-from pixal.tasks.photographs.verdicts.preparation import file_stat
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 from pixal.train_model.family import family_named, options_of

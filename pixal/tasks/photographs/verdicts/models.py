@@ -10,7 +10,7 @@ from pixal.errors import InputError, ModelError
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
-from pixal.tasks.photographs.verdicts.preparation import choose_types
+from pixal.tasks.photographs.verdicts.preparation import KnownType, choose_types
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, read_journal
 from pixal.train_model.stored_model import trained_types
 
@@ -66,16 +66,20 @@ class Models:
         return self._one_hot and len(photographs) == 1 and not set(photographs) <= set(trained_types(self._config))
 
     def choose(
-        self, photographs: list[Photograph], *, quiet: bool, known: Mapping[Path, tuple[str, list[int]]] | None = None
+        self,
+        photographs: list[Photograph],
+        *,
+        quiet: bool,
+        known: Mapping[Path, KnownType] | None = None,
     ) -> dict[str, list[Photograph]]:
         """Photographs of a mixed folder by the type each fits best; ``known``: as of ``choose_types``."""
         return choose_types(photographs, self.of(""), self._config, quiet, known or {})
 
-    def _judged(self) -> dict[Path, tuple[str, list[int]]]:
-        """Type, and size and time, of the photographs that were judged before, by path."""
+    def _judged(self) -> dict[Path, KnownType]:
+        """The types of the photographs that have a stored verdict, by path."""
         root = self._config.paths.resolve("component_validate_path")
         return {
-            Path(entry["source"]): (path.parent.parent.name, entry["stat"])
+            Path(entry["source"]): KnownType(path.parent.parent.name, tuple(entry["stat"]) if entry["stat"] else None)
             for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))
             for entry in read_journal(path)
         }

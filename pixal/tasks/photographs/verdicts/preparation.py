@@ -1,10 +1,11 @@
-"""Bring a batch's photographs into the frame a model was trained in, with what training stored."""
+"""Prepare the photographs of a batch for a trained model, with the preprocessing stored at training."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,77 +13,121 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.config.section import Mark, marked, result_settings
 from pixal.errors import AlignmentError, InputError, ModelError, PixalError
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
-from pixal.io.files import data_hash, file_hash, read_bytes
-from pixal.io.images import decode_image, read_image
+from pixal.io.files import file_hash, file_stat
+from pixal.io.images import read_image
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import write_record, write_table
-from pixal.tasks.photographs.alignment.align import align_photograph, warp
+from pixal.tasks.photographs.alignment.align import align_photograph
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
-from pixal.tasks.photographs.preprocessing import figures as pictures
-from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS, alignment_row
-from pixal.tasks.photographs.preprocessing.background_step import other_part
-from pixal.tasks.photographs.preprocessing.conditions import measure_conditions
+from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
+from pixal.tasks.photographs.preprocessing import figures
+from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS
+from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
-from pixal.tasks.photographs.preprocessing.input_step import common_shape, cut_note, on_canvas
-from pixal.tasks.photographs.preprocessing.state import NO_PIXEL, PreprocessingState
+from pixal.tasks.photographs.preprocessing.input_step import common_shape, on_canvas
+from pixal.tasks.photographs.preprocessing.prepare import prepare_photograph
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, PhotographConfig, RemoveBackground
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 
 _log = logging.getLogger(__name__)
 
-# Limits may be tightened or loosened for a batch; everything else must be as in training.
-_GATES = (
-    "MIN_SCORE_THRESHOLD",
-    "MAX_MSE_THRESHOLD",
-    "MIN_GOOD_MATCHES",
-    "MIN_OVERLAP",
-    "draw_matches",
-    "save_metrics",
-    "save_overlays",
-)
+
+@dataclass(frozen=True)
+class KnownType:
+    """The type that an earlier run chose for a photograph.
+
+    Attributes:
+        name: The type.
+        stat: Size in bytes and modification time in nanoseconds that the file had then; None if it was missing.
+    """
+
+    name: str
+    stat: tuple[int, int] | None
 
 
 class Preparation:
-    """Makes the inputs of one type's photographs as a model needs them."""
+    """Makes a model's inputs from the photographs of one type.
 
-    def __init__(self, type_name: str, model: TrainedModel, config: PhotographConfig, *, draws: bool = True) -> None:
-        """``draws``: the pictures that the settings ask for.
+    Attributes:
+        type_name: The type.
+        model: The model.
+        state: The preprocessing stored with the model.
+        shape: The shape (H, W, C) of an input.
+        channels: Names of the input's channels.
+        key: Fingerprint of everything that an input depends on, except the photograph.
+    """
 
-        Raises ModelError where the background model of training is not at hand.
+    def __init__(
+        self,
+        type_name: str,
+        model: TrainedModel,
+        config: PhotographConfig,
+        *,
+        draw_figures: bool = True,
+        keep_photos: bool = False,
+    ) -> None:
+        """Prepare photographs of ``type_name`` for ``model``.
+
+        Args:
+            type_name: The type.
+            model: The model.
+            config: Today's settings. Limits of the alignment are taken from it, everything else from training.
+            draw_figures: Whether to write the figures that the settings ask for.
+            keep_photos: Whether to return each decoded photograph with its part.
+
+        Raises:
+            ModelError: If the background model used at training is not available.
         """
-        self.type_name, self.model, self.config, self._draws = type_name, model, config, draws
+        self.type_name, self.model, self.config = type_name, model, config
+        self._keep_photos = keep_photos
         self.state = model.states[type_name]
-        self.settings, self.background = _settings(self.state, config), _background(self.state, config)
+        self.settings, self._background = _alignment_settings(self.state, config), _background(self.state, config)
         self.shape = common_shape(model.states.values())
         self.channels = tuple(self.state.settings.preprocessor.channels)
-        self.figures = config.paths.resolve("validate_aligned_metrics_path", type_name)
+        self._folder = config.paths.resolve("validate_aligned_metrics_path", type_name)
+        self._figures = None
+        if draw_figures:
+            self._figures = AlignmentFigures(self._folder, self.state.reference, "the reference", self.settings)
         self.state_sha256 = file_hash(state_file(model.folder, self.state.type_name))
-        # With the model's file the state's hash says all the rest: its settings are in it.
-        self.key = fingerprint("prepare", self.state_sha256, self.settings.model_dump())
+        # The state holds its settings, and the hash of the background model.
+        self.key = fingerprint("prepare", self.state_sha256, result_settings(self.settings))
 
-    def __call__(self, photographs: list[Photograph]) -> Iterator[tuple[dict[str, Any], NDArray[np.float32] | None]]:
-        """Yield a row of the record for each photograph, status ok or failed, and its input (H, W, C) if ok."""
+    def __call__(self, photographs: list[Photograph]) -> Iterator[PreparedPart]:
+        """Yield one prepared part per photograph, in order."""
         work = partial(
-            _prepare_one,
+            prepare_photograph,
             state=self.state,
-            settings=self.settings,
-            background=self.background,
-            figures=self.figures if self._draws else None,
+            background=self._background,
+            alignment=self.settings,
+            figures=self._figures,
+            keep_photo=self._keep_photos,
         )
-        workers = self.config.preprocessing.remove_background.max_workers
-        for row, image in map_parallel(
-            work, photographs, self.config.execution, step=self.type_name, workers=workers, quiet=True
-        ):
-            for note in row.get("notes", ()):
-                _log.warning("%s/%s: %s", self.type_name, row["image"], note)
-            yield row, None if image is None else on_canvas(image, self.shape)
+        parts = map_parallel(
+            work,
+            photographs,
+            self.config.execution,
+            step=self.type_name,
+            workers=self.config.preprocessing.remove_background.max_workers,
+            quiet=True,
+        )
+        for part in parts:
+            for note in part.record.notes:
+                _log.warning("%s/%s: %s", self.type_name, part.record.image, note)
+            yield part if part.input is None else replace(part, input=on_canvas(part.input, self.shape))
 
     def inputs(self, images: Sequence[NDArray[np.float32]], names: Sequence[str]) -> InputSet:
-        """Images (H, W, C), by the names of their photographs, as the model takes them."""
+        """The inputs of several parts, as the model takes them.
+
+        Args:
+            images: One input (H, W, C) per part.
+            names: The file names of their photographs.
+        """
         data = np.zeros((len(images), int(np.prod(self.shape))), np.float32)
         for row, image in zip(data, images, strict=True):
             row[:] = image.ravel()
@@ -93,25 +138,25 @@ class Preparation:
             labels[:, types.index(self.type_name)] = 1
         return InputSet(data, self.shape, self.channels, tuple(names), labels, types)
 
-    def pictures_are_there(self, row: dict[str, Any]) -> bool:
-        """Whether a photograph that was prepared before has the pictures that the settings ask for."""
-        return row["status"] != "ok" or pictures.are_there(self.figures, row["name"], self.settings)
+    def figures_exist(self, record: PhotographRecord) -> bool:
+        """Whether a photograph that was prepared earlier has the figures that the settings ask for."""
+        return not record.is_ok or figures.figures_exist(self._folder, record.name, self.settings)
 
-    def remove_others(self, names: set[str]) -> None:
-        """Delete the pictures of photographs that are not among ``names``."""
-        pictures.remove_other_pictures(self.figures, names, self.settings)
+    def remove_other_figures(self, names: set[str]) -> None:
+        """Delete the figures of photographs that are not among ``names``."""
+        figures.remove_other_figures(self._folder, names, self.settings)
 
-    def write_table(self, rows: list[dict[str, Any]]) -> None:
-        """Write the alignment's table: a row a photograph."""
-        write_table(self.figures / "results.csv", ALIGNMENT_COLUMNS, rows)
+    def write_table(self, records: Iterable[PhotographRecord]) -> None:
+        """Write the table of the alignment, with one row per photograph."""
+        write_table(self._folder / "results.csv", ALIGNMENT_COLUMNS, [record.as_row() for record in records])
 
-    def draw_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Draw the alignment's figures of merit, where the settings ask for it."""
+    def draw_metrics(self, records: Sequence[PhotographRecord]) -> None:
+        """Draw how well the photographs were aligned, if the settings ask for it."""
         if self.settings.save_metrics:
-            pictures.save_alignment_metrics(self.figures / "metrics.png", rows, self.settings, self.type_name)
+            figures.save_alignment_metrics(self._folder / "metrics.png", records, self.settings, self.type_name)
 
-    def write_record(self, rows: list[dict[str, Any]]) -> None:
-        """Write the record that says of what ``out.npz`` was made."""
+    def write_record(self, records: Iterable[PhotographRecord]) -> None:
+        """Write the record that says what ``out.npz`` was made of."""
         write_record(
             self.config.paths.resolve("validate_metadata_path", self.type_name) / PREPROCESSING_RECORD,
             provenance()
@@ -125,23 +170,14 @@ class Preparation:
                 "channels": list(self.channels),
                 "shape": list(self.shape),
                 "settings": self.state.settings.model_dump() | {"alignment": self.settings.model_dump()},
-                "images": rows,
+                "images": [record.as_row() for record in records],
             },
         )
 
 
 def other_model(type_name: str, model: TrainedModel) -> str | None:
-    """The type whose model judges ``type_name``, as it was named; None where it is its own."""
+    """The type whose model validates ``type_name``, as the user named it; None if it is its own model."""
     return None if model.owner in (None, type_name) else model.owner
-
-
-def file_stat(path: Path) -> list[int]:
-    """Size and time of a file, by which a change shows. Raises InputError where there is none."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from error
-    return [found.st_size, found.st_mtime_ns]
 
 
 def choose_types(
@@ -149,114 +185,92 @@ def choose_types(
     model: TrainedModel,
     config: PhotographConfig,
     quiet: bool,
-    known: Mapping[Path, tuple[str, list[int]]],
+    known: Mapping[Path, KnownType],
 ) -> dict[str, list[Photograph]]:
-    """Give each photograph of a mixed folder the type whose reference it aligns to with the most inliers.
+    """Sort the photographs of a mixed folder by type: the type whose reference gives the most inliers.
 
-    One that aligns to none goes to the first type, whose preparation then says why it does not align. ``known``: types
-    found before, by path, with the file's size and time.
+    A photograph that aligns to no reference goes to the first type, whose preparation then reports the reason.
+
+    Args:
+        photographs: The photographs.
+        model: The model that serves all types.
+        config: Today's settings.
+        quiet: Whether to hide the progress bar.
+        known: Types chosen earlier, by absolute path.
     """
     backgrounds = {name: _background(state, config) for name, state in model.states.items()}
     work = partial(
-        _best_type, states=model.states, backgrounds=backgrounds, settings=config.preprocessing.alignment, known=known
+        _choose_type, states=model.states, backgrounds=backgrounds, settings=config.preprocessing.alignment, known=known
     )
-    chosen = map_parallel(work, photographs, config.execution, step="finding each part's type", quiet=quiet)
-    found: dict[str, list[Photograph]] = {}
-    for photo, name in zip(photographs, chosen, strict=True):
-        found.setdefault(name, []).append(Photograph(name, photo.path, photo.image, photo.name))
-    return dict(sorted(found.items()))
+    names = map_parallel(work, photographs, config.execution, step="finding each part's type", quiet=quiet)
+    sorted_by_type: dict[str, list[Photograph]] = {}
+    for photograph, name in zip(photographs, names, strict=True):
+        sorted_by_type.setdefault(name, []).append(replace(photograph, type_name=name))
+    return dict(sorted(sorted_by_type.items()))
 
 
-def _best_type(
-    photo: Photograph,
+def _choose_type(
+    photograph: Photograph,
     *,
     states: dict[str, PreprocessingState],
     backgrounds: dict[str, RemoveBackground],
     settings: AlignmentSettings,
-    known: Mapping[Path, tuple[str, list[int]]],
+    known: Mapping[Path, KnownType],
 ) -> str:
-    name, stat = known.get(photo.path.absolute(), ("", []))
-    with suppress(InputError):
-        if name in states and stat == file_stat(photo.path):
-            return name
-    best, most = next(iter(states)), -1
+    first = next(iter(states))
+    earlier = known.get(photograph.path.absolute())
+    try:
+        if earlier is not None and earlier.name in states and earlier.stat == file_stat(photograph.path):
+            return earlier.name
+        image = read_image(photograph.path)
+    except InputError:
+        return first
+    masks = _masks(image, set(backgrounds.values()))
+    inliers = dict.fromkeys(states, -1)
     for name, state in states.items():
-        try:
-            image = read_image(photo.path)
-            mask = find_foreground(image, backgrounds[name]).mask
-            inliers = align_photograph(image[..., :3], mask, state.reference, settings).inliers
-        except (InputError, AlignmentError):
-            continue
-        if inliers > most:
-            best, most = name, inliers
-    return best
+        mask = masks.get(backgrounds[name])
+        if mask is not None:
+            with suppress(InputError, AlignmentError):
+                inliers[name] = align_photograph(image[..., :3], mask, state.reference, settings).inliers
+    return max(inliers, key=lambda name: inliers[name])
 
 
-def _prepare_one(
-    photo: Photograph,
-    *,
-    state: PreprocessingState,
-    settings: AlignmentSettings,
-    background: RemoveBackground,
-    figures: Path | None,
-) -> tuple[dict[str, Any], NDArray[np.float32] | None]:
-    row: dict[str, Any] = {"image": photo.image, "name": photo.name, "source": photo.path, "status": "failed"}
-    try:
-        row["stat"] = file_stat(photo.path)
-        data = read_bytes(photo.path)
-        row["sha256"] = data_hash(data)
-        image = decode_image(data)
-    except InputError as error:
-        return row | {"reason": str(error), "unreadable": True}, None
-    row |= {"width": image.shape[1], "height": image.shape[0]}
-    try:
-        foreground = find_foreground(image, background)
-        image = np.ascontiguousarray(image[..., :3])
-    except InputError as error:
-        return row | {"reason": str(error)}, None
-    drawn = (state.reference, "the reference", settings)
-    try:
-        result = align_photograph(image, foreground.mask, state.reference, settings)
-    except InputError as error:
-        return row | {"reason": str(error)}, None
-    except AlignmentError as error:
-        if figures is not None:
-            pictures.save_failure_picture(figures, photo.name, image, foreground.mask, str(error), *drawn)
-        return row | {"reason": str(error)}, None
-    row |= alignment_row(result)
-    if figures is not None:
-        pictures.save_alignment_pictures(figures, photo.name, image, result, *drawn, foreground.mask)
-    if result.reason:
-        return row | {"reason": result.reason}, None
-    moved = warp(foreground.mask.astype(np.uint8), result.homography, nearest=True) > 0
-    notes = [other_part(box) for box in foreground.others]
-    notes += [note] if (note := cut_note(moved, state.box)) else []
-    row |= {"status": "ok", "reason": "", "notes": notes} | measure_conditions(result.aligned, state.part)
-    return row, state.to_input(result.aligned)
+def _masks(image: NDArray[Any], backgrounds: Iterable[RemoveBackground]) -> dict[RemoveBackground, NDArray[np.bool_]]:
+    """The foreground mask by settings; without those that find no part."""
+    masks = {}
+    for settings in backgrounds:
+        with suppress(InputError):
+            masks[settings] = find_foreground(image, settings).mask
+    return masks
 
 
-def _settings(state: PreprocessingState, config: PhotographConfig) -> AlignmentSettings:
-    """The alignment settings of training with today's limits; says so where other settings have changed since."""
-    now = config.preprocessing.model_dump(exclude=NO_PIXEL)
-    then = state.settings.model_dump(exclude=NO_PIXEL)
+def _alignment_settings(state: PreprocessingState, config: PhotographConfig) -> AlignmentSettings:
+    """The alignment settings of training, with those that a batch may change taken from today's configuration.
+
+    Logs a warning if other settings differ from those of training.
+    """
+    per_batch = marked(AlignmentSettings, Mark.PER_BATCH)
+    today, training = result_settings(config.preprocessing), result_settings(state.settings)
     changed = [
         f"{section}.{key}"
         for section in ("alignment", "preprocessor")
-        for key, value in now[section].items()
-        if key not in _GATES and value != then[section][key]
+        for key, value in today[section].items()
+        if not (section == "alignment" and key in per_batch) and value != training[section][key]
     ]
     if changed:
         _log.warning(
-            "%s: validated with the settings it was trained with; preprocess and train again to use what changed: %s",
+            "%s: using the settings stored at training, not today's %s; to use these, run preprocess and train again",
             state.type_name,
             ", ".join(changed),
         )
-    gates = {key: getattr(config.preprocessing.alignment, key) for key in _GATES}
-    return state.settings.alignment.model_copy(update=gates)
+    batch_keys = per_batch | marked(AlignmentSettings, Mark.NO_RESULT)
+    return state.settings.alignment.model_copy(
+        update={key: getattr(config.preprocessing.alignment, key) for key in batch_keys}
+    )
 
 
 def _background(state: PreprocessingState, config: PhotographConfig) -> RemoveBackground:
-    """The background settings of training; a model file may lie elsewhere here, if it is the same file."""
+    """The background settings of training; the model file may be in another place if it is the same file."""
     file = config.preprocessing.remove_background.model_file
     settings = state.settings.remove_background
     settings = settings if file is None else settings.model_copy(update={"model_file": file})
@@ -267,6 +281,6 @@ def _background(state: PreprocessingState, config: PhotographConfig) -> RemoveBa
     if not same:
         raise ModelError(
             f"{state.type_name} was trained with another file of the background model {settings.model}; "
-            "put that one in its place, or preprocess and train again"
+            "use that file, or run preprocess and train again"
         )
     return settings

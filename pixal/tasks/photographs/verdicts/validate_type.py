@@ -17,14 +17,15 @@ from pixal.errors import InputError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.io.files import file_hash
+from pixal.io.files import file_hash, file_stat
 from pixal.io.logs import log_to_file
 from pixal.tasks.photographs.discovery import Photograph
+from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import part_files
-from pixal.tasks.photographs.verdicts.preparation import Preparation, file_stat
+from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import PORTION, TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import Entry, JudgedParts
@@ -32,10 +33,8 @@ from pixal.validation.scoring import Summary
 
 _log = logging.getLogger(__name__)
 
-Waits = Callable[[Photograph, dict[str, Any]], bool]
-"""Whether a photograph, as it and its row of the record show, is not to be judged yet."""
-Prepared = tuple[dict[str, Any], "NDArray[np.float32] | None"]
-"""A photograph's row of the record, and its input (H, W, C); None where it could not be prepared."""
+Waits = Callable[[Photograph, PreparedPart], bool]
+"""Whether a photograph must wait for its verdict, as it and its prepared part show."""
 
 
 class TypeJudging:
@@ -75,10 +74,10 @@ class TypeJudging:
         (self._metadata / PREPROCESSING_RECORD).unlink(missing_ok=True)  # it vouches for a whole batch
         self._keep(kept)
 
-    def holds(self, photo: Photograph, stat: list[int]) -> bool:
+    def holds(self, photo: Photograph, stat: tuple[int, int]) -> bool:
         """Whether a photograph has its verdict; ``stat``: its file's size and time as they are now."""
         entry = self.judged.entries.get(str(photo.path.absolute()))
-        return entry is not None and entry["stat"] == stat and _is_named(entry, photo)
+        return entry is not None and tuple(entry["stat"] or ()) == stat and _is_named(entry, photo)
 
     def missing(self, photographs: list[Photograph]) -> list[Photograph]:
         """Those that have no verdict yet."""
@@ -116,7 +115,7 @@ class TypeJudging:
 
     def write_table(self) -> None:
         """Write the alignment's table of all that is gathered."""
-        self.preparation.write_table(self.records)
+        self.preparation.write_table(self._photograph_records())
 
     def count(self) -> None:
         """Make the sums those of the gathered parts: what is missing is counted; from zero, if any is too much."""
@@ -136,7 +135,7 @@ class TypeJudging:
 
     def draw(self) -> None:
         """Draw the figures of all that is gathered and counted."""
-        self.preparation.draw_metrics(self.records)
+        self.preparation.draw_metrics(self._photograph_records())
         self.verdicts.draw_summary()
 
     def finish(self) -> None:
@@ -144,7 +143,10 @@ class TypeJudging:
         self.write_table()
         ok = [entry for entry in self.entries if entry["record"]["status"] == "ok"]
         self.judged.write_inputs(ok, self.preparation.channels, self._types, self.name)
-        self.preparation.write_record(self.records)
+        self.preparation.write_record(self._photograph_records())
+
+    def _photograph_records(self) -> list[PhotographRecord]:
+        return [PhotographRecord.model_validate(record) for record in self.records]
 
     def _open(self) -> JudgedParts:
         inputs = self._folder / self.config.preprocessing.preprocessor.file_name
@@ -157,7 +159,7 @@ class TypeJudging:
             self.judged.rewrite()
             maps = self.config.paths.resolve("validate_anomaly_maps_path", self.name)
             part_files.remove_other_parts(kept.values(), figures=v.figures, maps=maps, report=v.report)
-            self.preparation.remove_others({entry["record"]["name"] for entry in kept.values()})
+            self.preparation.remove_other_figures({entry["record"]["name"] for entry in kept.values()})
             v.count_again(list(kept.values()))
             self._restore_summary()
         elif self._folder.is_dir():
@@ -169,22 +171,21 @@ class TypeJudging:
         if v.truth is not None and v.maps is None:  # pixels are counted from maps
             return False
         there = part_files.are_there(entry, figures=v.figures, maps=v.maps, report=v.report)
-        return there and self.preparation.pictures_are_there(entry["record"])
+        return there and self.preparation.figures_exist(PhotographRecord.model_validate(entry["record"]))
 
-    def _prepare(self, photographs: list[Photograph]) -> list[Prepared]:
+    def _prepare(self, photographs: list[Photograph]) -> list[PreparedPart]:
         return list(self.preparation(photographs))
 
     def _judge_portion(
-        self, photographs: list[Photograph], prepared: list[Prepared], waits: Waits | None
+        self, photographs: list[Photograph], prepared: list[PreparedPart], waits: Waits | None
     ) -> Iterator[Entry]:
         records, images = [], []
-        for photo, (row, image) in zip(photographs, prepared, strict=True):
-            if waits is not None and waits(photo, row):
+        for photo, part in zip(photographs, prepared, strict=True):
+            if waits is not None and waits(photo, part):
                 continue
-            row.pop("unreadable", None)
-            records.append(row)
-            if image is not None:
-                images.append(image)
+            records.append(part.record.as_row())
+            if part.input is not None:
+                images.append(part.input)
         new, summary = iter(images), self.verdicts.new_summary()
         for entry in self.verdicts.judge(records, self._inputs(images, records), self.key, summary):
             self.judged.add(entry, next(new) if entry["record"]["status"] == "ok" else None)
@@ -224,7 +225,7 @@ def _unchanged(entry: Entry, photo: Photograph) -> bool:
     before, record = entry["stat"], entry["record"]
     try:
         stat = file_stat(photo.path)
-        if before != stat:
+        if tuple(before or ()) != stat:
             if before is None or before[0] != stat[0] or record.get("sha256") != file_hash(photo.path):
                 return False
             entry["stat"] = record["stat"] = stat

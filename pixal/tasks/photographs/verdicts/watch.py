@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pixal.errors import InputError
+from pixal.io.files import file_stat
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
+from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.models import Models
-from pixal.tasks.photographs.verdicts.preparation import file_stat
 from pixal.tasks.photographs.verdicts.reporting import clear, say, track, write_up, writing
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate_type import TypeJudging
@@ -59,7 +59,7 @@ def watch(
 class _Seen:
     """A file that has no verdict yet: its size and time, and for how many looks they have been the same."""
 
-    stat: list[int]
+    stat: tuple[int, int]
     looks: int = 0
 
 
@@ -164,12 +164,12 @@ class _Watched:
         waiting[photo.path] = seen
         return seen.looks > 0
 
-    def _waits(self, photo: Photograph, row: dict[str, Any]) -> bool:
+    def _waits(self, photo: Photograph, part: PreparedPart) -> bool:
         """Whether a photograph is not to be judged yet: it has changed while it was read, or may yet become whole."""
         seen = self._waiting[photo.path]
-        if row.get("stat") != seen.stat:
+        if part.record.stat != seen.stat:
             return True
-        return bool(row.get("unreadable")) and seen.looks * self.config.validation.watch_interval < PATIENCE
+        return not part.is_readable and seen.looks * self.config.validation.watch_interval < PATIENCE
 
     def _take_up(self, name: str, photographs: list[Photograph]) -> None:
         judging = TypeJudging(name, self.models.of(name), None, self.config)
