@@ -121,7 +121,7 @@ class _Watched:
                 self._take_up(name, [])
             for entry in self.types[name].judge(photographs, self._waits):
                 changed = True
-                self._waiting.pop(entry["record"]["source"], None)
+                self._waiting.pop(Path(entry["record"]["source"]), None)
                 self._give_way(name, entry)
                 _log.info("%s", _line(entry))
         self._write(changed)
