@@ -1,7 +1,7 @@
-"""Settings: loading, checking, and where files go."""
+"""Settings and output paths."""
 
 from pixal.config.loading import Config, as_config, load_config
-from pixal.config.paths import Paths
+from pixal.config.paths import PathEntry, Paths
 from pixal.config.schema import Parameters
 
-__all__ = ["Config", "Parameters", "Paths", "as_config", "load_config"]
+__all__ = ["Config", "Parameters", "PathEntry", "Paths", "as_config", "load_config"]

@@ -1,41 +1,62 @@
-"""Resolve ``paths.yaml``: each entry is a name below another entry, down to a root."""
+"""Output folders: resolve the entries of ``paths.yaml``."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pixal.errors import ConfigError
 
-COMPONENT_KEY = "component"
-REQUIRED = ("component_model_path", "component_validate_path")
+PathEntry = Literal[
+    "component_model_path",
+    "component_validate_path",
+    "background_removed_path",
+    "aligned_images_path",
+    "model_path",
+    "metadata_path",
+    "figures_path",
+    "aligned_metrics_path",
+    "log_path",
+    "latents_path",
+    "validate_metadata_path",
+    "validate_figures_path",
+    "validate_aligned_metrics_path",
+    "validate_anomaly_maps_path",
+    "validate_log_path",
+]
+"""The entries of ``paths.yaml`` that PIXAL uses."""
 
-# Where an entry lies below a component when paths.yaml does not say.
-_SHIPPED = {
-    "background_removed_path": (REQUIRED[0], "preprocessed_images/background_removed"),
-    "aligned_images_path": (REQUIRED[0], "preprocessed_images/aligned_images"),
-    "model_path": (REQUIRED[0], "model"),
-    "metadata_path": (REQUIRED[0], "metadata"),
-    "figures_path": (REQUIRED[0], "figures"),
-    "aligned_metrics_path": (REQUIRED[0], "figures/aligned_metrics"),
-    "log_path": (REQUIRED[0], "logs"),
-    "latents_path": (REQUIRED[0], "latents"),
-    "validate_metadata_path": (REQUIRED[1], "metadata"),
-    "validate_figures_path": (REQUIRED[1], "figures"),
-    "validate_aligned_metrics_path": (REQUIRED[1], "aligned_metrics"),
-    "validate_anomaly_maps_path": (REQUIRED[1], "anomaly_maps"),
-    "validate_log_path": (REQUIRED[1], "logs"),
+COMPONENT_ENTRIES: tuple[PathEntry, ...] = ("component_model_path", "component_validate_path")
+"""The two entries that ``paths.yaml`` must have. All others lie in one of them by default."""
+
+DEFAULT_ENTRIES: dict[PathEntry, tuple[PathEntry, str]] = {
+    "background_removed_path": ("component_model_path", "preprocessed_images/background_removed"),
+    "aligned_images_path": ("component_model_path", "preprocessed_images/aligned_images"),
+    "model_path": ("component_model_path", "model"),
+    "metadata_path": ("component_model_path", "metadata"),
+    "figures_path": ("component_model_path", "figures"),
+    "aligned_metrics_path": ("component_model_path", "figures/aligned_metrics"),
+    "log_path": ("component_model_path", "logs"),
+    "latents_path": ("component_model_path", "latents"),
+    "validate_metadata_path": ("component_validate_path", "metadata"),
+    "validate_figures_path": ("component_validate_path", "figures"),
+    "validate_aligned_metrics_path": ("component_validate_path", "aligned_metrics"),
+    "validate_anomaly_maps_path": ("component_validate_path", "anomaly_maps"),
+    "validate_log_path": ("component_validate_path", "logs"),
 }
+"""For an entry that ``paths.yaml`` leaves out: the entry that it lies in, and its path there."""
+
+_COMPONENT_KEY = "component"
 
 
 class Paths:
     """The output folders of one component.
 
-    An entry is a plain string (a root), or a mapping of one name key and ``base`` (the entry it lies in, by a YAML
-    anchor). ``paths.resolve("model_path", "front")`` follows ``base`` to the root; the type's name goes in right below
-    the component.
+    An entry is a plain string (a root), or a mapping of one name key and ``base`` (the entry that it lies in, given by
+    a YAML anchor). ``paths.resolve("model_path", "front")`` follows ``base`` to the root. The folder of the type is
+    right below that of the component.
     """
 
     def __init__(
@@ -43,73 +64,90 @@ class Paths:
         entries: Mapping[str, Any],
         source: Path | None = None,
         lines: Mapping[str, int] | None = None,
-        below: Path = Path(),
+        root: Path = Path(),
     ) -> None:
-        """Check ``entries`` (as read from YAML); raises ConfigError for one that cannot be resolved.
+        """Check the entries.
 
-        ``below``: the folder that relative roots lie in, instead of the working directory.
+        Args:
+            entries: The content of ``paths.yaml``.
+            source: The file, for error messages.
+            lines: Line of each entry in the file, for error messages.
+            root: Folder that relative paths start from. Default: the working directory.
+
+        Raises:
+            ConfigError: An entry is missing or cannot be resolved.
         """
-        self._entries, self._below = dict(entries), below
+        self._entries, self._root = dict(entries), root
         self._source = source
         self._lines = dict(lines or {})
-        for name in REQUIRED:
+        for name in COMPONENT_ENTRIES:
             if name not in self._entries:
-                raise ConfigError(f"{self._where()}: entry {name} is missing")
-        for name in self._entries:
-            self.resolve(name)
-
-    @classmethod
-    def read(cls, source: Path, value: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Paths:
-        """The paths in the YAML file ``source`` (its content, its entries' lines); what it leaves out is as shipped."""
-        return cls(value, source, lines)
+                raise ConfigError(f"{self._location()}: entry {name} is missing")
+        for entry in self._entries:
+            self._follow(entry, None)
 
     @property
     def component(self) -> str:
-        """The component's name: that of the folder its models are kept in."""
-        return self.resolve(REQUIRED[0]).name
+        """Name of the component: that of the folder of its models."""
+        return self.resolve("component_model_path").name
 
-    def for_component(self, component: str, below: Path | None = None) -> Paths:
-        """The same entries for another component; ``below``: a folder for relative roots to lie in.
+    def for_component(self, component: str, root: Path | None = None) -> Paths:
+        """Return the same entries for another component.
 
-        Raises ConfigError where an entry does not say which of its folders is the component's.
+        Args:
+            component: Name of the other component.
+            root: Folder that relative paths start from. Default: the same as for this component.
+
+        Raises:
+            ConfigError: An entry does not tell which of its folders is that of the component.
         """
-        entries = copy.deepcopy(self._entries)  # all at once: what a base names stays the one entry that it is
-        for name in REQUIRED:
+        entries = copy.deepcopy(self._entries)  # in one call, so that entries still share their bases
+        for name in COMPONENT_ENTRIES:
             entry = entries[name]
-            if not isinstance(entry, dict) or COMPONENT_KEY not in entry:
+            if not isinstance(entry, dict) or _COMPONENT_KEY not in entry:
                 raise ConfigError(
-                    f"{self._where(name)}: entry {name} has to be as {{component: NAME, base: *out}}, "
-                    "so that another component can stand in its place"
+                    f"{self._location(name)}: entry {name} must have the form {{component: NAME, base: *out}}, "
+                    "so that NAME can be replaced by another component"
                 )
-            entry[COMPONENT_KEY] = component
-        return Paths(entries, self._source, self._lines, self._below if below is None else below)
+            entry[_COMPONENT_KEY] = component
+        return Paths(entries, self._source, self._lines, self._root if root is None else root)
 
-    def resolve(self, name: str, type_name: str | None = None) -> Path:
-        """The path of entry ``name``; with ``type_name``, inside that type's folder, right below the component."""
-        if name not in self._entries:
-            base, below = _SHIPPED[name]
-            return self.resolve(base, type_name) / below
-        parts: list[str] = []
+    def resolve(self, name: PathEntry, type_name: str | None = None) -> Path:
+        """Return the path of an entry.
+
+        Args:
+            name: The entry.
+            type_name: Image type whose folder is meant. None: the folder of the component itself.
+        """
+        if name in self._entries:
+            return self._follow(name, type_name)
+        base, path = DEFAULT_ENTRIES[name]
+        return self.resolve(base, type_name) / path
+
+    def _follow(self, name: str, type_name: str | None) -> Path:
+        """Follow the bases of an entry of the file to its root. Raise ``ConfigError`` for a faulty entry."""
+        folders: list[str] = []
         entry: Any = self._entries[name]
-        seen: list[int] = []
+        visited: list[int] = []
         while isinstance(entry, dict):
-            if id(entry) in seen:
-                raise ConfigError(f"{self._where(name)}: entry {name} leads back to itself through its base")
-            seen.append(id(entry))
+            if id(entry) in visited:
+                raise ConfigError(f"{self._location(name)}: entry {name} contains itself through its base")
+            visited.append(id(entry))
             keys = [key for key in entry if key != "base"]
             if "base" not in entry or len(keys) != 1 or not isinstance(entry[keys[0]], str) or not entry[keys[0]]:
                 raise ConfigError(
-                    f"{self._where(name)}: entry {name} needs one name and a base, "
-                    "as in {component: NAME, base: *out}"
+                    f"{self._location(name)}: entry {name} needs one name and a base, "
+                    "for example {component: NAME, base: *out}"
                 )
-            if keys[0] == COMPONENT_KEY and type_name is not None:
-                parts.append(type_name)
-            parts.append(entry[keys[0]])
+            if keys[0] == _COMPONENT_KEY and type_name is not None:
+                folders.append(type_name)
+            folders.append(entry[keys[0]])
             entry = entry["base"]
         if not isinstance(entry, str) or not entry:
-            raise ConfigError(f"{self._where(name)}: entry {name} ends in {entry!r}, which is no path")
-        return self._below / Path(entry).expanduser().joinpath(*reversed(parts))
+            raise ConfigError(f"{self._location(name)}: entry {name} ends in {entry!r}, which is not a path")
+        return self._root / Path(entry).expanduser().joinpath(*reversed(folders))
 
-    def _where(self, name: str | None = None) -> str:
+    def _location(self, name: str | None = None) -> str:
+        """The file, and the line of an entry, for error messages."""
         line = f", line {self._lines[name]}" if name in self._lines else ""
         return f"{self._source or 'paths'}{line}"

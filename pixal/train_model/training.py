@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal import mlflow_utils
-from pixal.config import Config
+from pixal.config import Config, PathEntry
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
@@ -221,7 +221,7 @@ class _TrainingRun:
         )
         return len(data.inputs)
 
-    def _folder(self, entry: str) -> Path:
+    def _folder(self, entry: PathEntry) -> Path:
         return self.config.paths.resolve(entry, self.training_set.owner)
 
     @cached_property

@@ -373,5 +373,5 @@ def test_a_model_that_cannot_judge_is_refused(
 
 def test_paths_that_name_no_component_cannot_stand_for_another(here: Path, config: PhotographConfig) -> None:
     paths = type(config.paths)({"component_model_path": "./out/A", "component_validate_path": "./validate/A"})
-    with pytest.raises(ConfigError, match="entry component_model_path has to be as"):
+    with pytest.raises(ConfigError, match="entry component_model_path must have the form"):
         pixal.benchmark("sets", config=PhotographConfig(config.parameters, paths, config.source), quiet=True)

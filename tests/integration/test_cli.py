@@ -271,7 +271,7 @@ def test_a_faulty_override(override: str, word: str, capsys: pytest.CaptureFixtu
 def test_a_configuration_folder_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere does not exist" in failed(capsys, "train", "-c", "nowhere")
     Path("other").mkdir()
-    assert "other holds neither" in failed(capsys, "train", "-c", "other")
+    assert "other contains neither" in failed(capsys, "train", "-c", "other")
 
 
 @pytest.mark.parametrize("one_hot", [False, True])

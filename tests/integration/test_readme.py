@@ -21,7 +21,7 @@ from pixal import cli
 from pixal.commands.parser import build_parser
 from pixal.config import load_config
 from pixal.config.loading import DEFAULTS
-from pixal.config.paths import _SHIPPED, REQUIRED
+from pixal.config.paths import COMPONENT_ENTRIES, DEFAULT_ENTRIES
 from pixal.tasks.photographs.network_input.channels import CHANNELS
 from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS
 from pixal.tasks.photographs.settings import PhotographParameters
@@ -184,7 +184,7 @@ def test_every_entry_of_paths_is_documented() -> None:
     section = CONFIGURATION.split("## paths.yaml")[1]
     rows = {row[0].strip("`"): row[1:] for row in _rows(section) if row[0].startswith("`")}
     paths = load_config(DEFAULTS).paths
-    assert list(rows) == [*REQUIRED, *_SHIPPED]
+    assert list(rows) == [*COMPONENT_ENTRIES, *DEFAULT_ENTRIES]
     for name, (base, place) in rows.items():
         root = paths.resolve(base.strip("`")) if base else Path()
         assert paths.resolve(name) == root / place.strip("`"), name

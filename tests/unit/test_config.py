@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from pixal.config import as_config, load_config
-from pixal.config.loading import DEFAULTS, section_names
+from pixal.config.document import section_names
+from pixal.config.loading import DEFAULTS
 from pixal.errors import ConfigError
 from pixal.tasks.photographs.network_input.channels import CHANNELS
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters

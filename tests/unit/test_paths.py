@@ -86,7 +86,7 @@ def test_a_path_is_its_names_in_order_whatever_the_depth(
     for name in below:
         entry = {"folder": name, "base": entry}
     text = yaml.safe_dump({**TWO, "component_model_path": part, "deep": entry}, allow_unicode=True)
-    paths = Paths.read(Path("paths.yaml"), yaml.safe_load(text))  # safe_dump writes what is shared as an anchor
+    paths = Paths(yaml.safe_load(text))  # safe_dump writes shared mappings as anchors
     expected = [root, *above, component, *([] if type_name is None else [type_name]), *below]
     assert paths.resolve("deep", type_name) == Path("/".join(expected))
     assert paths.resolve("component_model_path").name == paths.component == PurePosixPath(component).name
@@ -98,7 +98,7 @@ def test_a_cycle_is_refused_at_any_depth(depth: int, back: int) -> None:
     for i in range(depth - 1):
         chain[i]["base"] = chain[i + 1]
     chain[-1]["base"] = chain[min(back, depth - 1)]
-    with pytest.raises(ConfigError, match="entry loop leads back to itself"):
+    with pytest.raises(ConfigError, match="entry loop contains itself"):
         Paths({**TWO, "loop": chain[0]})
 
 

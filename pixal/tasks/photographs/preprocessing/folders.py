@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixal.config import PathEntry
 from pixal.errors import InputError
 from pixal.io.journal import Journal, keep_rows
 from pixal.io.records import read_record
@@ -81,7 +82,7 @@ class TypeFolder:
             path.unlink(missing_ok=True)
         return Journal(_journal(self.metadata / record))
 
-    def _of(self, entry: str) -> Path:
+    def _of(self, entry: PathEntry) -> Path:
         return self.config.paths.resolve(entry, self.name)
 
 

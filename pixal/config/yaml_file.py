@@ -1,0 +1,74 @@
+"""Read a YAML file together with the line of each key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pixal.errors import ConfigError
+
+Key = tuple[str, ...]
+"""A key and the keys above it, for example ``("model_training", "seed")``."""
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """Content of a YAML file.
+
+    Attributes:
+        value: The mapping that the file holds. Empty for an empty file.
+        lines: Line number of each key, counted from 1.
+    """
+
+    value: dict[str, Any]
+    lines: dict[Key, int]
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: The file cannot be read, is not valid YAML, has a key twice, or does not hold a mapping. The
+            message names the file and, if possible, the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            lines: dict[Key, int] = {}
+            _collect_lines(node, (), lines, path)
+            value = loader.construct_document(node) if node is not None else {}
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: contains a {type(value).__name__}, expected keys and values")
+    return YamlFile(value, lines)
+
+
+def _collect_lines(
+    node: yaml.Node | None, prefix: Key, lines: dict[Key, int], path: Path, parents: tuple[yaml.Node, ...] = ()
+) -> None:
+    """Add the line of each key below ``node`` to ``lines``."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value_node in node.value:
+        key = (*prefix, str(key_node.value))
+        line = key_node.start_mark.line + 1
+        if key in lines and key_node.value != "<<":
+            raise ConfigError(f"{path}, line {line}: key {'.'.join(key)} is given twice (first on line {lines[key]})")
+        lines[key] = line
+        if value_node in (*parents, node):
+            raise ConfigError(f"{path}, line {line}: key {'.'.join(key)} contains itself through its anchor")
+        _collect_lines(value_node, key, lines, path, (*parents, node))
