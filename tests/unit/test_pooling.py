@@ -1,4 +1,4 @@
-"""Average pooling against a loop over windows and scikit-image."""
+"""Tests of average pooling against a loop over windows and scikit-image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_pooling_is_the_mean_of_each_window(shape: tuple[int, int, int | None], 
 @given(shape=shapes, size=st.integers(1, 26), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=100)
 def test_pooling_agrees_with_scikit_image(shape: tuple[int, int, int | None], size: int, seed: int) -> None:
-    """Which pads to whole windows: with NaN, so that its mean can leave the padding out."""
+    """scikit-image pads to whole windows; with NaN as padding, the mean can leave it out."""
     image = np.random.default_rng(seed).random([n for n in shape if n is not None], np.float32)
     block = (size, size, 1)[: image.ndim]
     reduced = block_reduce(image, block, np.nanmean, cval=np.nan, func_kwargs={"dtype": np.float64})
@@ -48,25 +48,25 @@ def test_pooling_agrees_with_scikit_image(shape: tuple[int, int, int | None], si
 
 @given(shape=shapes, size=st.integers(1, 40), value=st.floats(0, 1, width=32))
 @settings(max_examples=200)
-def test_a_constant_stays_constant(shape: tuple[int, int, int | None], size: int, value: float) -> None:
+def test_a_constant_image_stays_exactly_constant(shape: tuple[int, int, int | None], size: int, value: float) -> None:
     image = np.full([n for n in shape if n is not None], value, np.float32)
     assert abs(average_pool(image, size).astype(float) - value).max() <= np.spacing(np.float32(value))
 
 
-def test_the_last_windows_average_the_pixels_there_are() -> None:
+def test_the_last_windows_average_the_remaining_pixels() -> None:
     image = np.arange(20, dtype=np.float32).reshape(4, 5)
     assert average_pool(image, 3).tolist() == [[6, 8.5], [16, 18.5]]
     assert average_pool(image, 9).tolist() == [[9.5]]
 
 
-def test_a_view_with_gaps_pools_as_its_copy() -> None:
+def test_a_strided_view_gives_the_result_of_its_copy() -> None:
     image = np.random.default_rng(0).random((90, 70, 7), np.float32)
     view = image[3:80, 5:-4, 1:6]
     for size in (2, 3, 4):
         assert np.array_equal(average_pool(view, size), average_pool(view.copy(), size))
 
 
-def test_channels_do_not_mix() -> None:
+def test_channels_are_pooled_separately() -> None:
     image = np.zeros((6, 8, 7), np.float32)
     image[..., 5] = 1
     assert np.array_equal(average_pool(image, 2).sum(axis=(0, 1)), [0, 0, 0, 0, 0, 12, 0])

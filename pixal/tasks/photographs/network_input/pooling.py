@@ -9,26 +9,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_STRIP = 48  # rows: so many stay in the processor's cache as float64
+_CHUNK_ROWS = 48  # as float64 these fit into the processor's cache
 
 
 def average_pool(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Average over windows of ``size`` x ``size``: (H, W, C) or (H, W) to (ceil(H / size), ceil(W / size), …).
+    """Average an image over windows of ``size`` x ``size`` pixels.
 
-    Where ``size`` does not divide, the last windows average the pixels there are. A constant stays what it is, to
-    the last bit. C is at most 128, OpenCV's limit.
+    If ``size`` does not divide a side, the last windows average the pixels that are left. The mean of equal values is
+    exact.
+
+    Args:
+        image: (H, W) or (H, W, C); C is at most 128, OpenCV's limit.
+        size: Side of the windows.
+
+    Returns:
+        (ceil(H / size), ceil(W / size)) or (ceil(H / size), ceil(W / size), C).
     """
     if size == 1:
         return image
     pooled = np.empty((-(-image.shape[0] // size), -(-image.shape[1] // size), *image.shape[2:]), np.float32)
-    for tall, rows, pooled_rows in _spans(image.shape[0], size):
-        for wide, columns, pooled_columns in _spans(image.shape[1], size):
-            pooled[pooled_rows, pooled_columns] = _window_means(image[rows, columns], tall, wide)
+    for height, rows, pooled_rows in _window_ranges(image.shape[0], size):
+        for width, columns, pooled_columns in _window_ranges(image.shape[1], size):
+            pooled[pooled_rows, pooled_columns] = _window_means(image[rows, columns], height, width)
     return pooled
 
 
-def _spans(length: int, size: int) -> Iterator[tuple[int, slice, slice]]:
-    """Of an axis, the whole windows and the last, smaller one: a window's length, their pixels, their places."""
+def _window_ranges(length: int, size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield, for the whole windows along an axis and for the last smaller one: length, pixels, and pooled pixels."""
     whole, rest = divmod(length, size)
     if whole:
         yield size, slice(whole * size), slice(whole)
@@ -36,22 +43,22 @@ def _spans(length: int, size: int) -> Iterator[tuple[int, slice, slice]]:
         yield rest, slice(whole * size, length), slice(whole, whole + 1)
 
 
-def _window_means(image: NDArray[np.float32], tall: int, wide: int) -> NDArray[np.float32]:
-    """The means of windows of ``tall`` x ``wide`` pixels, which divide the image.
+def _window_means(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Return the means of windows of ``height`` x ``width`` pixels, which divide the image.
 
-    Single precision is exact enough, and fastest, for the mean of four. Of more, the sums are formed in double.
+    Single precision is fast and exact enough for the mean of four values. Sums of more are formed in double precision.
     """
-    while tall % 2 == 0 and wide % 2 == 0:
-        image, tall, wide = _resized(image, 2, 2), tall // 2, wide // 2
-    if tall == wide == 1:
+    while height % 2 == 0 and width % 2 == 0:
+        image, height, width = _shrink(image, 2, 2), height // 2, width // 2
+    if height == width == 1:
         return image
-    rows = max(_STRIP // tall, 1) * tall
-    strips = (image[top : top + rows].astype(np.float64) for top in range(0, len(image), rows))
-    return np.concatenate([_resized(strip, tall, wide).astype(np.float32) for strip in strips])
+    rows = max(_CHUNK_ROWS // height, 1) * height
+    chunks = (image[top : top + rows].astype(np.float64) for top in range(0, len(image), rows))
+    return np.concatenate([_shrink(chunk, height, width).astype(np.float32) for chunk in chunks])
 
 
-def _resized(image: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
-    """OpenCV's area interpolation at a whole ratio is the mean of each window."""
-    height, width = image.shape[0] // tall, image.shape[1] // wide
-    resized = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
-    return resized.reshape(height, width, *image.shape[2:])
+def _shrink(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Shrink an image by whole factors. OpenCV's area interpolation is then the mean of each window."""
+    rows, columns = image.shape[0] // height, image.shape[1] // width
+    pooled = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA))
+    return pooled.reshape(rows, columns, *image.shape[2:])

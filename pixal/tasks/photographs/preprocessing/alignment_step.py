@@ -253,7 +253,7 @@ def _save_common(folder: TypeFolder, reference: Reference, consensus: Consensus)
         mask=reference.mask,
         points=reference.features.points,
         descriptors=reference.features.descriptors,
-        share=consensus.share,
+        share=consensus.fraction,
         brightness=consensus.brightness,
     )
     return {"file": path.name, "file_sha256": file_hash(path), "left_out_of_consensus": [list(row) for row in left_out]}

@@ -16,7 +16,7 @@ from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, 
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground
 from pixal.tasks.photographs.geometry import Box
-from pixal.tasks.photographs.network_input.consensus import outside_share
+from pixal.tasks.photographs.network_input.consensus import fraction_outside
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart, pose_values
 from pixal.tasks.photographs.preprocessing.conditions import LightAndFocus, measure_light_and_focus
 from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures
@@ -170,7 +170,7 @@ def other_part_note(box: Sequence[int]) -> str:
 
 
 def _cut_note(mask: NDArray[np.bool_], box: Box) -> str:
-    share = outside_share(mask, box)
+    share = fraction_outside(mask, box)
     if share <= _MAX_OUTSIDE_SHARE:
         return ""
     return f"{share:.1%} of the part lies outside the crop box and is not looked at"
