@@ -211,7 +211,8 @@ def test_files_and_members_that_the_architecture_names_exist() -> None:
     top -= {"__init__.py"}
     assert {Path(name).name for name in rooms} == top
     photographs = ROOT / "pixal/tasks/photographs"
-    inside = re.findall(r"`([\w.]+/?)`", ARCHITECTURE.split("Inside `pixal/tasks/photographs/`")[1].split("\n## ")[0])
+    table = _rows(ARCHITECTURE.split("Inside `pixal/tasks/photographs/`")[1].split("\n## ")[0])
+    inside = [name for row in table for name in re.findall(r"`([\w.]+/?)`", row[0])]
     assert {name.rstrip("/") for name in inside} == {path.name for path in photographs.iterdir()} - {
         "__init__.py",
         "__pycache__",
