@@ -1,4 +1,4 @@
-"""Pictures: arrays in, a matplotlib Figure or an RGB image out; where it is saved is the caller's matter.
+"""Figures: functions that take arrays and return a matplotlib figure or an RGB image. The caller saves them.
 
-Figures are made without pyplot, so that no state is shared and threads may draw at once.
+They do not use pyplot: it keeps global state, and threads may draw at the same time.
 """

@@ -1,7 +1,11 @@
-"""Pictures of one photograph's alignment, made for each photograph: drawn by OpenCV alone, for speed."""
+"""Images that show the alignment of one photograph.
+
+They are written for every photograph, so OpenCV draws them: it is much faster than matplotlib.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -9,253 +13,274 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.plotting import style
-from pixal.plotting.drawing import WHITE, Colour, as_grey, as_rgb, draw_text, shrunk, text_height, with_header
+from pixal.plotting.drawing import WHITE, Colour, Image, add_header, draw_text, shrink, text_height, to_grey, to_rgb
 
-Image = NDArray[np.uint8]
 Points = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 Window = tuple[slice, slice]
 
-PICTURE_SIZE = (1920, 1080)  # width and height that a picture below its header does not exceed
-SMALLEST = (640, 360)  # a small part is shown with more of what surrounds it
-MARGIN = 0.06  # of the part's longer side, shown around it
-INLIERS_DRAWN, OUTLIERS_DRAWN = 60, 30
-GAP = 12  # pixels between the two photographs of a match picture
-FULL_COLOUR = 64  # grey levels of difference from which on the overlay's colour grows no more
-DIMMED = 0.45  # of the light, outside the part
-INLIER, OUTLIER = style.rgb(style.SKY), style.rgb(style.ORANGE)
-BRIGHTER, DARKER, PHOTO_OUTLINE = style.rgb(style.ORANGE), style.rgb(style.SKY), style.rgb(style.YELLOW)
+MAX_SIZE = (1920, 1080)  # width and height in pixels, without the header
+MIN_VIEW = (640, 360)  # width and height in pixels; a smaller foreground is shown with more background
+MARGIN = 0.06  # shown around the foreground, as a share of its longer side
+MAX_INLIERS, MAX_OUTLIERS = 60, 30  # matches drawn
+GAP = 12  # pixels between photograph and reference
+FULL_COLOUR = 64  # difference in grey levels at which the colour of the overlay is strongest
+BACKGROUND_BRIGHTNESS = 0.45
+INLIER, OUTLIER = style.hex_to_rgb(style.SKY), style.hex_to_rgb(style.ORANGE)
+BRIGHTER, DARKER = style.hex_to_rgb(style.ORANGE), style.hex_to_rgb(style.SKY)
+PHOTO_OUTLINE = style.hex_to_rgb(style.YELLOW)
 NEUTRAL: Colour = (170, 170, 170)
 
 
-def match_picture(
-    photo: Image,
-    reference: Image,
-    photo_points: Points,
-    reference_points: Points,
-    inliers: Mask,
-    *,
-    title: str,
-    photo_part: Mask | None = None,
-    reference_part: Mask | None = None,
-    warning: str = "",
-) -> Image:
-    """Return the parts on photograph and reference, in grey, with lines between matched points, (h, w, 3) uint8 RGB.
+@dataclass(frozen=True)
+class MatchedImage:
+    """One of the two images of a match figure.
 
-    The photograph is above the reference, or left of it where that shows the parts larger. Inliers are circles and
-    solid lines, outliers crosses and dashed ones; at most 60 and 30, spread over the part, are drawn.
-
-    :param photo: (H, W, 3) RGB or (H, W) grey, uint8; `reference` the same, of any size.
-    :param photo_points: (N, 2) (x, y) in pixels of the photograph; `reference_points` (N, 2) of the reference.
-    :param inliers: (N,), True where a match agrees with the pose.
-    :param photo_part: (H, W), True on the photograph's part, which with the points decides what is shown;
-        `reference_part` the same for the reference. Without them, all of the image is shown.
-    :param warning: why the photograph is not aligned, shown below the title; all of the photograph is then shown, with
-        the outline of `photo_part`, which may be at fault.
+    Attributes:
+        image: (H, W, 3) RGB or (H, W) grey, uint8.
+        points: (N, 2), matched points (x, y) in pixels.
+        mask: (H, W), True on the foreground. ``None``: the whole image is shown.
     """
-    starts, ends = (np.asarray(points, np.float64).reshape(-1, 2) for points in (photo_points, reference_points))
-    views = [
-        _view(None if warning else photo_part, photo.shape, starts),
-        _view(reference_part, reference.shape, ends),
+
+    image: Image
+    points: Points
+    mask: Mask | None = None
+
+
+def match_figure(
+    photo: MatchedImage, reference: MatchedImage, is_inlier: Mask, *, title: str, warning: str = ""
+) -> Image:
+    """Draw photograph and reference in grey, with lines between matched points.
+
+    Only the foreground and the matched points are shown, with a margin. The photograph is above the reference, or to
+    the left of it if both are then larger. Inliers are circles and solid lines, outliers are crosses and dashed lines.
+    At most 60 inliers and 30 outliers are drawn, spread over the part.
+
+    Args:
+        photo: The photograph and its N matched points.
+        reference: The reference, of any size, and its N matched points.
+        is_inlier: (N,), True where a match agrees with the pose.
+        title: Drawn above the images.
+        warning: Why the photograph is not aligned, drawn below the title. The whole photograph is then shown, with the
+            outline of its mask, because a wrong mask may be the reason.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    inlier = np.asarray(is_inlier, dtype=bool)
+    starts, ends = (np.asarray(each.points, np.float64).reshape(-1, 2) for each in (photo, reference))
+    photo_view = _view(None if warning else photo.mask, photo.image.shape, starts)
+    reference_view = _view(reference.mask, reference.image.shape, ends)
+    is_stacked, scale = _arrangement(_view_shape(photo_view), _view_shape(reference_view))
+    first = shrink(to_grey(photo.image[photo_view]), scale)
+    second = shrink(to_grey(reference.image[reference_view]), scale)
+    shift = np.array([0.0, first.shape[0] + GAP] if is_stacked else [first.shape[1] + GAP, 0.0])
+    canvas = _join_images(first, second, shift)
+    starts = _to_view(starts, photo_view, scale)
+    ends = _to_view(ends, reference_view, scale) + shift
+    inliers = _spread(np.flatnonzero(inlier), ends, MAX_INLIERS)
+    outliers = _spread(np.flatnonzero(~inlier), ends, MAX_OUTLIERS)
+    entries = [
+        (_count_label("o", "inlier", int(inlier.sum()), len(inliers)), INLIER),
+        (_count_label("x", "outlier", int((~inlier).sum()), len(outliers)), OUTLIER),
     ]
-    shapes = [(view[0].stop - view[0].start, view[1].stop - view[1].start) for view in views]
-    stacked, scale = _arrangement(*shapes)
-    upper, lower = (shrunk(as_grey(image[view]), scale) for image, view in zip((photo, reference), views, strict=True))
-    shift = np.array([0.0, upper.shape[0] + GAP] if stacked else [upper.shape[1] + GAP, 0.0])
-    canvas = _on_one_canvas(upper, lower, shift)
-    starts, ends = _moved(starts, views[0], scale), _moved(ends, views[1], scale) + shift
-    kept = np.asarray(inliers, dtype=bool)
-    good, bad = _spread(np.flatnonzero(kept), ends, INLIERS_DRAWN), _spread(np.flatnonzero(~kept), ends, OUTLIERS_DRAWN)
-    if warning and photo_part is not None:
-        _draw_outline(canvas, _shrunk_mask(photo_part[views[0]], scale), PHOTO_OUTLINE)
+    if warning and photo.mask is not None:
+        _draw_outline(canvas, _shrink_mask(photo.mask[photo_view], scale), PHOTO_OUTLINE)
+        entries.append(("photograph's outline", PHOTO_OUTLINE))
     size = text_height(canvas)
     radius = max(4, size // 4)
-    _draw_segments(canvas, np.stack([starts[good], ends[good]], axis=1), INLIER)
-    _draw_segments(canvas, _dashes(starts[bad], ends[bad]), OUTLIER)
-    _draw_segments(canvas, _crosses(np.concatenate([starts[bad], ends[bad]]), radius), OUTLIER)
-    for x, y in _fixed_point(np.concatenate([starts[good], ends[good]])).tolist():
+    _draw_lines(canvas, np.stack([starts[inliers], ends[inliers]], axis=1), INLIER)
+    _draw_lines(canvas, _dashes(starts[outliers], ends[outliers]), OUTLIER)
+    _draw_lines(canvas, _crosses(np.concatenate([starts[outliers], ends[outliers]]), radius), OUTLIER)
+    for x, y in _to_sixteenths(np.concatenate([starts[inliers], ends[inliers]])).tolist():
         cv2.circle(canvas, (x, y), radius << 4, INLIER, 1, cv2.LINE_AA, 4)
     for name, (x, y) in (("photograph", (0, 0)), ("reference", shift.astype(int).tolist())):
         _draw_name(canvas, name, x + size // 2, y + size // 2, size)
-    entries = [
-        (_counted("o", "inlier", int(kept.sum()), len(good)), INLIER),
-        (_counted("x", "outlier", int((~kept).sum()), len(bad)), OUTLIER),
-    ]
-    if warning and photo_part is not None:
-        entries.append(("photograph's outline", PHOTO_OUTLINE))
-    return with_header(canvas, title, entries, warning=warning)
+    return add_header(canvas, title, entries, warning=warning)
 
 
 def alignment_overlay(
     reference: Image,
     aligned: Image,
     *,
-    mask: Mask | None = None,
     title: str,
-    photo_part: Mask | None = None,
+    reference_mask: Mask | None = None,
+    photo_mask: Mask | None = None,
     warning: str = "",
 ) -> Image:
-    """Return where an aligned photograph differs from the reference, in colour over its grey, (h, w, 3) uint8 RGB.
+    """Draw in colour where an aligned photograph differs from the reference.
 
-    Orange: the photograph is brighter; blue: it is darker; full colour at 64 of 255 grey levels. The photograph is
-    brought to the reference's light before, by one factor.
+    Orange: the photograph is brighter. Blue: it is darker. The colour is strongest at a difference of 64 of 255 grey
+    levels. The photograph is first scaled to the brightness of the reference, by one factor.
 
-    :param reference: (H, W, 3) RGB or (H, W) grey, uint8; `aligned` the same, of the same size.
-    :param mask: (H, W), True on the reference's part: it and its surroundings are shown, the latter dimmed.
-    :param photo_part: (H, W), True on the aligned photograph's part; both outlines are drawn.
-    :param warning: why the photograph is not aligned, shown below the title.
+    Args:
+        reference: (H, W, 3) RGB or (H, W) grey, uint8.
+        aligned: The photograph in the reference frame, of the same size.
+        title: Drawn above the image.
+        reference_mask: (H, W), foreground of the reference. It is shown with a margin of dimmed background.
+        photo_mask: (H, W), foreground of the aligned photograph. The outlines of both masks are drawn.
+        warning: Why the photograph is not aligned, drawn below the title.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
     """
-    parts = [part for part in (mask, photo_part) if part is not None]
-    looked_at = np.logical_or.reduce(parts) if parts else np.ones(reference.shape[:2], bool)
-    view = _view(looked_at, reference.shape, np.zeros((0, 2)))
-    height, width = view[0].stop - view[0].start, view[1].stop - view[1].start
-    scale = min(1.0, PICTURE_SIZE[0] / width, PICTURE_SIZE[1] / height)
-    base, moved = shrunk(as_grey(reference[view]), scale), shrunk(as_grey(aligned[view]), scale)
-    inside = _shrunk_mask(looked_at[view], scale)
-    gain = _gain(base, moved, inside)
-    picture = _coloured_difference(base, np.asarray(cv2.convertScaleAbs(moved, alpha=gain), np.uint8), inside)
-    entries = [("photograph brighter", BRIGHTER), ("darker", DARKER), (f"light ×{gain:.2f}", NEUTRAL)]
-    for part, name, colour in (
-        (photo_part, "photograph's outline", PHOTO_OUTLINE),
-        (mask, "reference's outline", WHITE),
+    masks = [mask for mask in (reference_mask, photo_mask) if mask is not None]
+    foreground = np.logical_or.reduce(masks) if masks else np.ones(reference.shape[:2], bool)
+    view = _view(foreground, reference.shape, np.zeros((0, 2)))
+    height, width = _view_shape(view)
+    scale = min(1.0, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
+    base, photo = shrink(to_grey(reference[view]), scale), shrink(to_grey(aligned[view]), scale)
+    inside = _shrink_mask(foreground[view], scale)
+    gain = _brightness_ratio(base, photo, inside)
+    canvas = _colour_difference(base, np.asarray(cv2.convertScaleAbs(photo, alpha=gain), np.uint8), inside)
+    entries = [("photograph brighter", BRIGHTER), ("darker", DARKER), (f"brightness ×{gain:.2f}", NEUTRAL)]
+    for mask, name, colour in (
+        (photo_mask, "photograph's outline", PHOTO_OUTLINE),
+        (reference_mask, "reference's outline", WHITE),
     ):
-        if part is not None:
-            _draw_outline(picture, _shrunk_mask(part[view], scale), colour)
+        if mask is not None:
+            _draw_outline(canvas, _shrink_mask(mask[view], scale), colour)
             entries.append((name, colour))
-    return with_header(picture, title, entries, warning=warning)
+    return add_header(canvas, title, entries, warning=warning)
 
 
-def _view(part: Mask | None, shape: tuple[int, ...], points: Points) -> Window:
-    """The rows and columns of an image that show its part and all points, with a margin; without a part, all of them.
+def _view(mask: Mask | None, shape: tuple[int, ...], points: Points) -> Window:
+    """Rows and columns that show a mask and all points, with a margin; without a mask, the whole image.
 
-    A view smaller than `SMALLEST` grows to that, as far as the image goes.
+    A view smaller than ``MIN_VIEW`` is extended to it, as far as the image allows.
     """
     height, width = shape[:2]
-    if part is None:
+    if mask is None:
         return slice(0, height), slice(0, width)
-    x, y, w, h = cv2.boundingRect(np.asarray(part, dtype=np.uint8))
+    x, y, w, h = cv2.boundingRect(np.asarray(mask, dtype=np.uint8))
     corners = np.concatenate([[[x, y], [x + w, y + h]], points])
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     margin = MARGIN * max(right - left, bottom - top)
-    rows = _grown(top - margin, bottom + margin, SMALLEST[1], height)
-    return rows, _grown(left - margin, right + margin, SMALLEST[0], width)
+    rows = _extended_range(top - margin, bottom + margin, MIN_VIEW[1], height)
+    return rows, _extended_range(left - margin, right + margin, MIN_VIEW[0], width)
 
 
-def _grown(start: float, stop: float, least: int, limit: int) -> slice:
-    """A range, cut to 0 to `limit`, and where that leaves room grown to both sides until it is `least` long."""
+def _extended_range(start: float, stop: float, min_length: int, limit: int) -> slice:
+    """A range, cut to 0 to ``limit`` and extended on both sides to ``min_length`` where there is room."""
     first, last = max(0, int(start)), min(limit, int(np.ceil(stop)))
-    if last - first < least:
-        first = max(0, min((first + last - least) // 2, limit - least))
-        last = min(limit, first + least)
+    if last - first < min_length:
+        first = max(0, min((first + last - min_length) // 2, limit - min_length))
+        last = min(limit, first + min_length)
     return slice(first, last)
 
 
-def _arrangement(one: tuple[int, int], other: tuple[int, int]) -> tuple[bool, float]:
+def _view_shape(view: Window) -> tuple[int, int]:
+    """Height and width of a view."""
+    return view[0].stop - view[0].start, view[1].stop - view[1].start
+
+
+def _arrangement(first: tuple[int, int], second: tuple[int, int]) -> tuple[bool, float]:
     """Whether two views (h, w) are larger one above the other than side by side, and the scale that then fits."""
-    beside = min(1.0, (PICTURE_SIZE[0] - GAP) / (one[1] + other[1]), PICTURE_SIZE[1] / max(one[0], other[0]))
-    above = min(1.0, PICTURE_SIZE[0] / max(one[1], other[1]), (PICTURE_SIZE[1] - GAP) / (one[0] + other[0]))
-    return above > beside, max(above, beside)
+    max_width, max_height = MAX_SIZE
+    side_by_side = min(1.0, (max_width - GAP) / (first[1] + second[1]), max_height / max(first[0], second[0]))
+    stacked = min(1.0, max_width / max(first[1], second[1]), (max_height - GAP) / (first[0] + second[0]))
+    return stacked > side_by_side, max(stacked, side_by_side)
 
 
-def _on_one_canvas(first: Image, second: Image, shift: Points) -> Image:
-    """Two grey images on a dark ground, (h, w, 3): the second one moved by `shift` (x, y)."""
+def _join_images(first: Image, second: Image, shift: Points) -> Image:
+    """Two grey images on a dark background, (h, w, 3); the second one is moved by ``shift`` (x, y)."""
     x, y = int(shift[0]), int(shift[1])
     height, width = max(first.shape[0], y + second.shape[0]), max(first.shape[1], x + second.shape[1])
     canvas = np.full((height, width), 24, np.uint8)
     canvas[: first.shape[0], : first.shape[1]] = first
     canvas[y : y + second.shape[0], x : x + second.shape[1]] = second
-    return as_rgb(canvas)
+    return to_rgb(canvas)
 
 
-def _moved(points: Points, view: Window, scale: float) -> NDArray[np.float64]:
-    """Points (N, 2) of an image as pixels of its view at `scale`; a pixel's centre stays one."""
+def _to_view(points: Points, view: Window, scale: float) -> NDArray[np.float64]:
+    """Points (N, 2) of an image in pixels of its scaled view; the centre of a pixel stays a centre."""
     return np.asarray((points - (view[1].start, view[0].start) + 0.5) * scale - 0.5)
 
 
-def _spread(chosen: NDArray[np.intp], points: Points, limit: int) -> NDArray[np.intp]:
-    """At most `limit` of the chosen indices: each the one whose point is farthest from those before it."""
-    if len(chosen) <= limit:
-        return chosen
-    places = points[chosen] @ (1, 1j)
-    kept, away = [0], np.abs(places - places[0])
-    while len(kept) < limit:
-        kept.append(int(away.argmax()))
-        away = np.minimum(away, np.abs(places - places[kept[-1]]))
-    return chosen[kept]
+def _spread(rows: NDArray[np.intp], points: Points, limit: int) -> NDArray[np.intp]:
+    """At most ``limit`` of the row indices; each next point is the one farthest from those already chosen."""
+    if len(rows) <= limit:
+        return rows
+    positions = points[rows] @ (1, 1j)
+    chosen, distance = [0], np.abs(positions - positions[0])
+    while len(chosen) < limit:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.abs(positions - positions[chosen[-1]]))
+    return rows[chosen]
 
 
 def _draw_name(canvas: Image, name: str, x: int, y: int, size: int) -> None:
-    """Draw a name in white with a dark edge, which stands out on any ground."""
+    """Draw a name in place, white with a dark edge, readable on any background."""
     for right, down in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
         draw_text(canvas, name, x + right, y + down, size, colour=(0, 0, 0), weight=600)
     draw_text(canvas, name, x, y, size, weight=600)
 
 
-def _draw_segments(canvas: Image, segments: Points, colour: Colour) -> None:
+def _draw_lines(canvas: Image, lines: Points, colour: Colour) -> None:
     """Draw thin lines (N, 2 ends, 2) in place."""
-    cv2.polylines(canvas, list(_fixed_point(segments)), False, colour, 1, cv2.LINE_AA, 4)
+    cv2.polylines(canvas, list(_to_sixteenths(lines)), False, colour, 1, cv2.LINE_AA, 4)
 
 
 def _dashes(starts: Points, ends: Points) -> NDArray[np.float64]:
-    """Lines from `starts` (N, 2) to `ends` as dashes, (M, 2 ends, 2), of 8 pixels with as much between them."""
-    pieces = []
+    """Lines from ``starts`` (N, 2) to ``ends`` as dashes (M, 2 ends, 2); dashes and gaps are about 8 pixels long."""
+    dashes = []
     for start, end in zip(starts, ends, strict=True):
         count = max(1, int(np.hypot(*(end - start)) / 16))
-        at = (np.arange(2 * count).reshape(count, 2) / (2 * count - 1))[..., None]
-        pieces.append(start + at * (end - start))
-    return np.concatenate(pieces) if pieces else np.zeros((0, 2, 2))
+        shares = (np.arange(2 * count).reshape(count, 2) / (2 * count - 1))[..., None]
+        dashes.append(start + shares * (end - start))
+    return np.concatenate(dashes) if dashes else np.zeros((0, 2, 2))
 
 
 def _crosses(points: Points, radius: int) -> NDArray[np.float64]:
-    """The two strokes of a cross on each point (N, 2), as lines (2 N, 2 ends, 2)."""
+    """A cross on each point (N, 2), as lines (2 N, 2 ends, 2)."""
     strokes = radius * np.array([[[-1.0, -1.0], [1.0, 1.0]], [[-1.0, 1.0], [1.0, -1.0]]])
     return np.asarray((points[:, None, None] + strokes).reshape(-1, 2, 2))
 
 
-def _fixed_point(points: Points) -> NDArray[np.int32]:
-    """Sixteenths of a pixel, as OpenCV draws with `shift=4`."""
+def _to_sixteenths(points: Points) -> NDArray[np.int32]:
+    """Coordinates in sixteenths of a pixel, as OpenCV expects them with ``shift=4``."""
     return np.rint(points * 16).astype(np.int32)
 
 
-def _counted(marker: str, what: str, count: int, drawn: int) -> str:
-    return f"{marker} {count} {what}{'' if count == 1 else 's'}{f', {drawn} drawn' if drawn < count else ''}"
+def _count_label(marker: str, name: str, count: int, drawn: int) -> str:
+    return f"{marker} {count} {name}{'' if count == 1 else 's'}{f', {drawn} drawn' if drawn < count else ''}"
 
 
-def _gain(base: Image, moved: Image, inside: Image) -> float:
-    """The factor that brings one grey image to the light of another: the median over a mask of their ratios.
+def _brightness_ratio(base: Image, photo: Image, inside: Image) -> float:
+    """The factor that scales ``photo`` to the brightness of ``base``: the median ratio of their pixels in the mask.
 
-    A piece that is missing, or a stain, does not shift it. Every fourth pixel of every fourth row is enough.
+    The median does not change with a stain or a missing component. Every fourth row and column is enough.
     """
-    theirs, ours, part = (plane[::4, ::4] for plane in (base, moved, inside))
-    chosen = (part > 0) & (ours > 0)
-    if not chosen.any():
+    base, photo, inside = (plane[::4, ::4] for plane in (base, photo, inside))
+    valid = (inside > 0) & (photo > 0)
+    if not valid.any():
         return 1.0
-    return float(np.median(theirs[chosen] / ours[chosen].astype(np.float32))) or 1.0
+    return float(np.median(base[valid] / photo[valid].astype(np.float32))) or 1.0
 
 
-def _coloured_difference(base: Image, moved: Image, inside: Image) -> Image:
-    """A grey image (h, w), flattened, tinted where another one is brighter or darker; dimmed outside; (h, w, 3)."""
-    tints = [
+def _colour_difference(base: Image, photo: Image, inside: Image) -> Image:
+    """A grey image (h, w) with less contrast, tinted where ``photo`` differs and dimmed outside the mask; (h, w, 3)."""
+    brighter, darker = (
         cv2.bitwise_and(cv2.convertScaleAbs(cv2.subtract(*pair), alpha=255 / FULL_COLOUR), inside)
-        for pair in ((moved, base), (base, moved))
-    ]
-    ground = cv2.convertScaleAbs(base, alpha=0.55, beta=30)
-    ground = cv2.copyTo(ground, inside, cv2.convertScaleAbs(ground, alpha=DIMMED))
-    left = cv2.multiply(ground, cv2.bitwise_not(cv2.max(*tints)), scale=1 / 255)
+        for pair in ((photo, base), (base, photo))
+    )
+    grey = cv2.convertScaleAbs(base, alpha=0.55, beta=30)
+    grey = cv2.copyTo(grey, inside, cv2.convertScaleAbs(grey, alpha=BACKGROUND_BRIGHTNESS))
+    rest = cv2.multiply(grey, cv2.bitwise_not(cv2.max(brighter, darker)), scale=1 / 255)
     planes = [
-        cv2.add(left, cv2.addWeighted(tints[0], up / 255, tints[1], down / 255, 0))
+        cv2.add(rest, cv2.addWeighted(brighter, up / 255, darker, down / 255, 0))
         for up, down in zip(BRIGHTER, DARKER, strict=True)
     ]
     return np.asarray(cv2.merge(planes), dtype=np.uint8)
 
 
-def _shrunk_mask(part: Mask, scale: float) -> Image:
-    """A mask (H, W) at `scale`, 0 or 255."""
-    small = shrunk(np.asarray(part, dtype=np.uint8) * np.uint8(255), scale)
+def _shrink_mask(mask: Mask, scale: float) -> Image:
+    """A mask (H, W) at ``scale``, 0 or 255."""
+    small = shrink(np.asarray(mask, dtype=np.uint8) * np.uint8(255), scale)
     return np.asarray(cv2.threshold(small, 127, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
-def _draw_outline(picture: Image, part: Image, colour: Colour) -> None:
+def _draw_outline(canvas: Image, mask: Image, colour: Colour) -> None:
     """Draw the outline of a mask (h, w) in place."""
-    outlines, _ = cv2.findContours(part, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, outlines, -1, colour, 1)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outlines, -1, colour, 1)

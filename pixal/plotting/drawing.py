@@ -1,4 +1,4 @@
-"""Text on images and changes of their size, by OpenCV alone: its font is its own, no matplotlib, no file."""
+"""Text on images, and conversions of images, by OpenCV alone: it needs neither matplotlib nor a font file."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
-WARNING: Colour = (255, 150, 90)  # the vermillion of what is rejected, light enough to be read on dark grey
-MIN_TEXT = 8  # pixels; below it, no letter can be told from another
+WARNING: Colour = (255, 150, 90)  # ``style.REJECTED``, made lighter to be readable on dark grey
+HEADER: Colour = (24, 24, 24)
+MIN_TEXT = 8  # pixels; smaller letters cannot be read
 
 
 def text_height(image: Image) -> int:
-    """Return a text size in pixels that can be read on an image (H, W, ...): 12 at 640x360, 25 at 1080p."""
+    """Return a text size in pixels that is readable on an image (H, W, ...): 12 at 640x360, 25 at 1920x1080."""
     return max(12, round(0.0175 * float(np.sqrt(image.shape[0] * image.shape[1]))))
 
 
 def text_width(text: str, size: int, *, weight: int = 400) -> int:
-    """Return the width in pixels of a line of text of `size` pixels."""
+    """Return the width in pixels of a line of text of ``size`` pixels."""
     return int(cv2.getTextSize((0, 0), text, (0, 0), _font(), size, weight)[2])
 
 
-def fit_text(text: str, size: int, width: int, *, weight: int = 400) -> tuple[str, int]:
-    """Return text and size such that it is at most `width` pixels wide: smaller first, then cut.
+def line_height(size: int) -> int:
+    """Return the height in pixels of a line of text of ``size`` pixels, including what is below its baseline."""
+    return size + -(-size // 4)
 
-    The size does not fall below three quarters of `size`, nor below `MIN_TEXT`; text that then still is too
-    wide ends in "…"; where not even that fits, it is empty.
+
+def fit_text(text: str, size: int, width: int, *, weight: int = 400) -> tuple[str, int]:
+    """Make a line of text at most ``width`` pixels wide: reduce its size first, then cut it.
+
+    Returns:
+        The text and its size. The size is at least three quarters of ``size`` and at least ``MIN_TEXT``. Text that is
+        still too wide is cut and ends in "…"; it is empty if there is no room for one letter.
     """
     smallest = min(size, max(MIN_TEXT, round(0.75 * size)))
     while size > smallest and text_width(text, size, weight=weight) > width:
@@ -42,19 +49,8 @@ def fit_text(text: str, size: int, width: int, *, weight: int = 400) -> tuple[st
     return "", size
 
 
-def draw_text(image: Image, text: str, x: int, y: int, size: int, *, colour: Colour = WHITE, weight: int = 400) -> None:
-    """Draw a line of text in place, its upper left corner at (x, y), `line_height(size)` high."""
-    if text:
-        cv2.putText(image, text, (x, y + size), colour, _font(), size, weight)
-
-
-def line_height(size: int) -> int:
-    """Return the height in pixels of a line of text, with what goes below its baseline."""
-    return size + -(-size // 4)
-
-
 def wrap_text(text: str, size: int, width: int, *, weight: int = 400) -> list[str]:
-    """Return text as lines that are at most `width` pixels wide, broken between words; a longer word is cut."""
+    """Return text as lines at most ``width`` pixels wide. Lines break between words; a word that is too long is cut."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -65,49 +61,64 @@ def wrap_text(text: str, size: int, width: int, *, weight: int = 400) -> list[st
     return lines
 
 
-def with_header(image: Image, title: str, entries: list[tuple[str, Colour]], *, warning: str = "") -> Image:
-    """Return the image (H, W, 3) under a dark strip: a title, at the right coloured entries, below a warning.
+def draw_text(image: Image, text: str, x: int, y: int, size: int, *, colour: Colour = WHITE, weight: int = 400) -> None:
+    """Draw a line of text in place. Its upper left corner is at (x, y); it is ``line_height(size)`` high."""
+    if text:
+        cv2.putText(image, text, (x, y + size), colour, _font(), size, weight)
 
-    Entries that leave the title less than half the width go into a line of their own; a warning is wrapped.
+
+def add_header(image: Image, title: str, entries: list[tuple[str, Colour]], *, warning: str = "") -> Image:
+    """Add a dark strip with a title, legend entries and a warning above an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        title: Drawn at the left, cut if there is no room.
+        entries: Text and colour of the legend entries. They are at the right of the title, or on a line of their own
+            if they would leave less than half the width for the title.
+        warning: Drawn below, wrapped.
+
+    Returns:
+        (h, W, 3) uint8 RGB, with h > H.
     """
     size = text_height(image)
     margin, line = size // 2, line_height(size)
-    inner = image.shape[1] - 2 * margin
+    inner_width = image.shape[1] - 2 * margin
     widths = [text_width(text, size) + 2 * margin for text, _ in entries]
-    own_line = sum(widths) > inner // 2
-    warned = wrap_text(warning, size, inner)
-    strip = np.full((line * (1 + own_line + len(warned)) + margin, image.shape[1], 3), 24, np.uint8)
+    has_own_line = sum(widths) > inner_width // 2
+    warning_lines = wrap_text(warning, size, inner_width)
+    height = line * (1 + has_own_line + len(warning_lines)) + margin
+    strip = np.full((height, image.shape[1], 3), HEADER, np.uint8)
     top = margin // 2
-    title, fitted = fit_text(title, size, inner if own_line else inner - sum(widths), weight=600)
-    draw_text(strip, title, margin, top, fitted, weight=600)
-    top += line if own_line else 0
-    left = margin if own_line else image.shape[1] - margin - sum(widths)
+    title, title_size = fit_text(title, size, inner_width if has_own_line else inner_width - sum(widths), weight=600)
+    draw_text(strip, title, margin, top, title_size, weight=600)
+    top += line if has_own_line else 0
+    left = margin if has_own_line else image.shape[1] - margin - sum(widths)
     for (text, colour), width in zip(entries, widths, strict=True):
         if left + width <= image.shape[1] + 2 * margin:
-            draw_text(strip, text, left if own_line else left + 2 * margin, top, size, colour=colour)
+            draw_text(strip, text, left if has_own_line else left + 2 * margin, top, size, colour=colour)
         left += width
-    for text in warned:
+    for text in warning_lines:
         top += line
         draw_text(strip, text, margin, top, size, colour=WARNING)
     return np.concatenate([strip, image])
 
 
-def as_rgb(image: Image) -> Image:
+def to_rgb(image: Image) -> Image:
     """Return an image (H, W), (H, W, 3) or (H, W, 4) as (H, W, 3)."""
     if image.ndim == 2:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     return np.ascontiguousarray(image[..., :3])
 
 
-def as_grey(image: Image) -> Image:
+def to_grey(image: Image) -> Image:
     """Return an image (H, W) or (H, W, 3) RGB as (H, W)."""
     return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def shrunk(image: Image, scale: float) -> Image:
-    """Return the image at `scale` times its size, or as it is where that is 1 or more.
+def shrink(image: Image, scale: float) -> Image:
+    """Return an image at ``scale`` times its size, or unchanged if ``scale`` is 1 or more.
 
-    By a whole factor first, which OpenCV averages ten times as fast as any other.
+    The size is reduced by a whole factor first: OpenCV averages whole blocks ten times as fast as other sizes.
     """
     if scale >= 1.0:
         return image
@@ -120,5 +131,5 @@ def shrunk(image: Image, scale: float) -> Image:
 
 
 def _font() -> cv2.FontFace:
-    """The font built into OpenCV; made anew each time (microseconds), as threads must not share one."""
+    """The font built into OpenCV. Created for each call (microseconds), because threads must not share one."""
     return cv2.FontFace("sans")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixal.plotting.training import latent_space
+from pixal.plotting.latent_space import latent_space
 
 
 def drawn(good: np.ndarray, parts: np.ndarray, failed: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
@@ -26,9 +26,9 @@ def test_the_plane_is_that_in_which_the_good_parts_vary_most() -> None:
     good = 5.0 + weights @ np.stack([first, second])
     parts = good.mean(0) + np.outer([2.0, -4.0, 0.0], first) + np.outer([0.0, 0.0, 7.0], second)
     groups, ax = drawn(good, parts, np.array([False, True, False]))
-    assert list(groups) == ["good parts of training (50)", "parts that pass (2)", "parts that fail (1)"]
+    assert list(groups) == ["good training parts (50)", "parts that pass (2)", "parts that fail (1)"]
     _, spread, axes = np.linalg.svd(weights, full_matrices=False)
-    np.testing.assert_allclose(np.abs(groups["good parts of training (50)"]), np.abs(weights @ axes.T), atol=1e-9)
+    np.testing.assert_allclose(np.abs(groups["good training parts (50)"]), np.abs(weights @ axes.T), atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(groups["parts that fail (1)"]), 4, atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(groups["parts that pass (2)"], axis=1), [2, 7], atol=1e-9)
     share = spread**2 / (spread**2).sum()
@@ -53,7 +53,7 @@ def test_the_worst_parts_are_numbered_at_their_places_and_named_in_the_legend() 
     good = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.5], [0.0, -0.5]])
     parts = np.array([[4.0, 0.0], [0.0, 3.0], [4.0, 0.01], [0.0, 0.0]])
     named = {2: "c.png, score 9", 0: "a$.png, score 8", 1: "b" * 90}
-    figure = latent_space(good, parts, np.array([True, True, True, False]), named=named, title="front")
+    figure = latent_space(good, parts, np.array([True, True, True, False]), row_labels=named, title="front")
     figure.canvas.draw()
     (ax,) = figure.axes
     places = {text.get_text(): np.abs(text.xy).tolist() for text in ax.texts}

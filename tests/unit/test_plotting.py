@@ -21,22 +21,16 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.plotting import style
-from pixal.plotting.alignment import alignment_overlay, match_picture
+from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure
 from pixal.plotting.alignment_metrics import alignment_metrics
-from pixal.plotting.drawing import fit_text, line_height, shrunk, text_height, text_width, with_header, wrap_text
-from pixal.plotting.overlay import STRONGEST, WEAKEST, anomaly_overlay, place_label, tinted
-from pixal.plotting.preprocessing import channel_sheet, consensus_map, crop_preview, stacked_intensity
+from pixal.plotting.anomaly_overlay import MAX_TINT, MIN_TINT, LabelledBox, anomaly_overlay, place_label, tint_anomalies
+from pixal.plotting.classification import confusion_matrix, precision_recall_curve, roc_curve
+from pixal.plotting.consensus_map import consensus_map
+from pixal.plotting.drawing import add_header, fit_text, line_height, shrink, text_height, text_width, wrap_text
+from pixal.plotting.pixel_values import pixel_loss_histogram, pixel_map, pixel_predictions, value_distributions
+from pixal.plotting.preprocessing import channel_sheet, crop_preview, stacked_intensity
+from pixal.plotting.scores import score_distribution
 from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
-from pixal.plotting.validation import (
-    confusion_matrix,
-    pixel_loss_histogram,
-    pixel_map,
-    pixel_predictions,
-    precision_recall_curve,
-    roc_curve,
-    score_distribution,
-    value_distributions,
-)
 
 
 def png(figure: Figure) -> bytes:
@@ -82,7 +76,7 @@ def photo_of(rng: np.random.Generator, height: int = 360, width: int = 640) -> N
 
 class TestStyle:
     def test_what_is_drawn_with_opencv_does_without_matplotlib(self) -> None:
-        imports = "import sys, pixal.plotting.overlay, pixal.tasks.photographs.preprocessing.figures"
+        imports = "import sys, pixal.plotting.anomaly_overlay, pixal.tasks.photographs.preprocessing.figures"
         code = f"{imports}; print('matplotlib' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "False"
@@ -113,7 +107,7 @@ class TestStyle:
         [(0.05, "0.05"), (1, "1"), (10000, "10000"), (1e-6, "10⁻⁶"), (2e-6, "2·10⁻⁶"), (1e5, "10⁵"), (0, "")],
     )
     def test_log_labels(self, value: float, expected: str) -> None:
-        assert style.log_label(value) == expected
+        assert style.format_log_value(value) == expected
 
     @pytest.mark.parametrize(
         ("values", "expected"),
@@ -126,7 +120,7 @@ class TestStyle:
         ],
     )
     def test_upper_limits(self, values: NDArray[np.float64], expected: tuple[float, bool]) -> None:
-        upper, clipped = style.robust_upper(values)
+        upper, clipped = style.robust_upper_limit(values)
         assert (upper, clipped) == (pytest.approx(expected[0]), expected[1])
 
     def test_up_to_28_lines_can_be_told_apart(self) -> None:
@@ -164,23 +158,39 @@ class TestDrawing:
     def test_shrunk_by_a_whole_factor_is_the_mean_of_blocks(self, rng: np.random.Generator, factor: int) -> None:
         photo = photo_of(rng)
         blocks = photo.reshape(360 // factor, factor, 640 // factor, factor, 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(shrunk(photo, 1 / factor), blocks, atol=1)
+        np.testing.assert_allclose(shrink(photo, 1 / factor), blocks, atol=1)
 
     @pytest.mark.parametrize("scale", [0.2, 0.49, 0.8])
     def test_shrunk_shows_all_of_the_image(self, scale: float) -> None:
         ramp = np.repeat(np.linspace(0, 255, 640).astype(np.uint8)[None, :, None], 360, axis=0)
-        small = shrunk(np.repeat(ramp, 3, axis=2), scale)
+        small = shrink(np.repeat(ramp, 3, axis=2), scale)
         assert small.shape == (int(360 * scale), int(640 * scale), 3)
         centres = (np.arange(small.shape[1]) + 0.5) / small.shape[1] * 255
         np.testing.assert_allclose(small[0, :, 0], centres, atol=2)
 
 
-SKY, ORANGE = style.rgb(style.SKY), style.rgb(style.ORANGE)
+SKY, ORANGE = style.hex_to_rgb(style.SKY), style.hex_to_rgb(style.ORANGE)
 
 
 def looks_like(picture: NDArray[np.uint8], colour: tuple[int, int, int], within: int = 40) -> NDArray[np.bool_]:
     """Where a picture (h, w, 3) has nearly a colour."""
     return np.abs(picture.astype(int) - colour).max(axis=2) <= within
+
+
+def draw_matches(
+    photo: Any,
+    reference: Any,
+    photo_points: Any,
+    reference_points: Any,
+    is_inlier: Any,
+    *,
+    photo_mask: Any = None,
+    reference_mask: Any = None,
+    title: str = "",
+    warning: str = "",
+) -> NDArray[np.uint8]:
+    images = MatchedImage(photo, photo_points, photo_mask), MatchedImage(reference, reference_points, reference_mask)
+    return match_figure(*images, is_inlier, title=title, warning=warning)
 
 
 class TestMatchPicture:
@@ -201,9 +211,9 @@ class TestMatchPicture:
             points.append(point[None])
             parts.append(part)
         none, ok = np.zeros((0, 2)), np.ones(1, bool)
-        look = {"title": "", "photo_part": parts[0], "reference_part": parts[1]}
-        bare = match_picture(*photos, none, none, np.zeros(0, bool), **look)
-        drawn = match_picture(*photos, points[0], points[1], ok, **look)
+        look = {"title": "", "photo_mask": parts[0], "reference_mask": parts[1]}
+        bare = draw_matches(*photos, none, none, np.zeros(0, bool), **look)
+        drawn = draw_matches(*photos, points[0], points[1], ok, **look)
         assert bare.shape == drawn.shape
         below = slice(60, None)  # names and header have white in them too
         _, _, _, dots = cv2.connectedComponentsWithStats(cv2.inRange(bare[below], (200,) * 3, (255,) * 3))
@@ -223,8 +233,8 @@ class TestMatchPicture:
         photo[wide] = 200
         for part, turned in ((wide, False), (wide.T, True)):
             grey = np.ascontiguousarray(photo.T if turned else photo)
-            look = {"title": "", "photo_part": part.copy(), "reference_part": part.copy()}
-            picture = match_picture(grey, grey, none, none, np.zeros(0, bool), **look)
+            look = {"title": "", "photo_mask": part.copy(), "reference_mask": part.copy()}
+            picture = draw_matches(grey, grey, none, none, np.zeros(0, bool), **look)
             lit = np.count_nonzero((picture == 200).all(axis=2))
             assert lit > (0.98 if not turned else 0.4) * 2 * 300 * 1300
             assert picture.shape[1] <= 1920
@@ -232,7 +242,7 @@ class TestMatchPicture:
     def test_outliers_are_crosses_and_dashes_inliers_circles_and_lines(self) -> None:
         grey = np.full((300, 600, 3), 90, np.uint8)
         source, target = np.array([[50.0, 40.0], [50.0, 240.0]]), np.array([[350.0, 40.0], [350.0, 240.0]])
-        picture = match_picture(grey, grey, source, target, np.array([True, False]), title="a.png")[-300:]
+        picture = draw_matches(grey, grey, source, target, np.array([True, False]), title="a.png")[-300:]
         good, bad = (
             looks_like(picture[38:43, 60:960], SKY).any(axis=0),
             looks_like(picture[238:243], ORANGE).any(axis=0),
@@ -245,7 +255,7 @@ class TestMatchPicture:
 
     def test_a_large_pair_is_reduced(self, rng: np.random.Generator) -> None:
         photo, reference = photo_of(rng, 2160, 3840), photo_of(rng, 500, 2500)
-        picture = match_picture(photo, reference, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool), title="")
+        picture = draw_matches(photo, reference, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool), title="")
         assert picture.shape[1] <= 1920
         assert 1060 < picture.shape[0] < 1200
         assert picture.dtype == np.uint8
@@ -256,7 +266,7 @@ class TestMatchPicture:
         crowd = np.random.default_rng(0).uniform((10, 100), (60, 150), (500, 2))
         few = np.array([[580.0, 80.0], [580.0, 590.0], [300.0, 590.0], [20.0, 590.0], [300.0, 300.0]])
         points = np.concatenate([crowd, few])
-        picture = match_picture(black, black, points, points, np.ones(505, bool), title="")[-600:]
+        picture = draw_matches(black, black, points, points, np.ones(505, bool), title="")[-600:]
         gap = looks_like(picture, SKY, 120)[:, 603]
         assert np.count_nonzero(gap[1:] & ~gap[:-1]) <= 60
         for x, y in few.astype(int):
@@ -265,9 +275,9 @@ class TestMatchPicture:
     def test_a_failed_photograph_is_shown_whole_with_its_reason_and_its_outline(self) -> None:
         grey, part, none = np.full((400, 900, 3), 60, np.uint8), np.zeros((400, 900), bool), np.zeros((0, 2))
         part[150:200, 300:420] = True
-        look = {"title": "a.png", "photo_part": part, "reference_part": part}
-        fine = match_picture(grey, grey, none, none, np.zeros(0, bool), **look)
-        failed = match_picture(
+        look = {"title": "a.png", "photo_mask": part, "reference_mask": part}
+        fine = draw_matches(grey, grey, none, none, np.zeros(0, bool), **look)
+        failed = draw_matches(
             grey,
             grey,
             none,
@@ -276,9 +286,9 @@ class TestMatchPicture:
             **look,
             warning="not aligned: " + 40 * "why ",
         )
-        assert not looks_like(fine, style.rgb(style.YELLOW)).any()
+        assert not looks_like(fine, style.hex_to_rgb(style.YELLOW)).any()
         assert failed.shape[0] > fine.shape[0] + 40
-        y, x = np.nonzero(looks_like(failed[80:], style.rgb(style.YELLOW)))
+        y, x = np.nonzero(looks_like(failed[80:], style.hex_to_rgb(style.YELLOW)))
         assert (np.ptp(x), np.ptp(y)) == (119, 49)
 
 
@@ -287,7 +297,7 @@ class TestHeader:
         image = np.zeros((300, 640, 3), np.uint8)
         red, green = (255, 0, 0), (0, 255, 0)
         for title in ("short", "a very long title " * 8):
-            strip = with_header(image, title, [("first entry", red), ("second entry", green)])[:-300]
+            strip = add_header(image, title, [("first entry", red), ("second entry", green)])[:-300]
             columns = [looks_like(strip, colour, 90).any(axis=0) for colour in (red, green)]
             white = (strip.min(axis=2) > 120).any(axis=0)
             (first, second), last_white = (np.flatnonzero(c) for c in columns), np.flatnonzero(white)[-1]
@@ -296,7 +306,7 @@ class TestHeader:
     def test_entries_without_room_get_a_line_of_their_own(self) -> None:
         image = np.zeros((300, 640, 3), np.uint8)
         entries = [(f"entry number {i}", (255, 0, 0)) for i in range(4)]
-        one, two = (with_header(image, "title", some) for some in (entries[:1], entries))
+        one, two = (add_header(image, "title", some) for some in (entries[:1], entries))
         assert len(two) == len(one) + line_height(12)
 
     @given(st.lists(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12), max_size=25))
@@ -333,7 +343,7 @@ class TestAlignmentOverlay:
         aligned = np.full_like(reference, 150)
         mask[300:700, 400:1500] = True
         aligned[::2] = 250  # every other row, all over
-        picture = alignment_overlay(reference, aligned, mask=mask, title="t")
+        picture = alignment_overlay(reference, aligned, reference_mask=mask, title="t")
         assert picture.shape[1] == 1100 + 2 * 66
         inside = picture[-400 - 66 + 2 : -66 - 2, 68:-68].astype(int)
         around = picture[-40:].astype(int)
@@ -344,15 +354,17 @@ class TestAlignmentOverlay:
     def test_a_small_part_is_not_a_small_picture(self) -> None:
         grey, mask = np.full((1080, 1920), 150, np.uint8), np.zeros((1080, 1920), bool)
         mask[5:30, 1880:1915] = True
-        picture = alignment_overlay(grey, grey, mask=mask, title="t")
+        picture = alignment_overlay(grey, grey, reference_mask=mask, title="t")
         assert picture.shape[1] == 640
         assert looks_like(picture[-360:], (255, 255, 255)).any()
 
     def test_the_outline_of_what_was_found_is_drawn_for_a_failed_photograph(self) -> None:
         grey, mask, found = np.full((360, 640), 90, np.uint8), np.zeros((360, 640), bool), np.zeros((360, 640), bool)
         mask[100:260, 100:540], found[100:260, 100:300] = True, True
-        picture = alignment_overlay(grey, grey, mask=mask, photo_part=found, warning="not aligned: a", title="")[-360:]
-        assert looks_like(picture, style.rgb(style.YELLOW))[110:250, 299].all()
+        picture = alignment_overlay(
+            grey, grey, reference_mask=mask, photo_mask=found, warning="not aligned: a", title=""
+        )[-360:]
+        assert looks_like(picture, style.hex_to_rgb(style.YELLOW))[110:250, 299].all()
         assert looks_like(picture, (255, 255, 255))[110:250, 539].all()
 
 
@@ -374,7 +386,7 @@ class TestAlignmentMetrics:
             min_ssim=0.6,
             max_mse=500,
             title="R0_Triplet_Data_Flex_F1_F: alignment to the reference",
-            reference=names.format(0),
+            reference_name=names.format(0),
             reasons=[f"not aligned: reason {i}; advice" if failed[i] else "" for i in range(count)],
         )
 
@@ -457,7 +469,7 @@ class TestCropPictures:
         consensus, ignored = np.zeros((50, 80), bool), np.zeros((50, 80), bool)
         if not empty:
             consensus[8:20, 15:45], ignored[10:12, 20:25], ignored[15:18, 30:40] = True, True, True
-        figure = crop_preview(reference, consensus, box, ignored=ignored, title="t")
+        figure = crop_preview(reference, consensus, box, ignore_mask=ignored, title="t")
         png(figure)
         shown = figure.axes[0].images[0].get_array()
         assert (shown[~consensus | ignored] == 50).all()
@@ -475,7 +487,7 @@ class TestCropPictures:
     def test_holes_are_outlined_and_not_hatched(self) -> None:
         ring = np.zeros((50, 80), bool)
         ring[10:40, 10:60], ring[20:30, 20:50] = True, False
-        figure = crop_preview(np.zeros((50, 80, 3), np.uint8), ring, self.box, ignored=ring, title="t")
+        figure = crop_preview(np.zeros((50, 80, 3), np.uint8), ring, self.box, ignore_mask=ring, title="t")
         (hatched,) = figure.axes[1].patches
         hatched.set(hatch=None, facecolor="red")
         drawn = cv2.imdecode(np.frombuffer(png(figure), np.uint8), cv2.IMREAD_COLOR)
@@ -559,7 +571,7 @@ class TestConsensusMap:
         figure = consensus_map(np.zeros((200, 500, 3), np.uint8), self.share(), 0.5, title="t", left_out=left_out)
         title = figure.get_suptitle().replace("\n", " ")
         assert title.endswith(
-            "without a vote: image_000.jpg (IoU\u00a00.00), image_001.jpg (IoU\u00a00.10), "
+            "masks left out: image_000.jpg (IoU\u00a00.00), image_001.jpg (IoU\u00a00.10), "
             "image_002.jpg (IoU\u00a00.20), image_003.jpg (IoU\u00a00.30) and 2 more"
         )
 
@@ -569,7 +581,7 @@ class TestConsensusMap:
         share[50:60, 50:60] = 1.0
         figure = consensus_map(np.zeros((200, 500, 3), np.uint8), share, 0.5, title="t")
         png(figure)
-        assert "all agree on every pixel" in texts(figure)
+        assert "all masks agree on every pixel" in texts(figure)
         assert "enlarged" not in texts(figure)
 
 
@@ -657,7 +669,7 @@ class TestScores:
         assert edges[0] > 0
         assert counts[0] >= 1
         assert edges[0] < 100 < edges[-1]
-        assert "at the left edge" in figure.axes[-1].get_xlabel()
+        assert "0 and below: first bin" in figure.axes[-1].get_xlabel()
 
     @pytest.mark.parametrize("log", [False, True])
     @pytest.mark.parametrize(
@@ -745,7 +757,7 @@ class TestPixels:
 
     def test_predictions_of_several_channels_have_one_scale(self) -> None:
         figures = [
-            pixel_predictions(np.linspace(0, 1, 5), np.full((4, 4), count), channel="R", highest=700, title="t")
+            pixel_predictions(np.linspace(0, 1, 5), np.full((4, 4), count), channel="R", max_count=700, title="t")
             for count in (3, 700)
         ]
         assert [figure.axes[0].images[0].get_clim() for figure in figures] == [(1, 700)] * 2
@@ -786,7 +798,7 @@ class TestQuality:
         curve = line(figure, "parts (average precision 0.3500)")
         assert curve.get_drawstyle() == "steps-post"  # the area under the steps is the average precision
         assert curve.get_xdata().tolist() == [1.0, 0.5, 0.0]
-        assert line(figure, "chance (0.200)").get_ydata()[0] == 0.2
+        assert line(figure, "random scores (precision 0.200)").get_ydata()[0] == 0.2
 
     def test_a_batch_of_one_kind_has_no_curve(self) -> None:
         nothing = np.full(3, np.nan)
@@ -834,7 +846,7 @@ class TestAnomalyOverlay:
             values[50:150, 20 + 130 * i : 120 + 130 * i] = height
         picture = anomaly_overlay(photo, values, threshold=2.0)
         red, green = picture[100, 70::130, :2].astype(float).T
-        shares = np.array([WEAKEST, (WEAKEST + STRONGEST) / 2, STRONGEST, STRONGEST, STRONGEST])
+        shares = np.array([MIN_TINT, (MIN_TINT + MAX_TINT) / 2, MAX_TINT, MAX_TINT, MAX_TINT])
         np.testing.assert_allclose(red, 100 + 155 * shares, atol=1.5)
         np.testing.assert_allclose(green, 100 * (1 - shares), atol=1.5)
         assert picture[50, 60].tolist() == [255, 0, 0]  # the contour, inside the region
@@ -859,11 +871,11 @@ class TestAnomalyOverlay:
         photo = np.full((*shape, 3), 120, np.uint8)
         values = np.zeros(shape, np.float32)
         values[150:170, 200:240] = 5
-        picture = anomaly_overlay(photo, values, threshold=2.0, regions=[(200, 150, 40, 20, "")])
+        picture = anomaly_overlay(photo, values, threshold=2.0, boxes=[LabelledBox(200, 150, 40, 20)])
         assert (picture[150:170, 200:240, 0] > 120).all()  # the box covers nothing of the region
         around = picture[120:200, 170:270].reshape(-1, 3)
         assert (around == 255).all(axis=1).any()
-        assert (around == style.rgb(style.BLUE)).all(axis=1).any()
+        assert (around == style.hex_to_rgb(style.BLUE)).all(axis=1).any()
 
     def test_text_stays_inside_and_off_the_caption(self) -> None:
         photo = np.full((360, 640, 3), 120, np.uint8)
@@ -877,12 +889,12 @@ class TestAnomalyOverlay:
             (-5.5, 100.2, 9, 9),
             (5000, 5000, 3, 3),
         ]
-        bare = anomaly_overlay(photo, nothing, threshold=2.0, regions=[(*b, "") for b in boxes], caption="FAIL")
+        bare = anomaly_overlay(photo, nothing, threshold=2.0, boxes=[LabelledBox(*b) for b in boxes], caption="FAIL")
         named = anomaly_overlay(
             photo,
             nothing,
             threshold=2.0,
-            regions=[(*b, f"label {i}") for i, b in enumerate(boxes)],
+            boxes=[LabelledBox(*b, f"label {i}") for i, b in enumerate(boxes)],
             caption="FAIL",
         )
         band = line_height(12) + 6
@@ -940,7 +952,7 @@ class TestAnomalyOverlay:
         photo = np.full((360, 640, 3), 200, np.uint8)
         values = np.zeros((360, 640), np.float32)
         values[part] = 0.5
-        picture = anomaly_overlay(photo, values, threshold=2.0, caption="part.png: pass", unit="anomaly (loss)")
+        picture = anomaly_overlay(photo, values, threshold=2.0, caption="part.png: pass", map_label="anomaly (loss)")
         assert (picture[part] == 200).all()
         assert ((picture == 70).all(axis=2).sum(axis=1) > 300).any()  # the band is somewhere else
 
@@ -948,8 +960,8 @@ class TestAnomalyOverlay:
         photo = photo_of(rng) // 2
         values = cv2.GaussianBlur(rng.random((360, 640), np.float32), (0, 0), 5) * 4
         values[:60] = values[300:] = 0
-        bare = tinted(photo, values, threshold=2.0)
-        full = anomaly_overlay(photo, values, threshold=2.0, caption="c", unit="anomaly (loss)")
+        bare = tint_anomalies(photo, values, threshold=2.0)
+        full = anomaly_overlay(photo, values, threshold=2.0, caption="c", map_label="anomaly (loss)")
         assert (bare[60:300] == full[60:300]).all()
         assert ((bare != photo).any(axis=2) == (values > 2.0)).all()
 
@@ -962,12 +974,12 @@ class TestAnomalyOverlay:
                 photo,
                 np.full(shape, 9, np.float32),
                 threshold=1.0,
-                regions=[(0, 0, shape[1], shape[0], "a label")],
+                boxes=[LabelledBox(0, 0, shape[1], shape[0], "a label")],
                 caption="FAIL",
             )
         assert picture.shape == photo.shape
         assert (picture != photo).any()
 
     def test_a_map_of_another_frame_is_refused(self) -> None:
-        with pytest.raises(InputError, match="do not fit"):
+        with pytest.raises(InputError, match=r"use \(H, W, 3\)"):
             anomaly_overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.float32), threshold=1.0)

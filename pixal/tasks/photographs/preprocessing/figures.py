@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.io.images import as_uint8, write_figure, write_image
-from pixal.plotting.alignment import alignment_overlay, match_picture
+from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure
 from pixal.plotting.alignment_metrics import alignment_metrics
-from pixal.plotting.preprocessing import channel_sheet, consensus_map, crop_preview, stacked_intensity
+from pixal.plotting.consensus_map import consensus_map
+from pixal.plotting.preprocessing import channel_sheet, crop_preview, stacked_intensity
 from pixal.plotting.style import shorten
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, warp
 from pixal.tasks.photographs.alignment.features import detect_features, match_features
@@ -65,15 +66,11 @@ class AlignmentFigures:
         matches, overlay = _files(self.folder, name)
         title = self._title(name)
         if _wants_matches(self.settings):
-            figure = match_picture(
-                as_uint8(image),
-                self.reference.image,
-                result.photo_points,
-                result.reference_points,
+            figure = match_figure(
+                MatchedImage(as_uint8(image), result.photo_points, mask),
+                MatchedImage(self.reference.image, result.reference_points, self.reference.mask),
                 result.is_inlier,
                 title=f"{title}: {result.inliers} of {len(result.is_inlier)} matches agree",
-                photo_part=mask,
-                reference_part=self.reference.mask,
                 warning=result.reason,
             )
             write_image(matches, figure, quality=_JPEG_QUALITY)
@@ -84,9 +81,9 @@ class AlignmentFigures:
             figure = alignment_overlay(
                 self.reference.grey,
                 as_uint8(result.aligned),
-                mask=self.reference.mask,
+                reference_mask=self.reference.mask,
                 title=f"{title}: SSIM {result.ssim:.3f}, MSE {result.mse:.0f} grey levels²",
-                photo_part=outline,
+                photo_mask=outline,
                 warning=result.reason,
             )
             write_image(overlay, figure, quality=_JPEG_QUALITY)
@@ -114,15 +111,11 @@ class AlignmentFigures:
         if len(photo_points) >= settings.MIN_GOOD_MATCHES:
             fit = fit_pose(photo_points, reference_points, settings.model, settings.ransac_threshold)
         is_inlier = np.zeros(len(photo_points), bool) if fit is None else fit[1]
-        figure = match_picture(
-            as_uint8(image),
-            self.reference.image,
-            photo_points,
-            reference_points,
+        figure = match_figure(
+            MatchedImage(as_uint8(image), photo_points, mask),
+            MatchedImage(self.reference.image, reference_points, self.reference.mask),
             is_inlier,
             title=f"{self._title(name)}: {is_inlier.sum()} of {len(is_inlier)} matches agree",
-            photo_part=mask,
-            reference_part=self.reference.mask,
             warning=reason,
         )
         write_image(matches, figure, quality=_JPEG_QUALITY)
@@ -183,7 +176,7 @@ def save_alignment_metrics(
             min_ssim=settings.MIN_SCORE_THRESHOLD,
             max_mse=settings.MAX_MSE_THRESHOLD,
             title=f"{type_name}: alignment to the reference",
-            reference=reference,
+            reference_name=reference,
             reasons=[record.reason for record in records],
         ),
     )
@@ -216,7 +209,7 @@ def save_crop_figures(
             image,
             state.consensus,
             state.box,
-            ignored=state.ignored,
+            ignore_mask=state.ignored,
             title=f"{name}: {mask} and crop box",
             mask_name=mask,
         ),
@@ -235,7 +228,10 @@ def save_crop_figures(
     write_figure(
         stacked,
         stacked_intensity(
-            brightness / 255, state.box, consensus=state.consensus, title=f"{name}: mean of the aligned photographs"
+            brightness / 255,
+            state.box,
+            consensus_mask=state.consensus,
+            title=f"{name}: mean of the aligned photographs",
         ),
     )
 

@@ -93,7 +93,7 @@ def strip(
         for column, picture in zip(shown, (image[..., 0], image[..., 0] - error[..., 0], rms), strict=True):
             column.append(_shrunk(picture))
     return {
-        "size": inputs.shape[1::-1],
+        "input_size": inputs.shape[1::-1],
         "inputs": np.stack(shown[0]),
         "reconstructions": None if distances else np.stack(shown[1]),
         "errors": np.stack(shown[2]),

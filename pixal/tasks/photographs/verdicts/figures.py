@@ -42,14 +42,15 @@ def save_summary(folder: Path, verdicts: TypeVerdicts, config: PhotographConfig)
 
 
 def _save_distributions(folder: Path, verdicts: TypeVerdicts, scored: list[dict[str, Any]], plotting: Plotting) -> None:
-    from pixal.plotting import validation
+    from pixal.plotting import pixel_values
+    from pixal.plotting.scores import score_distribution
 
     name, cut, summary = _titled(verdicts), verdicts.cut, verdicts.summary
     channels = list(error_weights(verdicts.model.params))
     truth = [part["truth"]["label"] if part["truth"] else -1 for part in scored]
     scores = np.array([part["score"] for part in scored])
     suffix = "_log" if plotting.use_log_loss else ""
-    figure = validation.score_distribution(
+    figure = score_distribution(
         np.array([]) if cut.raw else verdicts.calibration.scores,
         scores,
         np.array(truth) if max(truth) >= 0 else None,
@@ -60,17 +61,17 @@ def _save_distributions(folder: Path, verdicts: TypeVerdicts, scored: list[dict[
     )
     write_figure(folder / f"combined_distribution{suffix}.png", figure)
     what = "squared distance" if summary.distances else "squared error"
-    figure = validation.pixel_loss_histogram(
+    figure = pixel_values.pixel_loss_histogram(
         summary.loss_edges,
         summary.losses,
         channels,
-        what=what,
+        loss_name=what,
         title=f"{name}: {what} of the pixels",
     )
     write_figure(folder / "pixel_loss_histogram.png", figure)
     if summary.distances:
         return
-    figure = validation.value_distributions(
+    figure = pixel_values.value_distributions(
         summary.value_edges,
         summary.pairs.sum(2),
         summary.pairs.sum(1),
@@ -86,7 +87,7 @@ def _titled(verdicts: TypeVerdicts) -> str:
 
 
 def _save_latent_space(folder: Path, verdicts: TypeVerdicts, scored: list[dict[str, Any]]) -> None:
-    from pixal.plotting.training import latent_space
+    from pixal.plotting.latent_space import latent_space
 
     failed = np.array([part["verdict"] == "fail" for part in scored])
     worst = sorted(np.flatnonzero(failed), key=lambda row: -scored[row]["score"])[:_NAMED]
@@ -94,25 +95,25 @@ def _save_latent_space(folder: Path, verdicts: TypeVerdicts, scored: list[dict[s
         verdicts.model.latents[verdicts.name],
         verdicts.latents,
         failed,
-        named={int(row): f"{scored[row]['image']}, score {scored[row]['score']:.3g}" for row in worst},
+        row_labels={int(row): f"{scored[row]['image']}, score {scored[row]['score']:.3g}" for row in worst},
         title=f"{verdicts.name}: what the model keeps of each part",
     )
     write_figure(folder / "latent_space.png", figure)
 
 
 def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
-    from pixal.plotting import validation
+    from pixal.plotting import pixel_values
 
     name, cut, summary = _titled(verdicts), verdicts.cut, verdicts.summary
     mask, channels = verdicts.state.mask, verdicts.state.settings.preprocessor.channels
     error = "distance" if summary.distances else "error"
     if plotting.plot_pixel_predictions and not summary.distances:
         for index, channel in enumerate(channels):
-            figure = validation.pixel_predictions(
+            figure = pixel_values.pixel_predictions(
                 summary.value_edges,
                 summary.pairs[index],
                 channel=channel,
-                highest=float(summary.pairs.max()),
+                max_count=float(summary.pairs.max()),
                 title=f"{name}: input and reconstruction",
             )
             write_figure(folder / f"pixel_predictions_{channel}.png", figure)
@@ -135,7 +136,7 @@ def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> No
         ),
     ):
         if wanted:
-            figure = validation.pixel_map(
+            figure = pixel_values.pixel_map(
                 values / summary.parts,
                 label=label,
                 mask=mask,
@@ -148,7 +149,7 @@ def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> No
 def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    from pixal.plotting import quality
+    from pixal.plotting import classification
 
     name = verdicts.name
     labels = np.array([part.label for part in verdicts.labelled], int)
@@ -161,11 +162,11 @@ def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting
         return  # good or defective parts are missing
     if plotting.plot_roc_recall_curve:
         fpr, tpr, _ = roc_curve(labels, scores)
-        figure = quality.roc_curve(fpr, tpr, auc=auroc, point=(alarm, found), title=f"{name}: ROC")
+        figure = classification.roc_curve(fpr, tpr, auc=auroc, point=(alarm, found), title=f"{name}: ROC")
         write_figure(folder / "roc_curve.png", figure)
         precision, recall, _ = precision_recall_curve(labels, scores)
         hit = float(labels[failed].mean()) if failed.any() else None
-        figure = quality.precision_recall_curve(
+        figure = classification.precision_recall_curve(
             precision,
             recall,
             ap=average_precision,
@@ -176,5 +177,5 @@ def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting
         write_figure(folder / "pr_curve.png", figure)
     if plotting.plot_confusion_matrix:
         matrix = np.array([[np.sum((labels == t) & (failed == bool(v))) for v in (0, 1)] for t in (0, 1)])
-        figure = quality.confusion_matrix(matrix, title=f"{name}: verdicts against truth")
+        figure = classification.confusion_matrix(matrix, title=f"{name}: verdicts against truth")
         write_figure(folder / "confusion_matrix.png", figure)

@@ -54,11 +54,11 @@ def save_part(
             tifffile.imwrite(temporary, half, compression="zlib", compressionargs={"level": 1})
     shown = photo
     if overlays:
-        from pixal.plotting.overlay import tinted
+        from pixal.plotting.anomaly_overlay import tint_anomalies
 
         _save_overlay(figures / overlay_name(record), record, photo, scored, values, cut)
         # Caption, boxes and figures are the report's own to draw.
-        shown = None if photo is None else tinted(photo, half.astype(np.float32), threshold=cut.on_map)
+        shown = None if photo is None else tint_anomalies(photo, half.astype(np.float32), threshold=cut.on_map)
     files = _save_for_report(report, record, photo, shown, [region.as_dict() for region in scored.regions])
     return _count(half, record, truth), files
 
@@ -152,7 +152,7 @@ def _save_overlay(
     values: NDArray[np.float32],
     cut: Cut,
 ) -> None:
-    from pixal.plotting.overlay import anomaly_overlay
+    from pixal.plotting.anomaly_overlay import LabelledBox, anomaly_overlay
 
     if photo is None:  # detect may run where the photographs no longer are; the map is drawn on grey then
         photo = np.full((*values.shape, 3), 64, np.uint8)
@@ -162,8 +162,8 @@ def _save_overlay(
         photo,
         values,
         threshold=cut.on_map,
-        regions=[(r.x, r.y, r.width, r.height, f"{r.peak:.3g}  {r.channel}") for r in scored.regions],
+        boxes=[LabelledBox(r.x, r.y, r.width, r.height, f"{r.peak:.3g}  {r.channel}") for r in scored.regions],
         caption=f"{record['image']}: {verdict}, score {scored.score:.3g}, threshold {cut.threshold:.3g}{p}",
-        unit=f"anomaly ({unit_of(cut)})",
+        map_label=f"anomaly ({unit_of(cut)})",
     )
     write_image(path, overlay)
