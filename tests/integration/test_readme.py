@@ -24,7 +24,9 @@ from pixal.config.loading import DEFAULTS
 from pixal.config.paths import COMPONENT_ENTRIES, DEFAULT_ENTRIES
 from pixal.tasks.photographs.network_input.channels import CHANNELS
 from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS
+from pixal.tasks.photographs.probing.encoding import MANIFEST_COLUMNS
 from pixal.tasks.photographs.settings import PhotographParameters
+from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_COLUMNS
 from pixal.tasks.photographs.verdicts.results import RESULT_COLUMNS, RESULT_FILES
 from pixal.train_model.family import ModelFamily
 from pixal.validation.regions import Region
@@ -194,6 +196,8 @@ def test_columns_fields_and_files_of_the_results() -> None:
     blocks = [block.strip() for block in _blocks(OUTPUTS, "")]
     assert ",".join(RESULT_COLUMNS) in blocks
     assert ",".join(ALIGNMENT_COLUMNS) in blocks
+    assert ",".join(MASTER_COLUMNS) in blocks
+    assert ",".join(MANIFEST_COLUMNS) in OUTPUTS
     assert ",".join(RESULT_COLUMNS) in [block.strip() for block in _blocks(README, "")]
     columns = OUTPUTS.split("### results.csv")[1].split("### results.json")[0]
     assert _first_names(columns) == list(RESULT_COLUMNS)
@@ -202,10 +206,14 @@ def test_columns_fields_and_files_of_the_results() -> None:
     assert all(name in README and name in OUTPUTS for name in RESULT_FILES)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    paths = r"`(?:python )?((?:pixal|tests|docs)/[\w/.]*|configs/|configs/[\w]*\.yaml|\.ci/\w+)[ `]"
+    for name in re.findall(paths, page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
 def test_files_and_members_that_the_architecture_names_exist() -> None:
-    paths = r"`(pixal/[\w/.]*|tests/[\w/.]*|configs/[\w.]*|docs/[\w.]*|\.ci/\w+)`"
-    for name in re.findall(paths, ARCHITECTURE + EXTENDING):
-        assert (ROOT / name).exists(), name
     rooms = {row[0].strip("`"): row[1] for row in _rows(ARCHITECTURE) if row[0].startswith("`pixal/")}
     top = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     top -= {"__init__.py"}
