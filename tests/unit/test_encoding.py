@@ -1,4 +1,4 @@
-"""The encode command: the latents of validation, whatever input they are read from, and vectors that find a copy."""
+"""The encode command: it gives the latent vectors of validation for every kind of input, and they find a copy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.io.images import read_image, write_image
-from pixal.tasks.photographs.probing import parts as probed_parts
+from pixal.tasks.photographs.probing import sources
 from pixal.tasks.photographs.training.stored import load_trained
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.preparation import Preparation
@@ -54,16 +54,16 @@ def written(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("latents.npy", "manifest.csv")}
 
 
-def cosine(one: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    ours, theirs = one.astype(np.float64), others.astype(np.float64)
-    return np.asarray(theirs @ ours / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours))
+def cosine(vector: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    vector, others = vector.astype(np.float64), others.astype(np.float64)
+    return np.asarray(others @ vector / np.linalg.norm(others, axis=1) / np.linalg.norm(vector))
 
 
-def test_the_latents_are_those_that_validation_keeps(work: Path, rendered: Path) -> None:
+def test_latents_equal_those_of_validation(work: Path, rendered: Path) -> None:
     folder = batch(work, rendered, 4)
     pixal.validate(folder, quiet=True)
     journal = Path("validate/Part/front/metadata/judged.journal")
-    judged = {entry["part"]["image"]: entry["latent"] for entry in map(json.loads, journal.read_text().splitlines())}
+    latents = {entry["part"]["image"]: entry["latent"] for entry in map(json.loads, journal.read_text().splitlines())}
     before = {path: path.stat().st_mtime_ns for path in Path("validate").rglob("*")}
 
     outcome = pixal.encode(folder, quiet=True)
@@ -71,8 +71,8 @@ def test_the_latents_are_those_that_validation_keeps(work: Path, rendered: Path)
     found, rows = np.load(LATENTS / "latents.npy"), manifest(LATENTS)
     assert (found.dtype, found.shape) == (np.dtype(np.float32), (4, 4))
     assert [row["row"] for row in rows] == ["0", "1", "2", "3"]
-    assert [row["image"] for row in rows] == sorted(judged) == [path.name for path in sorted(folder.iterdir())]
-    np.testing.assert_allclose(found, [judged[row["image"]] for row in rows], rtol=1e-4, atol=1e-6)
+    assert [row["image"] for row in rows] == sorted(latents) == [path.name for path in sorted(folder.iterdir())]
+    np.testing.assert_allclose(found, [latents[row["image"]] for row in rows], rtol=1e-4, atol=1e-6)
     for row in rows:
         assert hashlib.sha256((folder / row["source"]).read_bytes()).hexdigest() == row["sha256"]
     assert {path: path.stat().st_mtime_ns for path in Path("validate").rglob("*")} == before
@@ -83,17 +83,17 @@ def test_the_latents_are_those_that_validation_keeps(work: Path, rendered: Path)
     assert (record["component"], record["type"], record["n_images"], record["latent_size"]) == ("Part", "front", 4, 4)
     assert record["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in written(LATENTS).items()}
 
-    # What validate wrote of them is the same input, to the bit.
+    # The inputs that validate wrote are the same, bit by bit.
     pixal.encode("validate/Part/front/out.npz", out="again", quiet=True)
     assert (work / "again/front/latents.npy").read_bytes() == (LATENTS / "latents.npy").read_bytes()
     assert [row["image"] for row in manifest(work / "again/front")] == [row["image"] for row in rows]
     assert {row["sha256"] for row in manifest(work / "again/front")} == {""}
 
 
-def test_the_same_input_gives_the_same_bytes_however_many_at_a_time(
+def test_latents_do_not_depend_on_chunk_size_or_workers(
     work: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probed_parts, "_PORTION", 2)
+    monkeypatch.setattr(sources, "_CHUNK", 2)
     folder = batch(work, rendered, 5)
     pixal.encode(folder, quiet=True)
     first = written(LATENTS)
@@ -102,24 +102,24 @@ def test_the_same_input_gives_the_same_bytes_however_many_at_a_time(
     assert not [path for path in LATENTS.iterdir() if path.name.startswith(".")]
 
 
-def test_the_nearest_by_cosine_is_the_copy_of_the_same_photograph(work: Path, rendered: Path) -> None:
+def test_the_nearest_latent_is_that_of_a_copy_of_the_photograph(work: Path, rendered: Path) -> None:
     folder = batch(work, rendered, 6)
     pixal.encode(folder, quiet=True)
     known = np.load(LATENTS / "latents.npy")
     for path in sorted(folder.iterdir()):
-        copy = work / "copies/front" / f"copy_of_{path.stem}.png"  # other name, other format
+        copy = work / "copies/front" / f"copy_of_{path.stem}.png"  # another name and format
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_image(copy, read_image(path))
     assert pixal.encode("copies/front", out="copies_out", quiet=True).done == 6
     for row, vector in zip(
         manifest(work / "copies_out/front"), np.load(work / "copies_out/front/latents.npy"), strict=True
     ):
-        likeness = cosine(vector, known)
-        assert manifest(LATENTS)[int(likeness.argmax())]["image"] == Path(row["image"]).stem[8:] + ".jpg"
-        assert likeness.max() == pytest.approx(1, abs=1e-9)
+        similarity = cosine(vector, known)
+        assert manifest(LATENTS)[int(similarity.argmax())]["image"] == Path(row["image"]).stem[8:] + ".jpg"
+        assert similarity.max() == pytest.approx(1, abs=1e-9)
 
 
-def test_what_cannot_be_prepared_is_named_and_the_rest_goes_on(
+def test_a_photograph_that_cannot_be_prepared_is_reported_and_the_others_are_encoded(
     work: Path, rendered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = batch(work, rendered, 3)
@@ -132,13 +132,13 @@ def test_what_cannot_be_prepared_is_named_and_the_rest_goes_on(
     record = yaml.safe_load((LATENTS / "latents.yaml").read_text())
     assert [row["image"] for row in record["not_encoded"]] == ["a_broken.jpg", "z_empty.png"]
 
-    # Of a batch with nothing in it to encode, nothing of the last one stays.
+    # A batch with nothing to encode removes the files of the last batch.
     assert cli.main(["encode", "-q", "-i", str(folder / "z_empty.png")]) == cli.BAD_INPUT
     assert "none of 1 images" in capsys.readouterr().err
     assert not list(LATENTS.iterdir())
 
 
-def test_a_single_image_and_the_folder_of_the_component(work: Path, rendered: Path) -> None:
+def test_the_input_may_be_one_image_or_the_folder_of_the_component(work: Path, rendered: Path) -> None:
     folder = batch(work, rendered, 2)
     for source in (folder / "part_001.jpg", folder.parent):
         pixal.encode(source, quiet=True)
@@ -153,13 +153,11 @@ def test_a_single_image_and_the_folder_of_the_component(work: Path, rendered: Pa
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"channels": np.array(["R", "G", "B", "Y"])}, "its channels differ"),
+        ({"channels": np.array(["R", "G", "B", "Y"])}, "different channels"),
         ({"labels": np.ones((5, 1), np.float32), "types": np.array(["front"])}, "holds one-hot labels"),
     ],
 )
-def test_inputs_that_the_model_was_not_trained_for_are_refused(
-    work: Path, change: dict[str, object], said: str
-) -> None:
+def test_inputs_that_do_not_match_the_model_are_an_error(work: Path, change: dict[str, object], said: str) -> None:
     path = work / "out/Part/front/out.npz"
     arrays = load_arrays(path)
     np.savez(path, **(arrays | change))  # type: ignore[arg-type]
@@ -167,10 +165,10 @@ def test_inputs_that_the_model_was_not_trained_for_are_refused(
         pixal.encode(path, quiet=True)
 
 
-def test_inputs_of_another_preprocessing_are_refused(work: Path) -> None:
+def test_inputs_of_another_preprocessing_are_an_error(work: Path) -> None:
     state = work / "out/Part/front/metadata/preprocessing.npz"
     state.write_bytes(state.read_bytes() + b" ")
-    with pytest.raises(ModelError, match="its preprocessing differ"):
+    with pytest.raises(ModelError, match="different preprocessing"):
         pixal.encode("out/Part/front", quiet=True)
     (work / "back").mkdir()
     shutil.move(work / "out/Part/front/out.npz", work / "back")
@@ -178,7 +176,7 @@ def test_inputs_of_another_preprocessing_are_refused(work: Path) -> None:
         pixal.encode("back/out.npz", quiet=True)
 
 
-def test_one_model_of_all_types_sorts_a_mixed_folder(
+def test_a_one_hot_model_finds_the_types_of_a_mixed_folder(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("back", "front"):
@@ -203,19 +201,19 @@ def test_one_model_of_all_types_sorts_a_mixed_folder(
         np.testing.assert_allclose(np.load(tmp_path / "latents" / name / "latents.npy"), expected, atol=2e-3)
     pixal.encode(root / "out.npz", out="latents", config=config, quiet=True)
     assert [row["image"] for row in manifest(tmp_path / "latents/back")] == list(inputs.names[:2])
-    found = pixal.evaluate(config=config, samples=0, quiet=True).types
-    assert {name: one["n_images"] for name, one in found.items()} == {"back": 2, "front": 2}
+    types = pixal.evaluate(config=config, samples=0, quiet=True).types
+    assert {name: evaluation.n_images for name, evaluation in types.items()} == {"back": 2, "front": 2}
 
 
-def test_latents_of_training_are_those_that_the_model_keeps(work: Path) -> None:
+def test_latents_of_the_training_inputs_equal_those_stored_with_the_model(work: Path) -> None:
     pixal.encode("out/Part", quiet=True)
-    kept = load_trained(load_config("configs"), "front").latents["front"]
-    np.testing.assert_array_equal(np.load(LATENTS / "latents.npy"), kept)
+    stored = load_trained(load_config("configs"), "front").latents["front"]
+    np.testing.assert_array_equal(np.load(LATENTS / "latents.npy"), stored)
     assert manifest(LATENTS)[0]["image"] == "image_000.jpg"
 
 
-def test_no_more_than_a_portion_is_in_memory(work: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probed_parts, "_PORTION", 2)
+def test_only_one_chunk_of_inputs_is_in_memory(work: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_CHUNK", 2)
     sizes = []
     original = Preparation.inputs
 

@@ -1,4 +1,4 @@
-"""The evaluate command: its measures against their formulas, its tables against its measures, and its refusals."""
+"""The evaluate command: its measures against their formulas, its files against its measures, and its errors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.records import read_record, write_record
 from pixal.mlflow_utils import Tracker
-from pixal.tasks.photographs.probing.evaluation import _Sample
 from pixal.tasks.photographs.probing.reconstruction import reconstruction_measures
+from pixal.tasks.photographs.probing.sample import PartSample
 from pixal.tasks.photographs.training.stored import load_trained
 
 METADATA = Path("out/Part/front/metadata")
@@ -48,7 +48,7 @@ def drawn(seed: int = 0) -> tuple[Image, Image, NDArray[np.bool_]]:
 
 
 def similarity(one: NDArray[Any], other: NDArray[Any], row: int, column: int, reach: int = 3) -> float:
-    """SSIM of two planes in one window, by the formula of Wang et al. (2004), with the samples' covariance."""
+    """SSIM of two planes in one window, by the formula of Wang et al. (2004), with the sample covariance."""
     ours, theirs = (
         np.pad(plane.astype(np.float64), reach, "symmetric")[row : row + 2 * reach + 1, column : column + 2 * reach + 1]
         for plane in (one, other)
@@ -90,13 +90,13 @@ def test_an_image_smaller_than_the_window_is_measured_too(size: tuple[int, int])
     assert found["ssim"][0] == pytest.approx(1)
 
 
-def test_the_drawn_are_a_random_choice_by_seed_whichever_are_missing() -> None:
+def test_the_sample_is_random_and_depends_on_the_seed() -> None:
     blank = np.zeros((1, 1, 1), np.float32)
 
-    def names(total: int, offered: int, seed: int) -> list[str]:
-        sample = _Sample(total, 3, seed)
-        for number in range(offered):
-            sample.offer(f"{number:02d}", blank, blank)
+    def names(total: int, added: int, seed: int) -> list[str]:
+        sample = PartSample(total, 3, seed)
+        for number in range(added):
+            sample.add(f"{number:02d}", blank, blank)
             assert len(sample.names) <= 3
         return sample.names
 
@@ -107,7 +107,7 @@ def test_the_drawn_are_a_random_choice_by_seed_whichever_are_missing() -> None:
     assert (np.abs(counts - 200) < 5 * np.sqrt(400 * 0.25)).all()
 
 
-def test_the_tables_say_what_the_reconstructions_are(
+def test_the_files_hold_the_measures_of_the_reconstructions(
     work: Path, tracked_runs: list[Tracker], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["evaluate", "-q", "--samples", "2"]) == cli.DONE
@@ -123,11 +123,11 @@ def test_the_tables_say_what_the_reconstructions_are(
     for name in ("mse", "mae", "ssim"):
         values = np.array([one[name] for one in expected])
         np.testing.assert_allclose([float(row[name]) for row in rows], values.mean(1), rtol=1e-5)
-        for place, channel in enumerate(inputs.channels):
-            np.testing.assert_allclose([float(row[f"{name}_{channel}"]) for row in rows], values[:, place], rtol=1e-5)
+        for index, channel in enumerate(inputs.channels):
+            np.testing.assert_allclose([float(row[f"{name}_{channel}"]) for row in rows], values[:, index], rtol=1e-5)
             spread = record["measures"][name]["channels"][channel]
-            assert spread["mean"] == pytest.approx(values[:, place].mean(), rel=1e-5)
-            assert spread["std"] == pytest.approx(values[:, place].std(), rel=1e-3)
+            assert spread["mean"] == pytest.approx(values[:, index].mean(), rel=1e-5)
+            assert spread["std"] == pytest.approx(values[:, index].std(), rel=1e-3)
         assert record["measures"][name]["mean"] == pytest.approx(values.mean(), rel=1e-5)
         assert f"{values.mean():.3g} +- " in printed
     assert record["n_images"] == 5
@@ -146,8 +146,8 @@ def test_the_tables_say_what_the_reconstructions_are(
     assert not FIGURE.exists()
 
 
-def test_a_checkpoint_takes_the_place_of_the_weights(work: Path) -> None:
-    own = pixal.evaluate(samples=0, quiet=True).types["front"]["measures"]
+def test_a_checkpoint_replaces_the_weights(work: Path) -> None:
+    before = pixal.evaluate(samples=0, quiet=True).types["front"].measures
     family = load_trained(load_config("configs"), "front").load_family()
     weights = family.model.get_weights()  # type: ignore[attr-defined]
     without = [np.zeros_like(values) if values.ndim else values for values in weights]  # the scale divides
@@ -157,23 +157,23 @@ def test_a_checkpoint_takes_the_place_of_the_weights(work: Path) -> None:
     family.model.save_weights(folder / "pixal_autoencoder_epoch_0003.weights.h5")  # type: ignore[attr-defined]
     inputs = InputSet.load(work / "out/Part/front/out.npz")
     mask = load_trained(load_config("configs"), "front").states["front"].mask
-    nothing = float((inputs.images()[:, mask] ** 2).mean())  # of zero weights the reconstruction is zero
+    expected = float((inputs.images()[:, mask] ** 2).mean())  # with zero weights the reconstruction is zero
     for checkpoint in (3, "3", folder / "pixal_autoencoder_epoch_0003.weights.h5"):
         found = pixal.evaluate(checkpoint=checkpoint, samples=0, quiet=True).types["front"]
-        assert found["measures"]["mse"]["mean"] == pytest.approx(nothing, rel=1e-5)
-        assert str(found["checkpoint"]).endswith("epoch_0003.weights.h5")
-    assert pixal.evaluate(samples=0, quiet=True).types["front"]["measures"] == own
+        assert found.measures["mse"].mean == pytest.approx(expected, rel=1e-5)
+        assert str(found.checkpoint).endswith("epoch_0003.weights.h5")
+    assert pixal.evaluate(samples=0, quiet=True).types["front"].measures == before
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "said"),
     [
-        ("7", r"epoch_0007\.weights\.h5 does not exist \(epochs there are: 3, 12\)"),
+        ("7", r"epoch_0007\.weights\.h5 does not exist \(stored epochs: 3, 12\)"),
         ("out/Part/front/nowhere.weights.h5", "nowhere.weights.h5 does not exist"),
         ("out/Part/front/model/calibration.npz", "does not match this model"),
     ],
 )
-def test_a_checkpoint_that_is_not_there_or_none_is_refused_in_one_line(
+def test_a_missing_or_wrong_checkpoint_is_an_error_of_one_line(
     work: Path, capsys: pytest.CaptureFixture[str], checkpoint: str, said: str
 ) -> None:
     for epoch in (12, 3):
@@ -187,14 +187,14 @@ def test_a_checkpoint_that_is_not_there_or_none_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("samples", ["-1", "some"])
-def test_a_bad_number_of_samples_is_refused(samples: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_number_of_samples_is_an_error(samples: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", f"--samples={samples}"])
     assert stop.value.code == cli.BAD_INPUT
     assert "is no whole number from 0" in capsys.readouterr().err
 
 
-def test_families_without_reconstructions_or_checkpoints_are_refused(work: Path) -> None:
+def test_families_without_reconstructions_or_checkpoints_are_an_error(work: Path) -> None:
     record = METADATA / "model_training.yaml"
     before = read_record(record)
     write_record(record, before | {"gives_distance": True})
@@ -204,23 +204,21 @@ def test_families_without_reconstructions_or_checkpoints_are_refused(work: Path)
     pixal.train(config=config, quiet=True)
     with pytest.raises(ModelError, match="gaussian has no checkpoints; leave --checkpoint out"):
         pixal.evaluate(checkpoint=1, config=config, quiet=True)
-    assert pixal.evaluate(samples=0, config=config, quiet=True).types["front"]["model"] == "gaussian"
+    assert pixal.evaluate(samples=0, config=config, quiet=True).types["front"].model == "gaussian"
 
 
-def test_photographs_are_evaluated_as_what_was_made_of_them(work: Path) -> None:
+def test_photographs_give_the_measures_of_their_inputs(work: Path) -> None:
     of_file = pixal.evaluate(samples=0, quiet=True).types["front"]
     (work / "photographs/front/broken.png").write_bytes(b"none")
     found = pixal.evaluate("photographs/front", samples=0, quiet=True)
     assert [failure.image for failure in found.failures] == ["broken.png"]
     for name in ("mse", "mae", "ssim"):  # aligned again, to a fraction of a pixel as before
-        assert found.types["front"]["measures"][name]["mean"] == pytest.approx(
-            of_file["measures"][name]["mean"], rel=0.2
-        )
+        assert found.types["front"].measures[name].mean == pytest.approx(of_file.measures[name].mean, rel=0.2)
     with pytest.raises(InputError, match=r"nothing could be evaluated; the first failure: front/broken\.png"):
         pixal.evaluate("photographs/front/broken.png", quiet=True)
 
 
-def test_an_npz_elsewhere_is_of_the_type_that_its_folder_names(work: Path) -> None:
+def test_the_folder_of_an_npz_gives_its_type(work: Path) -> None:
     arrays = load_arrays(work / "out/Part/front/out.npz")
     save_arrays(work / "front/two.npz", **(arrays | {"data": arrays["data"][:2], "names": arrays["names"][:2]}))
-    assert pixal.evaluate("front/two.npz", samples=0, quiet=True).types["front"]["n_images"] == 2
+    assert pixal.evaluate("front/two.npz", samples=0, quiet=True).types["front"].n_images == 2

@@ -1,1 +1,1 @@
-"""Inspect trained models: latent vectors, and how well parts are reconstructed."""
+"""The ``encode`` and ``evaluate`` commands."""

@@ -1,10 +1,11 @@
-"""The encode command: the latent vectors of photographs, for similarity search and the like."""
+"""The ``encode`` command: write the latent vectors of parts, for similarity search and the like."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ from pixal.io.files import atomic_write, file_hash
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.probing.parts import Parts, Row, find_parts
+from pixal.tasks.photographs.probing.sources import PartSource, ProbedPart, find_part_sources
 from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
@@ -31,52 +32,53 @@ def encode(
     config: PhotographConfig,
     quiet: bool = False,
 ) -> Outcome:
-    """See ``pixal.encode``."""
+    """Write the latent vectors of each type; see ``pixal.encode``."""
     outcome = Outcome()
-    for parts in find_parts(input_path, config, quiet=quiet):
-        folder = config.paths.resolve("latents_path", parts.name) if out is None else Path(out) / parts.name
-        outcome = outcome.combined_with(_encode(parts, folder, quiet))
+    for source in find_part_sources(input_path, config, quiet=quiet):
+        folder = config.paths.resolve("latents_path", source.name) if out is None else Path(out) / source.name
+        outcome = outcome.combined_with(_encode(source, folder, quiet))
     return outcome.require_done(input_path)
 
 
-def _encode(parts: Parts, folder: Path, quiet: bool) -> Outcome:
+def _encode(source: PartSource, folder: Path, quiet: bool) -> Outcome:
     files = [folder / name for name in (RECORD, MANIFEST, LATENTS)]
-    for stale in files:  # first the record, which vouches for the others
-        stale.unlink(missing_ok=True)
-    found: list[Row] = []
+    for old_file in files:  # the record first, because it holds the hashes of the others
+        old_file.unlink(missing_ok=True)
+    encoded: list[ProbedPart] = []
     length = 0
     with tempfile.TemporaryFile() as vectors:
-        for rows, inputs in parts.portions(step=f"{parts.name}: latents", quiet=quiet):
-            latents = np.ascontiguousarray(parts.family.latent(inputs, slice(None)), "<f4")
+        for parts, inputs in source.chunks(step=f"{source.name}: latents", quiet=quiet):
+            latents = np.ascontiguousarray(source.family.latent(inputs, slice(None)), "<f4")
             length = latents.shape[1]
             vectors.write(latents.data)
-            found += [{"row": len(found) + index} | row for index, row in enumerate(rows)]
-        if found:
-            _write_vectors(folder / LATENTS, vectors, (len(found), length))
-    if found:
-        write_table(folder / MANIFEST, MANIFEST_COLUMNS, found)
-        write_record(folder / RECORD, _record(parts, (len(found), length), files[1:]))
-        _log.info("%s: %d latent vectors of %d numbers in %s", parts.name, len(found), length, folder)
-    return Outcome(len(found), parts.failures)
+            encoded += parts
+        if encoded:
+            _write_vectors(folder / LATENTS, vectors, (len(encoded), length))
+    if encoded:
+        rows = [{"row": row} | asdict(part) for row, part in enumerate(encoded)]
+        write_table(folder / MANIFEST, MANIFEST_COLUMNS, rows)
+        write_record(folder / RECORD, _record(source, (len(encoded), length), files[1:]))
+        _log.info("%s: %d latent vectors of length %d in %s", source.name, len(encoded), length, folder)
+    return Outcome(len(encoded), source.failures)
 
 
 def _write_vectors(path: Path, vectors: IO[bytes], shape: tuple[int, int]) -> None:
-    """Write an ``.npy`` of what is in a file: its header says how many rows there are, so it comes last."""
+    """Write an ``.npy`` file from raw values; its header holds the number of rows, which is known only at the end."""
     vectors.seek(0)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         npy_format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         shutil.copyfileobj(vectors, file)
 
 
-def _record(parts: Parts, shape: tuple[int, int], files: list[Path]) -> dict[str, Any]:
-    params = parts.model.params
+def _record(source: PartSource, shape: tuple[int, int], files: list[Path]) -> dict[str, Any]:
+    params = source.model.params
     return provenance() | {
-        "component": parts.config.paths.component,
-        "type": parts.name,
+        "component": source.config.paths.component,
+        "type": source.name,
         "model": params["model"],
         "model_fingerprint": params.get("fingerprint"),
         "n_images": shape[0],
         "latent_size": shape[1],
-        "not_encoded": [{"image": failure.image, "reason": failure.reason} for failure in parts.failures],
+        "not_encoded": [{"image": failure.image, "reason": failure.reason} for failure in source.failures],
         "files": {path.name: file_hash(path) for path in files},
     }
