@@ -1,4 +1,4 @@
-"""Channels against scikit-image, SciPy and the written formulas, and the promises made of them all."""
+"""Tests of the channels against scikit-image, SciPy and the formulas, and of properties that all channels have."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def white(dtype: str | np.dtype[Any]) -> float:
 
 
 def expected(image: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """Every channel, slowly and in double precision."""
+    """Compute all channels with simple code in double precision."""
     rgb = image.astype(np.float64) / white(image.dtype)
     red, green, blue = np.moveaxis(rgb, -1, 0)
     hsv, lab, ycc = rgb2hsv(rgb), rgb2lab(rgb), rgb2ycbcr(rgb)
     _, a, b = np.moveaxis(lab, -1, 0)
     chroma, faded = np.hypot(a, b), np.sqrt(a**2 + b**2 + 25)
     total = rgb.sum(-1)
-    share = np.where(total[..., None] > 0, rgb / np.where(total > 0, total, 1)[..., None], 1 / 3)
+    fraction = np.where(total[..., None] > 0, rgb / np.where(total > 0, total, 1)[..., None], 1 / 3)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     sobel = [ndimage.sobel(luma, axis=axis, mode="mirror") for axis in (0, 1)]
     planes = [red, green, blue, *np.moveaxis(hsv, -1, 0)]
     planes += [(ycc[..., 0] - 16) / 219, (ycc[..., 2] - 16) / 224, (ycc[..., 1] - 16) / 224]
     planes += [lab[..., 0] / 100, (a + 128) / 255, (b + 128) / 255]
-    planes += [chroma / 134, (b / faded + 1) / 2, (a / faded + 1) / 2, share[..., 0], share[..., 1]]
+    planes += [chroma / 134, (b / faded + 1) / 2, (a / faded + 1) / 2, fraction[..., 0], fraction[..., 1]]
     planes += [((red - green) / np.sqrt(2) + np.sqrt(0.5)) / np.sqrt(2)]
     planes += [((red + green - 2 * blue) / np.sqrt(6) + 2 / np.sqrt(6)) / (4 / np.sqrt(6)), total / 3]
     planes += [np.hypot(*sobel) / np.sqrt(20), ndimage.laplace(luma, mode="mirror") / 8 + 0.5]
@@ -67,7 +67,7 @@ def noise(dtype: str, shape: tuple[int, int] = (23, 31), seed: int = 0) -> NDArr
 
 
 def cube(dtype: str) -> NDArray[Any]:
-    """The colour cube's corners, the middles of its faces and its centre, its edges, and its greys from 0 to 1."""
+    """Return corners, edges, centres and greys of the colour cube."""
     ramp = np.linspace(0, 1, 18)
     lattice = list(itertools.product((0, 0.5, 1), repeat=3))
     edges = [
@@ -81,7 +81,7 @@ def cube(dtype: str) -> NDArray[Any]:
 
 
 def near_grey(dtype: str) -> NDArray[Any]:
-    """Colours one level apart, where hue and chroma are ratios of the smallest differences."""
+    """Return colours that differ by one level, where hue and chroma are ratios of the smallest differences."""
     base = np.floor(np.linspace(0, white(dtype) - 1, 40))[:, None, None]
     return np.asarray(base + np.array(list(itertools.product((0, 1), repeat=3))), dtype=dtype)
 
@@ -99,8 +99,8 @@ IMAGES = {
     "near grey, 16 bit": near_grey("uint16"),
     "smaller than the filters": noise("uint8", (2, 1)),
     "faint texture on bright ground": noise("uint16") // 20000 + np.uint16(60000),
-    "several strips": noise("uint16", (2 * channels._STRIP + 1, 5)),
-    "several strips, single": noise("float32", (2 * channels._STRIP + 1, 5)),
+    "several chunks": noise("uint16", (2 * channels._CHUNK_ROWS + 1, 5)),
+    "several chunks, single": noise("float32", (2 * channels._CHUNK_ROWS + 1, 5)),
 }
 
 
@@ -115,7 +115,7 @@ def test_channels_agree_with_the_reference(image: NDArray[Any]) -> None:
 
 
 def test_named_values() -> None:
-    """Published values, so that the reference above is not the only witness."""
+    """Compare with published values, independent of the reference above."""
     image = np.array([[(255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)]], dtype=np.uint8)
     names = ["LAB_L", "LAB_a", "LAB_b", "Cr", "r_chroma", "LCh_C"]
     brightest, black, red, blue = compute_channels(image, names)[0]
@@ -129,21 +129,21 @@ def test_named_values() -> None:
 
 
 def test_filter_scales_are_the_largest_possible_values() -> None:
-    """Over all black-and-white neighbourhoods the filters reach the ends of [0, 1], and not past them."""
+    """Over all black-and-white neighbourhoods the filters have the range [0, 1] exactly."""
     bits = np.array(list(itertools.product((0, 255), repeat=9)), dtype=np.uint8).reshape(-1, 3, 3)
     middles = [compute_channels(np.stack([b] * 3, -1), ["GradMag", "Laplacian"])[1, 1] for b in bits]
     np.testing.assert_allclose(np.max(middles, axis=0), [1, 1], atol=1e-6)
     np.testing.assert_allclose(np.min(middles, axis=0), [0, 0], atol=1e-6)
 
 
-def test_flat_ground_has_no_structure() -> None:
+def test_a_flat_image_has_no_structure() -> None:
     flat = np.full((40, 50, 3), (200, 77, 31), dtype=np.uint8)
     structure = compute_channels(flat, ["GradMag", "Laplacian", "LocalStd"])
     np.testing.assert_allclose(structure, np.broadcast_to([0, 0.5, 0], structure.shape), atol=1e-6)
 
 
-def test_hue_does_not_explode_near_grey() -> None:
-    """One level of noise on a grey moves HSV's hue by turns, and the sine and cosine by little."""
+def test_sine_and_cosine_of_hue_are_stable_near_grey() -> None:
+    """One level of noise on a grey changes the hue of HSV completely, but sine and cosine only slightly."""
     rng = np.random.default_rng(3)
     image = (128 + rng.integers(0, 2, (40, 40, 3))).astype(np.uint8)
     hue, sine, cosine = np.moveaxis(compute_channels(image, ["H", "LCh_sinH", "LCh_cosH"]), -1, 0)
@@ -158,18 +158,18 @@ STEPS = st.integers(0, 2**24).map(lambda step: step / 2**24)
 
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.uint8, SHAPES) | hnp.arrays(np.uint16, SHAPES) | hnp.arrays(np.float32, SHAPES, elements=STEPS))
-def test_every_value_is_in_range_and_right(image: NDArray[Any]) -> None:
+def test_all_values_are_correct_and_in_range(image: NDArray[Any]) -> None:
     computed = compute_channels(image, "ALL")
     assert computed.min() >= 0
     assert computed.max() <= 1
     pointwise = np.stack([expected(image)[name] for name in POINTWISE], -1)
-    # Hue is a circle: 0 and 1 are one red.
+    # Hue is periodic: 0 and 1 are the same red.
     apart = np.abs(computed[..., :20] - pointwise)
     apart[..., 3] = np.minimum(apart[..., 3], 1 - apart[..., 3])
     assert apart.max() < 1e-5
 
 
-def test_no_clip_hides_a_wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scales_are_correct_without_the_final_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "clip", lambda array, *_, out: np.copyto(out, array))
     grid = np.linspace(0, 255, 18).astype(np.uint8)
     cube = np.array(list(itertools.product(grid, repeat=3)), dtype=np.uint8).reshape(18, -1, 3)
@@ -180,7 +180,9 @@ def test_no_clip_hides_a_wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(0, 16))
-def test_same_colour_same_value_in_every_image(colour: tuple[int, int, int], seed: int, row: int, column: int) -> None:
+def test_a_colour_has_the_same_value_in_every_image(
+    colour: tuple[int, int, int], seed: int, row: int, column: int
+) -> None:
     image = noise("uint8", (13, 17), seed)
     image[row, column] = colour
     alone = np.array([[colour]], dtype=np.uint8)
@@ -189,7 +191,7 @@ def test_same_colour_same_value_in_every_image(colour: tuple[int, int, int], see
     )
 
 
-def test_same_colour_same_value_at_every_depth() -> None:
+def test_a_colour_has_the_same_value_at_every_depth() -> None:
     image = noise("uint8")
     reference = compute_channels(image, "ALL")
     for other in (image.astype(np.uint16) * 257, image.astype(np.float32) / 255, image / 255.0):
@@ -197,8 +199,8 @@ def test_same_colour_same_value_at_every_depth() -> None:
 
 
 @pytest.mark.parametrize("name", CONTRACT)
-def test_16_bit_keeps_its_depth(name: str) -> None:
-    """Two images that are one and the same in 8 bits differ in every channel, as their colours do."""
+def test_16_bit_images_keep_their_depth(name: str) -> None:
+    """Two images that are equal in 8 bits differ in every channel."""
     coarse = noise("uint8", seed=5).astype(np.uint16) << 8
     fine = coarse + np.random.default_rng(6).integers(0, 256, coarse.shape).astype(np.uint16)
     np.testing.assert_array_equal(coarse >> 8, fine >> 8)
@@ -206,7 +208,7 @@ def test_16_bit_keeps_its_depth(name: str) -> None:
     assert apart.mean() > 0.6
 
 
-def test_one_16_bit_level_shows() -> None:
+def test_one_16_bit_level_changes_the_channels() -> None:
     image = np.array([[(30000, 30000, 30000), (30001, 30000, 30000)]], dtype=np.uint16)
     first, second = compute_channels(image, ["R", "LAB_L", "LAB_a", "S"])[0]
     np.testing.assert_allclose(second[0] - first[0], 1 / 65535, rtol=1e-2)
@@ -215,9 +217,9 @@ def test_one_16_bit_level_shows() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 70), st.integers(0, 20), st.sampled_from(["uint8", "uint16", "float32"]), st.integers(0, 99))
-def test_shifted_image_gives_shifted_channels(down: int, right: int, dtype: str, seed: int) -> None:
-    """Also where the strips begin elsewhere. Hue is a circle: 0 and 1 are one red."""
-    image = noise(dtype, (channels._STRIP + 41, 44), seed)
+def test_the_channels_of_a_shifted_image_are_shifted(down: int, right: int, dtype: str, seed: int) -> None:
+    """Also if the chunks begin at other rows. Hue is periodic: 0 and 1 are the same red."""
+    image = noise(dtype, (channels._CHUNK_ROWS + 41, 44), seed)
     whole, part = compute_channels(image, "ALL"), compute_channels(image[down:, right:], "ALL")
     inner = FILTER_RADIUS
     apart = np.abs(part - whole[down:, right:])[inner:, inner:]
@@ -227,7 +229,7 @@ def test_shifted_image_gives_shifted_channels(down: int, right: int, dtype: str,
 
 @pytest.mark.parametrize("name", CONTRACT)
 def test_reach_is_exact(name: str) -> None:
-    """A changed pixel shows as far as the channel's reach, and no farther."""
+    """A changed pixel has an effect up to the reach of the channel, and no farther."""
     image = noise("uint8", (15, 15), 8)
     changed = image.copy()
     changed[7, 7] = 255 - changed[7, 7]
@@ -235,28 +237,28 @@ def test_reach_is_exact(name: str) -> None:
     assert max(np.abs(rows - 7).max(), np.abs(columns - 7).max()) == CHANNELS[name].reach
 
 
-def test_filter_radius_is_the_farthest_reach() -> None:
+def test_filter_radius_is_the_largest_reach() -> None:
     assert FILTER_RADIUS == 2
     assert {name for name in CONTRACT if CHANNELS[name].reach == 0} == set(POINTWISE)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(CONTRACT), min_size=1, unique=True), st.sampled_from(["uint8", "uint16", "float32"]))
-def test_subset_in_any_order_picks_columns(names: list[str], dtype: str) -> None:
-    image = noise(dtype, (channels._STRIP + 7, 9), 9)
+def test_a_subset_has_the_values_of_all_channels(names: list[str], dtype: str) -> None:
+    image = noise(dtype, (channels._CHUNK_ROWS + 7, 9), 9)
     columns = [CONTRACT.index(name) for name in names]
     np.testing.assert_array_equal(compute_channels(image, names), compute_channels(image, "ALL")[..., columns])
 
 
-def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Colours] = []
+def test_only_the_requested_colour_spaces_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    created: list[Colours] = []
 
-    class Watched(Colours):
+    class RecordedColours(Colours):
         def __init__(self, image: NDArray[Any]) -> None:
             super().__init__(image)
-            made.append(self)
+            created.append(self)
 
-    monkeypatch.setattr(channels, "Colours", Watched)
+    monkeypatch.setattr(channels, "Colours", RecordedColours)
     spaces = {"levels", "rgb", "hsv", "luma", "lab"}
     for names, used in (
         (["LAB_a", "LCh_C"], {"lab"}),
@@ -266,7 +268,7 @@ def test_only_what_is_asked_for_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
         (["S"], {"levels", "hsv"}),
     ):
         compute_channels(noise("uint8"), names)
-        assert spaces & set(vars(made[-1])) == used
+        assert spaces & set(vars(created[-1])) == used
 
 
 def test_a_colour_space_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,8 +280,8 @@ def test_a_colour_space_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("name", ["R", "V", "LocalStd", "ALL"])
-def test_input_is_left_alone(dtype: str, name: str) -> None:
-    """A read-only, reversed view serves, and what comes back shares no memory with it."""
+def test_the_input_is_not_changed(dtype: str, name: str) -> None:
+    """A read-only reversed view is valid input, and the result does not share its memory."""
     image = noise(dtype, seed=11)
     kept = image.copy()
     image.flags.writeable = False
@@ -290,7 +292,7 @@ def test_input_is_left_alone(dtype: str, name: str) -> None:
     np.testing.assert_array_equal(image, kept)
 
 
-def test_other_byte_order_is_the_same_image() -> None:
+def test_the_byte_order_does_not_matter() -> None:
     image = noise("uint16")
     np.testing.assert_array_equal(compute_channels(image.astype(">u2"), "ALL"), compute_channels(image, "ALL"))
 
@@ -312,13 +314,13 @@ def test_names() -> None:
         ("all", r"'all'.*ALL"),
         (["infrared"], r"'infrared'"),
         (["R", True], r"True"),
-        (["R", "G", "R"], r"R is named more than once"),
+        (["R", "G", "R"], r"R is in the list more than once"),
         (["ALL", "R"], r"ALL"),
         ([], r"empty"),
         ("", r"unknown channel ''"),
     ],
 )
-def test_wrong_names_are_refused(spec: Any, message: str) -> None:
+def test_invalid_names_are_an_error(spec: Any, message: str) -> None:
     with pytest.raises(PixalError, match=message):
         channel_names(spec)
     with pytest.raises(PixalError, match=message):
@@ -338,6 +340,6 @@ def test_wrong_names_are_refused(spec: Any, message: str) -> None:
         (np.full((4, 5, 3), np.nan), "nan"),
     ],
 )
-def test_what_is_no_rgb_image_is_refused(image: NDArray[Any], message: str) -> None:
+def test_an_image_that_is_not_rgb_is_an_error(image: NDArray[Any], message: str) -> None:
     with pytest.raises(PixalError, match=message):
         compute_channels(image, ["R"])

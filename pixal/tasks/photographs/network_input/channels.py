@@ -1,8 +1,10 @@
-"""The channels of an image: colours, chromaticities and local structure, each in [0, 1] by one fixed scale.
+"""Compute the channels of an image: colours, chromaticities and local structure, all in [0, 1].
 
-No scale looks at the image, so one colour has one value in every photograph. To add a channel, write one
-function of a `Colours` that returns its plane, under `@_register(NAME="what it means")`; channels computed
-together are one function too, which returns their planes along the last axis.
+Each channel has a fixed scale that does not depend on the image, so a colour has the same value in every photograph.
+
+To add a channel, write a function that takes a ``Colours`` and returns a plane (H, W), and decorate it with
+``@_register(NAME="meaning and scale")``. A function may also compute several channels: it is registered with several
+names and returns (H, W, K).
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ from numpy.typing import NDArray
 from pixal.errors import ConfigError, InputError
 
 Plane = NDArray[np.float32]
+"""(H, W) values of a channel, or (H, W, K) values of several."""
 
 
 def channel_names(spec: Sequence[str] | str) -> list[str]:
-    """Return the channel names that a `channels` setting stands for, in its order.
+    """Return the channel names that a ``channels`` setting stands for, in the same order.
 
-    `spec` is a list of names (case-sensitive), one name, or "ALL", in a list or not: all of `CHANNELS`.
+    Args:
+        spec: A list of names (case-sensitive), one name, or ``"ALL"``, alone or in a list, for all of ``CHANNELS``.
 
-    Raises `ConfigError` on an unknown name (with the nearest known one), a duplicate, or an empty list.
+    Raises:
+        ConfigError: If a name is unknown (the message has the nearest known name) or a duplicate, or the list is empty.
     """
     names = [spec] if isinstance(spec, str) else list(spec)
     if names == ["ALL"]:
@@ -35,51 +40,59 @@ def channel_names(spec: Sequence[str] | str) -> list[str]:
     if not names:
         raise ConfigError('channels: the list is empty; name at least one channel, or use "ALL"')
     if "ALL" in names:
-        raise ConfigError('channels: "ALL" stands alone; remove it or the other names')
+        raise ConfigError('channels: "ALL" must be the only name; remove it or the other names')
     for name in names:
         if name not in CHANNELS:
             folded = {known.lower(): known for known in [*CHANNELS, "ALL"]}
             close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.0)
             raise ConfigError(f"channels: unknown channel {name!r}; the nearest is {folded[close[0]]}")
         if names.count(name) > 1:
-            raise ConfigError(f"channels: {name} is named more than once; name each channel once")
+            raise ConfigError(f"channels: {name} is in the list more than once; name each channel once")
     return names
 
 
 def compute_channels(image: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return the named channels of an RGB image, (H, W, C) float32 in [0, 1], C in the order of `names`.
+    """Compute channels of an RGB image.
 
-    `image` is (H, W, 3) RGB: uint8, uint16 (its full depth is kept), or floating point in [0, 1]. Only what
-    `names` asks for is computed, and a colour space that several share once. Filter channels look up to
-    `FILTER_RADIUS` pixels around; beyond the border the image is mirrored about its outermost pixel
-    (`cv2.BORDER_REFLECT_101`). `CHANNELS` says what each channel means, and its scale.
+    Only the requested channels are computed, and a colour space that several of them use only once. Filter channels
+    use pixels up to ``FILTER_RADIUS`` away; outside the image it is mirrored at its outermost pixels
+    (``cv2.BORDER_REFLECT_101``).
 
-    Raises `InputError` for another shape, type or range, `ConfigError` for names `channel_names` refuses.
+    Args:
+        image: (H, W, 3) RGB: uint8, uint16 (all 16 bits are used), or floating point in [0, 1].
+        names: Names of channels, as for ``channel_names``. ``CHANNELS`` has the meaning and scale of each.
+
+    Returns:
+        (H, W, C) float32 in [0, 1], C in the order of ``names``.
+
+    Raises:
+        InputError: If the image has another shape, type or range.
+        ConfigError: If a name is not valid.
     """
     channels = [CHANNELS[name] for name in channel_names(names)]
-    image = _checked(image)
+    image = _check_image(image)
     computed = np.empty((*image.shape[:2], len(channels)), dtype=np.float32)
-    # In strips of rows that stay in the processor's cache: twice as fast, and no large arrays in between.
-    for top in range(0, len(image), _STRIP):
-        first, strip = max(top - FILTER_RADIUS, 0), computed[top : top + _STRIP]
-        # As far around whatever is asked for: the last bit depends on where an array begins and ends.
-        _fill(strip, Colours(image[first : top + _STRIP + FILTER_RADIUS]), channels, top - first)
-        # The scales keep every value inside, but for the last bit of float32.
-        np.clip(strip, 0.0, 1.0, out=strip)
+    # Chunks of rows that fit into the processor's cache are twice as fast, and need no large temporary arrays.
+    for top in range(0, len(image), _CHUNK_ROWS):
+        first, chunk = max(top - FILTER_RADIUS, 0), computed[top : top + _CHUNK_ROWS]
+        # The same margin for all channels: the last bit of a value depends on where an array begins and ends.
+        _fill_chunk(chunk, Colours(image[first : top + _CHUNK_ROWS + FILTER_RADIUS]), channels, top - first)
+        # By their scales all values are in the range, except for the last bit of float32.
+        np.clip(chunk, 0.0, 1.0, out=chunk)
     return computed
 
 
-def _fill(strip: Plane, colours: Colours, channels: Sequence[Channel], first: int) -> None:
-    """Write the channels of the rows of `colours` from `first` on into `strip`, (H, W, C)."""
-    families = list({channel.family: None for channel in channels})
-    planes = [family(colours)[first : first + len(strip)] for family in families]
-    starts = dict(zip(families, np.cumsum([0, *(plane.shape[2] for plane in planes)]), strict=False))
-    pairs = [(starts[channel.family] + channel.plane, place) for place, channel in enumerate(channels)]
-    cv2.mixChannels(planes, [strip], np.ravel(pairs).tolist())
+def _fill_chunk(chunk: Plane, colours: Colours, channels: Sequence[Channel], first: int) -> None:
+    """Write channels into ``chunk`` (H, W, C): those of the rows of ``colours`` that begin at row ``first``."""
+    functions = list({channel.function: None for channel in channels})
+    planes = [function(colours)[first : first + len(chunk)] for function in functions]
+    starts = dict(zip(functions, np.cumsum([0, *(plane.shape[2] for plane in planes)]), strict=False))
+    pairs = [(starts[channel.function] + channel.plane, target) for target, channel in enumerate(channels)]
+    cv2.mixChannels(planes, [chunk], np.ravel(pairs).tolist())
 
 
 class Colours:
-    """The colour spaces of an RGB image, (H, W, 3) float32, each computed when first asked for, then kept."""
+    """An RGB image in several colour spaces, (H, W, 3) float32. Each is computed on first use and then kept."""
 
     def __init__(self, image: NDArray[Any]) -> None:
         self._image = image
@@ -87,7 +100,7 @@ class Colours:
 
     @cached_property
     def levels(self) -> Plane:
-        """An integer image's own numbers, whose differences are exact; a float image itself."""
+        """The values of an integer image, whose differences are exact; a float image unchanged."""
         return np.asarray(self._image, dtype=np.float32)
 
     @cached_property
@@ -98,7 +111,7 @@ class Colours:
     @cached_property
     def hsv(self) -> Plane:
         """Hue in turns, saturation, value, all in [0, 1]."""
-        # A power of two scales a float exactly; so large a one leaves OpenCV's epsilons without effect.
+        # A power of two scales a float exactly; with a large one OpenCV's epsilons have no effect.
         scale = 2.0**24 if self._white == 1 else 1.0
         hsv = np.asarray(cv2.cvtColor(self.levels * np.float32(scale), cv2.COLOR_RGB2HSV), dtype=np.float32)
         return _affine(hsv, np.diag([1 / 360, 1, 1 / (self._white * scale)]))
@@ -110,9 +123,9 @@ class Colours:
 
     @cached_property
     def lab(self) -> Plane:
-        """CIE 1976 L*a*b* of sRGB, D65, 2 degree observer: L in [0, 100], a and b within (-128, 127).
+        """CIE 1976 L*a*b* of sRGB, D65, 2 degree observer: L in [0, 100], a and b in (-128, 127).
 
-        Constants as in skimage.color.rgb2lab. OpenCV's own float Lab interpolates tables: 2e-3 off.
+        The constants are those of ``skimage.color.rgb2lab``. OpenCV interpolates tables, with an error of 2e-3.
         """
         if self._image.dtype.kind == "f":
             light: NDArray[Any] = _srgb_to_linear(self._image)
@@ -124,39 +137,55 @@ class Colours:
         return _affine(cone, [[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]])
 
 
-Family = Callable[[Colours], NDArray[Any]]
+ChannelFunction = Callable[[Colours], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel: its meaning and scale, how far it looks (px; 0: a colour), and a plane of a function."""
+    """A channel.
+
+    Attributes:
+        name: Name in the ``channels`` setting.
+        meaning: Meaning and scale.
+        reach: Distance in pixels up to which other pixels change its value; 0 for a colour.
+        function: Computes (H, W, K): the channel, and those that are computed together with it.
+        plane: Index of the channel in the result of the function.
+    """
 
     name: str
     meaning: str
     reach: int
-    family: Family
+    function: ChannelFunction
     plane: int
 
 
 CHANNELS: dict[str, Channel] = {}
-_STRIP = 64
+"""All channels by name, in the order of ``"ALL"``."""
+
+_CHUNK_ROWS = 64
 
 
-def _register(*, reach: int = 0, **meanings: str) -> Callable[[Family], Family]:
-    """Enter a function under the names of its planes: it returns (H, W), or (H, W, K) for K names."""
+def _register(*, reach: int = 0, **meanings: str) -> Callable[[ChannelFunction], ChannelFunction]:
+    """Register a function as one or more channels.
 
-    def enter(function: Family) -> Family:
-        def family(colours: Colours) -> NDArray[Any]:
+    Args:
+        reach: Distance in pixels up to which other pixels change a value.
+        **meanings: Meaning and scale of each channel by its name. The function returns (H, W), or (H, W, K) for K
+            names.
+    """
+
+    def register(function: ChannelFunction) -> ChannelFunction:
+        def compute_planes(colours: Colours) -> NDArray[Any]:
             planes = np.asarray(function(colours), dtype=np.float32)
             return planes.reshape(*planes.shape[:2], len(meanings))
 
         for plane, (name, meaning) in enumerate(meanings.items()):
             if name in CHANNELS:
                 raise ValueError(f"channel {name} is registered twice")
-            CHANNELS[name] = Channel(name, meaning, reach, family, plane)
+            CHANNELS[name] = Channel(name, meaning, reach, compute_planes, plane)
         return function
 
-    return enter
+    return register
 
 
 @_register(R="red, sRGB", G="green, sRGB", B="blue, sRGB")
@@ -202,7 +231,7 @@ def _lab(colours: Colours) -> Plane:
 
 # The largest chroma of sRGB is that of pure blue, 133.81.
 _MAX_CHROMA = np.float32(134.0)
-# One 8-bit level moves a and b of a grey by up to about one unit; at five units of chroma hue counts 0.7.
+# One 8-bit level changes a and b of a grey by up to about one unit. Hue at five units of chroma has a weight of 0.7.
 _GREY_CHROMA_SQUARED = np.float32(5.0**2)
 
 
@@ -218,15 +247,15 @@ def _lch(colours: Colours) -> Plane:
     return np.stack([np.sqrt(squared) / _MAX_CHROMA, b * half + 0.5, a * half + 0.5], axis=-1)
 
 
-@_register(r_chroma="red's share, R / (R + G + B), black 1/3", g_chroma="green's share, black 1/3")
+@_register(r_chroma="fraction of red, R / (R + G + B), black 1/3", g_chroma="fraction of green, black 1/3")
 def _chromaticity(colours: Colours) -> Plane:
-    tiny = 1e-30  # changes no sum but black's, and makes its shares even
+    tiny = 1e-30  # changes only the sum of black, whose fractions become equal
     rows = [1, 0, 0, tiny], [0, 1, 0, tiny], [1, 1, 1, 3 * tiny]
     red, green, total = (_affine(colours.levels, [row]) for row in rows)
     return np.dstack([red / total, green / total])
 
 
-# The axes of van de Sande et al., PAMI 2010, each mapped from its whole range onto [0, 1].
+# The axes of van de Sande et al., PAMI 2010, each with its whole range scaled to [0, 1].
 _OPPONENT = [[1 / 2, -1 / 2, 0, 1 / 2], [1 / 4, 1 / 4, -1 / 2, 1 / 2], [1 / 3, 1 / 3, 1 / 3, 0]]
 
 
@@ -244,7 +273,7 @@ def _gradient(colours: Colours) -> Plane:
     scale = 20**-0.5  # a corner, gradient (4, 2), is the steepest
     across = np.asarray(cv2.Sobel(colours.luma, cv2.CV_32F, 1, 0, ksize=3, scale=scale, borderType=_MIRROR))
     down = np.asarray(cv2.Sobel(colours.luma, cv2.CV_32F, 0, 1, ksize=3, scale=scale, borderType=_MIRROR))
-    # Not cv2.magnitude: its last bit varies between calls.
+    # Not cv2.magnitude, whose last bit varies between calls.
     return np.sqrt(across * across + down * down, dtype=np.float32)
 
 
@@ -256,7 +285,7 @@ def _laplacian(colours: Colours) -> Plane:
 
 @_register(LocalStd="standard deviation of luma in 5x5 pixels, times 2", reach=2)
 def _local_std(colours: Colours) -> Plane:
-    # In double: the difference of two nearly equal squares would leave 1e-3 of noise on flat ground.
+    # In double precision: in single precision the difference of similar squares has a noise of 1e-3 on a flat image.
     mean = np.asarray(cv2.boxFilter(colours.luma, cv2.CV_64F, (5, 5), borderType=_MIRROR))
     square = np.asarray(cv2.sqrBoxFilter(colours.luma, cv2.CV_64F, (5, 5), borderType=_MIRROR))
     return (2.0 * np.sqrt(np.maximum(square - mean * mean, 0.0))).astype(np.float32)
@@ -264,11 +293,11 @@ def _local_std(colours: Colours) -> Plane:
 
 _MIRROR = cv2.BORDER_REFLECT_101
 FILTER_RADIUS: int = max(channel.reach for channel in CHANNELS.values())
-"""How far, in pixels, any channel looks around: what lies farther away changes nothing."""
+"""The largest reach of all channels: pixels farther away do not change a value."""
 
 
-def _checked(image: NDArray[Any]) -> NDArray[Any]:
-    """Return the image contiguous, in native byte order, a float one as float32; refuse what is not RGB."""
+def _check_image(image: NDArray[Any]) -> NDArray[Any]:
+    """Return an RGB image as a contiguous array in native byte order, floats as float32."""
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"channels: the image has shape {image.shape}; pass RGB as (height, width, 3)")
     if image.dtype in (np.uint8, np.dtype("<u2"), np.dtype(">u2")):
@@ -277,7 +306,7 @@ def _checked(image: NDArray[Any]) -> NDArray[Any]:
         raise InputError(f"channels: the image is {image.dtype}; pass uint8, uint16 or float in [0, 1]")
     low, high = float(image.min()), float(image.max())
     if not (low >= 0.0 and high <= 1.0):
-        raise InputError(f"channels: values run from {low:g} to {high:g}; clip a float image to [0, 1] first")
+        raise InputError(f"channels: the values are {low:g} to {high:g}; clip a float image to [0, 1] first")
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
@@ -287,7 +316,7 @@ def _affine(pixels: NDArray[Any], matrix: Sequence[Sequence[float]] | NDArray[np
     return mapped.reshape(*pixels.shape[:2], -1)
 
 
-# sRGB primaries to CIE XYZ, each row over the white of D65 (2 degree observer).
+# sRGB primaries to CIE XYZ, each row divided by the white of D65 (2 degree observer).
 _XYZ_OVER_WHITE = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 ) / np.array([[0.95047], [1.0], [1.08883]])
@@ -304,11 +333,11 @@ def _srgb_to_linear(encoded: Plane) -> Plane:
 
 
 def _power(base: NDArray[Any], exponent: float) -> Plane:
-    """As exact as cv2.pow, in a third of its time; for a base above 0."""
+    """Return powers of a base above 0, as exact as ``cv2.pow`` and three times as fast."""
     power = np.asarray(cv2.log(base), dtype=np.float32)
     return np.asarray(cv2.exp(np.multiply(power, exponent, out=power, dtype=np.float32), dst=power), dtype=np.float32)
 
 
 def _replaced(values: NDArray[Any], others: NDArray[Any], where: NDArray[np.bool_]) -> Plane:
-    """The values, those at `where` by the others."""
+    """Return ``values`` with those of ``others`` at ``where``."""
     return np.asarray(cv2.copyTo(others, where.view(np.uint8), values), dtype=np.float32)
