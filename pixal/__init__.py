@@ -1,7 +1,7 @@
-"""PIXAL: finds defects on photographs of hardware, from good examples alone.
+"""PIXAL finds defects on photographs of hardware. It learns from photographs of good parts only.
 
 Each command is a function: ``pixal.preprocess("photos/COMPONENT")``, ``pixal.train()``,
-``pixal.validate("batch/COMPONENT")``. They load on first use, so that ``import pixal`` is quick.
+``pixal.validate("batch/COMPONENT")``. A function is imported on first use, so that ``import pixal`` is fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pixal.commands.validate import detect, validate, watch
     from pixal.config import load_config
 
-_HOMES = {
+_MODULES = {
     "load_config": "pixal.config",
     "preprocess": "pixal.commands.preprocess",
     "remove_bg": "pixal.commands.preprocess",
@@ -55,6 +55,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

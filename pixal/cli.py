@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, turn errors into exit statuses."""
+"""The command line: parse the options, call one function, and turn errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -8,37 +8,46 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import pixal
-from pixal.commands.parser import ANOMALY, BAD_INPUT, DONE, FAILED, INCOMPLETE, build_parser
+from pixal.commands.exit_status import ExitStatus
+from pixal.commands.parser import build_parser
 from pixal.config import Config
 from pixal.errors import InputError, PixalError
-from pixal.outcome import Results
+from pixal.outcome import Failure, Results
 from pixal.tasks import configured_task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status."""
+    """Run one command.
+
+    Args:
+        arguments: The command and its options. Default: those of the process.
+
+    Returns:
+        The exit status.
+    """
     options = build_parser().parse_args(arguments)
     _set_up_logging(options.quiet)
     try:
-        return _RUNS[options.command](options)
+        return _COMMANDS[options.command](options)
     except PixalError as error:
         if options.debug:
             traceback.print_exc()
-        return _say(BAD_INPUT, f"pixal: error: {error}")
+        return _print_error(ExitStatus.BAD_INPUT, f"error: {error}")
     except KeyboardInterrupt:
-        return _say(FAILED, "pixal: interrupted")
+        return _print_error(ExitStatus.FAILED, "interrupted")
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        text = " ".join(str(error).split()) or type(error).__name__
-        return _say(FAILED, f"pixal: unexpected failure: {type(error).__name__}: {text} (--debug shows where)")
+        kind = type(error).__name__
+        text = " ".join(str(error).split()) or kind
+        return _print_error(ExitStatus.FAILED, f"unexpected failure: {kind}: {text} (--debug shows where)")
 
 
-def _config(options: argparse.Namespace) -> Config:
+def _load_config(options: argparse.Namespace) -> Config:
+    """Load the settings, with the overrides by ``--set`` and ``--workers``."""
     config = pixal.load_config(options.config, options.overrides)
     if options.workers is None:
         return config
@@ -46,120 +55,136 @@ def _config(options: argparse.Namespace) -> Config:
     return pixal.load_config(options.config, [*options.overrides, *workers])
 
 
-def _run_preprocessing(options: argparse.Namespace) -> int:
-    run = getattr(pixal, options.command)
-    outcome = run(options.input, config=_config(options), force=options.force, quiet=options.quiet)
+def _preprocess(options: argparse.Namespace) -> ExitStatus:
+    function = getattr(pixal, options.command)
+    outcome = function(options.input, config=_load_config(options), force=options.force, quiet=options.quiet)
     return _report_failures(outcome.failures)
 
 
-def _run_training(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> ExitStatus:
     config = pixal.load_config(options.config, options.overrides)
     try:
         outcome = pixal.train(
             options.input, config=config, resume=options.resume, epochs=options.epochs, quiet=options.quiet
         )
     except KeyboardInterrupt as stop:
-        said = str(stop) or "training stopped; the same command with --resume goes on from the last checkpoint"
-        return _say(FAILED, f"pixal: {said}")
+        message = str(stop) or "training stopped; to resume from the last checkpoint, add --resume to the same command"
+        return _print_error(ExitStatus.FAILED, message)
     return _report_failures(outcome.failures)
 
 
-def _run_validation(options: argparse.Namespace) -> int:
-    config = _config(options)
-    if not options.watch:
-        try:
-            batch = pixal.validate(
-                options.input,
-                truth=options.truth,
-                model=options.model,
-                config=config,
-                force=options.force,
-                quiet=options.quiet,
-            )
-        except KeyboardInterrupt:
-            return _say(FAILED, "pixal: validate stopped; the same command goes on with the parts that have no verdict")
-        return _verdict_status(batch, options)
+def _validate(options: argparse.Namespace) -> ExitStatus:
+    if options.watch:
+        return _watch(options)
+    try:
+        batch = pixal.validate(
+            options.input,
+            truth=options.truth,
+            model=options.model,
+            config=_load_config(options),
+            force=options.force,
+            quiet=options.quiet,
+        )
+    except KeyboardInterrupt:
+        return _print_error(
+            ExitStatus.FAILED, "validate stopped; the same command resumes with the parts that have no verdict yet"
+        )
+    return _verdict_status(batch, options)
+
+
+def _watch(options: argparse.Namespace) -> ExitStatus:
+    config = _load_config(options)
     if options.truth:
-        raise InputError("--truth does not go with --watch; run pixal detect --truth DIR when the watch has ended")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
+        raise InputError("--truth cannot be used with --watch; run pixal detect --truth DIR when the watch has ended")
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a system service is stopped by SIGTERM
     try:
         batch = pixal.watch(options.input, model=options.model, config=config, force=options.force)
         return _verdict_status(batch, options)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)
 
 
-def _run_detection(options: argparse.Namespace) -> int:
-    batch = pixal.detect(options.input, truth=options.truth, config=_config(options), quiet=options.quiet)
+def _detect(options: argparse.Namespace) -> ExitStatus:
+    batch = pixal.detect(options.input, truth=options.truth, config=_load_config(options), quiet=options.quiet)
     return _verdict_status(batch, options)
 
 
-def _run_encoding(options: argparse.Namespace) -> int:
-    outcome = pixal.encode(options.input, out=options.out, config=_config(options), quiet=options.quiet)
+def _encode(options: argparse.Namespace) -> ExitStatus:
+    outcome = pixal.encode(options.input, out=options.out, config=_load_config(options), quiet=options.quiet)
     return _report_failures(outcome.failures)
 
 
-def _run_evaluation(options: argparse.Namespace) -> int:
+def _evaluate(options: argparse.Namespace) -> ExitStatus:
     evaluation = pixal.evaluate(
         options.input,
         checkpoint=options.checkpoint,
         samples=options.samples,
-        config=_config(options),
+        config=_load_config(options),
         quiet=options.quiet,
     )
     sys.stdout.write(evaluation.summary() + "\n")
     return _report_failures(evaluation.failures)
 
 
-def _run_benchmark(options: argparse.Namespace) -> int:
+def _benchmark(options: argparse.Namespace) -> ExitStatus:
     try:
         results = pixal.benchmark(
             options.input,
             out=options.out,
             classes=options.classes,
-            config=_config(options),
+            config=_load_config(options),
             force=options.force,
             quiet=options.quiet,
         )
     except KeyboardInterrupt:
-        return _say(FAILED, "pixal: benchmark stopped; the same command goes on where it was")
+        return _print_error(ExitStatus.FAILED, "benchmark stopped; the same command resumes it")
     status = _report_failures(results.failures)
-    return BAD_INPUT if results.all_failed else status
+    return ExitStatus.BAD_INPUT if results.all_failed else status
 
 
-def _verdict_status(batch: Results, options: argparse.Namespace) -> int:
-    status = _report_failures(batch.failures)
-    if options.fail_on_anomaly and batch.failed:
-        return ANOMALY
-    return BAD_INPUT if batch.all_failed else status
-
-
-def _run_demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> ExitStatus:
     batch = pixal.demo(options.dir, config=options.config, overrides=options.overrides, quiet=options.quiet)
     sys.stdout.write(batch.summary() + "\n")
     return _report_failures(batch.failures)
 
 
-_RUNS = {
-    **dict.fromkeys(("preprocess", "remove_bg", "align", "make_input"), _run_preprocessing),
-    "train": _run_training,
-    "validate": _run_validation,
-    "detect": _run_detection,
-    "encode": _run_encoding,
-    "evaluate": _run_evaluation,
-    "benchmark": _run_benchmark,
-    "demo": _run_demo,
+_COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
+    "preprocess": _preprocess,
+    "remove_bg": _preprocess,
+    "align": _preprocess,
+    "make_input": _preprocess,
+    "train": _train,
+    "validate": _validate,
+    "detect": _detect,
+    "encode": _encode,
+    "evaluate": _evaluate,
+    "benchmark": _benchmark,
+    "demo": _demo,
 }
 
 
-def _report_failures(failures: Sequence[Any]) -> int:
+def _verdict_status(batch: Results, options: argparse.Namespace) -> ExitStatus:
+    """Report the failures of a batch, and return its exit status."""
+    status = _report_failures(batch.failures)
+    if options.fail_on_anomaly and batch.failed:
+        return ExitStatus.ANOMALY
+    return ExitStatus.BAD_INPUT if batch.all_failed else status
+
+
+def _report_failures(failures: Sequence[Failure | str]) -> ExitStatus:
+    """Print each failure on standard error, and return the exit status."""
     for failure in failures:
         sys.stderr.write(f"pixal: not processed: {failure}\n")
-    return INCOMPLETE if failures else DONE
+    return ExitStatus.INCOMPLETE if failures else ExitStatus.DONE
+
+
+def _print_error(status: ExitStatus, text: str) -> ExitStatus:
+    sys.stderr.write(f"pixal: {text}\n")
+    return status
 
 
 def _set_up_logging(quiet: bool) -> None:
-    # C++ notes of these libraries come before any Python logging is asked; what matters reaches us as an exception.
+    # These libraries print notes from C++, before Python's logging is set up. Real problems reach us as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     handler = logging.StreamHandler(sys.stderr)
@@ -169,11 +194,6 @@ def _set_up_logging(quiet: bool) -> None:
     logger.setLevel(logging.INFO)
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
-
-
-def _say(status: int, text: str) -> int:
-    sys.stderr.write(text + "\n")
-    return status
 
 
 if __name__ == "__main__":

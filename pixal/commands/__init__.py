@@ -1,1 +1,1 @@
-"""The commands: options, help, and one module per verb."""
+"""The commands: one module per group of public functions, and the parser of the command line."""

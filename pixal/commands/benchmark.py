@@ -1,4 +1,4 @@
-"""The command benchmark."""
+"""The command ``benchmark``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,26 @@ def benchmark(
     force: bool = False,
     quiet: bool = False,
 ) -> Results:
-    """Preprocess, train and validate each class below ``input_path``, and write ``master_results.csv``.
+    """Preprocess, train and validate each class of a data set, and write ``master_results.csv``.
 
-    ``input_path``: a folder a class, laid out as those of MVTec AD or MVTec AD 2; or a batch as PIXAL renders them
-    (``train/COMPONENT``, ``production/COMPONENT``, ``truth``), whose components are the classes. ``out``: the folder
-    of the table, in which the relative paths of ``paths.yaml`` lie here, each class a component. ``classes``: only
-    these. A class that is finished, of the same input with the same settings, stays; ``force``: none does. One that
-    fails is a row with its reason. Raises InputError where there is no class, ConfigError for a bad configuration.
+    A class that is finished, with the same files and settings, is skipped. A class that fails gets a row with the
+    reason.
+
+    Args:
+        input_path: Folder with one sub-folder per class, in the layout of MVTec AD or MVTec AD 2. Or a batch that
+            PIXAL rendered (``train/COMPONENT``, ``production/COMPONENT``, ``truth``); each component is a class.
+        out: Folder for the table. The relative paths of ``paths.yaml`` start here; each class is a component.
+        classes: Names of the classes to run. Default: all.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        force: Run finished classes again.
+        quiet: Show no progress bars.
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        InputError: There is no class.
+        ConfigError: The configuration is not valid.
     """
     config = as_config(config)
     return configured_task(config).benchmark(input_path, config, out=out, classes=classes, force=force, quiet=quiet)

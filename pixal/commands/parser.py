@@ -1,16 +1,18 @@
-"""The commands and their options, with the help that teaches them."""
+"""The parser of the command line: the commands, their options, and the help texts."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from pixal.commands.exit_status import ExitStatus
 from pixal.registry import MODELS
 from pixal.version import __version__
 
-DONE, FAILED, BAD_INPUT, INCOMPLETE, ANOMALY = range(5)
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["_Parser"]
 
-_PHOTOS = "folder of photographs: one sub-folder an image type, or the images of one type"
+_PHOTOGRAPHS = "folder of photographs: one sub-folder per image type, or the photographs of one type"
 _PREPARED = "an .npz that make_input or validate wrote, or a folder of them"
 
 _EPILOG = """\
@@ -21,27 +23,28 @@ exit status:
   3 done, but some images could not be processed; each is named with its reason
   4 with --fail-on-anomaly, at least one part failed
 
-a day's work:
-  pixal preprocess -i photos/COMPONENT     good photographs, one folder an image type
-  pixal train                              one model a type, or one for all (one_hot_encoding)
-  pixal validate -i batch/COMPONENT        a verdict on every part; then open validate/COMPONENT/report.html
-  mlflow ui                                the runs, where you started them
+usual steps:
+  pixal preprocess -i photos/COMPONENT     photographs of good parts, one folder per image type
+  pixal train                              one model per type, or one for all (one_hot_encoding)
+  pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
+  mlflow ui                                show the tracked runs; start it in the same folder
 
 Settings are in configs/parameters.yaml and configs/paths.yaml. See also: pixal COMMAND --help
 """
 
 _BENCHMARK = """\
-Train and validate each class of a data set by itself; write master_results.csv.
+Train and validate each class of a data set; write master_results.csv.
 
-ROOT holds a folder a class, laid out as in MVTec AD (CLASS/train/good, CLASS/test/KIND,
-CLASS/ground_truth) or MVTec AD 2 (test_public), or is a batch that PIXAL rendered
-(train/COMPONENT, production/COMPONENT, truth: a component is a class).
+ROOT contains one folder per class, in the layout of MVTec AD (CLASS/train/good, CLASS/test/KIND,
+CLASS/ground_truth) or MVTec AD 2 (test_public). Or it is a batch that PIXAL rendered
+(train/COMPONENT, production/COMPONENT, truth); then each component is a class.
 
-For each class in turn: preprocess, train, validate with its truth. The table has a row a class
-(images, measures, seconds, status, reason) and a last one, the mean; it is written anew after each
-class. Below DIR each class is a component: out/CLASS, and validate/CLASS with its report.html.
+Each class is preprocessed, trained, and validated against its truth. The table has one row per
+class (images, measures, seconds, status, reason), and the mean as the last row. It is written
+again after each class. In DIR each class is a component: out/CLASS, and validate/CLASS with its
+report.html.
 
-A run that was stopped goes on with the same command; a class that fails is a row with its reason.
+The same command resumes an interrupted run. A class that fails gets a row with the reason.
 
   pixal benchmark -i mvtec --set model_training.model=gaussian -o gaussian
   pixal benchmark -i mvtec --classes bottle screw
@@ -49,113 +52,111 @@ A run that was stopped goes on with the same command; a class that fails is a ro
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; what it gives has the ``command``'s name."""
+    """Build the parser. The parsed options have the name of the command as ``command``."""
     parser = _Parser(
         prog="pixal",
-        description="Finds defects on photographs of hardware, from good examples alone.",
+        description="Find defects on photographs of hardware. PIXAL learns from photographs of good parts only.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pixal {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_preprocessing(commands)
-    _add_training(commands)
-    _add_judging(commands)
-    _add_probing(commands)
+    _add_train(commands)
+    _add_validate(commands)
+    _add_detect(commands)
+    _add_encode(commands)
+    _add_evaluate(commands)
     _add_benchmark(commands)
     _add_demo(commands)
     return parser
 
 
-def _add_preprocessing(commands: Any) -> None:
-    for name, needed, text, about in (
-        ("preprocess", True, "all of the three below: from photographs to network input", _PHOTOS),
-        ("remove_bg", True, "find the part on each photograph, write it as RGBA", _PHOTOS),
-        ("align", True, "align what remove_bg wrote to one reference a type", _PHOTOS),
-        (
-            "make_input",
-            False,
-            "crop, match the light, pool, and write out.npz",
-            f"{_PHOTOS} (default: all types)",
-        ),
+def _add_preprocessing(commands: Commands) -> None:
+    for name, required, text, input_help in (
+        ("preprocess", True, "make the model input of photographs: remove_bg, align and make_input", _PHOTOGRAPHS),
+        ("remove_bg", True, "find the part on each photograph; write RGBA images", _PHOTOGRAPHS),
+        ("align", True, "align the images of remove_bg to one reference per type", _PHOTOGRAPHS),
+        ("make_input", False, "crop, match the light, pool; write out.npz", f"{_PHOTOGRAPHS} (default: all types)"),
     ):
-        command = _command(commands, name, text)
-        command.add_argument("-i", "--input", metavar="DIR", required=needed, help=about)
+        command = _add_command(commands, name, text)
+        command.add_argument("-i", "--input", metavar="DIR", required=required, help=input_help)
         command.add_argument(
             "--force",
             action="store_true",
-            help="make everything again (default: what was made of the same files with the same settings stays)",
+            help="do all work again (default: skip work already done on the same files with the same settings)",
         )
-        _workers_option(command)
+        _add_workers(command)
 
 
-def _add_training(commands: Any) -> None:
-    command = _command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
-    command.description = (
-        f"{command.description} Model families (model_training.model): {', '.join(MODELS.class_paths())}."
-    )
+def _add_train(commands: Commands) -> None:
+    command = _add_command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
+    families = ", ".join(MODELS.class_paths())
+    command.description = f"{command.description} Model families (model_training.model): {families}."
     command.add_argument(
         "-i",
         "--input",
         metavar="NPZ-or-DIR",
-        help="an out.npz, or a folder of them (default: the component's)",
+        help="an out.npz, or a folder of them (default: those of the component)",
     )
     command.add_argument(
         "--resume",
         action="store_true",
-        help="go on with a run that was cut short, from its last checkpoint; what is trained already stays",
+        help="resume an interrupted run from its last checkpoint; skip models that are finished",
     )
     command.add_argument(
         "--epochs",
         metavar="N",
         type=int,
-        help="with --resume: train a model that is trained already N epochs more (of a family that is fitted once)",
+        help="with --resume: train a finished model for N more epochs (some families have no epochs)",
     )
 
 
-def _add_judging(commands: Any) -> None:
-    command = _command(commands, "validate", "give every part of a batch a verdict; write tables, figures, report")
-    command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOS}, or one image")
+def _add_validate(commands: Commands) -> None:
+    command = _add_command(commands, "validate", "give each part of a batch a verdict; write tables, figures, report")
+    command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOGRAPHS}, or one image")
     command.add_argument(
         "--force",
         action="store_true",
-        help="judge everything again (default: what was judged with the same model and settings stays)",
+        help="make all verdicts again (default: keep stored verdicts of the same photograph, model and settings)",
     )
     command.add_argument(
         "--watch",
         action="store_true",
-        help="go on until Ctrl-C: judge new photographs as they come into the folder, when their files are complete, "
-        "and keep tables and report up to date; started again, it goes on where it was "
-        "(validation.watch_interval: seconds between two looks)",
+        help="give new photographs in the folder a verdict when their files are complete, and keep tables and report "
+        "up to date, until Ctrl-C; the same command resumes (validation.watch_interval: seconds between two looks at "
+        "the folder)",
     )
-    _verdict_options(command)
-    _workers_option(command)
+    _add_verdict_options(command)
+    _add_workers(command)
     command.add_argument(
         "--model",
         metavar="TYPE",
-        help="judge everything by the model of this type, in place of each type's own; "
-        "COMPONENT/TYPE: of another component",
+        help="use the model of this type for all photographs, instead of that of their own type; "
+        "COMPONENT/TYPE: a model of another component",
     )
 
-    command = _command(
-        commands, "detect", "give new verdicts on what validate has prepared (new thresholds, new model)"
+
+def _add_detect(commands: Commands) -> None:
+    command = _add_command(
+        commands, "detect", "repeat the verdicts on a batch that validate prepared (new threshold, new model)"
     )
     command.add_argument(
         "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the component)"
     )
-    _verdict_options(command)
-    _workers_option(command)
+    _add_verdict_options(command)
+    _add_workers(command)
 
 
-def _add_probing(commands: Any) -> None:
-    command = _command(commands, "encode", "write the latent vectors of photographs, for similarity search")
+def _add_encode(commands: Commands) -> None:
+    command = _add_command(commands, "encode", "write the latent vectors of photographs, for similarity search")
     command.description = (
-        "Write what the model keeps of each photograph, a vector of a few numbers: for each type latents.npy (n, L), "
-        "and manifest.csv, whose row n names the photograph of vector n. Photographs are prepared as training has left "
-        "word. Parts that look alike have vectors that point the same way."
+        "Write the latent vector of each photograph: the few numbers that the model reduces it to. Each type gets "
+        "latents.npy (n, L), and manifest.csv, whose row n names the photograph of vector n. Photographs are prepared "
+        "with the settings stored at training. Parts that look alike have vectors of similar direction."
     )
     command.add_argument(
-        "-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOS}, one image, or {_PREPARED}"
+        "-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOGRAPHS}, one image, or {_PREPARED}"
     )
     command.add_argument(
         "-o",
@@ -163,72 +164,82 @@ def _add_probing(commands: Any) -> None:
         metavar="DIR",
         help="write DIR/TYPE/latents.npy, ... (default: latents_path in paths.yaml, out/COMPONENT/TYPE/latents)",
     )
-    _workers_option(command)
+    _add_workers(command)
 
-    command = _command(commands, "evaluate", "measure how well the model reconstructs parts: MSE, MAE, SSIM")
+
+def _add_evaluate(commands: Commands) -> None:
+    command = _add_command(commands, "evaluate", "measure how well the model reconstructs parts: MSE, MAE, SSIM")
     command.description = (
-        "Measure how well the model reconstructs good parts, over the part's pixels and for each channel: mean squared "
-        "error, mean absolute error, structural similarity (1: the same). Prints their means and standard deviations; "
-        "writes metadata/evaluation.yaml, evaluation.csv (a row an image) and figures/evaluation_reconstructions.png."
+        "Measure how well the model reconstructs good parts, over the pixels of the part and for each channel: mean "
+        "squared error, mean absolute error, structural similarity (1: identical). Print the means and standard "
+        "deviations; write metadata/evaluation.yaml, evaluation.csv (one row per image) and "
+        "figures/evaluation_reconstructions.png."
     )
     command.add_argument(
         "-i",
         "--input",
         metavar="NPZ-or-DIR",
-        help=f"{_PREPARED}, or photographs as for validate (default: what the component's models were trained with)",
+        help=f"{_PREPARED}, or photographs as for validate (default: the parts that the models were trained on)",
     )
     command.add_argument(
         "--checkpoint",
         metavar="EPOCH-or-FILE",
-        help="weights in place of the model's: of that epoch in model/checkpoints (model_training.checkpoint_every), "
-        "or a .weights.h5 file",
+        help="use other weights than those of the model: an epoch in model/checkpoints "
+        "(model_training.checkpoint_every), or a .weights.h5 file",
     )
     command.add_argument(
         "--samples",
         metavar="N",
         type=_count,
         default=8,
-        help="how many parts to draw, at random by the seed (default: 8)",
+        help="how many parts to draw, chosen at random from the seed (default: 8)",
     )
-    _workers_option(command)
+    _add_workers(command)
 
 
-def _add_benchmark(commands: Any) -> None:
-    command = _command(commands, "benchmark", "train and validate each class of a data set; write master_results.csv")
+def _add_benchmark(commands: Commands) -> None:
+    command = _add_command(
+        commands, "benchmark", "train and validate each class of a data set; write master_results.csv"
+    )
     command.description = _BENCHMARK
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.add_argument("-i", "--input", metavar="ROOT", required=True, help="the folder of the classes' folders")
+    command.add_argument("-i", "--input", metavar="ROOT", required=True, help="folder with one folder per class")
     command.add_argument(
-        "-o", "--out", metavar="DIR", default="benchmark", help="where everything goes (default: ./benchmark)"
+        "-o", "--out", metavar="DIR", default="benchmark", help="folder for all output (default: ./benchmark)"
     )
-    command.add_argument("--classes", metavar="NAME", nargs="+", help="only these (default: all)")
+    command.add_argument("--classes", metavar="NAME", nargs="+", help="run only these classes (default: all)")
     command.add_argument(
         "--force",
         action="store_true",
-        help="run every class anew (default: one that is finished, of the same files with the same settings, stays)",
+        help="run all classes again (default: skip a class that is finished, with the same files and settings)",
     )
-    _workers_option(command)
+    _add_workers(command)
 
 
-def _add_demo(commands: Any) -> None:
-    command = _command(commands, "demo", "render a small component with planted defects and run everything on it")
-    command.add_argument("dir", nargs="?", default="pixal_demo", metavar="DIR", help="where (default: ./pixal_demo)")
+def _add_demo(commands: Commands) -> None:
+    command = _add_command(
+        commands, "demo", "render photographs of a small component with defects, and run all steps on them"
+    )
+    command.add_argument(
+        "dir", nargs="?", default="pixal_demo", metavar="DIR", help="folder for all output (default: ./pixal_demo)"
+    )
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; the usage is a --help away."""
+    """Parser that reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit as for any bad input."""
-        self.exit(BAD_INPUT, f"pixal: error: {message} (see {self.prog} --help)\n")
+        """Exit with the status of bad input."""
+        self.exit(ExitStatus.BAD_INPUT, f"pixal: error: {message} (see {self.prog} --help)\n")
 
 
-def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
+def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """Add a command with the options that all commands have."""
+    command = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog="exit status: see pixal --help"
     )
     command.set_defaults(command=name)
-    command.add_argument("-q", "--quiet", action="store_true", help="no progress bars; warnings and errors only")
+    command.add_argument("-q", "--quiet", action="store_true", help="show no progress bars; only warnings and errors")
     command.add_argument(
         "-c",
         "--config",
@@ -241,30 +252,32 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one parameter, as in model_training.n_epochs=100 (repeatable)",
+        help="override a setting, for example model_training.n_epochs=100 (repeatable)",
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command
 
 
-def _verdict_options(command: argparse.ArgumentParser) -> None:
+def _add_verdict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--truth",
         metavar="DIR",
-        help="labels.csv (name,label[,kind]) and masks/NAME.png of each type, to measure against",
+        help="measure the verdicts against the truth in this folder: labels.csv (name,label[,kind]) and masks/NAME.png "
+        "of each type",
     )
-    command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 when a part fails")
+    command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 if a part fails")
+
+
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--workers",
+        metavar="N",
+        help="number of images processed at the same time (default: execution.workers, else one per processor); "
+        "the results are the same",
+    )
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
-
-
-def _workers_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--workers",
-        metavar="N",
-        help="images worked on at a time (default: execution.workers, else one a processor); the results are the same",
-    )

@@ -1,4 +1,4 @@
-"""The commands encode and evaluate, which look into trained models."""
+"""The commands ``encode`` and ``evaluate``, which examine trained models."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ def encode(
     config: Config | str | Path | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Write the latent vectors of all photographs below ``input_path``, or of an ``.npz`` that make_input or validate
-    wrote, with the models that ``train`` wrote.
+    """Write the latent vector of each photograph, with the models that ``train`` wrote.
 
-    Of each type ``latents.npy`` (n, L) float32, ``manifest.csv``, whose row n says which photograph vector n is of, and
-    ``latents.yaml``; below ``out/TYPE``, or else in the entry ``latents_path`` of ``paths.yaml``. The same input gives
-    the same bytes of the first two. Photographs that cannot be prepared are the failures of the outcome. Raises
-    InputError for input that cannot be used, ModelError for a model that is missing or does not match.
+    For each type this writes ``latents.npy`` (n, L) float32, ``manifest.csv``, whose row n names the photograph of
+    vector n, and ``latents.yaml``. The same input gives the same bytes of the first two.
+
+    Args:
+        input_path: Photographs as for ``validate``, or an ``.npz`` that ``make_input`` or ``validate`` wrote.
+        out: Folder to write to; each type gets a sub-folder. Default: the entry ``latents_path`` of ``paths.yaml``.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        quiet: Show no progress bars.
+
+    Returns:
+        The number of vectors, and the photographs that could not be prepared, with the reasons.
+
+    Raises:
+        InputError: The input cannot be used.
+        ConfigError: The configuration is not valid.
+        ModelError: A model is missing, or does not match the input.
     """
     config = as_config(config)
     return configured_task(config).encode(input_path, config, out=out, quiet=quiet)
@@ -36,13 +47,27 @@ def evaluate(
     config: Config | str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
-    """Measure the reconstructions of good parts: of what the models were trained with, or of ``input_path``
-    (photographs, an ``.npz`` that make_input or validate wrote, a folder of such).
+    """Measure how well the models reconstruct good parts.
 
-    ``checkpoint``: weights in place of the model's own; the epoch of a file in ``model/checkpoints``, or a file.
-    ``samples``: how many parts to draw, at random by the model's seed. Writes ``metadata/evaluation.yaml``,
-    ``metadata/evaluation.csv`` and ``figures/evaluation_reconstructions.png`` of each type, and a run into MLflow.
-    Raises InputError for input that cannot be used, ModelError for a model that is missing, or without reconstructions.
+    For each type this writes ``metadata/evaluation.yaml``, ``metadata/evaluation.csv`` and
+    ``figures/evaluation_reconstructions.png``. The run is tracked in MLflow.
+
+    Args:
+        input_path: Photographs as for ``validate``, or an ``.npz`` that ``make_input`` or ``validate`` wrote, or a
+            folder of them. Default: the parts that the models were trained on.
+        checkpoint: Weights to use instead of those of the model: the epoch of a file in ``model/checkpoints``, or a
+            file.
+        samples: How many parts the figure shows. They are chosen at random, from the model's seed.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        quiet: Show no progress bars.
+
+    Returns:
+        The measures per type.
+
+    Raises:
+        InputError: The input cannot be used.
+        ConfigError: The configuration is not valid.
+        ModelError: A model is missing, does not match the input, or makes no reconstructions.
     """
     config = as_config(config)
     return configured_task(config).evaluate(input_path, config, checkpoint=checkpoint, samples=samples, quiet=quiet)

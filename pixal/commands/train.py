@@ -1,4 +1,4 @@
-"""The command train."""
+"""The command ``train``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ def train(
     epochs: int | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Train on every ``out.npz`` of the component, or on ``input_path`` (one ``.npz``, or a folder of them).
+    """Train one model per type (in one-hot mode one for all types) on good parts, and calibrate it.
 
-    Writes the model, its calibration, its metadata and figures into the type's folder (one-hot mode: the component's),
-    and a run into MLflow.
+    The model, its calibration, metadata and figures go into the folder of the type (in one-hot mode, of the
+    component). The run is tracked in MLflow.
 
     Args:
         input_path: An ``out.npz``, or a folder of them. Default: those of the component.
-        config: Loaded settings, or the folder to load them from.
-        resume: Keep finished models, and continue an interrupted run from its checkpoint.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        resume: Skip models that are finished, and continue an interrupted run from its checkpoint.
         epochs: With ``resume``: train finished models for this many more epochs.
-        quiet: No progress bars.
+        quiet: Show no progress bars.
+
+    Returns:
+        The number of images that were trained on.
 
     Raises:
         InputError: There is nothing to train on.

@@ -1,4 +1,4 @@
-"""The commands validate, validate --watch and detect."""
+"""The commands ``validate``, ``validate --watch`` and ``detect``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,27 @@ def validate(
     force: bool = False,
     quiet: bool = False,
 ) -> Results:
-    """Give every photograph below ``input_path`` a verdict, with the models that ``train`` wrote.
+    """Give each photograph of a batch a verdict, with the models that ``train`` wrote.
 
-    ``truth``: folder of ``labels.csv`` and masks to measure against. ``model``: the type whose model judges all, in
-    place of each type's own; ``COMPONENT/TYPE`` is one of another component. Writes the tables, figures, maps and the
-    report below ``validate/COMPONENT``. Verdicts of an earlier run stay where photograph, model and settings are the
-    same; with ``force`` none does. Raises InputError for input that cannot be used, ModelError for a model that is
-    missing or does not match.
+    Tables, figures, anomaly maps and the report go to ``validate/COMPONENT``. Stored verdicts of the same photograph,
+    model and settings are kept.
+
+    Args:
+        input_path: Folder of photographs (one sub-folder per image type, or the photographs of one type), or one image.
+        truth: Folder with ``labels.csv`` and masks, to measure the verdicts against.
+        model: Name of the type whose model is used for all photographs, instead of that of their own type.
+            ``COMPONENT/TYPE`` names a model of another component.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        force: Make all verdicts again.
+        quiet: Show no progress bars.
+
+    Returns:
+        The verdicts of the batch.
+
+    Raises:
+        InputError: The photographs or the truth cannot be used.
+        ConfigError: The configuration is not valid.
+        ModelError: A model is missing, or does not match the photographs.
     """
     config = as_config(config)
     return configured_task(config).validate(input_path, config, truth=truth, model=model, force=force, quiet=quiet)
@@ -37,13 +51,25 @@ def watch(
     config: Config | str | Path | None = None,
     force: bool = False,
 ) -> Results:
-    """Judge the photographs below a folder as they come, until Ctrl-C; returns what the batch came to.
+    """Give photographs a verdict as they arrive in a folder, until a ``KeyboardInterrupt`` (Ctrl-C).
 
-    A photograph is taken when its file has not changed from one look at the folder to the next, and can be read. What
-    is judged stays judged, also from one watch to the next and when its photograph is taken away, unless photograph,
-    model or settings have changed; ``force``: unless it comes again. ``model``: as of ``validate``. ``pause`` is called
-    between two looks with the seconds of ``validation.watch_interval``; a KeyboardInterrupt, there or elsewhere, ends
-    the watch. Raises InputError for what is no folder, ModelError where nothing is trained.
+    PIXAL looks at the folder every ``validation.watch_interval`` seconds. A photograph is processed when its file is
+    readable and has not changed since the last look. A verdict is kept when the photograph is removed, and when the
+    watch is started again. It is made again if the photograph, the model or the settings have changed.
+
+    Args:
+        input_path: Folder of photographs: one sub-folder per image type, or the photographs of one type.
+        model: Name of the type whose model is used for all photographs, like in ``validate``.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        force: Make the verdicts of photographs in the folder again.
+
+    Returns:
+        The verdicts of the batch.
+
+    Raises:
+        InputError: The input is not a folder.
+        ConfigError: The configuration is not valid.
+        ModelError: There is no trained model.
     """
     config = as_config(config)
     return configured_task(config).watch(input_path, config, model=model, force=force)
@@ -56,10 +82,24 @@ def detect(
     config: Config | str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
-    """Give new verdicts on inputs that ``validate`` has prepared, with today's thresholds and today's model.
+    """Repeat the verdicts on a batch that ``validate`` has prepared, with the current model and settings.
 
-    ``input_path``: the folder ``validate`` wrote, or one type's in it (default: that of the component). Parts that
-    another type's model judged are judged by that again.
+    The photographs are not read again. A part that ``validate`` scored with the model of another type is scored with
+    that model again.
+
+    Args:
+        input_path: Folder that ``validate`` wrote, or the folder of one type in it. Default: that of the component.
+        truth: Folder with ``labels.csv`` and masks, to measure the verdicts against.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        quiet: Show no progress bars.
+
+    Returns:
+        The verdicts of the batch.
+
+    Raises:
+        InputError: There is no batch, or it cannot be used.
+        ConfigError: The configuration is not valid.
+        ModelError: A model is missing, or does not match the batch.
     """
     config = as_config(config)
     return configured_task(config).detect(input_path, config, truth=truth, quiet=quiet)

@@ -1,7 +1,7 @@
-"""The settings that all tasks share: the model, its training, and where work is done.
+"""The settings that all tasks share: the model, its training, and the execution.
 
-The class tree mirrors ``parameters.yaml``. Names in capitals are those of existing users' files and stay as they are.
-The sections of a task are in the task's own ``settings.py``.
+The class tree mirrors ``parameters.yaml``. Names in capitals come from existing users' files and stay as they are.
+The sections of a task are in its own ``settings.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,52 @@ from pixal.registry import MODELS
 
 
 class ModelTraining(Section):
-    """The model, its loss, and how it is trained."""
+    """The model, its loss, and how it is trained.
+
+    Attributes:
+        model: Name of the model family.
+        model_options: Settings of the family's own. The family checks them.
+        model_name: File name of the model, without extension. None: ``pixal_`` and the name of the family.
+        model_file_extension: Format of the stored model.
+        seed: Seed of all random numbers.
+        one_hot_encoding: Whether one model serves all types. It then gets the type as a one-hot label.
+        gpus: Number of GPUs that share each batch.
+        enable_memory_growth: Take GPU memory as needed instead of all at once.
+        TF_GPU_ALLOCATOR: Memory allocator of TensorFlow, for example ``cuda_malloc_async``.
+        mixed_precision: Use float16 arithmetic where Keras considers it safe.
+        Available_CPU: Number of processor threads for TensorFlow. None: all.
+        CPU_MULTI_THREADING: False: use one thread.
+        HYBRID_MODE: Keep the projection's basis in main memory, and the network on the GPU.
+        autoencoder_architecture: Units of the encoder's layers. The last is the latent; the decoder mirrors the others.
+        label_latent_size: In one-hot mode: number of latent units for the label.
+        input_projection: ``auto``: a fixed basis, computed from the good images, between pixels and network.
+            ``none``: a plain dense network on all pixels.
+        projection_rank: Number of components of the basis. None: as many as the images span, at most 3 per type.
+        input_noise: Standard deviation of the Gaussian noise on the network's input during training.
+        output_activation: Activation of the reconstruction.
+        use_gradient_tape: Use PIXAL's training step instead of that of Keras. The numbers are the same.
+        jit_compile: Compile the training step with XLA.
+        checkpoint_every: Also store the weights each time this many epochs have passed. 0: never.
+        n_epochs: Largest number of epochs.
+        batchsize: Images per training step.
+        learning_rate: Learning rate at the start.
+        learning_rate_schedule: ``cosine`` decreases over ``n_epochs``; ``plateau`` decreases when the loss of held-out
+            parts no longer improves.
+        learning_rate_end: Smallest learning rate of a schedule, as a fraction of ``learning_rate``.
+        plateau_patience: Epochs without improvement before ``plateau`` decreases the rate.
+        plateau_factor: Factor of each decrease of ``plateau``.
+        optimizer: Name of a Keras optimizer.
+        regularization: Penalty on the kernels of the hidden layers.
+        l1_regularization: Factor of the ``l1`` penalty.
+        l2_regularization: Factor of the ``l2`` penalty.
+        loss_function: Loss per value. ``masked_mse`` is ``mse`` with ``masked_loss``.
+        huber_delta: Where ``huber`` changes from quadratic to linear.
+        masked_loss: Only pixels of the part count in the loss.
+        metric_accuracy: Also track the fraction of values that are reconstructed within 0.02.
+        patience: Epochs without improvement on held-out parts before a fit stops. 0: never stop early.
+        min_delta: Smallest decrease of the loss that counts as an improvement.
+        calibration_folds: Number of folds of held-out parts; at most one per part.
+    """
 
     model: str = "autoencoder"
     model_options: dict[str, Any] = {}
@@ -67,21 +112,21 @@ class ModelTraining(Section):
     def _known_family(cls, value: str) -> str:
         try:
             MODELS.class_path(value)
-        except ConfigError as error:  # pydantic adds the place to a ValueError only
+        except ConfigError as error:  # pydantic adds the key only to a ValueError
             raise ValueError(str(error).removeprefix("model_training.model: ")) from error
         return value
 
     @model_validator(mode="after")
-    def _named_by_its_family(self) -> ModelTraining:
+    def _default_name(self) -> ModelTraining:
         if self.model_name is None:
             object.__setattr__(self, "model_name", f"pixal_{self.model}")
         return self
 
     @field_validator("HYBRID_MODE")
     @classmethod
-    def _hybrid_on_one_gpu(cls, value: bool, info: ValidationInfo) -> bool:
+    def _hybrid_needs_one_gpu(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("gpus", 1) > 1:
-            raise ValueError(f"HYBRID_MODE only goes with one GPU, not with gpus {info.data['gpus']}")
+            raise ValueError(f"HYBRID_MODE needs gpus 1, not {info.data['gpus']}")
         return value
 
     @field_validator("model_file_extension", mode="before")
@@ -96,7 +141,14 @@ class ModelTraining(Section):
 
 
 class Execution(Section):
-    """Where the work is done."""
+    """Where and on how many images at the same time PIXAL works.
+
+    Attributes:
+        backend: Threads, processes, or a Dask cluster.
+        workers: Images processed at the same time. None: one per processor.
+        scheduler: Address of a Dask scheduler. None with Dask: start one on this machine.
+        memory_limit: GB. Larger inputs are read from disk batch by batch during training.
+    """
 
     backend: Annotated[Literal["threads", "processes", "dask"], Mark.NO_RESULT] = "threads"
     workers: Annotated[Count | None, Mark.NO_RESULT] = None
@@ -105,14 +157,21 @@ class Execution(Section):
 
     @field_validator("scheduler")
     @classmethod
-    def _scheduler_is_for_dask(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _scheduler_needs_dask(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("backend", "dask") != "dask":
-            raise ValueError(f"scheduler only counts with backend dask, not with {info.data['backend']!r}")
+            raise ValueError(f"scheduler needs backend dask, not {info.data['backend']!r}")
         return value
 
 
 class Parameters(Section):
-    """The whole of ``parameters.yaml``; a task derives its own from this and adds its sections."""
+    """All settings of ``parameters.yaml``. A task derives its own class from this one, and adds its sections.
+
+    Attributes:
+        experimentName: Name of the experiment in MLflow.
+        task: Name of the task.
+        model_training: The model and its training.
+        execution: The execution.
+    """
 
     experimentName: Annotated[str, Mark.NO_RESULT] = "PIXAL"
     task: str = "photographs"

@@ -1,4 +1,4 @@
-"""Kinds of input. Each task is one folder here, or a class in another package; ``pixal.registry`` lists them."""
+"""Tasks: kinds of input. Each task is a folder here or a class in another package; ``pixal.registry`` lists them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["Task", "configured_task"]
 
 
 def configured_task(config: Config) -> Task:
-    """The task that the settings name."""
-    kind: type[Task] = TASKS.load(config.parameters.task)
-    return kind()
+    """Return the task that the settings name."""
+    task_type: type[Task] = TASKS.load(config.parameters.task)
+    return task_type()

@@ -1,4 +1,4 @@
-"""The interface of a task: a kind of input, from its files to its results."""
+"""The interface of a task."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from pixal.outcome import Outcome, Results
 class Task(ABC):
     """A kind of input. Each command asks the configured task (``task`` in ``parameters.yaml``) to do the work.
 
-    A task is one class in one folder, and one line in ``pixal.registry``; or a class in another package, which
-    registers it as an entry point of the group ``pixal.tasks``. ``docs/extending.md`` shows a complete one.
+    A task is a class in a folder of its own, and one line in ``pixal.registry``. Or it is a class in another package,
+    which registers it as an entry point of the group ``pixal.tasks``. ``docs/extending.md`` shows a complete task.
 
-    ``preprocess``, ``train`` and ``validate`` are required. The other commands answer that they do not apply, unless
-    the task implements them. The functions in ``pixal/commands`` document the arguments.
+    A task must implement ``preprocess``, ``train`` and ``validate``. Any other command that it does not implement
+    raises ``InputError``. The functions in ``pixal/commands`` describe the arguments.
     """
 
     name: ClassVar[str]
-    """The name in ``task``."""
+    """The value of the setting ``task`` that selects this task."""
     parameters_type: ClassVar[type[Parameters]] = Parameters
-    """The schema of ``parameters.yaml``: the common sections, and those of the task."""
+    """The schema of ``parameters.yaml``: the common sections and those of the task."""
     config_type: ClassVar[type[Config]] = Config
-    """The loaded configuration, with an attribute for each section."""
+    """The type of the loaded settings, with one attribute per section."""
     worker_settings: ClassVar[tuple[str, ...]] = ("execution.workers",)
     """The settings that ``--workers`` overrides."""
 
     @abstractmethod
     def preprocess(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
-        """Make model input of the files in ``source``."""
+        """Make the model input of the files in ``source``."""
 
     @abstractmethod
     def train(
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
-        """Train on the model input in ``source``, or on all there is."""
+        """Train on the model input in ``source``. None: on all model input of the component."""
 
     @abstractmethod
     def validate(
@@ -53,30 +53,30 @@ class Task(ABC):
         force: bool,
         quiet: bool,
     ) -> Results:
-        """Apply the trained models to new files, and write the results."""
+        """Apply the trained models to the files in ``source``, and write the results."""
 
     def remove_bg(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
-        """First step of ``preprocess`` alone."""
+        """Run only the first step of ``preprocess``."""
         self._does_not_apply("remove_bg")
 
     def align(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
-        """Second step of ``preprocess`` alone."""
+        """Run only the second step of ``preprocess``."""
         self._does_not_apply("align")
 
     def make_input(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
-        """Last step of ``preprocess`` alone."""
+        """Run only the last step of ``preprocess``."""
         self._does_not_apply("make_input")
 
     def watch(self, source: str | Path, config: Config, *, model: str | None, force: bool) -> Results:
-        """Validate new files as they arrive, until interrupted."""
+        """Validate new files in ``source`` as they arrive, until a ``KeyboardInterrupt``."""
         self._does_not_apply("validate --watch")
 
     def detect(self, source: str | Path | None, config: Config, *, truth: str | Path | None, quiet: bool) -> Results:
-        """Repeat the verdicts on model input that ``validate`` made."""
+        """Repeat the verdicts on the model input that ``validate`` made."""
         self._does_not_apply("detect")
 
     def encode(self, source: str | Path, config: Config, *, out: str | Path | None, quiet: bool) -> Outcome:
-        """Write latent vectors."""
+        """Write the latent vectors of the files in ``source``."""
         self._does_not_apply("encode")
 
     def evaluate(
@@ -88,7 +88,7 @@ class Task(ABC):
         samples: int,
         quiet: bool,
     ) -> Results:
-        """Measure the model on good input."""
+        """Measure how well the models reconstruct good input."""
         self._does_not_apply("evaluate")
 
     def benchmark(
@@ -101,7 +101,7 @@ class Task(ABC):
         force: bool,
         quiet: bool,
     ) -> Results:
-        """Train and validate on each class of a data set."""
+        """Train and validate each class of the data set in ``source``."""
         self._does_not_apply("benchmark")
 
     def _does_not_apply(self, command: str) -> NoReturn:

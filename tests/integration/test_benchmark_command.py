@@ -188,7 +188,7 @@ def test_a_killed_run_goes_on_where_it_was(
     monkeypatch.setattr(module, "preprocess", noted)
     command = ["benchmark", "-q", "-i", str(run[0] / "sets"), "-o", "here", "--classes", "cord", "felt", *OPTIONS]
     assert cli.main(command) == 1
-    assert capsys.readouterr().err == "pixal: benchmark stopped; the same command goes on where it was\n"
+    assert capsys.readouterr().err == "pixal: benchmark stopped; the same command resumes it\n"
     killed = table(Path("here/master_results.csv"))
     assert list(killed) == ["cord", "mean"]
     trained = Path("here/out/felt/felt/metadata/model_training.yaml").read_bytes()

@@ -147,7 +147,7 @@ def test_a_folder_that_is_missing_or_empty(command: str, capsys: pytest.CaptureF
     assert "empty holds no image" in failed(capsys, command, "-i", "empty")
     Path("empty/front/notes.txt").write_text("none here")
     assert "empty holds no image" in failed(capsys, command, "-i", "empty")
-    assert "notes.txt is no image" in failed(capsys, command, "-i", "empty/front/notes.txt")
+    assert "notes.txt is not an image" in failed(capsys, command, "-i", "empty/front/notes.txt")
 
 
 def spoil(name: str, folder: Path, whole: Path) -> Path:

@@ -116,7 +116,13 @@ def test_every_option_is_described() -> None:
 
 def test_exit_statuses() -> None:
     table = [row for row in _rows(USAGE) if row[0].isdigit()]
-    assert [int(row[0]) for row in table] == [cli.DONE, cli.FAILED, cli.BAD_INPUT, cli.INCOMPLETE, cli.ANOMALY]
+    assert [int(row[0]) for row in table] == [
+        cli.ExitStatus.DONE,
+        cli.ExitStatus.FAILED,
+        cli.ExitStatus.BAD_INPUT,
+        cli.ExitStatus.INCOMPLETE,
+        cli.ExitStatus.ANOMALY,
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

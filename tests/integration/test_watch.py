@@ -474,7 +474,7 @@ def test_the_command_ends_as_validate_does(
         assert said in capsys.readouterr().err
     monkeypatch.setattr(pixal, "validate", stopped, raising=False)
     assert cli.main(["validate", "-i", "new"]) == 1
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     shutil.rmtree("out")
     with pytest.raises(ModelError, match="run train first"):
         watched()

@@ -125,7 +125,7 @@ def test_a_photograph_that_cannot_be_prepared_is_reported_and_the_others_are_enc
     folder = batch(work, rendered, 3)
     (folder / "a_broken.jpg").write_bytes(b"no image")
     write_image(folder / "z_empty.png", np.full((270, 480, 3), 30, np.uint8))
-    assert cli.main(["encode", "-q", "-i", str(folder)]) == cli.INCOMPLETE
+    assert cli.main(["encode", "-q", "-i", str(folder)]) == cli.ExitStatus.INCOMPLETE
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[2].strip() for line in said] == ["front/a_broken.jpg", "front/z_empty.png"]
     assert len(manifest(LATENTS)) == len(np.load(LATENTS / "latents.npy")) == 3
@@ -133,7 +133,7 @@ def test_a_photograph_that_cannot_be_prepared_is_reported_and_the_others_are_enc
     assert [row["image"] for row in record["not_encoded"]] == ["a_broken.jpg", "z_empty.png"]
 
     # A batch with nothing to encode removes the files of the last batch.
-    assert cli.main(["encode", "-q", "-i", str(folder / "z_empty.png")]) == cli.BAD_INPUT
+    assert cli.main(["encode", "-q", "-i", str(folder / "z_empty.png")]) == cli.ExitStatus.BAD_INPUT
     assert "none of 1 images" in capsys.readouterr().err
     assert not list(LATENTS.iterdir())
 

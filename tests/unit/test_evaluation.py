@@ -110,7 +110,7 @@ def test_the_sample_is_random_and_depends_on_the_seed() -> None:
 def test_the_files_hold_the_measures_of_the_reconstructions(
     work: Path, tracked_runs: list[Tracker], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["evaluate", "-q", "--samples", "2"]) == cli.DONE
+    assert cli.main(["evaluate", "-q", "--samples", "2"]) == cli.ExitStatus.DONE
     printed = capsys.readouterr().out
     model = load_trained(load_config("configs"), "front")
     inputs, mask = InputSet.load(work / "out/Part/front/out.npz"), model.states["front"].mask
@@ -180,7 +180,7 @@ def test_a_missing_or_wrong_checkpoint_is_an_error_of_one_line(
         path = work / f"out/Part/front/model/checkpoints/pixal_autoencoder_epoch_{epoch:04d}.weights.h5"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert cli.main(["evaluate", "-q", "--checkpoint", checkpoint]) == cli.BAD_INPUT
+    assert cli.main(["evaluate", "-q", "--checkpoint", checkpoint]) == cli.ExitStatus.BAD_INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(said, error), error
@@ -190,7 +190,7 @@ def test_a_missing_or_wrong_checkpoint_is_an_error_of_one_line(
 def test_a_bad_number_of_samples_is_an_error(samples: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", f"--samples={samples}"])
-    assert stop.value.code == cli.BAD_INPUT
+    assert stop.value.code == cli.ExitStatus.BAD_INPUT
     assert "is no whole number from 0" in capsys.readouterr().err
 
 

@@ -295,7 +295,7 @@ def test_what_cannot_work_without_a_gpu_is_said_aloud(
 
 def test_hybrid_mode_goes_with_one_gpu_alone() -> None:
     """The copies of the basis would lie on the GPUs, whatever it says."""
-    with pytest.raises(ValidationError, match="HYBRID_MODE only goes with one GPU, not with gpus 2"):
+    with pytest.raises(ValidationError, match="HYBRID_MODE needs gpus 1, not 2"):
         ModelTraining(gpus=2, HYBRID_MODE=True)
     assert ModelTraining(gpus=2).gpus == 2
 

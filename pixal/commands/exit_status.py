@@ -1,0 +1,23 @@
+"""Exit statuses of the command line."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """How a command ended.
+
+    Attributes:
+        DONE: Everything was processed.
+        FAILED: Unexpected failure, or interrupted.
+        BAD_INPUT: Bad usage, configuration or input.
+        INCOMPLETE: Some images could not be processed.
+        ANOMALY: With ``--fail-on-anomaly``, at least one part failed.
+    """
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    INCOMPLETE = 3
+    ANOMALY = 4
