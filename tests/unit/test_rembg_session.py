@@ -1,11 +1,10 @@
-"""rembg's networks: which file, one session for all threads, and what it cuts; by small networks of the tests' own."""
+"""Tests of rembg's networks: their files, sessions and masks, with small networks made by the tests."""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from pixal.errors import ConfigError, InputError
 from pixal.tasks.photographs.foreground import rembg_session
 from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
-from pixal.tasks.photographs.foreground.rembg_session import rembg_alpha
+from pixal.tasks.photographs.foreground.rembg_session import SerialSession, load_session, network_file, rembg_alpha
 from pixal.tasks.photographs.settings import RemoveBackground
 
 Image = NDArray[np.uint8]
@@ -34,16 +33,13 @@ def overlap(found: Mask, truth: Mask) -> float:
     return float((found & truth).sum() / (found | truth).sum())
 
 
-# --- a network in ONNX's format, written by hand: a protocol buffer
-
-
 def _varint(number: int) -> bytes:
     low, rest = number & 127, number >> 7
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
 def _field(number: int, value: int | bytes | str) -> bytes:
-    """A field of a protocol buffer: an integer, or bytes (text, or a message)."""
+    """Encode a field of a protocol buffer: an integer, or bytes (a text or a message)."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     data = value.encode() if isinstance(value, str) else value
@@ -78,23 +74,21 @@ def colour_network(
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder where rembg looks for networks, on a machine that reaches no other."""
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where rembg looks for networks, without access to the internet."""
 
-    def refuse(*_: Any) -> None:
-        raise AssertionError("a test would have used the network")
+    def fail(*_: Any) -> None:
+        raise AssertionError("a test uses the internet")
 
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    rembg_session._new_session.cache_clear()
-    yield tmp_path
-    rembg_session._new_session.cache_clear()
+    monkeypatch.setattr(socket.socket, "connect", fail)
+    return tmp_path
 
 
 def two_parts() -> tuple[Image, Mask, Mask]:
-    """A picture of a large blue and a small green part, and both masks."""
+    """Return a photograph of a large blue and a small green part, and both masks."""
     photo = 150 + 3 * np.random.default_rng(5).standard_normal((270, 480, 3))
     blue, green = np.zeros(photo.shape[:2], bool), np.zeros(photo.shape[:2], bool)
     blue[60:220, 60:260], green[100:180, 320:400] = True, True
@@ -102,11 +96,8 @@ def two_parts() -> tuple[Image, Mask, Mask]:
     return np.clip(np.rint(photo), 0, 255).astype(np.uint8), blue, green
 
 
-# --- what it cuts
-
-
 @slow
-def test_rembg_cuts_what_its_network_finds(models: Path) -> None:
+def test_the_foreground_is_the_mask_of_the_network(models: Path) -> None:
     (models / "u2net.onnx").write_bytes(colour_network())
     photo, _, green = two_parts()
     settings = choose_method(RemoveBackground())
@@ -119,7 +110,7 @@ def test_rembg_cuts_what_its_network_finds(models: Path) -> None:
 
 
 @slow
-def test_the_largest_central_part_is_cut_and_the_others_are_named(models: Path) -> None:
+def test_the_largest_central_part_is_chosen_and_others_are_reported(models: Path) -> None:
     (models / "u2net.onnx").write_bytes(colour_network((-1, 0, 1)))  # blue
     photo, blue, _ = two_parts()
     photo[20:60, 400:460] = (40, 60, 200)
@@ -129,7 +120,7 @@ def test_the_largest_central_part_is_cut_and_the_others_are_named(models: Path) 
 
 
 @slow
-def test_where_the_network_finds_nothing_there_is_no_part(models: Path) -> None:
+def test_an_empty_mask_of_the_network_is_an_error(models: Path) -> None:
     (models / "u2net.onnx").write_bytes(colour_network((0, 0, 0)))
     with pytest.raises(InputError, match="no part found"):
         find_foreground(two_parts()[0], rembg())
@@ -146,14 +137,11 @@ def test_alpha_matting_follows_a_soft_edge(models: Path) -> None:
     assert np.abs(soft / 255 - truth).mean() < 0.5 * np.abs(hard / 255 - truth).mean()
 
 
-# --- which network
-
-
 @slow
 @pytest.mark.parametrize(
     "model", ["u2netp", "u2net_human_seg", "silueta", "isnet-general-use", "birefnet-general", "bria-rmbg"]
 )
-def test_any_of_rembgs_networks_is_taken_by_its_name(models: Path, model: str) -> None:
+def test_a_network_of_rembg_is_chosen_by_its_name(models: Path, model: str) -> None:
     (models / f"{model}.onnx").write_bytes(colour_network(side="any"))
     photo, _, green = two_parts()
     assert choose_method(RemoveBackground(model=model)).method == "rembg"
@@ -163,12 +151,12 @@ def test_any_of_rembgs_networks_is_taken_by_its_name(models: Path, model: str) -
 @slow
 @pytest.mark.parametrize("model", ["u2net", "u2net_custom", "dis_custom", "ben_custom"])
 @pytest.mark.parametrize("side", [64, 320, "any"])
-def test_a_network_of_ones_own_is_taken_from_anywhere(
+def test_the_users_network_can_be_in_any_folder(
     models: Path, tmp_path_factory: pytest.TempPathFactory, model: str, side: int | str
 ) -> None:
     file = tmp_path_factory.mktemp("elsewhere") / "my network.onnx"
     file.write_bytes(colour_network(side=side))
-    (models / f"{model}.onnx").write_bytes(colour_network((0, -1, 1)))  # not the one that was named
+    (models / f"{model}.onnx").write_bytes(colour_network((0, -1, 1)))  # must not be used
     photo, _, green = two_parts()
     settings = choose_method(RemoveBackground(model=model, model_file=str(file)))
     assert settings.method == "rembg"
@@ -176,14 +164,14 @@ def test_a_network_of_ones_own_is_taken_from_anywhere(
 
 
 @slow
-def test_another_network_is_another_session(models: Path) -> None:
+def test_each_network_has_its_session(models: Path) -> None:
     photo, blue, green = two_parts()
     for name, weights, mask in (("a", (-1, 2, -1), green), ("b", (-1, 0, 1), blue), ("a", (-1, 2, -1), green)):
         (models / name).write_bytes(colour_network(weights))
         assert overlap(find_foreground(photo, rembg(model_file=str(models / name))).mask, mask) > 0.97
 
 
-def test_the_hash_is_that_of_the_file_as_it_is_now(models: Path) -> None:
+def test_the_hash_follows_changes_of_the_file(models: Path) -> None:
     (models / "u2net.onnx").write_bytes(b"abc")
     assert model_hash(rembg()) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     (models / "u2net.onnx").write_bytes(b"")
@@ -192,95 +180,86 @@ def test_the_hash_is_that_of_the_file_as_it_is_now(models: Path) -> None:
     assert model_hash(RemoveBackground(method="border")) is None
 
 
-# --- one session
-
-
 @slow
 def test_one_session_serves_all_threads(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (models / "u2net.onnx").write_bytes(colour_network())
     start = threading.Barrier(6)
 
-    def session(_: int) -> Any:
+    def load(_: int) -> Any:
         start.wait()
-        return rembg_session._session("u2net", models / "u2net.onnx")
+        return load_session(rembg())
 
     with ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(session, range(6)))
-    assert len({id(one) for one in made}) == 1
+        sessions = list(pool.map(load, range(6)))
+    assert len({id(session) for session in sessions}) == 1
     photos = [np.roll(two_parts()[0], 20 * shift, axis=1) for shift in range(4)]
-    alone = [rembg_alpha(photo, rembg()) for photo in photos]
+    one_by_one = [rembg_alpha(photo, rembg()) for photo in photos]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda photo: rembg_alpha(photo, rembg()), photos * 3))
-    assert all(np.array_equal(a, b) for a, b in zip(alone * 3, together, strict=True))
+        in_threads = list(pool.map(lambda photo: rembg_alpha(photo, rembg()), photos * 3))
+    assert all(np.array_equal(a, b) for a, b in zip(one_by_one * 3, in_threads, strict=True))
 
 
 @slow
-def test_runs_take_turns(models: Path) -> None:
-    (models / "u2net.onnx").write_bytes(colour_network())
-    session = rembg_session._new_session("u2net", models / "u2net.onnx").inner_session
-    inside, most = 0, 0
+def test_a_session_runs_one_photograph_at_a_time() -> None:
+    running, largest = 0, 0
 
-    class Watched:
+    class RecordedSession:
         def run(self, *_: Any) -> None:
-            nonlocal inside, most
-            inside += 1
-            most = max(most, inside)
+            nonlocal running, largest
+            running += 1
+            largest = max(largest, running)
             threading.Event().wait(0.002)
-            inside -= 1
+            running -= 1
 
-    session._session = Watched()
+    session = SerialSession(RecordedSession())
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: session.run(None, {}), range(24)))
-    assert most == 1
+    assert largest == 1
 
 
 @slow
 @pytest.mark.parametrize(("shared", "threads"), [("3", 3), ("", None), ("0", None), ("all", None)])
-def test_the_session_uses_the_processors_that_are_its_own(
+def test_the_session_uses_the_processors_of_its_process(
     models: Path, monkeypatch: pytest.MonkeyPatch, shared: str, threads: int | None
 ) -> None:
-    """Joblib and Dask divide the machine among their processes by OMP_NUM_THREADS."""
+    """Joblib and Dask set ``OMP_NUM_THREADS`` to divide the processors among their processes."""
     monkeypatch.setenv("OMP_NUM_THREADS", shared)
     monkeypatch.setattr(rembg_session, "processors", lambda: 5)
     (models / "u2net.onnx").write_bytes(colour_network())
-    if shared == "all":
-        assert rembg_session._threads() == 5
-        return
-    session = rembg_session._new_session("u2net", models / "u2net.onnx").inner_session
+    session = load_session(rembg()).inner_session
     options = session.get_session_options()
     assert options.intra_op_num_threads == (threads or 5)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-# --- what cannot be used
-
-
 @slow
-def test_a_network_that_is_damaged_is_refused(models: Path) -> None:
+def test_a_damaged_network_is_an_error(models: Path) -> None:
     file = models / "u2net.onnx"
     for damaged in (colour_network()[:100], b"", b"not a network"):
         file.write_bytes(damaged)
-        with pytest.raises(ConfigError, match=r"remove_background.*u2net\.onnx is damaged or no network; copy it anew"):
+        reason = r"remove_background.*u2net\.onnx is damaged or not a network; copy it again"
+        with pytest.raises(ConfigError, match=reason):
             find_foreground(two_parts()[0], rembg())
 
 
 @slow
-def test_a_network_of_another_form_is_refused(models: Path) -> None:
+def test_a_network_with_other_inputs_is_an_error(models: Path) -> None:
     file = models / "u2net.onnx"
     file.write_bytes(colour_network().replace(b"Conv", b"Kvnc"))
-    with pytest.raises(ConfigError, match=r"u2net\.onnx is damaged or no network"):
+    with pytest.raises(ConfigError, match=r"u2net\.onnx is damaged or not a network"):
         find_foreground(two_parts()[0], rembg())
-    rembg_session._new_session.cache_clear()
-    file.write_bytes(colour_network((1,), spread=(1.0,)))  # of grey pictures
-    with pytest.raises(ConfigError, match=r"u2net\.onnx is no network from a picture \(1, 3, H, W\) to its mask"):
-        find_foreground(two_parts()[0], rembg())
+    file = models / "u2netp.onnx"
+    file.write_bytes(colour_network((1,), spread=(1.0,)))  # for grey images
+    with pytest.raises(ConfigError, match=r"u2netp\.onnx is not a network from an image \(1, 3, H, W\) to its mask"):
+        find_foreground(two_parts()[0], rembg(model="u2netp"))
 
 
 @slow
-def test_a_model_that_rembg_does_not_know_is_refused(models: Path) -> None:
-    (models / "of_my_own.onnx").write_bytes(colour_network())
-    with pytest.raises(ConfigError, match=r"remove_background\.model.*no model 'of_my_own', only .*u2net.*model_file"):
-        find_foreground(two_parts()[0], rembg(model="of_my_own"))
+def test_an_unknown_model_is_an_error(models: Path) -> None:
+    (models / "unknown_model.onnx").write_bytes(colour_network())
+    reason = r"remove_background\.model.*no model 'unknown_model', only .*u2net.*model_file"
+    with pytest.raises(ConfigError, match=reason):
+        find_foreground(two_parts()[0], rembg(model="unknown_model"))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +271,7 @@ def test_a_model_that_rembg_does_not_know_is_refused(models: Path) -> None:
         ("atlascloud", "sends the photographs to a service"),
     ],
 )
-def test_a_model_that_cannot_find_a_part_here_is_refused(models: Path, model: str, reason: str) -> None:
+def test_an_unsuitable_model_is_an_error(models: Path, model: str, reason: str) -> None:
     (models / f"{model}.onnx").write_bytes(b"x")
     for settings in (RemoveBackground(model=model), rembg(model=model)):
         with pytest.raises(ConfigError, match=rf"remove_background\.model: rembg's {model} {reason}.*u2net"):
@@ -300,7 +279,7 @@ def test_a_model_that_cannot_find_a_part_here_is_refused(models: Path, model: st
     assert choose_method(RemoveBackground(method="border", model=model)).method == "border"
 
 
-def test_a_model_file_that_is_not_here_is_never_downloaded(models: Path) -> None:
+def test_a_missing_model_file_is_never_downloaded(models: Path) -> None:
     assert choose_method(RemoveBackground()).method == "border"
     with pytest.raises(ConfigError, match=r"needs .*u2net\.onnx, which is not on this machine.*U2NET_HOME.*border"):
         choose_method(rembg())
@@ -312,13 +291,13 @@ def test_a_model_file_that_is_not_here_is_never_downloaded(models: Path) -> None
     assert choose_method(RemoveBackground()).method == "border"
 
 
-def test_a_model_file_that_is_named_has_to_be_there(models: Path) -> None:
+def test_a_model_file_of_the_settings_must_exist(models: Path) -> None:
     missing = str(models / "gone.onnx")
     for method in ("auto", "rembg"):
         settings = RemoveBackground.model_validate({"method": method, "model_file": missing})
-        with pytest.raises(ConfigError, match=r"remove_background\.model_file: there is no file .*gone\.onnx"):
+        with pytest.raises(ConfigError, match=r"remove_background\.model_file: .*gone\.onnx does not exist"):
             choose_method(settings)
-    with pytest.raises(ConfigError, match=r"u2net_custom is a network of your own; name its file in .*model_file"):
+    with pytest.raises(ConfigError, match=r"u2net_custom is your own network; set .*model_file"):
         choose_method(rembg(model="u2net_custom"))
 
 
@@ -334,7 +313,7 @@ def test_a_model_file_that_is_named_has_to_be_there(models: Path) -> None:
         ({"U2NET_HOME": "shared"}, "shared/models/u2net/u2net.onnx"),
     ],
 )
-def test_a_model_file_is_found_where_rembg_puts_it(
+def test_a_model_file_is_found_where_rembg_stores_it(
     variables: dict[str, str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
@@ -347,19 +326,19 @@ def test_a_model_file_is_found_where_rembg_puts_it(
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x")
     assert choose_method(RemoveBackground()).method == "rembg"
-    assert rembg_session.network_file(rembg()) == file
+    assert network_file(rembg()) == file
 
 
 @slow
-def test_the_usual_places_are_rembgs_own(models: Path) -> None:
+def test_the_default_files_are_those_of_rembg(models: Path) -> None:
     from rembg.sessions import sessions_class
 
     for session in sessions_class:
         name = session.name()
-        if name in rembg_session._UNFIT or name in rembg_session._OWN_FILE:
+        if name in rembg_session.UNSUITABLE or name in rembg_session.CUSTOM_MODELS:
             continue
-        for place in rembg_session._usual_places(name):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(b"x")
-            assert session.download_models() == str(place)
-            place.unlink()
+        for file in rembg_session.default_files(name):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+            assert session.download_models() == str(file)
+            file.unlink()

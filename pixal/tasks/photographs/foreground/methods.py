@@ -1,4 +1,4 @@
-"""Find the part on a photograph: its foreground, by the method that the settings name."""
+"""Find the part on a photograph with the method of the settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.images import as_uint8
-from pixal.tasks.photographs.foreground.border import LEAST_AREA, choose_part, find_part
+from pixal.tasks.photographs.foreground.border import MIN_AREA, choose_part, find_part
 from pixal.tasks.photographs.foreground.rembg_session import has_network, network_file, network_hash, rembg_alpha
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.settings import RemoveBackground
@@ -19,10 +19,12 @@ from pixal.tasks.photographs.settings import RemoveBackground
 
 @dataclass(frozen=True)
 class Foreground:
-    """Where the part is on a photograph.
+    """The foreground of a photograph.
 
-    alpha: (H, W), 0 to 255: 255 the part; between the two only where rembg was asked for alpha matting, or the
-    photograph came with it. others: boxes (x, y, width, height) of other parts on the plate, largest first.
+    Attributes:
+        alpha: (H, W), 255 on the part and 0 outside. Other values only by rembg with alpha matting, or if the
+            photograph has an alpha channel with them.
+        others: Boxes of other parts on the plate, largest first.
     """
 
     alpha: NDArray[np.uint8]
@@ -30,31 +32,37 @@ class Foreground:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The part's pixels (H, W) bool."""
+        """(H, W) bool foreground mask: the pixels of the part."""
         return self.alpha > 127
 
 
 def find_foreground(image: NDArray[Any], settings: RemoveBackground) -> Foreground:
-    """The part on an RGB or RGBA photograph (H, W, 3 or 4), 8 or 16 bits a channel.
+    """Find the part on a photograph.
 
-    ``settings.method`` is "border", "rembg" or "none" (``choose_method`` says what "auto" is). A photograph whose alpha
-    channel already cuts something out keeps that cut.
+    If the alpha channel of the photograph already removes pixels, it is used as it is.
 
-    Raises InputError where no part is found, and ConfigError where rembg's network cannot be used.
+    Args:
+        image: (H, W, 3 or 4) RGB or RGBA, 8- or 16-bit.
+        settings: Their ``method`` is ``border``, ``rembg`` or ``none``; see ``choose_method`` for ``auto``.
+
+    Raises:
+        InputError: If no part is found.
+        ConfigError: If rembg's network cannot be used.
     """
     if image.shape[2] == 4 and (image[..., 3] == 0).any():
         foreground = Foreground(as_uint8(np.ascontiguousarray(image[..., 3])))
     else:
         foreground = _METHODS[settings.method](as_uint8(np.ascontiguousarray(image[..., :3])), settings)
-    if foreground.mask.mean() < LEAST_AREA:
-        raise InputError("no part found: nothing stands out from the background")
+    if foreground.mask.mean() < MIN_AREA:
+        raise InputError("no part found: nothing differs from the background")
     return foreground
 
 
 def choose_method(settings: RemoveBackground) -> RemoveBackground:
-    """The settings with what ``auto`` stands for here: rembg where its network is on this machine, else border.
+    """Return the settings with ``auto`` replaced: by ``rembg`` if its network is on this machine, else by ``border``.
 
-    Raises ConfigError where rembg or a model file is named and is not here: nothing is downloaded.
+    Raises:
+        ConfigError: If the settings name rembg or a model file that is not on this machine. Nothing is downloaded.
     """
     method = settings.method
     if method == "auto":
@@ -65,20 +73,20 @@ def choose_method(settings: RemoveBackground) -> RemoveBackground:
 
 
 def model_hash(settings: RemoveBackground) -> str | None:
-    """The SHA-256 of the network's file, None for other methods."""
+    """Return the SHA-256 of the network's file; None for other methods than ``rembg``."""
     return network_hash(settings) if settings.method == "rembg" else None
 
 
-def _border(image: NDArray[np.uint8], _: RemoveBackground) -> Foreground:
+def _use_border(image: NDArray[np.uint8], _: RemoveBackground) -> Foreground:
     return Foreground(*find_part(image))
 
 
-def _rembg(image: NDArray[np.uint8], settings: RemoveBackground) -> Foreground:
+def _use_rembg(image: NDArray[np.uint8], settings: RemoveBackground) -> Foreground:
     return Foreground(*choose_part(rembg_alpha(image, settings)))
 
 
-def _whole(image: NDArray[np.uint8], _: RemoveBackground) -> Foreground:
+def _use_whole_photograph(image: NDArray[np.uint8], _: RemoveBackground) -> Foreground:
     return Foreground(np.full(image.shape[:2], 255, np.uint8))
 
 
-_METHODS = {"border": _border, "rembg": _rembg, "none": _whole}
+_METHODS = {"border": _use_border, "rembg": _use_rembg, "none": _use_whole_photograph}

@@ -1,4 +1,4 @@
-"""The part's mask: against rendered truth, on plates of many kinds, and with faults planted on them."""
+"""Tests of the foreground mask: against rendered truth, on many plates, and with dust, holes and glare."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Y, X = np.mgrid[: FRAME[1], : FRAME[0]]
 
 
-def found(image: NDArray[Any]) -> Mask:
+def border_mask(image: NDArray[Any]) -> Mask:
     return find_foreground(image, BORDER).mask
 
 
@@ -35,8 +35,8 @@ def photograph(type_name: str, seed: int, size: tuple[int, int] = FRAME, *kinds:
     return render_photograph(*drawn(type_name, size), kinds, np.random.default_rng(seed), frame_size=size)
 
 
-def overlap(found: NDArray[np.bool_], truth: NDArray[Any]) -> float:
-    return float((found & (truth > 0)).sum() / (found | (truth > 0)).sum())
+def overlap(mask: NDArray[np.bool_], truth: NDArray[Any]) -> float:
+    return float((mask & (truth > 0)).sum() / (mask | (truth > 0)).sum())
 
 
 def plate(colour: tuple[int, int, int], noise: float = 3.0) -> Floats:
@@ -93,7 +93,7 @@ def pixels(image: Floats) -> Image:
 def moved(
     plate: Floats, shift: tuple[float, float], turn: float = 0, scale: float = 1, part: str = "front"
 ) -> tuple[Image, Mask]:
-    """A photograph of the drawn component on a plate, moved off the centre and turned (degrees); and its mask."""
+    """Return a photograph of the component on a plate, shifted and turned (degrees), and its mask."""
     image, mask = drawn(part, FRAME)
     pose = cv2.getRotationMatrix2D((FRAME[0] / 2, FRAME[1] / 2), turn, scale)
     pose[:, 2] += np.array(shift)
@@ -103,29 +103,29 @@ def moved(
 
 
 @pytest.mark.parametrize("type_name", ["front", "back"])
-@pytest.mark.parametrize(("size", "least"), [((320, 180), 0.97), (FRAME, 0.985), ((960, 540), 0.985)])
-def test_the_border_method_finds_the_rendered_part(type_name: str, size: tuple[int, int], least: float) -> None:
+@pytest.mark.parametrize(("size", "limit"), [((320, 180), 0.97), (FRAME, 0.985), ((960, 540), 0.985)])
+def test_the_border_method_finds_the_rendered_part(type_name: str, size: tuple[int, int], limit: float) -> None:
     for seed in range(2):
         photo = photograph(type_name, seed, size)
         foreground = find_foreground(photo.image, BORDER)
-        assert overlap(foreground.mask, photo.foreground) > least
+        assert overlap(foreground.mask, photo.foreground) > limit
         assert foreground.alpha.dtype == np.uint8
         assert set(np.unique(foreground.alpha)) == {0, 255}
         assert foreground.others == ()
 
 
-def test_a_torn_off_piece_is_no_part() -> None:
+def test_a_torn_off_piece_is_not_in_the_mask() -> None:
     whole, torn = photograph("back", 1), photograph("back", 1, FRAME, "torn_edge")
     gone = (whole.foreground > 0) & (torn.foreground == 0)
     assert gone.sum() > 40
-    assert found(whole.image)[gone].mean() > 0.8
-    assert found(torn.image)[gone].mean() < 0.4
+    assert border_mask(whole.image)[gone].mean() > 0.8
+    assert border_mask(torn.image)[gone].mean() < 0.4
 
 
 @pytest.mark.parametrize("name", PLATES)
 def test_a_part_is_found_on_any_plate(name: str) -> None:
     photo, mask = moved(PLATES[name], (0, 0), 3)
-    assert overlap(found(photo), mask) > 0.97
+    assert overlap(border_mask(photo), mask) > 0.97
 
 
 @pytest.mark.parametrize("name", ["white", "grey", "black", "gradient", "vignette", "textured", "two colours"])
@@ -141,14 +141,14 @@ def test_a_part_is_found_on_any_plate(name: str) -> None:
         pytest.param((0, 10), 2, 1.8, id="through, lying"),
     ],
 )
-def test_a_part_may_run_over_the_edge(name: str, shift: tuple[float, float], turn: float, scale: float) -> None:
+def test_a_part_may_extend_beyond_the_edge(name: str, shift: tuple[float, float], turn: float, scale: float) -> None:
     photo, mask = moved(PLATES[name], shift, turn, scale)
     assert mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
-    assert overlap(found(photo), mask) > 0.97
+    assert overlap(border_mask(photo), mask) > 0.97
 
 
 @pytest.mark.parametrize("name", ["white", "black", "vignette"])
-def test_a_part_without_a_texture_may_run_over_the_edge(name: str) -> None:
+def test_a_part_without_texture_may_extend_beyond_the_edge(name: str) -> None:
     for rows, columns in (
         (slice(0, 60), slice(80, 400)),
         (slice(100, 180), slice(0, 480)),
@@ -157,7 +157,7 @@ def test_a_part_without_a_texture_may_run_over_the_edge(name: str) -> None:
         photo, mask = PLATES[name].copy(), np.zeros(X.shape, bool)
         mask[rows, columns] = True
         photo[mask] = plate((60, 90, 150))[mask]
-        assert overlap(found(pixels(photo)), mask) > 0.98
+        assert overlap(border_mask(pixels(photo)), mask) > 0.98
 
 
 @pytest.mark.parametrize("margin", [4, 10])
@@ -166,22 +166,22 @@ def test_a_part_may_fill_almost_the_whole_frame(name: str, margin: int) -> None:
     photo, mask = PLATES[name].copy(), np.zeros(X.shape, bool)
     mask[margin:-margin, margin:-margin] = True
     photo[mask] = np.resize(drawn("front", FRAME)[0][100:170, 120:360], (*X.shape, 3))[mask]
-    assert overlap(found(pixels(photo)), mask) > 0.98
+    assert overlap(border_mask(pixels(photo)), mask) > 0.98
 
 
 @pytest.mark.parametrize("name", PLATES)
-def test_a_plate_with_dust_alone_is_refused(name: str) -> None:
+def test_a_plate_with_only_dust_is_an_error(name: str) -> None:
     photo = PLATES[name].copy()
     rng = np.random.default_rng(1)
     for _ in range(20):
         cv2.circle(photo, (int(rng.integers(480)), int(rng.integers(270))), 2, rng.uniform(0, 255, 3).tolist(), -1)
     cv2.line(photo, (30, 200), (300, 40), (200.0, 200.0, 90.0), 1)
-    with pytest.raises(InputError, match="no part found: nothing stands out"):
-        found(pixels(photo))
+    with pytest.raises(InputError, match="no part found: nothing differs"):
+        border_mask(pixels(photo))
 
 
 @pytest.mark.parametrize("name", ["white", "grey", "vignette"])
-def test_dust_and_scratches_are_no_part_and_take_nothing_from_it(name: str) -> None:
+def test_dust_and_scratches_do_not_change_the_mask(name: str) -> None:
     dirty = PLATES[name].copy()
     rng = np.random.default_rng(2)
     for _ in range(40):
@@ -201,7 +201,7 @@ def test_a_hole_that_shows_the_plate_is_background(name: str) -> None:
     for x, y, radius in ((150, 130, 12), (240, 140, 18), (350, 135, 14)):
         hole = np.hypot(X - x, Y - y) < radius
         photo[hole], mask = pixels(PLATES[name])[hole], mask & ~hole
-    assert overlap(found(photo), mask) > 0.97
+    assert overlap(border_mask(photo), mask) > 0.97
 
 
 def test_a_frame_around_a_brighter_middle_is_found_with_its_hole() -> None:
@@ -209,26 +209,26 @@ def test_a_frame_around_a_brighter_middle_is_found_with_its_hole() -> None:
     mask[35:240, 100:380] = True
     mask[65:210, 130:350] = False
     photo[mask] = (60, 90, 150)
-    assert overlap(found(pixels(photo)), mask) > 0.98
+    assert overlap(border_mask(pixels(photo)), mask) > 0.98
 
 
 @pytest.mark.parametrize("name", ["white", "grey", "red"])
-def test_glare_of_the_plates_colour_is_no_hole(name: str) -> None:
+def test_glare_with_the_colour_of_the_plate_is_not_a_hole(name: str) -> None:
     photo, mask = moved(PLATES[name], (0, 0))
     rng = np.random.default_rng(3)
     for _ in range(15):
         glare = np.hypot(X - rng.integers(110, 370), Y - rng.integers(112, 158)) < rng.uniform(1, 4)
         photo[glare & mask] = pixels(PLATES[name])[glare & mask]
-    assert found(photo)[mask].mean() > 0.98
+    assert border_mask(photo)[mask].mean() > 0.98
 
 
-def test_what_covers_a_hole_belongs_to_the_part() -> None:
+def test_a_covered_hole_belongs_to_the_part() -> None:
     photo, mask = moved(PLATES["white"], (0, 0))
     photo[np.hypot(X - 240, Y - 135) < 20] = (90, 90, 95)
-    assert overlap(found(photo), mask) > 0.97
+    assert overlap(border_mask(photo), mask) > 0.97
 
 
-def test_the_largest_central_part_is_chosen_and_the_others_are_named() -> None:
+def test_the_largest_central_part_is_chosen_and_others_are_reported() -> None:
     photo, mask = moved(PLATES["grey"], (0, 0), scale=0.9)
     boxes = [(20, 15, 90, 40), (400, 210, 60, 50)]
     for x, y, width, height in boxes:
@@ -238,20 +238,17 @@ def test_the_largest_central_part_is_chosen_and_the_others_are_named() -> None:
     assert np.abs(np.array(foreground.others) - boxes).max() <= 2
 
 
-def test_the_central_region_wins_over_a_larger_one_at_the_corner() -> None:
+def test_a_central_part_is_chosen_over_a_larger_one_in_the_corner() -> None:
     photo = plate((230, 230, 230))
     photo[10:90, 10:120] = (20, 90, 60)  # 8800 pixels, off centre
     photo[100:180, 190:290] = (120, 40, 20)  # 8000 pixels, central
     truth = np.zeros(photo.shape[:2])
     truth[100:180, 190:290] = 1
-    assert overlap(found(pixels(photo)), truth) > 0.97
-
-
-# --- a lit disc in a black surround
+    assert overlap(border_mask(pixels(photo)), truth) > 0.97
 
 
 def lit_disc(x: float = 240, y: float = 135, radius: float = 125, stretch: float = 1) -> Floats:
-    """A plate under a microscope: light that falls off towards the rim of its field of view, and a faint reflection."""
+    """Return a plate under a microscope: its light falls off towards the rim, and there is a faint reflection."""
     away = np.hypot((X - x) / stretch, Y - y)
     light = np.clip((radius - away) / 3 + 0.5, 0, 1) * (1 - 0.25 * (away / radius) ** 2)
     light += 0.08 * np.exp(-(((away - 1.2 * radius) / 2) ** 2))
@@ -279,31 +276,28 @@ def test_the_part_in_a_lit_disc_is_found(name: str) -> None:
     assert foreground.others == ()
 
 
-def test_a_lit_disc_that_is_empty_is_refused() -> None:
+def test_an_empty_lit_disc_is_an_error() -> None:
     for radius in (150, 200):
         with pytest.raises(InputError, match="no part found"):
-            found(pixels(lit_disc(radius=radius)))
+            border_mask(pixels(lit_disc(radius=radius)))
 
 
 @pytest.mark.parametrize("grey", [12, 30, 60])
-def test_a_dark_part_in_a_lit_disc_is_no_surround(grey: int) -> None:
+def test_a_dark_part_in_a_lit_disc_is_not_taken_for_the_surround(grey: int) -> None:
     photo, mask = lit_disc(radius=165), np.zeros(X.shape, bool)
     mask[90:180, 150:330] = True
     photo[mask] = plate((grey, grey, grey))[mask]
-    assert overlap(found(pixels(photo)), mask) > 0.98
+    assert overlap(border_mask(pixels(photo)), mask) > 0.98
 
 
 @pytest.mark.parametrize("hole", [0, 30])
 @pytest.mark.parametrize("radius", [60, 90, 120])
-def test_a_round_part_on_a_black_plate_is_a_part(radius: float, hole: float) -> None:
+def test_a_round_part_on_a_black_plate_is_found(radius: float, hole: float) -> None:
     away = np.hypot(X - 240, Y - 135)
     mask = (away < radius) & (away >= hole)
     photo = np.where(mask[..., None], plate((150, 160, 170)), PLATES["black"])
     photo[60:68, 225:255] = (60, 40, 30)  # print
-    assert overlap(found(pixels(photo)), mask) > 0.97
-
-
-# --- nothing, and next to nothing
+    assert overlap(border_mask(pixels(photo)), mask) > 0.97
 
 
 @pytest.mark.parametrize(
@@ -331,39 +325,36 @@ def test_a_round_part_on_a_black_plate_is_a_part(radius: float, hole: float) -> 
         "rows",
     ],
 )
-def test_a_photograph_of_nothing_is_refused(image: NDArray[Any]) -> None:
+def test_a_photograph_without_a_part_is_an_error(image: NDArray[Any]) -> None:
     with pytest.raises(InputError, match="no part found"):
-        found(image)
+        border_mask(image)
 
 
-def test_a_speck_is_no_part() -> None:
+def test_a_speck_is_not_a_part() -> None:
     photo = plate((230, 230, 230))
     photo[132:138, 240:246] = (20, 90, 60)
     with pytest.raises(InputError, match="no part found"):
-        found(pixels(photo))
+        border_mask(pixels(photo))
 
 
 @pytest.mark.parametrize("contrast", [12, 20])
-def test_a_part_may_be_hardly_darker_than_the_plate(contrast: float) -> None:
+def test_a_part_may_be_slightly_darker_than_the_plate(contrast: float) -> None:
     photo, mask = plate((128, 128, 128)), np.zeros(X.shape, bool)
     mask[80:190, 120:360] = True
     photo[mask] -= contrast
     if contrast < 15:  # 5 CIELAB units: as faint as a stain
         with pytest.raises(InputError, match="no part found"):
-            found(pixels(photo))
+            border_mask(pixels(photo))
     else:
-        assert overlap(found(pixels(photo)), mask) > 0.98
-
-
-# --- a photograph that is cut out already
+        assert overlap(border_mask(pixels(photo)), mask) > 0.98
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_an_alpha_that_cuts_is_kept(dtype: type[np.unsignedinteger[Any]]) -> None:
+def test_an_alpha_channel_that_removes_pixels_is_used(dtype: type[np.unsignedinteger[Any]]) -> None:
     photo = photograph("front", 0)
     top = np.iinfo(dtype).max
     cut = np.zeros(photo.image.shape[:2], dtype)
-    cut[40:200, 30:150] = top  # not where the part is
+    cut[40:200, 30:150] = top  # elsewhere than the part
     cut[200:210, 30:150] = top // 3  # a soft edge, mostly background
     rgba = np.dstack([photo.image.astype(dtype) * (top // 255), cut])
     foreground = find_foreground(rgba, BORDER)
@@ -371,48 +362,45 @@ def test_an_alpha_that_cuts_is_kept(dtype: type[np.unsignedinteger[Any]]) -> Non
     assert np.array_equal(foreground.alpha, cut // (top // 255))
 
 
-def test_an_alpha_without_a_cut_says_nothing() -> None:
+def test_an_opaque_alpha_channel_is_ignored() -> None:
     photo = photograph("front", 0)
     rgba = np.dstack([photo.image, np.full(photo.image.shape[:2], 255, np.uint8)])
-    assert np.array_equal(found(rgba), found(photo.image))
+    assert np.array_equal(border_mask(rgba), border_mask(photo.image))
 
 
-def test_an_alpha_that_cuts_everything_is_refused() -> None:
+def test_an_alpha_channel_that_removes_everything_is_an_error() -> None:
     rgba = np.dstack([photograph("front", 0).image, np.zeros((FRAME[1], FRAME[0]), np.uint8)])
     with pytest.raises(InputError, match="no part found"):
-        found(rgba)
+        border_mask(rgba)
 
 
-# --- properties
-
-
-def test_sixteen_bits_give_the_mask_of_eight() -> None:
+def test_a_16_bit_photograph_has_the_mask_of_the_8_bit_one() -> None:
     photo = photograph("back", 2).image
-    assert np.array_equal(found(photo.astype(np.uint16) * 257), found(photo))
+    assert np.array_equal(border_mask(photo.astype(np.uint16) * 257), border_mask(photo))
 
 
 @pytest.mark.parametrize("name", ["grey", "vignette"])
-def test_a_photograph_may_be_turned_and_mirrored(name: str) -> None:
+def test_the_mask_turns_and_mirrors_with_the_photograph(name: str) -> None:
     photo, _ = moved(PLATES[name], (-20, 15), 8)
-    straight = found(photo)
+    straight = border_mask(photo)
     for turns in range(4):
         for flip in (1, -1):
             turned = np.rot90(photo[:, ::flip], turns)
-            back = np.rot90(found(np.ascontiguousarray(turned)), -turns)[:, ::flip]
+            back = np.rot90(border_mask(np.ascontiguousarray(turned)), -turns)[:, ::flip]
             assert overlap(back, straight) > 0.99
 
 
-def test_the_mask_is_the_same_in_every_thread() -> None:
+def test_the_mask_is_the_same_in_all_threads() -> None:
     photos = [photograph(name, seed).image for name in ("front", "back") for seed in range(3)]
     photos.append(moved(*DISCS["cut below"][:2])[0])
-    alone = [found(photo) for photo in photos]
+    one_by_one = [border_mask(photo) for photo in photos]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(found, photos * 2))
-    assert all(np.array_equal(a, b) for a, b in zip(alone * 2, together, strict=True))
+        in_threads = list(pool.map(border_mask, photos * 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one_by_one * 2, in_threads, strict=True))
 
 
 def slow_choice(mask: Mask) -> tuple[Mask, list[tuple[int, int, int, int]]]:
-    """The obvious way: every region on its own."""
+    """Choose the part with simple code, one region at a time."""
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     height, width = mask.shape
     regions = []
@@ -426,7 +414,7 @@ def slow_choice(mask: Mask) -> tuple[Mask, list[tuple[int, int, int, int]]]:
     return chosen, [region[2] for region in sorted(others, key=lambda region: -region[1])]
 
 
-def test_the_choice_among_parts_is_the_obvious_one() -> None:
+def test_the_choice_among_parts_equals_that_of_simple_code() -> None:
     rng = np.random.default_rng(4)
     for _ in range(20):
         mask = cv2.GaussianBlur(rng.standard_normal((60, 90)), (0, 0), 4) > 0.05
@@ -436,7 +424,7 @@ def test_the_choice_among_parts_is_the_obvious_one() -> None:
         assert sorted(others) == sorted(expected)
 
 
-def test_a_soft_edge_stays_with_its_part() -> None:
+def test_a_soft_edge_belongs_to_its_part() -> None:
     soft = cv2.GaussianBlur(((X > 100) & (X < 300) & (Y > 80) & (Y < 200)) * 255.0, (0, 0), 4)
     soft += cv2.GaussianBlur(((X > 400) & (X < 450) & (Y > 100) & (Y < 160)) * 255.0, (0, 0), 4)
     alpha, others = choose_part(np.rint(soft).astype(np.uint8))
@@ -446,7 +434,7 @@ def test_a_soft_edge_stays_with_its_part() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_without_removal_the_whole_photograph_is_the_part(dtype: type) -> None:
+def test_with_method_none_the_whole_photograph_is_the_part(dtype: type) -> None:
     none = RemoveBackground(method="none")
     assert choose_method(none) == none
     assert model_hash(none) is None
@@ -454,11 +442,11 @@ def test_without_removal_the_whole_photograph_is_the_part(dtype: type) -> None:
     photo[..., 3] = np.iinfo(dtype).max
     for image in (photo, photo[..., :3]):
         assert find_foreground(image, none).mask.all()
-    photo[:2, ..., 3] = 0  # cut already
+    photo[:2, ..., 3] = 0  # removed by the alpha channel
     assert find_foreground(photo, none).mask.sum() == 32
 
 
-def test_border_needs_no_network() -> None:
+def test_method_border_needs_no_network() -> None:
     assert choose_method(BORDER) == BORDER
     assert model_hash(BORDER) is None
     assert Foreground(np.array([[127, 128]], np.uint8)).mask.tolist() == [[False, True]]
