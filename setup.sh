@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# Makes PIXAL's environment in .venv/ next to this file, and enters it:
+# Create PIXAL's Python environment in .venv/ next to this file, and activate it:
 #
 #     source setup.sh [--dev] [--cpu | --gpu] [--recreate] [-h | --help]
 #
-#   --dev       the tools for work on PIXAL as well (pytest, ruff, mypy, ...)
-#   --cpu       TensorFlow for the CPU, even where there is an NVIDIA GPU
-#   --gpu       TensorFlow with CUDA (Linux x86_64 and WSL 2), even where no GPU is seen
-#   --recreate  throw .venv/ away and start again
+#   --dev       also install the tools for developing PIXAL (pytest, ruff, mypy, ...)
+#   --cpu       install TensorFlow for the CPU, even if there is an NVIDIA GPU
+#   --gpu       install TensorFlow with CUDA (Linux x86_64 and WSL 2), even if no GPU is found
+#   --recreate  delete .venv/ and create it again
 #
-# With neither --cpu nor --gpu, the first run looks for an NVIDIA GPU; later runs keep what is there.
-# Works in bash and zsh, on Linux, WSL, macOS and Git Bash; `bash setup.sh` installs without entering.
-# Run it again at any time: it does only what is missing.
+# Without --cpu or --gpu, the first run looks for an NVIDIA GPU. Later runs keep the choice.
+# This works in bash and zsh, on Linux, WSL, macOS and Git Bash. `bash setup.sh` installs without activating.
+# You can run it again at any time: it installs only what is missing.
 
 if [ -z "${BASH_VERSION:-}${ZSH_VERSION:-}" ]; then
     echo "setup.sh: needs bash or zsh: bash setup.sh" >&2
     return 1
 fi
 
-# Sourced: a child shell does the work, so that this one keeps its options, folder and names.
+# If the file is sourced, a child shell does the work. The caller's shell keeps its options, folder and variables.
 if [ -n "${ZSH_VERSION:-}" ] || (return 0 2>/dev/null); then
     _pixal_setup() {
         local file folder
         if [ -n "${ZSH_VERSION:-}" ]; then
-            eval 'file=${(%):-%x}' # bash cannot read this
+            eval 'file=${(%):-%x}' # eval, because bash cannot parse it
         else
             file=${BASH_SOURCE[0]}
         fi
@@ -51,13 +51,13 @@ if [ -n "${ZSH_VERSION:-}" ] || (return 0 2>/dev/null); then
     return 1
 fi
 
-# Executed, from here on; written for bash 3.2, which macOS has.
+# From here on the file is executed, not sourced. It must run in bash 3.2, the version of macOS.
 set -u
 CDPATH=''
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 root=$PWD
 venv=$root/.venv
-state=$venv/pixal-setup.txt # what this script made and installed: folder, variant, dev tools, checksum
+state=$venv/pixal-setup.txt # what was installed: folder, variant, dev tools, checksum
 
 main() {
     local dev=no variant='' recreate=no
@@ -73,13 +73,13 @@ main() {
             sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]##*/}"
             exit 0
             ;;
-        --) ;; # keeps a script's own arguments from being taken for ours, as `source` hands them on
+        --) ;; # `source setup.sh --` in a script: otherwise bash passes the script's own arguments to this file
         *) fail "unknown option '$1' (--help lists them; in a script with arguments: source setup.sh --)" ;;
         esac
         shift
     done
 
-    put_configs
+    copy_configs
     local had_root='' had_variant='' had_dev='' had_sum=''
     if [ -f "$state" ]; then
         { read -r had_root; read -r had_variant; read -r had_dev; read -r had_sum; } <"$state"
@@ -95,7 +95,7 @@ main() {
     local sum
     sum=$(cat "${files[@]}" | cksum) || fail "cannot read ${files[*]} in $root"
 
-    # Both TensorFlow variants own the same files, and a moved environment points to its old place.
+    # The two TensorFlow variants install the same files, and a moved environment contains its old path.
     if [ -f "$state" ] && { [ "$had_root" != "$root" ] || [ "$had_variant" != "$variant" ]; }; then
         recreate=yes
     fi
@@ -112,7 +112,7 @@ main() {
     if [ -n "${PIXAL_SETUP_SOURCED:-}" ]; then
         echo "PIXAL is ready ($variant). Next: pixal --help"
     else
-        echo "PIXAL is ready ($variant). Enter its environment with: source setup.sh"
+        echo "PIXAL is ready ($variant). Activate its environment with: source setup.sh"
     fi
 }
 
@@ -121,16 +121,17 @@ fail() {
     exit 1
 }
 
-# A file that the user has edited stays as it is.
-put_configs() {
-    mkdir -p configs || fail "cannot make $root/configs"
+# Copy the default configuration. A file that exists is kept: the user may have edited it.
+copy_configs() {
+    mkdir -p configs || fail "cannot create $root/configs"
     local file
     for file in pixal/config/defaults/*.yaml; do
-        [ -e "$file" ] || fail "no default configurations in $root/pixal/config/defaults: is the copy complete?"
+        [ -e "$file" ] || fail "no default configuration in $root/pixal/config/defaults; is this copy of PIXAL complete?"
         [ -e "configs/${file##*/}" ] || cp "$file" configs/ || fail "cannot write to $root/configs"
     done
 }
 
+# Set variant to cpu or gpu, unless an option or an earlier run has set it.
 choose_variant() {
     local system machine
     system=$(uname -s)
@@ -138,7 +139,7 @@ choose_variant() {
     case $system-$machine in
     Darwin-x86_64) fail "TensorFlow has no wheels for Intel Macs; use Linux, Windows or an Apple silicon Mac" ;;
     Linux-x86_64)
-        # On WSL the tool lies outside PATH at times.
+        # On WSL, nvidia-smi is not always in PATH.
         if [ -z "$variant" ]; then
             variant=cpu
             if PATH=$PATH:/usr/lib/wsl/lib nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then variant=gpu; fi
@@ -151,7 +152,7 @@ choose_variant() {
     esac
 }
 
-# Prints the environment's Python; fails where there is none that works.
+# Print the path of the environment's Python. Fail if there is none that works.
 venv_python() {
     local python=$venv/bin/python
     [ ! -e "$venv/Scripts/python.exe" ] || python=$venv/Scripts/python.exe
@@ -166,15 +167,15 @@ install() {
     local uv='' python
     if uv --version >/dev/null 2>&1; then uv=uv; fi
     [ -e "$venv" ] || create
-    python=$(venv_python) || fail "$venv holds no Python 3.10 to 3.13; 'source setup.sh --recreate' makes it anew"
+    python=$(venv_python) || fail "$venv has no Python 3.10 to 3.13; create it again with 'source setup.sh --recreate'"
     printf '%s\n' "$root" "$variant" "$dev" incomplete >"$state" || fail "cannot write to $venv"
 
     echo "Installing $requirements$([ "$dev" = no ] || echo ' and requirements-dev.txt')" \
-        "with ${uv:-pip}: some minutes the first time"
+        "with ${uv:-pip}; the first time this takes some minutes"
     local with=(-r "$requirements")
     [ "$dev" = no ] || with+=(-r requirements-dev.txt)
-    pip_install "${with[@]}" || fail "the installation from $requirements failed, for the reason above"
-    pip_install --no-deps -e . || fail "the installation of PIXAL itself failed, for the reason above"
+    pip_install "${with[@]}" || fail "cannot install $requirements; the reason is above"
+    pip_install --no-deps -e . || fail "cannot install PIXAL; the reason is above"
 }
 
 pip_install() {
@@ -190,24 +191,24 @@ create() {
     if python=$(find_python); then
         :
     elif [ -n "$uv" ]; then
-        python='>=3.10,<3.14' # uv finds one, or fetches it
+        python='>=3.10,<3.14' # uv finds or downloads one
     elif [ -n "$python" ]; then
         [ "$python" != python ] || python=python3
         fail "$python has no venv module (Debian, Ubuntu: sudo apt install $python-venv)"
     else
-        fail "no Python 3.10 to 3.13 found, the versions that TensorFlow supports; install one, or uv"
+        fail "no Python 3.10 to 3.13 found (the versions that TensorFlow supports); install one, or install uv"
     fi
     if [ -n "$uv" ]; then
         uv venv --quiet --seed --python "$python" "$venv"
     else
         "$python" -m venv "$venv"
     fi || {
-        rm -rf "$venv" # half an environment would be taken for a whole one
-        fail "cannot make the environment $venv with $python"
+        rm -rf "$venv" # the next run must not take it for a complete environment
+        fail "cannot create the environment $venv with $python"
     }
 }
 
-# Prints the name of a usable Python. Where there is none: fails, and prints one that only lacks its venv module.
+# Print the name of a usable Python. If there is none, fail, and print one that has no venv module, if there is one.
 find_python() {
     local name without=''
     for name in python3.13 python3.12 python3.11 python3.10 python3 python; do

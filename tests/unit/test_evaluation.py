@@ -191,7 +191,7 @@ def test_a_bad_number_of_samples_is_an_error(samples: str, capsys: pytest.Captur
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", f"--samples={samples}"])
     assert stop.value.code == cli.ExitStatus.BAD_INPUT
-    assert "is no whole number from 0" in capsys.readouterr().err
+    assert "is not a whole number from 0" in capsys.readouterr().err
 
 
 def test_families_without_reconstructions_or_checkpoints_are_an_error(work: Path) -> None:

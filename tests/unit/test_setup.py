@@ -1,4 +1,4 @@
-"""setup.sh in a sandbox where Python, uv and nvidia-smi are stubs that write down what they are asked for."""
+"""Run setup.sh in a sandbox, where Python, uv and nvidia-smi are stubs that log how they are called."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ UNAME = '#!/bin/sh\ncase "$1" in -s) echo "${STUB_SYSTEM:-Linux}" ;; *) echo "${
 
 @dataclass
 class Sandbox:
-    """A copy of what setup.sh reads, in a folder with a space in its name, and a PATH of stubs alone."""
+    """A copy of the files that setup.sh reads, in a folder with a space in its name, and a PATH with stubs only."""
 
     root: Path
     bin: Path
@@ -84,7 +84,7 @@ class Sandbox:
         )
 
     def asked(self) -> str:
-        """What the stubs were asked for since the last call."""
+        """The calls of the stubs since the last call of this method."""
         text = self.log.read_text() if self.log.exists() else ""
         self.log.unlink(missing_ok=True)
         return text
@@ -113,7 +113,7 @@ SNAPSHOT = {
     "bash": "snapshot() { set +o; shopt -p; trap; pwd; declare -F; compgen -v | sort; }",
     "zsh": "snapshot() { setopt; trap; pwd; print -l ${(ok)functions} ${(ok)parameters}; }",
 }
-# What entering an environment is for, and names that the shells themselves change.
+# Names that activating an environment adds, and names that the shells themselves change.
 EXPECTED_NEW = re.compile(r"VIRTUAL_ENV\w*|_OLD_VIRTUAL\w*|(declare -f )?deactivate|BASH_\w+|PIPESTATUS|_|FUNCNAME")
 
 
@@ -121,7 +121,7 @@ EXPECTED_NEW = re.compile(r"VIRTUAL_ENV\w*|_OLD_VIRTUAL\w*|(declare -f )?deactiv
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 @pytest.mark.parametrize("options", ["set -u", "set -eu", "set +u"])
 @pytest.mark.parametrize("fails", ["0", "1"])
-def test_the_callers_shell_stays_as_it_was(sandbox: Sandbox, shell: str, options: str, fails: str) -> None:
+def test_the_callers_shell_does_not_change(sandbox: Sandbox, shell: str, options: str, fails: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell}")
     script = f"""{SNAPSHOT[shell]}
@@ -140,13 +140,13 @@ def test_the_callers_shell_stays_as_it_was(sandbox: Sandbox, shell: str, options
 
 
 @needs_bash
-def test_the_environment_is_entered(sandbox: Sandbox) -> None:
+def test_the_environment_is_activated(sandbox: Sandbox) -> None:
     done = sandbox.shell('source "$S" >/dev/null && command -v python')
     assert done.stdout.strip() == str(sandbox.root / ".venv" / "bin" / "python")
 
 
 @needs_bash
-def test_it_is_found_from_its_own_folder_and_runs_when_executed(sandbox: Sandbox) -> None:
+def test_it_works_from_its_own_folder_and_when_executed(sandbox: Sandbox) -> None:
     assert sandbox.shell('source setup.sh && [ "$VIRTUAL_ENV" ]', cwd=sandbox.root).returncode == 0
     shutil.rmtree(sandbox.root / ".venv")
     executed = sandbox.shell('bash "$S"')
@@ -168,7 +168,7 @@ def test_it_is_found_from_its_own_folder_and_runs_when_executed(sandbox: Sandbox
         ("", True, {"STUB_SYSTEM": "MINGW64_NT-10.0"}, "requirements-cpu.txt"),
     ],
 )
-def test_requirements_follow_the_machine(
+def test_the_machine_selects_the_requirements(
     sandbox: Sandbox, arguments: str, gpu: bool, stubs: dict[str, str], expected: str
 ) -> None:
     if gpu:
@@ -188,7 +188,7 @@ def test_requirements_follow_the_machine(
         ("", {"STUB_SYSTEM": "Darwin"}, "Intel Macs"),
         ("", {"STUB_UNSUPPORTED": "1"}, "no Python 3.10 to 3.13"),
         ("", {"STUB_NO_VENV": "1"}, "sudo apt install python3.11-venv"),
-        ("", {"STUB_PIP_FAILS": "1"}, "installation from requirements-cpu.txt failed"),
+        ("", {"STUB_PIP_FAILS": "1"}, "cannot install requirements-cpu.txt"),
         ("--dve", {}, "unknown option '--dve'"),
         ("--cpu --gpu", {}, "choose one"),
     ],
@@ -214,7 +214,7 @@ def test_a_second_run_installs_nothing_until_something_changes(sandbox: Sandbox)
 
 
 @needs_bash
-def test_an_interrupted_installation_is_taken_up_again(sandbox: Sandbox) -> None:
+def test_an_interrupted_installation_is_resumed(sandbox: Sandbox) -> None:
     sandbox.shell('source "$S"', STUB_PIP_FAILS="1")
     sandbox.asked()
     assert sandbox.shell('source "$S"').returncode == 0
@@ -244,7 +244,7 @@ def test_a_moved_checkout_gets_a_new_environment(sandbox: Sandbox) -> None:
 
 
 @needs_bash
-def test_uv_is_used_where_there_is_one(sandbox: Sandbox) -> None:
+def test_uv_is_used_if_installed(sandbox: Sandbox) -> None:
     sandbox.stub("uv", UV)
     assert sandbox.shell('source "$S"').returncode == 0
     asked = sandbox.asked()
@@ -254,7 +254,7 @@ def test_uv_is_used_where_there_is_one(sandbox: Sandbox) -> None:
 
 
 @needs_bash
-def test_configs_are_put_where_missing_and_never_overwritten(sandbox: Sandbox) -> None:
+def test_missing_configs_are_copied_and_existing_ones_kept(sandbox: Sandbox) -> None:
     configs = sandbox.root / "configs"
     configs.mkdir()
     (configs / "paths.yaml").write_text("edited: yes\n")
@@ -265,7 +265,7 @@ def test_configs_are_put_where_missing_and_never_overwritten(sandbox: Sandbox) -
 
 
 @needs_bash
-def test_a_scripts_own_arguments_can_be_kept_out(sandbox: Sandbox) -> None:
+def test_the_arguments_of_a_calling_script_can_be_ignored(sandbox: Sandbox) -> None:
     assert sandbox.shell('set -- mine; source "$S"').returncode == 1
     assert sandbox.shell('set -- mine; source "$S" -- && [ "$1" = mine ]').returncode == 0
 
@@ -293,8 +293,8 @@ def pyproject() -> dict[str, Any]:
     ("file", "extra"),
     [("requirements.txt", "gpu"), ("requirements-cpu.txt", "cpu"), ("requirements-dev.txt", "dev")],
 )
-def test_pins_lie_within_the_declared_bounds(file: str, extra: str) -> None:
-    """The commands at the top of each file make it anew."""
+def test_pinned_versions_are_within_the_declared_bounds(file: str, extra: str) -> None:
+    """The commands at the top of each file create it."""
     pinned: dict[str, list[Version]] = {}
     for line in (ROOT / file).read_text().splitlines():
         if re.match(r"[a-z]", line):
@@ -305,7 +305,7 @@ def test_pins_lie_within_the_declared_bounds(file: str, extra: str) -> None:
     wanted = groups[extra] + ([] if extra == "dev" else declared["project"]["dependencies"])
     for requirement in map(Requirement, wanted):
         versions = pinned.get(requirement.name.lower())
-        assert versions, f"{requirement.name} is not in {file}: make it anew"
+        assert versions, f"{requirement.name} is not in {file}: create it again"
         assert all(version in requirement.specifier for version in versions), f"{requirement}: {versions}"
 
 
