@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pixal.config import load_config
@@ -63,8 +64,7 @@ def demo(
         preprocess(found[0], config=settings, quiet=quiet)
         train(None, settings, quiet=quiet)
         verdicts = validate(found[1], truth=found[2], config=settings, quiet=quiet)
-    verdicts.folder = folder / verdicts.folder
-    return verdicts
+    return replace(verdicts, folder=folder / verdicts.folder)
 
 
 def write_configs(source: Path, target: Path) -> None:

@@ -1,7 +1,8 @@
-"""The report of a validated batch: one HTML page that opens anywhere, without network."""
+"""The report of a validated batch: one HTML page that works without a network."""
 
 from __future__ import annotations
 
+from pixal.report.document import ResultsDocument
 from pixal.report.render import write_report
 
-__all__ = ["write_report"]
+__all__ = ["ResultsDocument", "write_report"]

@@ -1,4 +1,4 @@
-/* The page's controls and keys; the last of the scripts, it starts the page. */
+/* The page's controls and keys. This script comes last and starts the page. */
 find("#parts").addEventListener("click", (event) => {
   const row = event.target.closest("tbody tr");
   const key = event.target.closest("[data-sort]")?.dataset.sort;
@@ -47,7 +47,7 @@ const detailKeys = {
 const pageKeys = { j: () => stepFocus(1), k: () => stepFocus(-1), "/": () => find("#text").focus() };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input[type="search"], select')) return;
-  if (event.target.matches('[type="range"], [type="radio"]') && event.key.startsWith("Arrow")) return; // their own keys
+  if (event.target.matches('[type="range"], [type="radio"]') && event.key.startsWith("Arrow")) return; // these inputs handle the arrow keys
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   let action = dialog.open ? detailKeys[key] : pageKeys[key];
   if (key === "?") action = () => (find("#help").open ? find("#help").close() : find("#help").showModal());

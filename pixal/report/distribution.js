@@ -1,4 +1,4 @@
-/* A type's scores: this batch above the axis, the good training parts below it. */
+/* Histogram of a type's scores: this batch above the axis, the good training parts below it. */
 function distribution(holder) {
   const name = holder.dataset.type;
   const { threshold, training } = results.types[name];
@@ -11,8 +11,8 @@ function distribution(holder) {
   const backward = logarithmic ? Math.exp : (value) => value;
   const low = Math.min(...values.map(forward)), high = Math.max(...values.map(forward));
   const step = ((high - low) || 1) / bins;
-  const anchor = threshold === null ? low : forward(threshold); // an edge at the threshold: no bar lies across it
-  const binOf = (value) => Math.ceil((forward(value) - anchor) / step - 1e-9) - 1; // (low, high], as a fail is above
+  const anchor = threshold === null ? low : forward(threshold); // a bin edge at the threshold: no bar crosses it
+  const binOf = (value) => Math.ceil((forward(value) - anchor) / step - 1e-9) - 1; // (low, high]: a part fails above the threshold
   const first = binOf(backward(low)) - 1, last = binOf(backward(high)) + 2;
   const place = (u) => left + ((u - anchor) / step - first) / (last - first) * (W - left - right);
   const svg = drawn("svg", { viewBox: `0 0 ${W} ${H}`, role: "img" });
@@ -36,7 +36,7 @@ function distribution(holder) {
         const y = direction < 0 ? axis - done - tall : axis + done;
         const bar = drawn("rect", { class: group, x: place(from), y, width: place(to) - place(from), height: tall });
         bar.append(drawn("title", {}, `${tally[group]} ${group}, score ${figure(backward(from), 3)} to ${figure(backward(to), 3)}`));
-        // Half a millionth up, as bins hold their upper edge and the filter its lower one.
+        // Shifted by 5e-7 of a bin: bins include their upper edge, the filter includes its lower one.
         if (direction < 0) Object.assign(bar.dataset, { low: backward(from + step * 5e-7), high: backward(to + step * 5e-7) });
         svg.append(bar);
         done += tall;
@@ -69,7 +69,7 @@ function distribution(holder) {
     filter({ range: { type: name, low: Number(bar.dataset.low), high: Number(bar.dataset.high) } });
     find(".toolbar").scrollIntoView({ behavior: "smooth" });
   });
-  const legend = element("p", { class: "legend" }, `Score${logarithmic ? " (logarithmic)" : ""}. Above: this batch, up to ${most} a bar `);
+  const legend = element("p", { class: "legend" }, `Score${logarithmic ? " (logarithmic)" : ""}. Above: this batch, at most ${most} per bar `);
   for (const group of groups.filter((key) => batch.some((part) => groupOf(part) === key))) legend.append(element("i", { class: group }), ` ${group} `);
   if (training.length) legend.append(" · below: ", element("i", { class: "training" }), " good training parts");
   holder.append(svg, legend);

@@ -1,11 +1,11 @@
-/* What the page knows: parts, marks, what if, table. render.py joins the scripts, this first, in one scope. */
+/* Data of the page: parts, marks, trial threshold, table. render.py joins the scripts in one scope, this one first. */
 const find = (selector, root = document) => root.querySelector(selector);
 const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
 const results = JSON.parse(find("#results").textContent);
 const rows = findAll("#parts tbody tr");
 const parts = results.parts.map((part, index) => ({ ...part, index, regions: part.regions || [], row: rows[index] }));
 const state = { sort: "ratio", descending: true, text: "", verdict: "all", type: "", range: null, factor: 1 };
-let shown = parts; // what the table shows, in its order: the detail view steps through the same
+let shown = parts; // the rows of the table, in order; the detail view steps through them
 
 const figure = (value, digits = 4) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(digits))));
 const percent = (share) => figure(100 * share, 3) + " %";
@@ -24,7 +24,7 @@ function drawn(name, attributes = {}, text = "") {
   return node;
 }
 
-/* ---- marks: kept by the browser where it can, by part and score, so that a later batch starts clean ---- */
+// Marks are stored by the browser if possible, by part and score: a later batch starts without marks.
 const storeKey = "pixal-marks:" + results.component;
 const identity = (part) => JSON.stringify([part.type, part.image, part.source, part.score]);
 let marks = {};
@@ -57,7 +57,7 @@ function showMarks() {
   if (current) showDetailMark();
 }
 
-// A spreadsheet runs cells that start with = + - @ as formulas: such text gets an apostrophe before it.
+// A spreadsheet evaluates cells that start with = + - @ as formulas: put an apostrophe before such text.
 function csvCell(value) {
   let text = value === null || value === undefined ? "" : String(value);
   if (typeof value !== "number" && /^[\s]*[=+\-@]|^[\t\r\n]/.test(text)) text = "'" + text;
@@ -75,7 +75,7 @@ function exportMarks() {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
-/* ---- what if: what another threshold would say; the stored verdicts stay ---- */
+// The verdict with another threshold. The stored verdicts do not change.
 const canMove = (part) => part.score !== null && part.threshold !== null && part.threshold > 0 && part.verdict !== "error";
 function verdictAt(part, factor) {
   const now = part.score > part.threshold;
@@ -116,7 +116,7 @@ function showWhatIf() {
   if (state.verdict === "changed") refresh();
 }
 
-/* ---- the table ---- */
+// The table.
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 const kindOf = (part) => (part.truth ? (part.truth.label ? part.truth.kind || "defective" : "good") : null);
 const columns = {
@@ -132,7 +132,7 @@ const columns = {
   mark: (part) => markOf(part) || null,
 };
 
-// What has no value comes last in either direction.
+// Parts without a value come last in both directions.
 function compare(a, b, sign) {
   if (a === null || b === null) return (a === null) - (b === null);
   return sign * (typeof a === "string" ? collator.compare(a, b) : a - b);

@@ -1,4 +1,4 @@
-/* The detail view: photograph and overlay of one part in two panes that share one zoom. */
+/* The detail view: photograph and overlay of one part, in two panes with a common zoom. */
 const dialog = find("#detail"), stage = find(".stage"), panes = findAll(".pane"), worlds = findAll(".world");
 const photo = find("#photo"), overlay = find("#overlay");
 const view = { zoom: 1, x: 0, y: 0, fitted: true, width: 1, height: 1 };
@@ -16,7 +16,7 @@ function open(part) {
   find("#detail-reason").textContent = part.reason || "";
   showFigures(part);
   showDetailMark();
-  showPictures(part);
+  showImages(part);
   if (!dialog.open) dialog.showModal();
   fit();
   setAddress(addressOf(part));
@@ -25,7 +25,7 @@ function open(part) {
 function setAddress(address) {
   try {
     history.replaceState(null, "", address);
-  } catch { /* some viewers forbid it; the page works without an address for each part */ }
+  } catch { /* some viewers forbid it; the page works without one address per part */ }
 }
 
 function showFigures(part) {
@@ -67,15 +67,15 @@ function showDetailMark() {
   button.setAttribute("aria-pressed", String(Boolean(markOf(current))));
 }
 
-function showPictures(part) {
+function showImages(part) {
   const address = (kind, index) => find(`#${kind}-${index}`)?.textContent;
   const missing = find(".missing");
-  missing.hidden = part.pictured;
-  missing.textContent = part.pictured ? "" : "There is no picture of this part.";
-  for (const pane of panes) pane.hidden = !part.pictured;
-  find(".divider").hidden = !part.pictured;
+  missing.hidden = part.has_images;
+  missing.textContent = part.has_images ? "" : "There is no image of this part.";
+  for (const pane of panes) pane.hidden = !part.has_images;
+  find(".divider").hidden = !part.has_images;
   for (const [image, kind, words] of [[photo, "photo", "Photograph"], [overlay, "overlay", "Overlay"]]) {
-    if (part.pictured) image.src = address(kind, part.index);
+    if (part.has_images) image.src = address(kind, part.index);
     else image.removeAttribute("src");
     image.alt = `${words} of ${part.image}`;
   }
@@ -92,18 +92,18 @@ function showPictures(part) {
   }
   boxZoom = 0;
   const next = shown[shown.indexOf(part) + 1];
-  if (next && next.pictured) new Image().src = address("photo", next.index);
+  if (next && next.has_images) new Image().src = address("photo", next.index);
 }
 
 function fit() {
-  // Side by side, or one above the other where that shows a wide picture larger.
+  // Side by side, or one above the other if that shows a wide image larger.
   stage.classList.toggle("stacked", view.width / view.height > stage.clientWidth / stage.clientHeight);
   view.zoom = Math.min(panes[0].clientWidth / view.width, panes[0].clientHeight / view.height) || 1;
   view.fitted = true;
   place();
 }
 
-// Never out of sight: centred where smaller than the pane, else without a gap at its edges.
+// Keep the image in view: centred if smaller than the pane, otherwise without a gap at the edges.
 function place() {
   const within = (at, size, room) => (size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, at)));
   view.x = within(view.x, view.width * view.zoom, panes[0].clientWidth);
@@ -117,7 +117,7 @@ function place() {
   showReadout();
 }
 
-// The photograph's pixel under the pointer, and the zoom.
+// Show the photograph's pixel under the pointer, and the zoom.
 function showReadout() {
   const x = hover ? Math.floor((hover.x - view.x) / view.zoom) : -1;
   const y = hover ? Math.floor((hover.y - view.y) / view.zoom) : -1;
@@ -125,7 +125,7 @@ function showReadout() {
   find("#readout").textContent = (inside ? `x ${x}  y ${y} · ` : "") + `${Math.round(100 * view.zoom)} %`;
 }
 
-// A box stands a little off its region, at every zoom, so that it hides nothing and a speck's can be seen.
+// Leave a gap between a box and its region at every zoom: nothing is hidden, and small regions stay visible.
 function placeBoxes() {
   boxZoom = view.zoom;
   const gap = 5 / view.zoom;
@@ -182,7 +182,7 @@ const setCut = (value) => {
   stage.style.setProperty("--cut", `${Math.min(Math.max(value, 0), 100)}%`);
 };
 
-// Where in its pane a pointer is: both panes show the same place.
+// Position of the pointer in its pane. Both panes show the same place.
 function inPane(event) {
   const box = stage.getBoundingClientRect();
   const x = event.clientX - box.left, y = event.clientY - box.top;
@@ -234,7 +234,7 @@ for (const image of [photo, overlay]) {
   });
   image.addEventListener("error", () => {
     find(".missing").hidden = false;
-    find(".missing").textContent = "The picture cannot be read: its folder must lie beside this page.";
+    find(".missing").textContent = "The image cannot be read. Keep its folder next to this page.";
   });
 }
 new ResizeObserver(() => dialog.open && (view.fitted ? fit() : place())).observe(stage);

@@ -153,8 +153,10 @@ class Summary:
         self._combine(other, 1)
 
     def subtract(self, other: Summary) -> None:
-        """Take out the sums over parts that were added before. Float sums are exact to rounding only."""
+        """Remove the sums over parts that were added before. Means are exact to rounding, histograms are exact."""
         self._combine(other, -1)
+        for values in (self.squared, self.absolute, self.anomaly):
+            np.maximum(values, 0, out=values)  # rounding can leave a small negative sum
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """The sums by name, to be stored."""

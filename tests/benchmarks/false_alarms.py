@@ -82,7 +82,7 @@ def _alarms(seed: int, model: str, options: argparse.Namespace) -> list[int]:
         pixal.train(config=configs[0], quiet=True)
         results = [pixal.validate(batch.production, config=configs[0], quiet=True)]
         results += [pixal.detect(config=config, quiet=True) for config in configs[1:]]
-        kept.write_text(json.dumps([sum(part["verdict"] == "fail" for part in found.parts) for found in results]))
+        kept.write_text(json.dumps([sum(part.verdict == "fail" for part in found.parts) for found in results]))
     alarms: list[int] = json.loads(kept.read_text())
     return alarms
 

@@ -301,7 +301,7 @@ def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path
     Draft202012Validator(schemas["results"], registry=registry).validate(results)
     assert results["model"]["type"] == "felt"
     assert list(results["types"]) == ["cord"]
-    assert "judged by the model of felt" in (folder / "report.html").read_text("utf-8")
+    assert "validated with the model of felt" in (folder / "report.html").read_text("utf-8")
     record = yaml.safe_load((folder / "cord/metadata/preprocessing.yaml").read_text())
     assert record["judged_by"] == "felt"
 
@@ -323,7 +323,7 @@ def test_verdicts_of_different_models_never_mix(
     assert all(own[name][0] != other[name][0] for name in own)
     assert json.loads((folder / "results.json").read_text())["model"]["type"] == "felt/felt"
     again = pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)
-    assert again.seconds_a_part is None  # none was judged anew
+    assert again.seconds_per_part is None  # all verdicts were stored
     assert scores(folder) == other
     pixal.validate(here / "sets/cord", config=cord, quiet=True)
     assert scores(folder) == own
@@ -342,8 +342,8 @@ def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: Photo
             raise KeyboardInterrupt
 
     batch = watch(here / "incoming", model="felt", config=inside, pause=pause)
-    assert [part["type"] for part in batch.parts] == ["unheard_of"] * 4
-    watched = [part["score"] for part in batch.parts]
+    assert [part.type for part in batch.parts] == ["unheard_of"] * 4
+    watched = [part.score for part in batch.parts]
     with pytest.raises(ModelError, match="type unheard_of was never trained"):
         pixal.validate(here / "incoming", config=inside, quiet=True)
     pixal.validate(here / "sets/felt", config=inside, quiet=True)

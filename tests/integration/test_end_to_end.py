@@ -561,7 +561,7 @@ def test_inputs_that_do_not_match_the_model_are_refused(copied: Done) -> None:
     run("make_input", "-i", copied.out / "back", "-q", "--set", "preprocessing.preprocessor.pool_size=4")
     assert results(copied)
     run("train", "-i", copied.out / "back/out.npz", "-q", *NO_PICTURES, "--set", "model_training.n_epochs=1")
-    assert "does not match the model of back (its shape differ)" in refused("detect")
+    assert "does not match the model of back (its shape differs)" in refused("detect")
     weights = copied.out / "front/model/pixal_autoencoder.weights.h5"
     shutil.copy(copied.out / "back/model/pixal_autoencoder.weights.h5", weights)
     assert "is not the file that training wrote" in refused("validate", "-i", copied.batch / "production/Part")

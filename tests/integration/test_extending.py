@@ -87,14 +87,14 @@ def test_a_family_goes_the_whole_way(
 
     found = pixal.validate(batch / "production" / "Part", truth=batch / "truth", config=config, quiet=True)
     assert found.metrics is not None
-    assert found.metrics["overall"]["image_auroc"] == 1
+    assert found.metrics.overall["image_auroc"] == 1
     trained = load_trained(config, "front")
     inputs = InputSet.load(batch / "validate" / "Part" / "front" / "out.npz")
     errors = trained.load_family().error(inputs, slice(None))
     mask = trained.states["front"].mask
     weights = np.ones(inputs.shape[2], np.float32)
     maps = calibrated_maps(errors, trained.calibrations["front"].variance, mask, weights, 1.0)
-    scores = {part["image"]: part["score"] for part in found.parts}
+    scores = {part.image: part.score for part in found.parts}
     np.testing.assert_allclose(part_scores(maps), [scores[name] for name in inputs.names], rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: what a person does with it, and what it must not do."""
+"""The report in headless Chromium: what a user does with it, and what it must not do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.report import write_report
+from pixal.report import ResultsDocument, write_report
+from pixal.report.document import PartResult
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -41,6 +42,7 @@ REGION: dict[str, Any] = {
     "area_px": 500,
     "peak": 9.0,
     "channel": "LAB_a",
+    "reference": (90, 20, 16, 10),
 }
 
 
@@ -50,8 +52,8 @@ DRIFT: dict[str, Any] = {
 }
 
 
-def results() -> dict[str, Any]:
-    parts = []
+def results() -> ResultsDocument:
+    parts: list[dict[str, Any]] = []
     for name, score in SCORES.items():
         verdict = "error" if score is None else "fail" if score > 2 else "pass"
         parts.append(
@@ -73,8 +75,8 @@ def results() -> dict[str, Any]:
         )
     kind = {"threshold": 2.0, "method": "tail", "false_alarm_rate": 0.01, "training_scores": [0.6, 0.9, 1.4]}
     kind |= {"failed": 2, "errors": 1, "parts": 5}
-    model = {"family": "autoencoder", "name": "dense", "trained": "2025-11-01T08:00:00"}
-    return {
+    model = {"family": "autoencoder", "name": "dense", "trained": "2025-11-01T08:00:00", "good_images": 12}
+    content: dict[str, Any] = {
         "schema_version": 1,
         "component": "FLEX",
         "created": "2025-11-21T09:42:10Z",
@@ -86,10 +88,11 @@ def results() -> dict[str, Any]:
         "metrics": {"types": {}, "overall": {"image_auroc": 0.98}},
         "parts": parts,
     }
+    return ResultsDocument.model_validate(content)
 
 
-def picture(part: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    if part["verdict"] == "error":
+def images_of(part: PartResult) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    if part.verdict == "error":
         return None
     photo = np.full((HEIGHT, WIDTH, 3), (40, 160, 60), np.uint8)
     photo[40:60, 200:232] = (250, 20, 20)
@@ -107,7 +110,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, results(), picture)
+    write_report(path, results(), images_of)
     return path
 
 
@@ -119,7 +122,7 @@ def page(browser: Any, report: Path) -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, path: Path) -> Iterator[Any]:
-    """The open page; a message on the console, an error or a request off this machine fails the test."""
+    """The open page. A console message, an error or a request to another machine fails the test."""
     context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900}, accept_downloads=True)
     context.set_default_timeout(8000)
     shown = context.new_page()
@@ -222,9 +225,9 @@ def test_keys_step_through_what_is_shown(page: Any) -> None:
     assert title.inner_text() == "d.jpg"
 
 
-def test_a_part_without_a_picture_says_so(page: Any) -> None:
+def test_a_part_without_an_image_says_so(page: Any) -> None:
     page.locator("#parts .open").last.click()
-    assert page.locator(".missing").inner_text() == "There is no picture of this part."
+    assert page.locator(".missing").inner_text() == "There is no image of this part."
     assert page.locator("#detail-reason").inner_text() == "cannot be aligned"
     page.keyboard.press("k")
     assert not page.locator(".missing").is_visible()
@@ -244,7 +247,7 @@ def test_the_wheel_zooms_about_the_pointer_and_dragging_pans(page: Any) -> None:
     page.mouse.down()
     page.mouse.move(x - 60, y - 30, steps=3)
     page.mouse.up()
-    assert pixel(page) == pytest.approx(under, abs=1)  # the picture came along
+    assert pixel(page) == pytest.approx(under, abs=1)  # the image moved with the pointer
     page.keyboard.press("0")
     assert zoom(page) == pytest.approx(before)
 
@@ -388,8 +391,8 @@ def test_an_address_opens_its_part(browser: Any, report: Path) -> None:
     context.close()
 
 
-def test_pictures_beside_the_page_are_shown(browser: Any, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", results(), picture, embed_limit_mb=0)
+def test_images_next_to_the_page_are_shown(browser: Any, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", results(), images_of, embed_limit_mb=0)
     with opened(browser, tmp_path / "report.html") as page:
         open_first(page)
         assert "/report_images/" in page.locator("#photo").evaluate("node => node.src")
@@ -397,12 +400,12 @@ def test_pictures_beside_the_page_are_shown(browser: Any, tmp_path: Path) -> Non
         assert page.locator("#parts img").first.get_attribute("loading") == "lazy"
 
 
-def test_lost_pictures_are_named(browser: Any, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", results(), picture, embed_limit_mb=0)
+def test_a_missing_image_is_reported(browser: Any, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", results(), images_of, embed_limit_mb=0)
     shutil.rmtree(tmp_path / "report_images")
     page = browser.new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.locator("#parts .open").first.click()
     page.locator(".missing").wait_for()
-    assert "its folder must lie beside this page" in page.locator(".missing").inner_text()
+    assert "Keep its folder next to this page" in page.locator(".missing").inner_text()
     page.close()

@@ -1,4 +1,4 @@
-"""A watched folder, and a batch that goes on where it was: each part is judged once, whole, and as in one batch."""
+"""Watch a folder, and resume a batch: each part is validated once and completely, with the result of one batch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.mlflow_utils import Tracker
-from pixal.report import pictures as report_pictures
+from pixal.report import images as report_images
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
-from pixal.tasks.photographs.verdicts import type_verdicts as verdicts
-from pixal.tasks.photographs.verdicts import verdict_store as judged_parts
 from pixal.tasks.photographs.verdicts import watch
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore, read_journal
 
 Step = Callable[[], object]
 FLAGS = (
@@ -53,7 +53,7 @@ component_validate_path: {component: Part, base: ./validate}
 
 @pytest.fixture(scope="module")
 def trained(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a model a type; read only."""
+    """A working directory with one model per type; read only."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "configs").mkdir()
     (folder / "configs/paths.yaml").write_text(PATHS)
@@ -91,22 +91,22 @@ def photos(rendered: Path) -> Path:
 
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The photographs that are judged, each time that one is."""
+def validated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The photographs that get a new verdict, in order."""
     names: list[str] = []
-    judge = verdicts.TypeVerdicts.judge
+    validate_parts = TypeVerdicts.validate_parts
 
-    def noted(self: Any, *arguments: Any) -> Iterator[Any]:
-        for entry in judge(self, *arguments):
-            names.append(f"{self.name}/{entry['part']['image']}")
-            yield entry
+    def record(self: TypeVerdicts, *arguments: Any) -> Iterator[StoredVerdict]:
+        for verdict in validate_parts(self, *arguments):
+            names.append(f"{self.name}/{verdict.part.image}")
+            yield verdict
 
-    monkeypatch.setattr(verdicts.TypeVerdicts, "judge", noted)
+    monkeypatch.setattr(TypeVerdicts, "validate_parts", record)
     return names
 
 
 def watched(*steps: Step, config: PhotographConfig | None = None, **options: Any) -> Any:
-    """Watch ``new``; between two looks take the next of ``steps``, and end when there is none left."""
+    """Watch ``new``: after each scan do the next of ``steps``; stop after the last one."""
     left = iter(steps)
 
     def pause(seconds: float) -> None:
@@ -142,7 +142,7 @@ def images(folder: Path = Path("validate/Part")) -> list[str]:
 
 
 def assert_same_sums(ours: Path, theirs: Path) -> None:
-    """The sums behind the figures are alike, but for the last digits of float32: parts were added in another order."""
+    """The sums behind the figures are equal to float32 rounding: the order in which parts were added differs."""
     sums, expected = (load_arrays(folder / "metadata/sums.npz") for folder in (ours, theirs))
     for name in ("losses", "pairs"):
         np.testing.assert_array_equal(sums[name], expected[name])
@@ -159,7 +159,7 @@ def test_a_watch_gives_what_one_batch_gives(
     here: Path,
     photos: Path,
     at_once: Path,
-    judged: list[str],
+    validated: list[str],
     tracked_runs: list[Tracker],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -167,10 +167,10 @@ def test_a_watch_gives_what_one_batch_gives(
     paths = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
     steps = [bring(photos / path, str(path)) for path in reversed(paths)]
     batch = watched(*steps, nothing, nothing)
-    assert sorted(judged) == [path.as_posix() for path in paths]
+    assert sorted(validated) == [path.as_posix() for path in paths]
     ours = Path("validate/Part")
     assert (ours / "results.csv").read_bytes() == (at_once / "results.csv").read_bytes()
-    assert [part["verdict"] for part in batch.parts] == [row["verdict"] for row in rows(at_once)]
+    assert [part.verdict for part in batch.parts] == [row["verdict"] for row in rows(at_once)]
     for name in ("back", "front"):
         one, other = InputSet.load(ours / name / "out.npz"), InputSet.load(at_once / name / "out.npz")
         assert one.names == other.names
@@ -180,7 +180,7 @@ def test_a_watch_gives_what_one_batch_gives(
         assert all((ours / path).read_bytes() == (at_once / path).read_bytes() for path in maps)
         assert_same_sums(ours / name, at_once / name)
     said = [record.getMessage() for record in caplog.records]
-    assert said[0] == "watching new, Ctrl-C ends; 0 parts judged already"
+    assert said[0] == "watching new, stop with Ctrl-C; 0 parts already done"
     lines = [line for line in said if line.startswith(("pass  ", "fail  "))]
     assert [line.split()[:2] for line in lines] == [
         [row["verdict"], f"{row['type']}/{row['image']}"] for row in reversed(rows())
@@ -188,7 +188,9 @@ def test_a_watch_gives_what_one_batch_gives(
     assert [(run.name, run.status) for run in tracked_runs] == [("Part", "FINISHED")]
 
 
-def test_a_file_that_grows_is_judged_once_and_whole(here: Path, photos: Path, at_once: Path, judged: list[str]) -> None:
+def test_a_growing_file_is_validated_once_when_it_is_complete(
+    here: Path, photos: Path, at_once: Path, validated: list[str]
+) -> None:
     data = (photos / "front/part_004.jpg").read_bytes()
     path = Path("new/front/part_004.jpg")
 
@@ -200,15 +202,15 @@ def test_a_file_that_grows_is_judged_once_and_whole(here: Path, photos: Path, at
         return write
 
     def none_yet() -> None:
-        assert judged == []
+        assert validated == []
 
     watched(grow(0), grow(0.4), none_yet, nothing, grow(0.7), nothing, grow(1), none_yet, nothing, nothing)
-    assert judged == ["front/part_004.jpg"]
+    assert validated == ["front/part_004.jpg"]
     assert rows() == [row for row in rows(at_once) if (row["type"], row["image"]) == ("front", "part_004.jpg")]
 
 
-def test_a_file_that_never_becomes_whole_is_an_error_after_a_while_until_it_changes(
-    here: Path, photos: Path, judged: list[str]
+def test_a_file_that_stays_incomplete_is_an_error_until_it_changes(
+    here: Path, photos: Path, validated: list[str]
 ) -> None:
     source = photos / "front/part_000.jpg"
 
@@ -218,64 +220,64 @@ def test_a_file_that_never_becomes_whole_is_an_error_after_a_while_until_it_chan
 
     waits = int(watch.PATIENCE / 10)
     watched(half, *[nothing] * (waits - 1))
-    assert judged == []
+    assert validated == []
     batch = watched(*[nothing] * waits)
-    assert judged == ["front/a.jpg"]
+    assert validated == ["front/a.jpg"]
     assert "truncated" in rows()[0]["reason"]
     assert (rows()[0]["verdict"], len(batch.failures)) == ("error", 1)
     watched(nothing, bring(source, "front/a.jpg"), nothing, nothing)
-    assert judged == ["front/a.jpg"] * 2
+    assert validated == ["front/a.jpg"] * 2
     assert rows()[0]["verdict"] == "pass"
 
 
-def test_a_watch_that_starts_again_judges_what_is_new_or_has_changed(
-    here: Path, photos: Path, at_once: Path, judged: list[str], caplog: pytest.LogCaptureFixture
+def test_a_second_watch_validates_new_and_changed_photographs(
+    here: Path, photos: Path, at_once: Path, validated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pixal")
     for index in range(3):
         bring(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
     watched(nothing, nothing)
-    assert len(judged) == 3
+    assert len(validated) == 3
     before = rows()
-    Path("new/front/part_000.jpg").unlink()  # taken away: its verdict stays
+    Path("new/front/part_000.jpg").unlink()  # deleted: its verdict stays
     os.utime("new/front/part_001.jpg")  # touched: its bytes are the same
     shutil.copy(photos / "front/part_005.jpg", "new/front/part_002.jpg")
     bring(photos / "back/part_003.jpg", "back/part_003.jpg")()
-    judged.clear()
+    validated.clear()
     watched(nothing, nothing)
-    assert sorted(judged) == ["back/part_003.jpg", "front/part_002.jpg"]
-    assert "watching new, Ctrl-C ends; 2 parts judged already" in caplog.text
+    assert sorted(validated) == ["back/part_003.jpg", "front/part_002.jpg"]
+    assert "watching new, stop with Ctrl-C; 2 parts already done" in caplog.text
     known = {(row["type"], row["image"]): row for row in rows(at_once)}
     changed = known["front", "part_005.jpg"] | {"image": "part_002.jpg"}
     assert rows() == [known["back", "part_003.jpg"], before[0], before[1], changed]
-    judged.clear()
-    pixal.validate("new", quiet=True)  # takes over what the watch has judged, and is of what is there alone
-    assert judged == []
+    validated.clear()
+    pixal.validate("new", quiet=True)  # uses the verdicts of the watch, and drops those of deleted photographs
+    assert validated == []
     assert rows() == [known["back", "part_003.jpg"], before[1], changed]
     watched(nothing, config=load_config(overrides=["validation.false_alarm_rate=0.05"]))
-    assert sorted(judged) == ["back/part_003.jpg", "front/part_001.jpg", "front/part_002.jpg"]
+    assert sorted(validated) == ["back/part_003.jpg", "front/part_001.jpg", "front/part_002.jpg"]
 
 
-def test_tables_and_report_follow_and_old_parts_cost_nothing(
+def test_tables_and_report_are_updated_without_new_work_for_old_parts(
     here: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, encoded, drawn = [0.0], [], []
-    jpeg, draw = report_pictures._jpeg, verdicts.TypeVerdicts.draw_summary
+    save_jpeg, draw_figures = report_images._save_jpeg, TypeVerdicts.draw_figures
 
     def tick(seconds: float) -> None:
         clock[0] += seconds
 
-    def told(*arguments: Any) -> Path:
+    def count_images(*arguments: Any) -> Path:
         encoded.append(1)
-        return jpeg(*arguments)
+        return save_jpeg(*arguments)
 
-    def noted(self: Any) -> None:
+    def note_time(self: TypeVerdicts) -> None:
         drawn.append(clock[0])
-        draw(self)
+        draw_figures(self)
 
     monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=None))
-    monkeypatch.setattr(report_pictures, "_jpeg", told)
-    monkeypatch.setattr(verdicts.TypeVerdicts, "draw_summary", noted)
+    monkeypatch.setattr(report_images, "_save_jpeg", count_images)
+    monkeypatch.setattr(TypeVerdicts, "draw_figures", note_time)
     seen: list[int] = []
 
     def look_on() -> None:
@@ -291,38 +293,38 @@ def test_tables_and_report_follow_and_old_parts_cost_nothing(
         steps += [bring(photos / f"front/part_{index:03d}.jpg", f"front/part_{index:03d}.jpg"), look_on, look_on]
     watched(*steps, *[look_on] * 6)
     assert seen == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3]
-    pictures = [entry["pictures"] for entry in journal("front")]
-    assert len(encoded) == sum(name is not None for names in pictures for name in names)
-    assert drawn == [10, 70]  # with the first part, and a minute later
+    images = [name for verdict in journal("front") for name in verdict.images or () if name is not None]
+    assert len(encoded) == len(images)
+    assert drawn == [10, 70]  # with the first part, and one minute later
 
 
-def journal(name: str) -> list[dict[str, Any]]:
-    return list(judged_parts.read_journal(Path(f"validate/Part/{name}/metadata/judged.journal")))
+def journal(name: str) -> list[StoredVerdict]:
+    return list(read_journal(Path(f"validate/Part/{name}/metadata/judged.journal")))
 
 
 KILLED = """
 import os, sys
 import pixal
-from pixal.tasks.photographs.verdicts.verdict_store import JudgedParts
+from pixal.tasks.photographs.verdicts.verdict_store import VerdictStore
 
-add = JudgedParts.add
+add = VerdictStore.add
 
-def torn(self, entry, image):
-    if len(self.entries) == 3:
-        self._rows.write(b"half an input")
-        self._rows.flush()
-        self._lines.write(b'{"source": "half a li')
-        self._lines.flush()
+def killed_in_between(self, verdict, image):
+    if len(self.verdicts) == 3:
+        with self._growing.path.open("ab") as file:
+            file.write(b"half an input")
+        self._journal_file.write(b'{"source": "half a li')
+        self._journal_file.flush()
         os.kill(os.getpid(), 9)
-    add(self, entry, image)
+    return add(self, verdict, image)
 
-JudgedParts.add = torn
+VerdictStore.add = killed_in_between
 pixal.validate(sys.argv[1], quiet=True)
 """
 
 
-def test_what_a_kill_cut_short_goes_on_and_nothing_is_half(
-    here: Path, photos: Path, at_once: Path, judged: list[str]
+def test_a_killed_run_resumes_without_incomplete_files(
+    here: Path, photos: Path, at_once: Path, validated: list[str]
 ) -> None:
     shutil.copytree(photos, "new", dirs_exist_ok=True)
     run = subprocess.run([sys.executable, "-c", KILLED, "new"], capture_output=True, text=True, check=False)
@@ -333,11 +335,11 @@ def test_what_a_kill_cut_short_goes_on_and_nothing_is_half(
     shutil.copytree("validate", "killed")
     everything = {f"{name}/part_00{index}.jpg" for name in ("back", "front") for index in range(8)}
     before = {f"back/part_00{index}.jpg" for index in range(3)}
-    for go_on in (lambda: pixal.validate("new", quiet=True), lambda: watched(nothing)):
-        judged.clear()
-        go_on()
-        assert set(judged) == everything - before
-        assert len(judged) == len(everything - before)
+    for resume in (lambda: pixal.validate("new", quiet=True), lambda: watched(nothing)):
+        validated.clear()
+        resume()
+        assert set(validated) == everything - before
+        assert len(validated) == len(everything - before)
         assert (Path("validate/Part") / "results.csv").read_bytes() == (at_once / "results.csv").read_bytes()
         ours, theirs = (
             {path.relative_to(folder) for path in folder.rglob("*")} for folder in (here / "validate/Part", at_once)
@@ -351,19 +353,19 @@ def test_what_a_kill_cut_short_goes_on_and_nothing_is_half(
         shutil.copytree("killed", "validate")
 
 
-def test_ctrl_c_in_the_midst_of_a_part_leaves_a_whole_report(
+def test_ctrl_c_during_a_part_leaves_a_complete_report(
     here: Path, photos: Path, at_once: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(photos / "front", "new/front")
     with monkeypatch.context() as patch:
-        add = judged_parts.JudgedParts.add
+        add = VerdictStore.add
 
-        def stopped(self: Any, *arguments: Any) -> None:
-            if len(self.entries) == 2:
+        def stopped(self: VerdictStore, *arguments: Any) -> StoredVerdict:
+            if len(self.verdicts) == 2:
                 raise KeyboardInterrupt
-            add(self, *arguments)
+            return add(self, *arguments)
 
-        patch.setattr(judged_parts.JudgedParts, "add", stopped)
+        patch.setattr(VerdictStore, "add", stopped)
         batch = watched(nothing, nothing)
     expected = [row for row in rows(at_once) if row["type"] == "front"]
     assert rows() == expected[:2]
@@ -375,7 +377,7 @@ def test_ctrl_c_in_the_midst_of_a_part_leaves_a_whole_report(
     assert rows() == expected
 
 
-def test_detect_with_the_same_settings_lets_the_next_watch_go_on(here: Path, photos: Path, judged: list[str]) -> None:
+def test_a_watch_resumes_after_detect_with_the_same_settings(here: Path, photos: Path, validated: list[str]) -> None:
     config = load_config(overrides=[f"plotting.{name}=True" for name in ("plot_anomaly_heatmap", "plot_latent_space")])
     for index in range(3):
         bring(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
@@ -383,45 +385,43 @@ def test_detect_with_the_same_settings_lets_the_next_watch_go_on(here: Path, pho
     before = Path("validate/Part/results.csv").read_bytes()
     pixal.detect(config=config, quiet=True)
     assert Path("validate/Part/results.csv").read_bytes() == before
-    judged.clear()
+    validated.clear()
     watched(nothing, config=config)
-    assert judged == []
+    assert validated == []
     assert Path("validate/Part/results.csv").read_bytes() == before
     Path("validate/Part/front/figures/anomaly_overlay_part_001.png").unlink()
     watched(nothing, config=config)
-    assert judged == ["front/part_001.jpg"]  # a file of it was missing
-    judged.clear()
+    assert validated == ["front/part_001.jpg"]  # a file of it was missing
+    validated.clear()
     watched(nothing, config=config, force=True)
-    assert len(judged) == 3
+    assert len(validated) == 3
 
 
-def test_a_type_that_nobody_trained_waits_and_is_named_once(
-    here: Path, photos: Path, judged: list[str], caplog: pytest.LogCaptureFixture
+def test_an_untrained_type_waits_and_is_named_once(
+    here: Path, photos: Path, validated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched(
         *(bring(photos / "front/part_000.jpg", "side/a.jpg"), nothing, nothing),
         *(bring(photos / "front/part_000.jpg", "front/a.jpg"), nothing, nothing),
     )
-    assert judged == ["front/a.jpg"]
+    assert validated == ["front/a.jpg"]
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said == [
-        "type side was never trained; its photographs wait until it is",
-        "1 photograph without a verdict, as new/side/a.jpg",
+        "type side was never trained; its photographs wait until it is trained",
+        "1 photograph without a verdict, for example new/side/a.jpg",
     ]
 
 
-def test_a_folder_that_is_away_for_a_while_is_waited_for(
-    here: Path, photos: Path, judged: list[str], caplog: pytest.LogCaptureFixture
+def test_a_missing_folder_is_waited_for(
+    here: Path, photos: Path, validated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     away = (lambda: Path("new").rename("away"), nothing, nothing, lambda: Path("away").rename("new"))
     watched(bring(photos / "front/part_000.jpg", "front/a.jpg"), *away, nothing, nothing)
-    assert judged == ["front/a.jpg"]
+    assert validated == ["front/a.jpg"]
     assert len([record for record in caplog.records if "does not exist" in record.getMessage()]) == 1
 
 
-def test_a_new_photograph_takes_the_place_of_one_of_its_name_that_is_gone(
-    here: Path, photos: Path, at_once: Path
-) -> None:
+def test_a_new_photograph_replaces_a_deleted_one_with_the_same_name(here: Path, photos: Path, at_once: Path) -> None:
     bring(photos / "front/part_000.jpg", "front/monday/a.jpg")()
     watched(
         nothing, lambda: shutil.rmtree("new/front/monday"), bring(photos / "front/part_005.jpg", "front/b.jpg"), nothing
@@ -458,7 +458,7 @@ def test_the_command_ends_as_validate_does(
     looks[:] = [nothing]
     assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "watching new, Ctrl-C ends; 0 parts judged already"
+    assert lines[0] == "watching new, stop with Ctrl-C; 0 parts already done"
     assert lines[1].startswith("pass   front/part_000.jpg  score ")
     assert lines[-1] == "1 parts: 1 pass, 0 fail, 0 could not be processed; report: validate/Part/report.html"
     bring(photos / "front/part_005.jpg", "front/part_005.jpg")()
@@ -467,8 +467,8 @@ def test_the_command_ends_as_validate_does(
     assert capsys.readouterr().err == ""
     for arguments, said in (
         (("-i", "new", "--truth", "new"), "--truth does not go with --watch"),
-        (("-i", "new/front/part_000.jpg"), "is no folder"),
-        (("-i", "nowhere"), "is no folder"),
+        (("-i", "new/front/part_000.jpg"), "is not a folder"),
+        (("-i", "nowhere"), "is not a folder"),
     ):
         assert cli.main(["validate", "--watch", *arguments]) == 2
         assert said in capsys.readouterr().err

@@ -173,11 +173,14 @@ def test_scores_are_those_of_parts_that_pass_where_training_has_the_like(changes
         name="front",
         calibration=SimpleNamespace(scores=np.array([1.0, 1.5, 9.0]), stand_ins=changes.get("stand_ins", False)),
         cut=SimpleNamespace(threshold=2.0, raw=changes.get("raw", False)),
-        parts=[{"score": score, "verdict": said} for score, said in ((1.2, "pass"), (7.0, "fail"), (None, "error"))],
+        parts=[
+            SimpleNamespace(score=score, verdict=verdict)
+            for score, verdict in ((1.2, "pass"), (7.0, "fail"), (None, "error"))
+        ],
         model=SimpleNamespace(conditions={"front": training}),
         conditions=batch,
     )
-    theirs, ours = TypeVerdicts.samples(verdicts)
+    theirs, ours = TypeVerdicts.drift_samples(verdicts)
     assert (theirs.conditions, ours.conditions) == (training, batch)
     assert theirs.scores.tolist() == ([1.0, 1.5] if known else [])
     assert ours.scores.tolist() == ([1.2] if known else [])

@@ -13,9 +13,20 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
+from pixal.report.document import (
+    SCHEMA_VERSION,
+    DriftFinding,
+    DriftSummary,
+    MetricsDocument,
+    ModelSummary,
+    PartResult,
+    RegionResult,
+    ResultsDocument,
+    TruthResult,
+    TypeSummary,
+)
 from pixal.report.measures import MEASURES
 from pixal.tasks.photographs.verdicts.drift import QUANTITIES, Finding
-from pixal.tasks.photographs.verdicts.results import SCHEMA_VERSION
 from pixal.validation.metrics import LabelledPart, compute_measures
 from pixal.validation.pixel_metrics import PixelCounts, compute_pixel_measures
 from pixal.validation.regions import Region
@@ -37,23 +48,44 @@ def measures() -> dict[str, Any]:
 
 def document() -> dict[str, Any]:
     region = Region(1, 2, 3, 4, 5.0, 6.0, "R", (0, 1, 1, 2), 0.1, 0.2, 0.3)
-    part = {
-        **{"type": "front", "image": "a.jpg", "source": "x/a.jpg", "score": 2.5, "p_value": 0.01, "threshold": 2.0},
-        **{"verdict": "fail", "reason": "", "overlay": None, "width": 640, "height": 480},
-        **{"regions": [region.as_dict()], "truth": {"label": 1, "kind": "scratch"}},
-    }
-    error = part | dict.fromkeys(("score", "p_value", "threshold", "width", "height", "truth"))
-    error |= {"verdict": "error", "reason": "is truncated", "regions": []}
+    part = PartResult(
+        type="front",
+        image="a.jpg",
+        source="x/a.jpg",
+        score=2.5,
+        p_value=0.01,
+        threshold=2.0,
+        verdict="fail",
+        reason="",
+        overlay=None,
+        width=640,
+        height=480,
+        regions=(RegionResult.model_validate(region),),
+        truth=TruthResult(label=1, kind="scratch"),
+    )
+    unknown = dict.fromkeys(("score", "p_value", "threshold", "width", "height", "truth"))
+    error = {**unknown, "verdict": "error", "reason": "is truncated", "regions": ()}
     finding = Finding("front", "score", 1.0, 2.0, 1e-9, "rank", "Scores: higher", "Look.")
-    kind = {"threshold": 2.0, "method": "tail", "false_alarm_rate": 0.01, "training_scores": [1.0, 1.5]}
-    return {
-        **{"schema_version": SCHEMA_VERSION, "component": "Part", "created": "2026-01-01T00:00:00+00:00"},
-        "drift": {"level": 0.001, "findings": [asdict(finding)]},
-        **{"pixal_version": "0.1.0", "notes": ["a note"], "parts": [part, error]},
-        "model": {"family": "f", "name": "n", "trained": "2026-01-01T00:00:00+00:00", "good images": 5},
-        "types": {"front": kind | {"parts": 2, "failed": 1, "errors": 1}},
-        "metrics": {"types": {"front": measures()}, "overall": measures()},
-    }
+    summary = TypeSummary(
+        threshold=2.0,
+        method="tail",
+        false_alarm_rate=0.01,
+        training_scores=(1.0, 1.5),
+        parts=2,
+        failed=1,
+        errors=1,
+    )
+    return ResultsDocument(
+        component="Part",
+        created="2026-01-01T00:00:00+00:00",
+        pixal_version="0.1.0",
+        model=ModelSummary(family="f", name="n", trained="2026-01-01T00:00:00+00:00", good_images=5),
+        drift=DriftSummary(level=0.001, findings=(DriftFinding.model_validate(finding),)),
+        notes=("a note",),
+        types={"front": summary},
+        metrics=MetricsDocument(types={"front": measures()}, overall=measures()),
+        parts=(part, part.model_copy(update=error)),
+    ).as_json()
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -79,11 +111,19 @@ def _objects(schema: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _objects(inner, place)
 
 
-def test_they_know_every_field_of_the_code() -> None:
-    known = SCHEMAS["results"]["$defs"]["region"]["properties"].keys()
-    assert known == {field.name for field in fields(Region)}
-    finding = SCHEMAS["results"]["$defs"]["finding"]["properties"]
-    assert finding.keys() == {field.name for field in fields(Finding)}
+def test_the_schemas_have_the_fields_of_the_code() -> None:
+    definitions = SCHEMAS["results"]["$defs"]
+    for name, model in (
+        ("region", RegionResult),
+        ("finding", DriftFinding),
+        ("part", PartResult),
+        ("type", TypeSummary),
+    ):
+        assert list(definitions[name]["properties"]) == list(model.model_fields)
+    assert set(RegionResult.model_fields) == {field.name for field in fields(Region)}
+    assert set(DriftFinding.model_fields) == {field.name for field in fields(Finding)}
+    assert set(SCHEMAS["results"]["properties"]) == set(ResultsDocument.model_fields)
+    finding = definitions["finding"]["properties"]
     assert set(finding["quantity"]["enum"]) == set(QUANTITIES)
     known = SCHEMAS["metrics"]["$defs"]["measures"]["properties"].keys()
     assert known == measures().keys()
@@ -92,6 +132,9 @@ def test_they_know_every_field_of_the_code() -> None:
 
 def test_what_the_code_writes_is_valid() -> None:
     whole = json.loads(json.dumps(document()))
+    assert whole["model"]["good images"] == 5
+    assert "type" not in whole["model"]
+    assert whole["parts"][1]["score"] is None
     check("results", whole)
     check("metrics", whole["metrics"])
     check("results", whole | {"metrics": None})

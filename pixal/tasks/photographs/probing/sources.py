@@ -96,11 +96,11 @@ def find_part_sources(source: str | Path | None, config: PhotographConfig, *, qu
     if files:
         return [parts for path in files for parts in _read_inputs(path, models, config)]
     folder = Path(str(source))
-    photographs = models.sort(list_photographs(folder, test=True), quiet=quiet)
+    photographs = models.assign_types(list_photographs(folder, test=True), quiet=quiet)
     for name in photographs:
         models.check(name)
     root = folder if folder.is_dir() else folder.parent
-    return [_PhotographSource(name, models.of(name), config, photos, root) for name, photos in photographs.items()]
+    return [_PhotographSource(name, models.load(name), config, photos, root) for name, photos in photographs.items()]
 
 
 class _PhotographSource(PartSource):
@@ -176,8 +176,8 @@ def _read_inputs(path: Path, models: Models, config: PhotographConfig) -> Iterat
         rows = inputs.rows_of_type(index)
         if len(rows):
             models.check(name)
-            _check_match(path, inputs, name, models.of(name))
-            yield _InputSource(name, models.of(name), config, inputs, rows)
+            _check_match(path, inputs, name, models.load(name))
+            yield _InputSource(name, models.load(name), config, inputs, rows)
 
 
 def _check_match(path: Path, inputs: InputSet, name: str, model: TrainedModel) -> None:

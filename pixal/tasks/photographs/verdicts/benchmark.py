@@ -130,16 +130,16 @@ class _ClassRun:
 
     def _numbers(self, batch: Batch) -> dict[str, Any]:
         one_hot = self._config.model_training.one_hot_encoding
-        owners = [None] if one_hot else sorted({part["type"] for part in batch.parts})
+        owners = [None] if one_hot else sorted({part.type for part in batch.parts})
         folders = [self._config.paths.resolve("metadata_path", owner) for owner in owners]
         trained = [read_record(folder / MODEL_RECORD) for folder in folders]
-        measures = (batch.metrics or {}).get("overall") or {}
+        measures = {} if batch.metrics is None else batch.metrics.overall
         return {
             "images_trained": sum(record["n_images"] for record in trained),
             "parts": len(batch.parts),
             **{name: measures.get(name) for name in MEASURES},
             "training_seconds": sum(record["training_seconds"] for record in trained),
-            "seconds_a_part": batch.seconds_a_part,
+            "seconds_a_part": batch.seconds_per_part,
         }
 
     def _result(self, **columns: Any) -> ClassResult:

@@ -1,72 +1,97 @@
-"""From inputs that were prepared before to new verdicts."""
+"""New verdicts for one type from the inputs that ``validate`` stored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from pixal.errors import ModelError
+from pydantic import ValidationError
+
+from pixal.errors import InputError, ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
 from pixal.io.logs import log_to_file
 from pixal.io.records import read_record
+from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.truth import Truth
-from pixal.tasks.photographs.verdicts.type_verdicts import PORTION, TypeVerdicts
-from pixal.tasks.photographs.verdicts.verdict_store import Entry, JudgedParts
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+from pixal.tasks.photographs.verdicts.validate_type import PARTS_PER_WORKER
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
 
 
-class TypeRejudging:
-    """Judges the inputs of one type anew: with other thresholds, or another model of the same inputs."""
+class TypeDetection:
+    """Gives the stored inputs of one type new verdicts, with other thresholds or another model for the same inputs.
+
+    Attributes:
+        name: The type.
+        verdicts: Scores the parts, and holds the results of the batch.
+        records: How the photographs were prepared.
+    """
 
     def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
-        """Raises ModelError where the inputs are not as the model needs them."""
-        self.name, self.config, self.model = name, config, model
+        """Raises ModelError where the inputs do not match the model."""
+        self.name, self._config, self._model = name, config, model
         self.verdicts = TypeVerdicts(name, model, truth, config)
         self._metadata = config.paths.resolve("validate_metadata_path", name)
         folder = config.paths.resolve("component_validate_path", name)
-        self._path = folder / config.preprocessing.preprocessor.file_name
-        self._record = read_record(self._metadata / PREPROCESSING_RECORD)
-        self.records: list[dict[str, Any]] = self._record["images"]
-        self._inputs = InputSet.load(self._path)
+        self._archive = folder / config.preprocessing.preprocessor.file_name
+        path = self._metadata / PREPROCESSING_RECORD
+        self._record = read_record(path)
+        try:
+            self.records = [PhotographRecord.model_validate(row) for row in self._record["images"]]
+        except (KeyError, TypeError, ValidationError) as error:
+            raise InputError(f"{path} is damaged; run validate again") from error
+        self._inputs = InputSet.load(self._archive)
         self._check()
 
-    def judge(self) -> Iterator[Entry]:
-        """Judge all parts, and gather them; yields their entries."""
-        key = self.verdicts.key(self._record["key"])
-        judged = JudgedParts(self._metadata, self._path, self._inputs.shape)
-        judged.entries = {}
-        judged.rewrite()
-        portion = PORTION * worker_count(self.config.execution)
-        done = 0
-        with log_to_file(self.config.paths.resolve("validate_log_path", self.name), "detect"), judged:
-            for start in range(0, len(self.records), portion):
-                records = self.records[start : start + portion]
-                ok = sum(row["status"] == "ok" for row in records)
-                inputs = self._inputs.subset(slice(done, done + ok))
-                done += ok
-                for entry in self.verdicts.judge(records, inputs, key, self.verdicts.summary):
-                    judged.add(entry, None)
-                    yield entry
-        self.verdicts.gather(list(judged.entries.values()))
+    def detect(self) -> Iterator[StoredVerdict]:
+        """Yield one new verdict per part; at the end they are the batch that the results show."""
+        verdicts = self.verdicts
+        key = verdicts.key(self._record["key"])
+        store = VerdictStore(
+            self._metadata,
+            self._archive,
+            shape=verdicts.shape,
+            channels=verdicts.channels,
+            type_name=self.name,
+            types=verdicts.types,
+        )
+        store.verdicts = {}
+        store.rewrite_journal()
+        with log_to_file(self._config.paths.resolve("validate_log_path", self.name), "detect"), store:
+            for parts in self._chunks():
+                for verdict in verdicts.validate_parts(parts, key, verdicts.summary):
+                    yield store.add(verdict)
+        verdicts.set_batch(list(store.verdicts.values()))
+
+    def _chunks(self) -> Iterator[list[PreparedPart]]:
+        """The parts with their inputs, a few at a time."""
+        size = PARTS_PER_WORKER * worker_count(self._config.execution)
+        rows = {name: row for row, name in enumerate(self._inputs.names)}
+        for start in range(0, len(self.records), size):
+            chunk = []
+            for record in self.records[start : start + size]:
+                row = rows[record.image] if record.is_ok else None
+                chunk.append(PreparedPart(record, None if row is None else self._inputs.images(slice(row, row + 1))[0]))
+            yield chunk
 
     def _check(self) -> None:
-        """The inputs against the model."""
-        params, record, inputs = self.model.params, self._record, self._inputs
-        for what, ours, theirs in (
-            ("shape", list(inputs.shape), list(params["shape"])),
-            ("channels", list(inputs.channels), list(params["channels"])),
-            (
-                "preprocessing",
-                record["preprocessing_sha256"],
-                file_hash(state_file(self.model.folder, self.model.states[self.name].type_name)),
-            ),
-            ("names", list(inputs.names), [row["image"] for row in self.records if row["status"] == "ok"]),
-        ):
-            if ours != theirs:
+        """Compare the inputs with what the model needs."""
+        params, inputs = self._model.params, self._inputs
+        state = file_hash(state_file(self._model.folder, self._model.states[self.name].type_name))
+        names = [record.image for record in self.records if record.is_ok]
+        compared: tuple[tuple[str, Any, Any], ...] = (
+            ("shape differs", list(inputs.shape), list(params["shape"])),
+            ("channels differ", list(inputs.channels), list(params["channels"])),
+            ("preprocessing differs", self._record["preprocessing_sha256"], state),
+            ("names differ", list(inputs.names), names),
+        )
+        for difference, found, needed in compared:
+            if found != needed:
                 raise ModelError(
-                    f"{self._path} does not match the model of {self.name} (its {what} differ); run validate again"
+                    f"{self._archive} does not match the model of {self.name} (its {difference}); run validate again"
                 )

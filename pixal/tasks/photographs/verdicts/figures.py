@@ -1,177 +1,209 @@
-"""The figures of a type's batch: which data goes into which file. What they look like is ``pixal.plotting``'s."""
+"""The figures of a type's batch: which data goes into which file. ``pixal.plotting`` draws them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixal.io.images import write_figure
-from pixal.tasks.photographs.settings import PhotographConfig, Plotting
-from pixal.tasks.photographs.verdicts.part_files import OVERLAY, unit_of
-from pixal.train_model.family import error_weights
-from pixal.validation.metrics import image_measures
+from pixal.report.document import PartResult
+from pixal.tasks.photographs.settings import Plotting
+from pixal.tasks.photographs.verdicts.part_files import OVERLAY_PREFIX, unit_of
+from pixal.validation.metrics import LabelledPart, image_measures
+from pixal.validation.scoring import Cut, Summary
 
-if TYPE_CHECKING:
-    from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
-
-_NAMED = 5  # parts named in the picture of the latent space
+_LABELS = 5  # parts that are labelled in the figure of the latent space
 
 
-def summary_figures(folder: Path) -> list[Path]:
-    """A type's figures, its parts' overlays left out."""
-    return sorted(path for path in folder.glob("*.png") if not path.name.startswith(OVERLAY))
+@dataclass(frozen=True)
+class TypeFigureData:
+    """What the figures of a type show.
+
+    Attributes:
+        type_name: The image type.
+        parts: The parts of the batch.
+        labelled: The parts whose truth is known.
+        cut: The rule of the verdict.
+        summary: Sums over the parts.
+        mask: The pixels of the part in the type's input frame, (H, W).
+        channels: Names of the input's channels.
+        error_channels: Names of the channels of the model's errors.
+        training_scores: Scores of the held-out good parts, (N,); empty where they are not comparable.
+        training_latents: Latent vectors of the good parts, (N, L).
+        latents: Latent vectors of the parts with a score, (n, L); empty where they are not computed.
+    """
+
+    type_name: str
+    parts: tuple[PartResult, ...]
+    labelled: tuple[LabelledPart, ...]
+    cut: Cut
+    summary: Summary
+    mask: NDArray[np.bool_]
+    channels: tuple[str, ...]
+    error_channels: tuple[str, ...]
+    training_scores: NDArray[np.float64]
+    training_latents: NDArray[np.float32]
+    latents: NDArray[np.float32]
+
+    @property
+    def title(self) -> str:
+        """The type, and the number of its parts."""
+        count = self.summary.parts
+        return f"{self.type_name}, {count} part{'' if count == 1 else 's'}"
+
+    @property
+    def scored(self) -> list[tuple[PartResult, float]]:
+        """The parts with a score, and the score."""
+        return [(part, part.score) for part in self.parts if part.score is not None]
 
 
-def save_summary(folder: Path, verdicts: TypeVerdicts, config: PhotographConfig) -> None:
-    """Write a type's figures, as the ``plotting`` settings ask; those that need truth only where there is some."""
-    for stale in summary_figures(folder):
-        stale.unlink()
-    scored = [part for part in verdicts.parts if part["score"] is not None]
-    if not scored:
+def type_figures(folder: Path) -> list[Path]:
+    """The figures of a type, without the overlays of its parts."""
+    return sorted(path for path in folder.glob("*.png") if not path.name.startswith(OVERLAY_PREFIX))
+
+
+def save_type_figures(folder: Path, data: TypeFigureData, plotting: Plotting) -> None:
+    """Write the figures of a type that ``plotting`` asks for, and remove earlier ones.
+
+    Figures against the truth need good and defective parts.
+    """
+    for path in type_figures(folder):
+        path.unlink()
+    if not data.scored:
         return
-    if config.plotting.plot_distributions:
-        _save_distributions(folder, verdicts, scored, config.plotting)
-    if config.plotting.plot_latent_space:
-        _save_latent_space(folder, verdicts, scored)
-    _save_pixels(folder, verdicts, config.plotting)
-    labels = {part.label for part in verdicts.labelled}
-    if len(labels) == 2:
-        _save_against_truth(folder, verdicts, config.plotting)
+    if plotting.plot_distributions:
+        _save_distributions(folder, data, log=plotting.use_log_loss)
+    if plotting.plot_latent_space:
+        _save_latent_space(folder, data)
+    _save_pixel_maps(folder, data, plotting)
+    if plotting.plot_pixel_predictions and not data.summary.distances:
+        _save_pixel_predictions(folder, data)
+    if len({part.label for part in data.labelled}) == 2:
+        _save_truth_figures(folder, data, plotting)
 
 
-def _save_distributions(folder: Path, verdicts: TypeVerdicts, scored: list[dict[str, Any]], plotting: Plotting) -> None:
+def _save_distributions(folder: Path, data: TypeFigureData, *, log: bool) -> None:
     from pixal.plotting import pixel_values
     from pixal.plotting.scores import score_distribution
 
-    name, cut, summary = _titled(verdicts), verdicts.cut, verdicts.summary
-    channels = list(error_weights(verdicts.model.params))
-    truth = [part["truth"]["label"] if part["truth"] else -1 for part in scored]
-    scores = np.array([part["score"] for part in scored])
-    suffix = "_log" if plotting.use_log_loss else ""
+    cut, summary = data.cut, data.summary
+    labels = [-1 if part.truth is None else part.truth.label for part, _ in data.scored]
     figure = score_distribution(
-        np.array([]) if cut.raw else verdicts.calibration.scores,
-        scores,
-        np.array(truth) if max(truth) >= 0 else None,
+        data.training_scores,
+        np.array([score for _, score in data.scored]),
+        np.array(labels) if max(labels) >= 0 else None,
         threshold=cut.threshold,
-        log=plotting.use_log_loss and not cut.log,
+        log=log and not cut.log,
         unit=f"log₁₀ of the {unit_of(cut)}" if cut.log else unit_of(cut),
-        title=f"{name}: scores",
+        title=f"{data.title}: scores",
     )
-    write_figure(folder / f"combined_distribution{suffix}.png", figure)
-    what = "squared distance" if summary.distances else "squared error"
+    write_figure(folder / f"combined_distribution{'_log' if log else ''}.png", figure)
+    quantity = "squared distance" if summary.distances else "squared error"
     figure = pixel_values.pixel_loss_histogram(
         summary.loss_edges,
         summary.losses,
-        channels,
-        loss_name=what,
-        title=f"{name}: {what} of the pixels",
+        list(data.error_channels),
+        loss_name=quantity,
+        title=f"{data.title}: {quantity} of the pixels",
     )
     write_figure(folder / "pixel_loss_histogram.png", figure)
-    if summary.distances:
+    if summary.distances:  # there is no reconstruction
         return
     figure = pixel_values.value_distributions(
         summary.value_edges,
         summary.pairs.sum(2),
         summary.pairs.sum(1),
-        channels,
-        title=f"{name}: input and reconstruction",
+        list(data.error_channels),
+        title=f"{data.title}: input and reconstruction",
     )
     write_figure(folder / "value_distributions.png", figure)
 
 
-def _titled(verdicts: TypeVerdicts) -> str:
-    count = verdicts.summary.parts
-    return f"{verdicts.name}, {count} part{'' if count == 1 else 's'}"
-
-
-def _save_latent_space(folder: Path, verdicts: TypeVerdicts, scored: list[dict[str, Any]]) -> None:
+def _save_latent_space(folder: Path, data: TypeFigureData) -> None:
     from pixal.plotting.latent_space import latent_space
 
-    failed = np.array([part["verdict"] == "fail" for part in scored])
-    worst = sorted(np.flatnonzero(failed), key=lambda row: -scored[row]["score"])[:_NAMED]
+    failed = np.array([part.verdict == "fail" for part, _ in data.scored])
+    worst = sorted(np.flatnonzero(failed), key=lambda row: -data.scored[row][1])[:_LABELS]
+    labels = {}
+    for row in worst:
+        part, score = data.scored[row]
+        labels[int(row)] = f"{part.image}, score {score:.3g}"
     figure = latent_space(
-        verdicts.model.latents[verdicts.name],
-        verdicts.latents,
+        data.training_latents,
+        data.latents,
         failed,
-        row_labels={int(row): f"{scored[row]['image']}, score {scored[row]['score']:.3g}" for row in worst},
-        title=f"{verdicts.name}: what the model keeps of each part",
+        row_labels=labels,
+        title=f"{data.type_name}: latent vectors of the parts",
     )
     write_figure(folder / "latent_space.png", figure)
 
 
-def _save_pixels(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
-    from pixal.plotting import pixel_values
+def _save_pixel_maps(folder: Path, data: TypeFigureData, plotting: Plotting) -> None:
+    from pixal.plotting.pixel_values import pixel_map
 
-    name, cut, summary = _titled(verdicts), verdicts.cut, verdicts.summary
-    mask, channels = verdicts.state.mask, verdicts.state.settings.preprocessor.channels
+    summary, log = data.summary, plotting.use_log_loss
     error = "distance" if summary.distances else "error"
-    if plotting.plot_pixel_predictions and not summary.distances:
-        for index, channel in enumerate(channels):
-            figure = pixel_values.pixel_predictions(
-                summary.value_edges,
-                summary.pairs[index],
-                channel=channel,
-                max_count=float(summary.pairs.max()),
-                title=f"{name}: input and reconstruction",
-            )
-            write_figure(folder / f"pixel_predictions_{channel}.png", figure)
-    of = "mean over parts" if summary.distances else "mean over parts and channels"
-    for wanted, file, values, what, label in (
-        (
-            plotting.plot_mse_per_pixel,
-            "mse_per_pixel.png",
-            summary.squared,
-            f"squared {error}",
-            f"squared {error}, {of}",
-        ),
-        (
-            *(plotting.plot_abs_loss_per_pixel, "abs_loss_per_pixel.png", summary.absolute),
-            *(f"absolute {error}", f"absolute {error}, {of}"),
-        ),
-        (
-            *(plotting.plot_anomaly_heatmap, "anomaly_heatmap.png", summary.anomaly),
-            *("mean of the anomaly maps", f"anomaly, mean over parts ({unit_of(cut)})"),
-        ),
-    ):
-        if wanted:
-            figure = pixel_values.pixel_map(
-                values / summary.parts,
-                label=label,
-                mask=mask,
-                title=f"{name}: {what}",
-                log=plotting.use_log_loss and values is not summary.anomaly,
-            )
-            write_figure(folder / file, figure)
+    mean = "mean over parts" if summary.distances else "mean over parts and channels"
+
+    def save(file: str, values: NDArray[np.float64], quantity: str, label: str, *, log: bool) -> None:
+        title = f"{data.title}: {quantity}"
+        figure = pixel_map(values / summary.parts, label=label, mask=data.mask, title=title, log=log)
+        write_figure(folder / file, figure)
+
+    if plotting.plot_mse_per_pixel:
+        quantity = f"squared {error}"
+        save("mse_per_pixel.png", summary.squared, quantity, f"{quantity}, {mean}", log=log)
+    if plotting.plot_abs_loss_per_pixel:
+        quantity = f"absolute {error}"
+        save("abs_loss_per_pixel.png", summary.absolute, quantity, f"{quantity}, {mean}", log=log)
+    if plotting.plot_anomaly_heatmap:
+        label = f"anomaly, mean over parts ({unit_of(data.cut)})"
+        save("anomaly_heatmap.png", summary.anomaly, "mean of the anomaly maps", label, log=False)
 
 
-def _save_against_truth(folder: Path, verdicts: TypeVerdicts, plotting: Plotting) -> None:
+def _save_pixel_predictions(folder: Path, data: TypeFigureData) -> None:
+    from pixal.plotting.pixel_values import pixel_predictions
+
+    for index, channel in enumerate(data.channels):
+        figure = pixel_predictions(
+            data.summary.value_edges,
+            data.summary.pairs[index],
+            channel=channel,
+            max_count=float(data.summary.pairs.max()),
+            title=f"{data.title}: input and reconstruction",
+        )
+        write_figure(folder / f"pixel_predictions_{channel}.png", figure)
+
+
+def _save_truth_figures(folder: Path, data: TypeFigureData, plotting: Plotting) -> None:
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     from pixal.plotting import classification
 
-    name = verdicts.name
-    labels = np.array([part.label for part in verdicts.labelled], int)
-    scores = np.array([part.score for part in verdicts.labelled])
-    failed = np.array([part.failed for part in verdicts.labelled])
+    name = data.type_name
+    labels = np.array([part.label for part in data.labelled], int)
+    scores = np.array([part.score for part in data.labelled])
+    failed = np.array([part.failed for part in data.labelled])
     measures = image_measures(labels, scores, failed)
-    alarm, found = measures.false_alarm_rate, measures.detection_rate
+    false_alarms, detected = measures.false_alarm_rate, measures.detection_rate
     auroc, average_precision = measures.image_auroc, measures.image_ap
-    if alarm is None or found is None or auroc is None or average_precision is None:
+    if false_alarms is None or detected is None or auroc is None or average_precision is None:
         return  # good or defective parts are missing
     if plotting.plot_roc_recall_curve:
         fpr, tpr, _ = roc_curve(labels, scores)
-        figure = classification.roc_curve(fpr, tpr, auc=auroc, point=(alarm, found), title=f"{name}: ROC")
+        figure = classification.roc_curve(fpr, tpr, auc=auroc, point=(false_alarms, detected), title=f"{name}: ROC")
         write_figure(folder / "roc_curve.png", figure)
         precision, recall, _ = precision_recall_curve(labels, scores)
-        hit = float(labels[failed].mean()) if failed.any() else None
+        reached = float(labels[failed].mean()) if failed.any() else None
         figure = classification.precision_recall_curve(
             precision,
             recall,
             ap=average_precision,
             prevalence=float(labels.mean()),
-            point=None if hit is None else (found, hit),
+            point=None if reached is None else (detected, reached),
             title=f"{name}: precision and recall",
         )
         write_figure(folder / "pr_curve.png", figure)

@@ -1,4 +1,4 @@
-"""The trained models that a batch needs, and which photograph is for which."""
+"""The trained models that a batch needs, and the types of photographs from a mixed folder."""
 
 from __future__ import annotations
 
@@ -16,80 +16,83 @@ from pixal.train_model.stored_model import trained_types
 
 
 class Models:
-    """The models of a component, each loaded when it is first asked for."""
+    """The models of a component. Each one is loaded when it is first needed."""
 
-    def __init__(self, config: PhotographConfig, named: str | None = None) -> None:
-        """``named``: the type whose model judges all, ``TYPE`` or of another component ``COMPONENT/TYPE``.
+    def __init__(self, config: PhotographConfig, model_name: str | None = None) -> None:
+        """Find the models.
 
-        Raises ModelError where that was never trained, InputError where one model serves all types.
+        Args:
+            config: Today's settings.
+            model_name: The type whose model validates all parts, ``TYPE``, or ``COMPONENT/TYPE`` for another
+                component; None: each type has its own model.
+
+        Raises:
+            ModelError: The named type was never trained.
+            InputError: A type is named, but one model serves all types.
         """
-        self._named, self._owner = named, named
+        self._model_name, self._owner = model_name, model_name
         self._config = config
         self._one_hot = config.model_training.one_hot_encoding
         self._loaded: dict[str | None, TrainedModel] = {}
-        if named is not None:
+        if model_name is not None:
             if self._one_hot:
-                raise InputError(f"one model serves all types (one_hot_encoding): that of {named} cannot be named")
-            self._config, self._owner = _home(config, named)
+                raise InputError(f"one model serves all types (one_hot_encoding); --model {model_name} is not possible")
+            self._config, self._owner = _split_name(config, model_name)
             _check_trained(self._owner, self._config)
 
     def check(self, type_name: str) -> None:
-        """Raises ModelError for a type that has no model to judge it."""
-        if self._named is None:
+        """Raise ModelError for a type that has no model."""
+        if self._model_name is None:
             _check_trained(type_name, self._config)
 
-    def knows(self, type_name: str) -> bool:
-        """Whether a type has a model to judge it, by now."""
-        return self._named is not None or type_name in trained_types(self._config)
+    def has_model(self, type_name: str) -> bool:
+        """Whether a type has a model now."""
+        return self._model_name is not None or type_name in trained_types(self._config)
 
     def check_any(self) -> None:
-        """Raises ModelError where nothing is trained."""
+        """Raise ModelError where nothing is trained."""
         if not trained_types(self._config):
             raise ModelError("nothing is trained yet; run train first")
 
-    def of(self, type_name: str) -> TrainedModel:
-        """The model that judges a type. Raises ModelError where it is missing or damaged."""
+    def load(self, type_name: str) -> TrainedModel:
+        """The model for a type. Raises ModelError where it is missing or damaged."""
         owner = None if self._one_hot else self._owner or type_name
         if owner not in self._loaded:
             self._loaded[owner] = load_trained(self._config, owner)
         model = self._loaded[owner]
-        return model if self._named is None else _in_place(model, self._named, type_name)
+        return model if self._model_name is None else _for_type(model, self._model_name, type_name)
 
-    def sort(self, photographs: dict[str, list[Photograph]], *, quiet: bool) -> dict[str, list[Photograph]]:
-        """The photographs by type; those of one mixed folder get theirs here, where one model serves all types."""
+    def assign_types(self, photographs: dict[str, list[Photograph]], *, quiet: bool) -> dict[str, list[Photograph]]:
+        """The photographs by type. Those of a mixed folder get the type to whose reference they align best."""
         if not self.is_mixed(photographs):
             return photographs
-        return self.choose(next(iter(photographs.values())), quiet=quiet, known=self._judged())
+        return self.choose_types(next(iter(photographs.values())), quiet=quiet, known=self._stored_types())
 
     def is_mixed(self, photographs: dict[str, list[Photograph]]) -> bool:
-        """Whether all photographs lie in one folder that is no type's, where one model serves all types."""
+        """Whether the photographs are in one folder that is not a type's, and one model serves all types."""
         return self._one_hot and len(photographs) == 1 and not set(photographs) <= set(trained_types(self._config))
 
-    def choose(
-        self,
-        photographs: list[Photograph],
-        *,
-        quiet: bool,
-        known: Mapping[Path, KnownType] | None = None,
+    def choose_types(
+        self, photographs: list[Photograph], *, quiet: bool, known: Mapping[Path, KnownType] | None = None
     ) -> dict[str, list[Photograph]]:
-        """Photographs of a mixed folder by the type each fits best; ``known``: as of ``choose_types``."""
-        return choose_types(photographs, self.of(""), self._config, quiet, known or {})
+        """The photographs of a mixed folder by type. ``known``: the types that an earlier run chose, by path."""
+        return choose_types(photographs, self.load(""), self._config, quiet, known or {})
 
-    def _judged(self) -> dict[Path, KnownType]:
+    def _stored_types(self) -> dict[Path, KnownType]:
         """The types of the photographs that have a stored verdict, by path."""
         root = self._config.paths.resolve("component_validate_path")
         return {
-            Path(entry["source"]): KnownType(path.parent.parent.name, tuple(entry["stat"]) if entry["stat"] else None)
+            Path(verdict.source): KnownType(path.parent.parent.name, verdict.stat)
             for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))
-            for entry in read_journal(path)
+            for verdict in read_journal(path)
         }
 
 
-def _home(config: PhotographConfig, named: str) -> tuple[PhotographConfig, str]:
-    """The configuration of the component that ``named`` is of, and the type."""
-    component, _, name = named.rpartition("/")
-    if {"", ".", ".."} & {*named.split("/")} or "/" in component:
-        raise InputError(f"model {named}: expected TYPE, or COMPONENT/TYPE for a type of another component")
+def _split_name(config: PhotographConfig, model_name: str) -> tuple[PhotographConfig, str]:
+    """The configuration of the component that ``COMPONENT/TYPE`` names, and the type."""
+    component, _, name = model_name.rpartition("/")
+    if {"", ".", ".."} & {*model_name.split("/")} or "/" in component:
+        raise InputError(f"model {model_name}: expected TYPE, or COMPONENT/TYPE for a type of another component")
     return (replace(config, paths=config.paths.for_component(component)) if component else config), name
 
 
@@ -100,14 +103,14 @@ def _check_trained(type_name: str, config: PhotographConfig) -> None:
         raise ModelError(f"type {type_name} was never trained ({trained})")
 
 
-def _in_place(model: TrainedModel, named: str, type_name: str) -> TrainedModel:
-    """The model of one type as that of another."""
-    own = str(model.owner)
+def _for_type(model: TrainedModel, model_name: str, type_name: str) -> TrainedModel:
+    """The model of one type, used for another one."""
+    trained_type = str(model.owner)
     return replace(
         model,
-        owner=named,
-        states={type_name: model.states[own]},
-        calibrations={type_name: model.calibrations[own]},
-        latents={type_name: model.latents[own]},
-        conditions={type_name: model.conditions[own]},
+        owner=model_name,
+        states={type_name: model.states[trained_type]},
+        calibrations={type_name: model.calibrations[trained_type]},
+        latents={type_name: model.latents[trained_type]},
+        conditions={type_name: model.conditions[trained_type]},
     )

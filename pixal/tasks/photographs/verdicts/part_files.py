@@ -1,10 +1,10 @@
-"""The files of each part: its anomaly map, its overlay, its pictures for the report."""
+"""The files of each part: its anomaly map, its overlay, and its images for the report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,131 +12,173 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.io.files import atomic_write
 from pixal.io.images import as_uint8, read_image, write_image
+from pixal.report.document import RegionResult
+from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
-from pixal.tasks.photographs.verdicts.verdict_store import Entry
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.scoring import Cut, Prediction
 
-Job = tuple[dict[str, Any], Prediction | None, NDArray[np.float64] | None]
-"""A part's record, its outcome, and the 3x3 matrix from its photograph to the input; None where it has none."""
-
-OVERLAY = "anomaly_overlay_"
+OVERLAY_PREFIX = "anomaly_overlay_"
 _LARGEST_FLOAT16 = 65504.0
+_GREY = 64  # of the background of an overlay whose photograph is missing
 
 
-def save_part(
-    job: Job,
-    *,
-    truth: Truth | None,
-    cut: Cut,
-    figures: Path,
-    maps: Path | None,
-    report: Path,
-    overlays: bool,
-) -> tuple[PixelCounts | None, list[str | None] | None]:
-    """Write a part's anomaly map, its overlay in its photograph's frame, and its pictures for the report.
+@dataclass(frozen=True)
+class PartFolders:
+    """Where the files of a type's parts go.
 
-    Returns its pixels' counts where the truth has a mask, and the names of the report's pictures in the folder
-    ``report``; None where the photograph cannot be read.
+    Attributes:
+        figures: The overlays.
+        maps: The anomaly maps; None where they are not saved.
+        report: The images of the report.
     """
-    record, scored, to_input = job
-    photo = _photograph(record)
-    if scored is None or to_input is None:  # it could not be prepared
-        return None, _save_for_report(report, record, photo, photo, [])
-    size = (record["height"], record["width"])
-    values = input_to_photo(scored.map, to_input, size)
+
+    figures: Path
+    maps: Path | None
+    report: Path
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A part and what the model says about it.
+
+    Attributes:
+        record: How the photograph was prepared.
+        photo: The photograph, (H, W, 3) uint8 RGB; None: it is read from its file where it is needed.
+        prediction: What the model says; None where the photograph could not be prepared.
+        photo_to_input: The 3x3 homography from the photograph's pixels (x, y) to the input; None as above.
+        latent: The model's latent vector, (L,); None where it is not computed.
+    """
+
+    record: PhotographRecord
+    photo: NDArray[np.uint8] | None = None
+    prediction: Prediction | None = None
+    photo_to_input: NDArray[np.float64] | None = None
+    latent: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SavedPart:
+    """What ``save_part`` wrote.
+
+    Attributes:
+        counts: Counts of the part's pixels; None where there is no mask of the truth.
+        images: File names of the report's images, see ``StoredVerdict``.
+    """
+
+    counts: PixelCounts | None = None
+    images: tuple[str | None, ...] | None = None
+
+
+def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cut: Cut, overlays: bool) -> SavedPart:
+    """Write a part's anomaly map, its overlay, and its images for the report.
+
+    Map and overlay have the size and frame of the photograph.
+
+    Args:
+        part: The part.
+        folders: Where the files go.
+        truth: The truth of the type.
+        cut: The rule of the verdict.
+        overlays: Whether to write the overlay, and to show anomalies in the report.
+    """
+    record, prediction = part.record, part.prediction
+    photo = _read_photo(record) if part.photo is None else part.photo
+    if prediction is None or part.photo_to_input is None:
+        return SavedPart(images=_save_for_report(folders.report, record, photo, photo, ()))
+    values = input_to_photo(prediction.map, part.photo_to_input, record.size)
     half = np.minimum(values, _LARGEST_FLOAT16).astype(np.float16)
-    if maps is not None:
+    if folders.maps is not None:
         import tifffile
 
-        with atomic_write(maps / map_name(record["name"])) as temporary:
+        with atomic_write(folders.maps / map_name(record)) as temporary:
             tifffile.imwrite(temporary, half, compression="zlib", compressionargs={"level": 1})
     shown = photo
     if overlays:
         from pixal.plotting.anomaly_overlay import tint_anomalies
 
-        _save_overlay(figures / overlay_name(record), record, photo, scored, values, cut)
-        # Caption, boxes and figures are the report's own to draw.
+        _save_overlay(folders.figures / overlay_name(record), record, photo, prediction, values, cut)
+        # The report draws caption, boxes and numbers itself.
         shown = None if photo is None else tint_anomalies(photo, half.astype(np.float32), threshold=cut.on_map)
-    files = _save_for_report(report, record, photo, shown, [region.as_dict() for region in scored.regions])
-    return _count(half, record, truth), files
+    regions = tuple(RegionResult.model_validate(region) for region in prediction.regions)
+    return SavedPart(_count(half, record, truth), _save_for_report(folders.report, record, photo, shown, regions))
 
 
-def count_part(record: dict[str, Any], *, truth: Truth, maps: Path) -> PixelCounts | None:
-    """The counts of the pixels of a part whose map was written before, where the truth has a mask."""
+def count_pixels(record: PhotographRecord, *, truth: Truth, maps: Path) -> PixelCounts | None:
+    """Count the pixels of a part from its stored anomaly map; None where there is no mask of the truth."""
     import tifffile
 
-    return _count(tifffile.imread(maps / map_name(record["name"])), record, truth)
+    return _count(tifffile.imread(maps / map_name(record)), record, truth)
 
 
-def are_there(entry: Entry, *, figures: Path, maps: Path | None, report: Path) -> bool:
-    """Whether a judged part has all its files."""
-    record, part = entry["record"], entry["part"]
-    files = [report / name for name in entry["pictures"] or () if name is not None]
-    if part["overlay"] is not None:
-        files.append(figures / overlay_name(record))
-    if maps is not None and record["status"] == "ok":
-        files.append(maps / map_name(record["name"]))
+def files_exist(verdict: StoredVerdict, folders: PartFolders) -> bool:
+    """Whether a part with a stored verdict has all its files."""
+    files = [folders.report / name for name in verdict.images or () if name is not None]
+    if verdict.part.overlay is not None:
+        files.append(folders.figures / overlay_name(verdict.record))
+    if folders.maps is not None and verdict.record.is_ok:
+        files.append(folders.maps / map_name(verdict.record))
     return all(file.is_file() for file in files)
 
 
-def remove_other_parts(entries: Iterable[Entry], *, figures: Path, maps: Path, report: Path) -> None:
-    """Delete the maps, overlays and report's pictures of all but these parts."""
-    kept = {name for entry in entries for name in entry["pictures"] or () if name is not None}
-    scored = [entry["record"] for entry in entries if entry["record"]["status"] == "ok"]
+def remove_other_files(verdicts: Iterable[StoredVerdict], *, figures: Path, maps: Path, report: Path) -> None:
+    """Delete the overlays, maps and report images of all other parts."""
+    verdicts = list(verdicts)
+    images = {name for verdict in verdicts for name in verdict.images or () if name is not None}
+    scored = [verdict.record for verdict in verdicts if verdict.record.is_ok]
     for folder, pattern, names in (
-        (figures, f"{OVERLAY}*.png", {overlay_name(record) for record in scored}),
-        (maps, "*.tiff", {map_name(record["name"]) for record in scored}),
-        (report, "*.jpg", kept),
+        (figures, f"{OVERLAY_PREFIX}*.png", set(map(overlay_name, scored))),
+        (maps, "*.tiff", set(map(map_name, scored))),
+        (report, "*.jpg", images),
     ):
         for path in folder.glob(pattern):
             if path.name not in names:
                 path.unlink()
 
 
-def overlay_name(record: dict[str, Any]) -> str:
+def overlay_name(record: PhotographRecord) -> str:
     """The file name of a part's overlay."""
-    return f"{OVERLAY}{record['name']}.png"
+    return f"{OVERLAY_PREFIX}{record.name}.png"
 
 
-def map_name(name: str) -> str:
+def map_name(record: PhotographRecord) -> str:
     """The file name of a part's anomaly map."""
-    return f"{name}.tiff"
+    return f"{record.name}.tiff"
 
 
 def unit_of(cut: Cut) -> str:
-    """The unit of an anomaly map's values, and of a score that is not a logarithm."""
+    """The unit of an anomaly map, and of a score that is not a logarithm."""
     return "loss" if cut.raw else "standard deviations of good parts"
 
 
-def _photograph(record: dict[str, Any]) -> NDArray[np.uint8] | None:
-    """A part's photograph in 8 bits; None where it cannot be read."""
+def _read_photo(record: PhotographRecord) -> NDArray[np.uint8] | None:
+    """The photograph, (H, W, 3) uint8; None where it cannot be read."""
     try:
-        return np.ascontiguousarray(as_uint8(read_image(Path(record["source"]))[..., :3]))
+        return np.ascontiguousarray(as_uint8(read_image(Path(record.source))[..., :3]))
     except InputError:
         return None
 
 
 def _save_for_report(
     folder: Path,
-    record: dict[str, Any],
+    record: PhotographRecord,
     photo: NDArray[np.uint8] | None,
     shown: NDArray[np.uint8] | None,
-    regions: list[dict[str, Any]],
-) -> list[str | None] | None:
-    from pixal.report.pictures import store
+    regions: tuple[RegionResult, ...],
+) -> tuple[str | None, ...] | None:
+    from pixal.report.images import save_part_images
 
     if photo is None or shown is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    part = {"image": record["image"], "width": record["width"], "height": record["height"], "regions": regions}
-    return [None if file is None else file.name for file in store(folder, part, (photo, shown))]
+    files = save_part_images(folder, photo, shown, name=record.image, size=record.size, regions=regions)
+    return tuple(None if file is None else file.name for file in files)
 
 
-def _count(half: NDArray[np.float16], record: dict[str, Any], truth: Truth | None) -> PixelCounts | None:
-    size = (record["height"], record["width"])
-    mask = truth.mask(record["image"], record["name"], size) if truth is not None else None
+def _count(half: NDArray[np.float16], record: PhotographRecord, truth: Truth | None) -> PixelCounts | None:
+    mask = None if truth is None else truth.mask(record.image, record.name, record.size)
     if mask is None:
         return None
     counts = PixelCounts()
@@ -146,24 +188,27 @@ def _count(half: NDArray[np.float16], record: dict[str, Any], truth: Truth | Non
 
 def _save_overlay(
     path: Path,
-    record: dict[str, Any],
+    record: PhotographRecord,
     photo: NDArray[np.uint8] | None,
-    scored: Prediction,
+    prediction: Prediction,
     values: NDArray[np.float32],
     cut: Cut,
 ) -> None:
     from pixal.plotting.anomaly_overlay import LabelledBox, anomaly_overlay
 
-    if photo is None:  # detect may run where the photographs no longer are; the map is drawn on grey then
-        photo = np.full((*values.shape, 3), 64, np.uint8)
-    verdict = "FAIL" if scored.failed else "pass"
-    p = "" if scored.p_value is None else f", p = {scored.p_value:.2g}"
+    if photo is None:  # ``detect`` also works where the photographs are gone
+        photo = np.full((*values.shape, 3), _GREY, np.uint8)
+    verdict = "FAIL" if prediction.failed else "pass"
+    p = "" if prediction.p_value is None else f", p = {prediction.p_value:.2g}"
     overlay = anomaly_overlay(
         photo,
         values,
         threshold=cut.on_map,
-        boxes=[LabelledBox(r.x, r.y, r.width, r.height, f"{r.peak:.3g}  {r.channel}") for r in scored.regions],
-        caption=f"{record['image']}: {verdict}, score {scored.score:.3g}, threshold {cut.threshold:.3g}{p}",
+        boxes=[
+            LabelledBox(region.x, region.y, region.width, region.height, f"{region.peak:.3g}  {region.channel}")
+            for region in prediction.regions
+        ],
+        caption=f"{record.image}: {verdict}, score {prediction.score:.3g}, threshold {cut.threshold:.3g}{p}",
         map_label=f"anomaly ({unit_of(cut)})",
     )
     write_image(path, overlay)

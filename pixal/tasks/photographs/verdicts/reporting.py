@@ -1,26 +1,25 @@
-"""What a batch's verdicts become: tables, report, and a run in MLflow."""
+"""Turn the verdicts of a batch into result files, log messages, and a run in MLflow."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pixal import mlflow_utils
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
-from pixal.report.pictures import Pictures
+from pixal.io.provenance import provenance
+from pixal.report.document import DriftFinding, DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.drift import find_drift
-from pixal.tasks.photographs.verdicts.figures import summary_figures
+from pixal.tasks.photographs.verdicts.figures import type_figures
 from pixal.tasks.photographs.verdicts.preparation import other_model
-from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch, write_results
+from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch, write_result_files
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL
 from pixal.validation.metrics import compute_measures
@@ -29,9 +28,22 @@ from pixal.validation.pixel_metrics import PixelCounts
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class WrittenBatch:
+    """A batch and its result files.
+
+    Attributes:
+        batch: The verdicts.
+        files: ``results.csv``, ``results.json``, ``report.html``, and with truth ``metrics.json``.
+    """
+
+    batch: Batch
+    files: tuple[Path, ...] = ()
+
+
 @contextmanager
-def writing(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
-    """Be the one run that writes results of the component, and track it. Raises InputError while another is."""
+def exclusive_run(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
+    """Lock the component's results for this run, and track it. Raises InputError while another run holds the lock."""
     with (
         lock_folder(config.paths.resolve("component_validate_path")),
         mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker,
@@ -39,8 +51,8 @@ def writing(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
         yield tracker
 
 
-def clear(config: PhotographConfig, keep: set[str]) -> None:
-    """Remove an earlier batch's results, but for what the types in ``keep`` may go on from."""
+def remove_old_results(config: PhotographConfig, keep: set[str]) -> None:
+    """Remove the results of an earlier batch, except the folders of the types in ``keep``, which can be resumed."""
     root = config.paths.resolve("component_validate_path")
     for name in (PREPROCESSING_RECORD, JOURNAL):
         for path in sorted(root.glob(f"*/metadata/{name}")):
@@ -50,31 +62,63 @@ def clear(config: PhotographConfig, keep: set[str]) -> None:
         (root / name).unlink(missing_ok=True)
 
 
-def write_up(
-    types: Sequence[TypeVerdicts], config: PhotographConfig, *, with_truth: bool = False, aloud: bool = True
-) -> tuple[Batch, list[Path]]:
-    """Write the results of what the types have gathered; returns them and their files. ``aloud``: say what is noted."""
-    batch = Batch(config.paths.resolve("component_validate_path"))
-    for verdicts in types:
-        batch.parts += verdicts.parts
-        batch.failures += verdicts.failures
-    by_name = {verdicts.name: verdicts for verdicts in types}
-    batch.drift = _drift(by_name, config.validation.drift_level, aloud)
+def write_results(
+    types: Sequence[TypeVerdicts],
+    config: PhotographConfig,
+    *,
+    with_truth: bool = False,
+    log_notes: bool = True,
+    seconds_per_part: float | None = None,
+) -> WrittenBatch:
+    """Write the results of a batch.
+
+    Args:
+        types: The verdicts of each type; at least one.
+        config: Today's settings.
+        with_truth: Whether to compare with the truth.
+        log_notes: Whether to log notes and drift as well.
+        seconds_per_part: See ``Batch``.
+    """
+    drift = _find_drift(types, config, log_findings=log_notes)
     notes = [note for verdicts in types for note in verdicts.notes]
-    if with_truth:
-        batch.metrics = _measures(by_name)
-    else:
+    if not with_truth:
         notes.append("no --truth: ROC and precision-recall curves and the confusion matrix are left out")
-    for note in notes if aloud else ():
+    for note in notes if log_notes else ():
         _log.info("%s", note)
-    tables = {verdicts.name: verdicts.table() for verdicts in types}
-    picture = partial(_pictures, types=by_name)
-    component, model, other = config.paths.component, types[0].model, _named(types)
-    return batch, write_results(batch, tables, notes, model, component, picture, judged_by=other)
+    written = provenance()
+    params = types[0].model.params
+    results = ResultsDocument(
+        component=config.paths.component,
+        created=written["created"],
+        pixal_version=written["pixal_version"],
+        model=ModelSummary(
+            family=params["model"],
+            name=params["model_name"],
+            trained=params["created"],
+            good_images=params["n_images"],
+            type=_named_model(types),
+        ),
+        drift=drift,
+        notes=tuple(notes),
+        types={verdicts.name: verdicts.type_summary() for verdicts in types},
+        metrics=_measure(types) if with_truth else None,
+        parts=tuple(part for verdicts in types for part in verdicts.parts),
+    )
+    batch = Batch(
+        folder=config.paths.resolve("component_validate_path"),
+        parts=results.parts,
+        failures=tuple(failure for verdicts in types for failure in verdicts.failures),
+        drift=drift,
+        metrics=results.metrics,
+        seconds_per_part=seconds_per_part,
+    )
+    by_name = {verdicts.name: verdicts for verdicts in types}
+    files = write_result_files(batch.folder, results, lambda part: by_name[part.type].images_of(part))
+    return WrittenBatch(batch, tuple(files))
 
 
-def say(batch: Batch) -> None:
-    """Say how many parts have which verdict, and where the report is."""
+def log_outcome(batch: Batch) -> None:
+    """Log how many parts have which verdict, and where the report is."""
     passed = len(batch.parts) - batch.failed - len(batch.failures)
     _log.info(
         "%d parts: %d pass, %d fail, %d could not be processed; report: %s",
@@ -86,61 +130,55 @@ def say(batch: Batch) -> None:
     )
 
 
-def track(
-    tracker: mlflow_utils.Tracker,
-    types: Sequence[TypeVerdicts],
-    batch: Batch,
-    written: list[Path],
-    config: PhotographConfig,
+def track_batch(
+    tracker: mlflow_utils.Tracker, types: Sequence[TypeVerdicts], written: WrittenBatch, config: PhotographConfig
 ) -> None:
-    """Note in MLflow's run what a batch came to."""
-    artifacts = {"results": written}
+    """Log counts, drift, measures, settings and files of a batch to the run in MLflow."""
+    artifacts = {"results": list(written.files)}
     for verdicts in types:
-        name, table = verdicts.name, verdicts.table()
-        for key in ("parts", "failed", "errors", "threshold"):
-            tracker.log_metric(f"{name}/{key}", table[key])
-        artifacts[f"figures/{name}"] = summary_figures(verdicts.figures)
+        name, summary = verdicts.name, verdicts.type_summary()
+        tracker.log_metric(f"{name}/parts", summary.parts)
+        tracker.log_metric(f"{name}/failed", summary.failed)
+        tracker.log_metric(f"{name}/errors", summary.errors)
+        tracker.log_metric(f"{name}/threshold", summary.threshold)
+        artifacts[f"figures/{name}"] = type_figures(verdicts.folders.figures)
         record = config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD
         artifacts[f"metadata/{name}"] = [record]
-    tracker.log_metric("drift", len(batch.drift["findings"]))
-    for found in batch.drift["findings"]:
-        tracker.log_metric(f"{found['type']}/drift_{found['quantity']}_p", found["p_value"])
-    for key, value in ((batch.metrics or {}).get("overall") or {}).items():
+    findings = () if written.batch.drift is None else written.batch.drift.findings
+    tracker.log_metric("drift", len(findings))
+    for finding in findings:
+        tracker.log_metric(f"{finding.type}/drift_{finding.quantity}_p", finding.p_value)
+    metrics = written.batch.metrics
+    for key, value in () if metrics is None else metrics.overall.items():
         if isinstance(value, float):
             tracker.log_metric(key, value)
     settings = {"validation": config.validation.model_dump(), "plotting": config.plotting.model_dump()}
-    if other := _named(types):
+    if other := _named_model(types):
         settings["model"] = {"judged_by": other}
     tracker.log_params(settings)
     tracker.log_artifacts(artifacts)
 
 
-def _named(types: Sequence[TypeVerdicts]) -> str | None:
-    """The type whose model judged all, where it is not each type's own."""
-    return next((one for verdicts in types if (one := other_model(verdicts.name, verdicts.model))), None)
+def _named_model(types: Sequence[TypeVerdicts]) -> str | None:
+    """The type whose model ``--model`` named; None where each type has its own."""
+    return next((name for verdicts in types if (name := other_model(verdicts.name, verdicts.model))), None)
 
 
-def _drift(types: dict[str, TypeVerdicts], level: float, aloud: bool) -> dict[str, Any]:
-    """What differs between training and this batch, as in ``results.json``; each finding is also a warning."""
-    findings = find_drift({name: verdicts.samples() for name, verdicts in types.items()}, level)
-    for finding in findings if aloud else ():
-        with log_to_file(types[finding.type].config.paths.resolve("validate_log_path", finding.type), "validate"):
+def _find_drift(types: Sequence[TypeVerdicts], config: PhotographConfig, *, log_findings: bool) -> DriftSummary:
+    """Compare the batch with training. Each finding is logged as a warning, also in the log file of its type."""
+    level = config.validation.drift_level
+    findings = find_drift({verdicts.name: verdicts.drift_samples() for verdicts in types}, level)
+    for finding in findings if log_findings else ():
+        with log_to_file(config.paths.resolve("validate_log_path", finding.type), "validate"):
             _log.warning("%s: drift: %s. %s", finding.type, finding.message, finding.advice)
-    return {"level": level, "findings": [asdict(finding) for finding in findings]}
+    return DriftSummary(level=level, findings=tuple(map(DriftFinding.model_validate, findings)))
 
 
-def _measures(types: dict[str, TypeVerdicts]) -> dict[str, Any]:
-    """``metrics.json``: the measures of each type, and of all parts together."""
-    rows = [row for verdicts in types.values() for row in verdicts.labelled]
-    counts = sum((verdicts.counts for verdicts in types.values()), PixelCounts())
-    measures = {
-        name: compute_measures(verdicts.labelled, verdicts.counts).as_dict() for name, verdicts in types.items()
-    }
-    return {"types": measures, "overall": compute_measures(rows, counts).as_dict()}
-
-
-def _pictures(part: Mapping[str, Any], types: dict[str, TypeVerdicts]) -> Pictures | None:
-    """The files of a part's pictures, as they were made with its verdict."""
-    verdicts = types[part["type"]]
-    names = verdicts.pictures[part["image"]]
-    return None if names is None else Pictures(*(None if name is None else verdicts.report / name for name in names))
+def _measure(types: Sequence[TypeVerdicts]) -> MetricsDocument:
+    """The measures of each type, and of all parts together."""
+    parts = [part for verdicts in types for part in verdicts.labelled]
+    counts = sum((verdicts.counts for verdicts in types), PixelCounts())
+    return MetricsDocument(
+        types={verdicts.name: compute_measures(verdicts.labelled, verdicts.counts).as_dict() for verdicts in types},
+        overall=compute_measures(parts, counts).as_dict(),
+    )

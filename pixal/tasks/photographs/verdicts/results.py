@@ -1,20 +1,18 @@
-"""The results of a batch: tables, ``results.json``, the report."""
+"""The results of a batch, and the files that are written from them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pixal.io.files import write_bytes
-from pixal.io.provenance import provenance
 from pixal.io.records import write_table
 from pixal.outcome import Failure
-from pixal.tasks.photographs.training.stored import TrainedModel
-
-if TYPE_CHECKING:
-    from pixal.report.render import PictureOf
+from pixal.report.document import DriftSummary, MetricsDocument, PartResult, ResultsDocument
+from pixal.report.images import PartImages
 
 RESULT_COLUMNS = (
     *("type", "image", "score", "p_value", "threshold", "verdict"),
@@ -22,28 +20,33 @@ RESULT_COLUMNS = (
 )
 METRICS_FILE = "metrics.json"
 RESULT_FILES = ("results.csv", "results.json", "report.html", METRICS_FILE)
-SCHEMA_VERSION = 1
+_SHOWN_MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupimo")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """The verdicts on a batch.
+    """The verdicts on a batch of photographs.
 
-    parts: a dict a part, as in ``results.json``; drift: the level of the tests, and the findings, as there; metrics:
-    with truth, else None. seconds_a_part: how long each of those took that ``validate`` judged now; None: none was.
+    Attributes:
+        folder: The folder of the results.
+        parts: One result per part.
+        failures: The photographs that could not be processed.
+        drift: How the batch differs from training; None where nothing was validated.
+        metrics: The measures against the truth; None without truth.
+        seconds_per_part: Mean time of a part that this run validated; None where all verdicts were stored before.
     """
 
     folder: Path
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    drift: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] | None = None
-    failures: list[Failure] = field(default_factory=list)
-    seconds_a_part: float | None = None
+    parts: tuple[PartResult, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    drift: DriftSummary | None = None
+    metrics: MetricsDocument | None = None
+    seconds_per_part: float | None = None
 
     @property
     def failed(self) -> int:
-        """How many parts failed."""
-        return sum(part["verdict"] == "fail" for part in self.parts)
+        """The number of parts with verdict "fail"."""
+        return sum(part.verdict == "fail" for part in self.parts)
 
     @property
     def all_failed(self) -> bool:
@@ -51,83 +54,79 @@ class Batch:
         return bool(self.failures) and len(self.failures) == len(self.parts)
 
     def summary(self) -> str:
-        """What drifted, a table of verdicts, the measures where there is truth, and where the report lies."""
-        found = self.drift.get("findings", ())
-        lines = [f"drift  {one['type']:<12} {one['message']}, p = {one['p_value']:.1g}" for one in found]
-        lines += [""] if found else []
-        lines += [f"{'type':<12} {'part':<20} {'score':>8} {'threshold':>9}  verdict  regions"]
-        for part in self.parts:
-            score = "" if part["score"] is None else f"{part['score']:.2f}"
-            limit = "" if part["threshold"] is None else f"{part['threshold']:.2f}"
-            truth = part.get("truth")
-            known = "" if truth is None else f"  (truth: {truth['kind'] or ('good', 'defective')[truth['label']]})"
-            lines.append(
-                f"{part['type']:<12} {part['image']:<20} {score:>8} {limit:>9}  {part['verdict']:<7}  "
-                f"{len(part['regions']):>7}{known}"
-            )
-        if self.metrics:
+        """The results as text: drift, a table of verdicts, measures, and the path of the report."""
+        lines = []
+        if self.drift is not None and self.drift.findings:
+            for finding in self.drift.findings:
+                lines.append(f"drift  {finding.type:<12} {finding.message}, p = {finding.p_value:.1g}")
             lines.append("")
-            for name, measures in (*self.metrics["types"].items(), ("overall", self.metrics["overall"])):
-                shown = [
-                    f"{key} {measures[key]:.3f}"
-                    for key in ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupimo")
-                    if measures.get(key) is not None
-                ]
+        lines.append(f"{'type':<12} {'part':<20} {'score':>8} {'threshold':>9}  verdict  regions")
+        lines += map(_summary_line, self.parts)
+        if self.metrics is not None:
+            lines.append("")
+            for name, measures in (*self.metrics.types.items(), ("overall", self.metrics.overall)):
+                values = {key: measures.get(key) for key in _SHOWN_MEASURES}
+                shown = [f"{key} {value:.3f}" for key, value in values.items() if isinstance(value, float | int)]
                 lines.append(f"{name:<12} {', '.join(shown)}")
         lines += ["", f"report: {self.folder / 'report.html'}"]
         return "\n".join(lines)
 
 
-def write_results(
-    batch: Batch,
-    tables: dict[str, Any],
-    notes: list[str],
-    model: TrainedModel,
-    component: str,
-    picture: PictureOf,
-    judged_by: str | None = None,
+def write_result_files(
+    folder: Path, results: ResultsDocument, images_of: Callable[[PartResult], PartImages | None]
 ) -> list[Path]:
-    """Write ``results.csv``, ``results.json``, ``report.html``, and with measures ``metrics.json``; return them.
+    """Write ``results.csv``, ``results.json``, ``report.html``, and with measures ``metrics.json``.
 
-    ``tables``: what each type is judged by. ``notes``: what a reader should know first. ``picture``: gives a part's
-    photograph and the same with its anomalies, or None. ``judged_by``: the type whose model judged all, in place of
-    each type's own.
+    Args:
+        folder: Where the files go.
+        results: The results document.
+        images_of: Gives the report's image files of a part; None where there are none.
+
+    Returns:
+        The files.
     """
-    rows = []
-    for part in batch.parts:
-        worst = part["regions"][0] if part["regions"] else {}
-        box = {key: worst.get(key) for key in ("x", "y", "width", "height", "area_px")}
-        rows.append(part | box | {"regions": len(part["regions"])})
-    write_table(batch.folder / "results.csv", RESULT_COLUMNS, rows)
-    made = provenance()
-    results = {
-        "schema_version": SCHEMA_VERSION,
-        "component": component,
-        "created": made["created"],
-        "pixal_version": made["pixal_version"],
-        "model": {
-            "family": model.params["model"],
-            "name": model.params["model_name"],
-            "trained": model.params["created"],
-            "good images": model.params["n_images"],
-            **({} if judged_by is None else {"type": judged_by}),
-        },
-        "drift": batch.drift,
-        "notes": notes,
-        "types": tables,
-        "metrics": batch.metrics,
-        "parts": batch.parts,
-    }
-    _write_json(batch.folder / "results.json", results)
     from pixal.report import write_report
 
-    write_report(batch.folder / "report.html", results, picture)
-    written = [batch.folder / name for name in ("results.csv", "results.json", "report.html")]
-    if batch.metrics is None:
-        (batch.folder / METRICS_FILE).unlink(missing_ok=True)
+    write_table(folder / "results.csv", RESULT_COLUMNS, map(_table_row, results.parts))
+    _write_json(folder / "results.json", results.as_json())
+    write_report(folder / "report.html", results, images_of)
+    written = [folder / name for name in ("results.csv", "results.json", "report.html")]
+    if results.metrics is None:
+        (folder / METRICS_FILE).unlink(missing_ok=True)
         return written
-    _write_json(batch.folder / METRICS_FILE, batch.metrics)
-    return [*written, batch.folder / METRICS_FILE]
+    _write_json(folder / METRICS_FILE, results.metrics.model_dump(mode="json"))
+    return [*written, folder / METRICS_FILE]
+
+
+def _table_row(part: PartResult) -> dict[str, Any]:
+    """A row of ``results.csv``; x, y, width, height and area_px are those of the worst region."""
+    worst = part.regions[0] if part.regions else None
+    return {
+        "type": part.type,
+        "image": part.image,
+        "score": part.score,
+        "p_value": part.p_value,
+        "threshold": part.threshold,
+        "verdict": part.verdict,
+        "regions": len(part.regions),
+        "x": worst and worst.x,
+        "y": worst and worst.y,
+        "width": worst and worst.width,
+        "height": worst and worst.height,
+        "area_px": worst and worst.area_px,
+        "reason": part.reason,
+    }
+
+
+def _summary_line(part: PartResult) -> str:
+    score = "" if part.score is None else f"{part.score:.2f}"
+    threshold = "" if part.threshold is None else f"{part.threshold:.2f}"
+    truth = ""
+    if part.truth is not None:
+        truth = f"  (truth: {part.truth.kind or ('good', 'defective')[part.truth.label]})"
+    return (
+        f"{part.type:<12} {part.image:<20} {score:>8} {threshold:>9}  {part.verdict:<7}  {len(part.regions):>7}{truth}"
+    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

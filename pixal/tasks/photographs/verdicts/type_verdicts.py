@@ -1,38 +1,70 @@
-"""The verdicts on the parts of one type: scored, drawn, and noted."""
+"""The verdicts on the parts of one type: score parts, write their files, and collect the results of the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pixal.config.section import result_settings
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.io.provenance import fingerprint
 from pixal.outcome import Failure
+from pixal.report.document import PartResult, RegionResult, TruthResult, TypeSummary
+from pixal.report.images import PartImages
+from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
-from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.preprocessing.input_step import common_shape
+from pixal.tasks.photographs.settings import PhotographConfig, Plotting, Validation
 from pixal.tasks.photographs.training.stored import TrainedModel
-from pixal.tasks.photographs.verdicts import figures as pictures
-from pixal.tasks.photographs.verdicts import part_files
 from pixal.tasks.photographs.verdicts.drift import Sample
+from pixal.tasks.photographs.verdicts.figures import TypeFigureData, save_type_figures
+from pixal.tasks.photographs.verdicts.part_files import (
+    PartFolders,
+    ScoredPart,
+    count_pixels,
+    overlay_name,
+    save_part,
+)
 from pixal.tasks.photographs.verdicts.truth import Truth
-from pixal.tasks.photographs.verdicts.verdict_store import Entry
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 from pixal.train_model.family import ModelFamily, error_weights, family_named
 from pixal.validation.metrics import LabelledPart
 from pixal.validation.pixel_metrics import PixelCounts
-from pixal.validation.scoring import PartGeometry, Prediction, Summary, choose_cut, score_parts
+from pixal.validation.scoring import PartGeometry, Summary, choose_cut, score_parts
 
-PORTION = 8  # parts a worker that are prepared, scored and drawn in turn: so many are in memory, or lost by a kill
+
+def verdict_key(prepared: str, files: object, validation: Validation, plotting: Plotting) -> str:
+    """Fingerprint of everything that a verdict depends on, except the photograph.
+
+    Args:
+        prepared: Fingerprint of how inputs are prepared.
+        files: Hashes of the model's files.
+        validation: Today's settings of the validation.
+        plotting: Today's settings of the figures; they say which files a verdict has.
+    """
+    return fingerprint("verdict", prepared, files, result_settings(validation), result_settings(plotting))
 
 
 class TypeVerdicts:
-    """The verdicts on the parts of one type."""
+    """The verdicts on the parts of one type.
+
+    Attributes:
+        name: The type.
+        model: Its model.
+        cut: The rule of the verdict.
+        folders: Where the files of the parts go.
+        summary: Sums over the parts, for the figures.
+        counts: Counts of the pixels of parts with a mask of the truth.
+        parts: The results of the batch, one per part.
+        failures: The photographs of the batch that could not be processed.
+        labelled: The parts of the batch whose truth is known.
+        notes: What a reader of the results should know first.
+    """
 
     def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
         self.name, self.model, self.truth, self.config = name, model, truth, config
@@ -45,73 +77,76 @@ class TypeVerdicts:
             loss_cut=config.plotting.loss_cut,
             log_loss=config.plotting.use_log_loss,
         )
-        paths = config.paths
-        self.figures = paths.resolve("validate_figures_path", name)
-        self.maps = paths.resolve("validate_anomaly_maps_path", name) if config.validation.save_anomaly_maps else None
-        self.report = paths.resolve("component_validate_path", name) / "report"
+        self.types = tuple(model.states) if model.owner is None else ()
+        self.shape = common_shape(model.states.values())
+        self.channels = tuple(self.state.settings.preprocessor.channels)
+        maps = config.paths.resolve("validate_anomaly_maps_path", name)
+        self.folders = PartFolders(
+            figures=config.paths.resolve("validate_figures_path", name),
+            maps=maps if config.validation.save_anomaly_maps else None,
+            report=config.paths.resolve("component_validate_path", name) / "report",
+        )
         self.summary = self.new_summary()
         self.counts = PixelCounts()
-        self.gather([])
+        self.set_batch([])
+
+    @cached_property
+    def family(self) -> ModelFamily:
+        """The loaded model. The first access may import TensorFlow, which takes seconds."""
+        family_named(self.model.params["model"]).set_up(self.config.model_training)
+        return self.model.load_family()
 
     def key(self, prepared: str) -> str:
-        """The fingerprint of all that a verdict comes from but the photograph; ``prepared``: that of its input."""
-        validation = self.config.validation
-        settings = (validation.region_threshold, validation.pixel_size_mm, validation.save_anomaly_maps)
-        drawn = (self.config.plotting.plot_anomaly_heatmap, self.config.plotting.plot_latent_space)
+        """Fingerprint of everything that a verdict depends on, except the photograph. See ``verdict_key``."""
         files = self.model.params.get("files", {})
-        return fingerprint("judge", prepared, files, vars(self.cut), settings, drawn)
+        return verdict_key(prepared, files, self.config.validation, self.config.plotting)
 
     def new_summary(self) -> Summary:
         """Sums over no parts."""
         params = self.model.params
         return Summary((*self.state.mask.shape, len(error_weights(params))), bool(params.get("gives_distance")))
 
-    def judge(self, records: list[dict[str, Any]], inputs: InputSet, key: str, summary: Summary) -> Iterator[Entry]:
-        """Score a few prepared parts, draw them, and yield their entries; also of those that could not be prepared.
+    def validate_parts(self, parts: Sequence[PreparedPart], key: str, summary: Summary) -> Iterator[StoredVerdict]:
+        """Score parts, write their files, and yield one verdict per part.
 
-        ``records``: a row a part. ``inputs``: of those whose status is ok, in order; ``summary`` counts them.
+        Args:
+            parts: A few prepared parts; also those that could not be prepared.
+            key: The fingerprint that the verdicts get.
+            summary: The sums to which the parts are added.
         """
-        ok = [record for record in records if record["status"] == "ok"]
-        scored = self.score(ok, inputs, summary)
-        latents = self.family.latent(inputs, slice(None)) if self.config.plotting.plot_latent_space and ok else None
-        jobs: list[part_files.Job] = []
-        for record in records:
-            jobs.append((record, *next(scored)) if record["status"] == "ok" else (record, None, None))
         work = partial(
-            part_files.save_part,
+            save_part,
+            folders=self.folders,
             truth=self.truth,
             cut=self.cut,
-            figures=self.figures,
-            maps=self.maps,
-            report=self.report,
             overlays=self.config.plotting.plot_anomaly_heatmap,
         )
-        index = 0
-        drawn = map_parallel(work, jobs, self.config.execution, step=self.name, quiet=True)
-        for (record, result, _), (counts, files) in zip(jobs, drawn, strict=True):
-            latent = None
-            if result is not None:
-                latent = None if latents is None else latents[index].tolist()
-                index += 1
-            if counts is not None:
-                self.counts = self.counts + counts
-            part = self._error(record) if result is None else self._verdict(record, result)
-            source = str(Path(record["source"]).absolute())
-            yield {
-                **{"source": source, "stat": record.get("stat"), "key": key, "record": record, "part": part},
-                **{"latent": latent, "pictures": files, "row": None},
-            }
+        scored = self.score(parts, summary, with_latent=self.config.plotting.plot_latent_space)
+        saved_parts = map_parallel(work, scored, self.config.execution, step=self.name, quiet=True)
+        for part, saved in zip(scored, saved_parts, strict=True):
+            if saved.counts is not None:
+                self.counts = self.counts + saved.counts
+            yield StoredVerdict(
+                source=str(Path(part.record.source).absolute()),
+                stat=part.record.stat,
+                key=key,
+                record=part.record,
+                part=self._result(part),
+                latent=part.latent,
+                images=saved.images,
+            )
 
-    def score(
-        self, records: list[dict[str, Any]], inputs: InputSet, summary: Summary
-    ) -> Iterator[tuple[Prediction, NDArray[np.float64]]]:
-        """Score prepared parts, and count them in ``summary``; yields outcome, and photograph to input (3, 3)."""
-        if not records:
-            return
+    def score(self, parts: Sequence[PreparedPart], summary: Summary, *, with_latent: bool = False) -> list[ScoredPart]:
+        """Score prepared parts, and add them to ``summary``. Returns one item per part, in the same order."""
+        rows = [index for index, part in enumerate(parts) if part.input is not None]
+        if not rows:
+            return [ScoredPart(part.record, part.photo) for part in parts]
+        inputs = self._inputs([parts[row] for row in rows])
         geometries = [
-            PartGeometry((row["height"], row["width"]), self.state.photo_to_input(_homography(row))) for row in records
+            PartGeometry(parts[row].record.size, self.state.photo_to_input(parts[row].record.homography))
+            for row in rows
         ]
-        scored = score_parts(
+        predictions = score_parts(
             inputs,
             geometries,
             self.family,
@@ -123,117 +158,143 @@ class TypeVerdicts:
             pixel_size_mm=self.config.validation.pixel_size_mm,
             summary=summary,
         )
-        yield from zip(scored, (geometry.photo_to_input for geometry in geometries), strict=True)
-
-    def count_again(self, entries: list[Entry]) -> None:
-        """Count the pixels of parts that were judged before, from their maps."""
-        if self.truth is not None and self.maps is not None:
-            work = partial(part_files.count_part, truth=self.truth, maps=self.maps)
-            rows = [entry["record"] for entry in entries if entry["record"]["status"] == "ok"]
-            for counts in map_parallel(work, rows, self.config.execution, step=self.name, quiet=True):
-                if counts is not None:
-                    self.counts = self.counts + counts
-
-    def gather(self, entries: list[Entry]) -> None:
-        """Make ``entries`` the batch: what the tables, the figures and the report tell of, in this order."""
-        self.parts = [entry["part"] | {"truth": self._known(entry["record"])} for entry in entries]
-        self.pictures = {entry["part"]["image"]: entry["pictures"] for entry in entries}
-        self.failures = [
-            Failure(self.name, part["image"], "preprocessing", part["reason"])
-            for part in self.parts
-            if part["verdict"] == "error"
-        ]
-        self.labelled = [
-            LabelledPart(**part["truth"], score=part["score"], failed=part["verdict"] == "fail")
-            for part in self.parts
-            if part["truth"] is not None and part["verdict"] != "error"
-        ]
-        readable = [entry["record"] for entry in entries if "width" in entry["record"]]  # a damaged file is no drift
-        self.conditions = Conditions.of(readable, len(readable))
-        self.latents = np.array([entry["latent"] for entry in entries if entry["latent"] is not None], np.float32)
-        self.notes = self._notes() if entries else []
-
-    def table(self) -> dict[str, Any]:
-        """The type's entry in ``results.json``."""
-        return {
-            "threshold": self.cut.threshold,
-            "method": self.cut.method,
-            "false_alarm_rate": self.config.validation.false_alarm_rate,
-            "training_scores": [] if self.cut.raw else [float(score) for score in self.calibration.scores],
-            "parts": len(self.parts),
-            "failed": sum(part["verdict"] == "fail" for part in self.parts),
-            "errors": len(self.failures),
+        latents: Sequence[tuple[float, ...] | None] = [None] * len(rows)
+        if with_latent:
+            latents = [tuple(latent.tolist()) for latent in self.family.latent(inputs, slice(None))]
+        scored = {
+            row: ScoredPart(parts[row].record, parts[row].photo, prediction, geometry.photo_to_input, latent)
+            for row, prediction, geometry, latent in zip(rows, predictions, geometries, latents, strict=True)
         }
+        return [scored.get(index, ScoredPart(part.record, part.photo)) for index, part in enumerate(parts)]
 
-    def samples(self) -> tuple[Sample, Sample]:
-        """Training and this batch, to be compared: photographs, and the scores of parts that do not fail."""
+    def count_stored_maps(self, records: Iterable[PhotographRecord]) -> None:
+        """Add to ``counts`` the pixels of parts that have an anomaly map from an earlier run."""
+        if self.truth is None or self.folders.maps is None:
+            return
+        work = partial(count_pixels, truth=self.truth, maps=self.folders.maps)
+        usable = [record for record in records if record.is_ok]
+        for counts in map_parallel(work, usable, self.config.execution, step=self.name, quiet=True):
+            if counts is not None:
+                self.counts = self.counts + counts
+
+    def set_batch(self, verdicts: Sequence[StoredVerdict]) -> None:
+        """Make ``verdicts`` the batch that tables, figures and report show, in this order."""
+        self.parts = tuple(
+            verdict.part.model_copy(update={"truth": self._truth(verdict.record)}) for verdict in verdicts
+        )
+        self._images = {verdict.part.image: verdict.images for verdict in verdicts}
+        self.failures = [
+            Failure(self.name, part.image, "preprocessing", part.reason)
+            for part in self.parts
+            if part.verdict == "error"
+        ]
+        self.labelled = tuple(
+            LabelledPart(part.truth.label, part.truth.kind, part.score, part.verdict == "fail")
+            for part in self.parts
+            if part.truth is not None and part.score is not None
+        )
+        readable = [verdict.record for verdict in verdicts if verdict.record.width is not None]  # others are no drift
+        self.conditions = Conditions.of([record.as_row() for record in readable], len(readable))
+        latents = [verdict.latent for verdict in verdicts if verdict.latent is not None]
+        self._latents = np.array(latents, np.float32)
+        self.notes = self._truth_notes() if verdicts else []
+
+    def type_summary(self) -> TypeSummary:
+        """The type's entry in ``results.json``."""
+        return TypeSummary(
+            threshold=self.cut.threshold,
+            method=self.cut.method,
+            false_alarm_rate=self.config.validation.false_alarm_rate,
+            training_scores=() if self.cut.raw else tuple(float(score) for score in self.calibration.scores),
+            parts=len(self.parts),
+            failed=sum(part.verdict == "fail" for part in self.parts),
+            errors=len(self.failures),
+        )
+
+    def drift_samples(self) -> tuple[Sample, Sample]:
+        """Training and this batch, to be compared: the photographs, and the scores of parts that do not fail."""
         good = self.calibration.scores[self.calibration.scores <= self.cut.threshold]
-        passed = np.array([part["score"] for part in self.parts if part["verdict"] == "pass"], np.float64)
-        if self.cut.raw or self.calibration.stand_ins:  # held-out scores are of another kind, or there are none
+        passed = np.array([part.score for part in self.parts if part.verdict == "pass"], np.float64)
+        if self.cut.raw or self.calibration.stand_ins:  # there are no held-out scores of the same kind
             good = passed = np.zeros(0)
         return Sample(self.model.conditions[self.name], good), Sample(self.conditions, passed)
 
-    def draw_summary(self) -> None:
-        """Draw the type's figures."""
-        pictures.save_summary(self.figures, self, self.config)
+    def images_of(self, part: PartResult) -> PartImages | None:
+        """The report's image files of a part of the batch; None where its photograph could not be read."""
+        names = self._images[part.image]
+        if names is None:
+            return None
+        return PartImages(*(None if name is None else self.folders.report / name for name in names))
 
-    @cached_property
-    def family(self) -> ModelFamily:
-        """The model; TensorFlow starts with it, where it needs that."""
-        family_named(self.model.params["model"]).set_up(self.config.model_training)
-        return self.model.load_family()
+    def draw_figures(self) -> None:
+        """Draw the figures of the batch."""
+        data = TypeFigureData(
+            type_name=self.name,
+            parts=self.parts,
+            labelled=self.labelled,
+            cut=self.cut,
+            summary=self.summary,
+            mask=self.state.mask,
+            channels=self.channels,
+            error_channels=tuple(error_weights(self.model.params)),
+            training_scores=np.zeros(0) if self.cut.raw else self.calibration.scores,
+            training_latents=self.model.latents[self.name],
+            latents=self._latents,
+        )
+        save_type_figures(self.folders.figures, data, self.config.plotting)
 
-    def _notes(self) -> list[str]:
+    def _inputs(self, parts: Sequence[PreparedPart]) -> InputSet:
+        """The inputs of parts that have one, as the model takes them."""
+        data = np.zeros((len(parts), int(np.prod(self.shape))), np.float32)
+        for row, part in zip(data, parts, strict=True):
+            row[:] = part.input.ravel() if part.input is not None else 0
+        labels = None
+        if self.types:
+            labels = np.zeros((len(parts), len(self.types)), np.float32)
+            labels[:, self.types.index(self.name)] = 1
+        names = tuple(part.record.image for part in parts)
+        return InputSet(data, self.shape, self.channels, names, labels, self.types)
+
+    def _truth_notes(self) -> list[str]:
         if self.truth is None:
             return []
         notes = []
-        unknown = [part["image"] for part in self.parts if part["truth"] is None]
+        unknown = [part.image for part in self.parts if part.truth is None]
         if unknown:
             notes.append(
-                f"{self.name}: the truth does not name {len(unknown)} parts, as {unknown[0]}; they are not measured"
+                f"{self.name}: the truth does not name {len(unknown)} parts, for example {unknown[0]}; "
+                "the measures leave them out"
             )
         if len({part.label for part in self.labelled}) != 2:
             notes.append(
-                f"{self.name}: the truth has not both good and defective parts; no ROC, PR or confusion matrix"
+                f"{self.name}: the truth names no good parts or no defective parts; "
+                "there is no ROC curve, precision-recall curve or confusion matrix"
             )
         return notes
 
-    def _known(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        truth = None if self.truth is None else self.truth.part(record["image"], record["name"])
-        return None if truth is None else asdict(truth)
+    def _truth(self, record: PhotographRecord) -> TruthResult | None:
+        truth = None if self.truth is None else self.truth.part(record.image, record.name)
+        return None if truth is None else TruthResult.model_validate(truth)
 
-    def _verdict(self, record: dict[str, Any], scored: Prediction) -> dict[str, Any]:
-        part = self._part(record) | {
-            "score": scored.score,
-            "p_value": scored.p_value,
-            "threshold": self.cut.threshold,
-            "verdict": "fail" if scored.failed else "pass",
-            "regions": [region.as_dict() for region in scored.regions],
-        }
-        if self.config.plotting.plot_anomaly_heatmap:
-            part["overlay"] = f"{self.name}/figures/{part_files.overlay_name(record)}"
-        return part
-
-    def _error(self, record: dict[str, Any]) -> dict[str, Any]:
-        return self._part(record) | {"verdict": "error", "reason": record["reason"]}
-
-    def _part(self, record: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "type": self.name,
-            "image": record["image"],
-            "source": str(record["source"]),
-            "score": None,
-            "p_value": None,
-            "threshold": None,
-            "verdict": "",
-            "reason": "; ".join(record.get("notes", ())),
-            "overlay": None,
-            "width": record.get("width"),
-            "height": record.get("height"),
-            "regions": [],
-            "truth": self._known(record),
-        }
-
-
-def _homography(row: dict[str, Any]) -> NDArray[np.float64]:
-    return np.array([[row[f"h{i}{j}"] for j in range(3)] for i in range(3)], np.float64)
+    def _result(self, part: ScoredPart) -> PartResult:
+        record, prediction = part.record, part.prediction
+        overlay = None
+        if prediction is not None and self.config.plotting.plot_anomaly_heatmap:
+            overlay = f"{self.name}/figures/{overlay_name(record)}"
+        verdict: Literal["pass", "fail", "error"] = "error"
+        if prediction is not None:
+            verdict = "fail" if prediction.failed else "pass"
+        return PartResult(
+            type=self.name,
+            image=record.image,
+            source=record.source,
+            score=None if prediction is None else prediction.score,
+            p_value=None if prediction is None else prediction.p_value,
+            threshold=None if prediction is None else self.cut.threshold,
+            verdict=verdict,
+            reason=record.reason if prediction is None else "; ".join(record.notes),
+            overlay=overlay,
+            width=record.width,
+            height=record.height,
+            regions=() if prediction is None else tuple(map(RegionResult.model_validate, prediction.regions)),
+        )

@@ -1,4 +1,4 @@
-"""The validate and detect commands: from photographs, or from inputs made of them, to verdicts."""
+"""The commands ``validate`` and ``detect``: from photographs, or from stored inputs, to verdicts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from pixal.io.records import read_record
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.verdicts.detect_type import TypeRejudging
+from pixal.tasks.photographs.verdicts.detect_type import TypeDetection
 from pixal.tasks.photographs.verdicts.models import Models
-from pixal.tasks.photographs.verdicts.reporting import clear, say, track, write_up, writing
+from pixal.tasks.photographs.verdicts.reporting import (
+    exclusive_run,
+    log_outcome,
+    remove_old_results,
+    track_batch,
+    write_results,
+)
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
-from pixal.tasks.photographs.verdicts.validate_type import TypeJudging
+from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
 
 _log = logging.getLogger(__name__)
 
@@ -34,39 +40,39 @@ def validate(
 ) -> Batch:
     """See ``pixal.validate``."""
     models = Models(config, model)
-    photographs = models.sort(list_photographs(input_path, test=True), quiet=quiet)
+    photographs = models.assign_types(list_photographs(input_path, test=True), quiet=quiet)
     for name in photographs:
         models.check(name)
     for name in photographs:
-        models.of(name)
-    truths = _truths(truth, list(photographs))  # a truth that cannot be used is known before the work, not after
-    types = {name: TypeJudging(name, models.of(name), truths.get(name), config) for name in photographs}
-    judged_now, seconds = 0, 0.0
-    with writing(config) as tracker:
-        clear(config, keep=set(types))
+        models.load(name)
+    truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
+    types = [TypeValidation(name, models.load(name), truths.get(name), config) for name in photographs]
+    validated, seconds = 0, 0.0
+    with exclusive_run(config) as tracker:
+        remove_old_results(config, keep=set(photographs))
         with in_background() as later:  # draws the figures
-            for name, judging in types.items():
-                photos = photographs[name]
-                judging.take_up(photos, force=force)
-                missing = judging.missing(photos)
+            for validation in types:
+                name, photos = validation.name, photographs[validation.name]
+                validation.resume(photos, force=force)
+                missing = validation.without_verdict(photos)
                 if len(missing) < len(photos):
-                    _log.info("%s: %d of %d parts were judged before", name, len(photos) - len(missing), len(photos))
+                    _log.info("%s: %d of %d parts already done", name, len(photos) - len(missing), len(photos))
                 start = time.perf_counter()
-                judged = progress(judging.judge(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
-                for number, _ in enumerate(judged):
-                    if number == 0:  # now that TensorFlow is imported: two imports at a time can be in each other's way
+                verdicts = progress(validation.validate(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
+                for index, _ in enumerate(verdicts):
+                    if index == 0:  # now that TensorFlow is imported: two imports at a time can block each other
                         later(mlflow_utils.import_mlflow)
-                judged_now, seconds = judged_now + len(missing), seconds + time.perf_counter() - start
-                judging.gather()
-                judging.count()
-                judging.finish()
-                later(judging.draw)
-            verdicts = [judging.verdicts for judging in types.values()]
-            batch, written = write_up(verdicts, config, with_truth=truth is not None)
-            batch.seconds_a_part = seconds / judged_now if judged_now else None
-        track(tracker, verdicts, batch, written, config)
-    say(batch)
-    return batch
+                validated, seconds = validated + len(missing), seconds + time.perf_counter() - start
+                validation.update_batch()
+                validation.update_summary()
+                validation.finish()
+                later(validation.draw_figures)
+            results = [validation.verdicts for validation in types]
+            seconds_per_part = seconds / validated if validated else None
+            written = write_results(results, config, with_truth=truth is not None, seconds_per_part=seconds_per_part)
+        track_batch(tracker, results, written, config)
+    log_outcome(written.batch)
+    return written.batch
 
 
 def detect(
@@ -77,40 +83,49 @@ def detect(
     quiet: bool = False,
 ) -> Batch:
     """See ``pixal.detect``."""
-    root = config.paths.resolve("component_validate_path")
-    ready = sorted(path.parent.parent.name for path in root.glob(f"*/metadata/{PREPROCESSING_RECORD}"))
-    if input_path is not None and Path(input_path).resolve() != root.resolve():
-        name = Path(input_path).resolve().name
-        if Path(input_path).resolve().parent != root.resolve() or name not in ready:
-            raise InputError(
-                f"{input_path} holds nothing that validate prepared; name {root}, or a type's folder in it"
-            )
-        ready = [name]
-    if not ready:
-        raise InputError(f"{root} holds nothing that validate prepared; run validate first")
-    named = {name: _judged_by(name, config) for name in ready}
-    models = {one: Models(config, one) for one in dict.fromkeys(named.values())}
-    truths = _truths(truth, ready)
-    types = [TypeRejudging(name, models[one].of(name), truths.get(name), config) for name, one in named.items()]
-    with writing(config) as tracker:
+    names = _prepared_types(input_path, config)
+    models_of = {name: _model_of(name, config) for name in names}
+    models = {model: Models(config, model) for model in dict.fromkeys(models_of.values())}
+    truths = _read_truths(truth, names)
+    types = [
+        TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
+    ]
+    with exclusive_run(config) as tracker:
         with in_background() as later:
-            for judging in types:
-                step = f"{judging.name}: verdicts"
-                for _ in progress(judging.judge(), len(judging.records), step=step, quiet=quiet):
+            for detection in types:
+                step = f"{detection.name}: verdicts"
+                for _ in progress(detection.detect(), len(detection.records), step=step, quiet=quiet):
                     pass
-                later(judging.verdicts.draw_summary)
-            verdicts = [judging.verdicts for judging in types]
-            batch, written = write_up(verdicts, config, with_truth=truth is not None)
-        track(tracker, verdicts, batch, written, config)
-    say(batch)
-    return batch
+                later(detection.verdicts.draw_figures)
+            results = [detection.verdicts for detection in types]
+            written = write_results(results, config, with_truth=truth is not None)
+        track_batch(tracker, results, written, config)
+    log_outcome(written.batch)
+    return written.batch
 
 
-def _truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
+def _prepared_types(input_path: str | Path | None, config: PhotographConfig) -> list[str]:
+    """The types whose inputs ``validate`` stored; only the one that ``input_path`` names, if it names one."""
+    root = config.paths.resolve("component_validate_path")
+    names = sorted(path.parent.parent.name for path in root.glob(f"*/metadata/{PREPROCESSING_RECORD}"))
+    if input_path is not None and Path(input_path).resolve() != root.resolve():
+        path = Path(input_path).resolve()
+        if path.parent != root.resolve() or path.name not in names:
+            raise InputError(
+                f"{input_path} holds no inputs stored by validate; give {root} or the folder of a type in it"
+            )
+        return [path.name]
+    if not names:
+        raise InputError(f"{root} holds no inputs stored by validate; run validate first")
+    return names
+
+
+def _read_truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
     return {} if path is None else read_truth(Path(path), types)
 
 
-def _judged_by(name: str, config: PhotographConfig) -> str | None:
-    """The model that ``validate --model`` prepared a type's inputs for; None: its own."""
+def _model_of(name: str, config: PhotographConfig) -> str | None:
+    """The model that ``validate --model`` prepared the inputs of a type for; None: its own."""
     record = read_record(config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD)
-    return record.get("judged_by")
+    model = record.get("judged_by")
+    return None if model is None else str(model)

@@ -1,21 +1,17 @@
-"""From the photographs of one type to verdicts, without judging again what is judged already."""
+"""Validate the photographs of one type, and skip those that have a valid stored verdict."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.execution import worker_count
-from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.files import file_hash, file_stat
 from pixal.io.logs import log_to_file
@@ -27,208 +23,269 @@ from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import part_files
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.truth import Truth
-from pixal.tasks.photographs.verdicts.type_verdicts import PORTION, TypeVerdicts
-from pixal.tasks.photographs.verdicts.verdict_store import Entry, JudgedParts
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
 from pixal.validation.scoring import Summary
 
 _log = logging.getLogger(__name__)
 
-Waits = Callable[[Photograph, PreparedPart], bool]
-"""Whether a photograph must wait for its verdict, as it and its prepared part show."""
+PARTS_PER_WORKER = 8  # in a chunk at most; a run that is killed loses the verdicts of its chunk
+_CHUNK_BYTES = 256_000_000  # decoded photographs in a chunk; two chunks are in memory at a time
+_SUMS_FILE = "sums.npz"
+
+IsDeferred = Callable[[Photograph, PreparedPart], bool]
+"""Whether the validation of a photograph has to wait, for example because its file is not complete."""
 
 
-class TypeJudging:
-    """Judges the photographs of one type, and keeps the verdicts on disk as they come."""
+class TypeValidation:
+    """Validates the photographs of one type, and stores each verdict as soon as it is complete.
+
+    Attributes:
+        name: The type.
+        verdicts: Scores the parts, and holds the results of the batch.
+        store: The stored verdicts.
+        key: Fingerprint of everything that a verdict depends on, except the photograph.
+    """
 
     def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
-        """Raises ModelError where the background model of training is not at hand."""
-        self.name, self.config = name, config
+        """Raises ModelError where the background model of the training is not available."""
+        self.name, self._config = name, config
         self.verdicts = TypeVerdicts(name, model, truth, config)
-        self.preparation = Preparation(name, model, config)
-        self.key = self.verdicts.key(self.preparation.key)
-        self._types = tuple(model.states) if model.owner is None else ()
+        self._preparation = Preparation(name, model, config, keep_photos=True)
+        self.key = self.verdicts.key(self._preparation.key)
         self._folder = config.paths.resolve("component_validate_path", name)
         self._metadata = config.paths.resolve("validate_metadata_path", name)
-        self._sums_file = self._metadata / "sums.npz"
         self._counted: set[str] = set()  # the parts in the summary
+        self._batch: list[StoredVerdict] = []
 
-    def take_up(self, photographs: list[Photograph], *, force: bool = False, gone_from: Path | None = None) -> None:
-        """Keep the verdicts of an earlier run that still hold, and delete all else that it left.
+    def resume(self, photographs: list[Photograph], *, force: bool = False, gone_from: Path | None = None) -> None:
+        """Keep the valid verdicts of an earlier run, and delete everything else that it wrote.
 
-        A verdict holds while its photograph, its names, the model and the settings are the same. Of a photograph that
-        is gone it holds where that lay below ``gone_from``. ``force``: none holds.
+        A verdict is valid while the photograph, its names, the model and the settings are the same.
+
+        Args:
+            photographs: The photographs of the type.
+            force: Keep nothing.
+            gone_from: Keep verdicts of deleted photographs that were inside this folder.
         """
-        self.judged = self._open()
-        by_source = {str(photo.path.absolute()): photo for photo in photographs}
-        taken = {photo.image for photo in photographs} | {photo.name.lower() for photo in photographs}
-        kept = {}
-        for source, entry in self.judged.entries.items():
-            photo, record = by_source.get(source), entry["record"]
-            if photo is None:
-                free = not {record["image"], record["name"].lower()} & taken
-                holds = gone_from is not None and Path(source).is_relative_to(gone_from.absolute()) and free
+        self.store = self._open_store()
+        by_source = {_source(photo): photo for photo in photographs}
+        names = {photo.image for photo in photographs} | {photo.name.lower() for photo in photographs}
+        valid = {}
+        for source, stored in self.store.verdicts.items():
+            photo, verdict = by_source.get(source), stored
+            if photo is not None:
+                current = _up_to_date(stored, photo)
+                is_valid = current is not None
+                verdict = current or stored
             else:
-                holds = _is_named(entry, photo) and _unchanged(entry, photo)
-            if holds and not force and entry["key"] == self.key and self._has_files(entry):
-                kept[source] = entry
-        (self._metadata / PREPROCESSING_RECORD).unlink(missing_ok=True)  # it vouches for a whole batch
-        self._keep(kept)
+                is_name_free = not {stored.record.image, stored.record.name.lower()} & names
+                is_gone = gone_from is not None and Path(source).is_relative_to(gone_from.absolute())
+                is_valid = is_gone and is_name_free
+            if is_valid and not force and stored.key == self.key and self._has_files(stored):
+                valid[source] = verdict
+        (self._metadata / PREPROCESSING_RECORD).unlink(missing_ok=True)  # it says that the batch is complete
+        self._keep(valid)
 
-    def holds(self, photo: Photograph, stat: tuple[int, int]) -> bool:
-        """Whether a photograph has its verdict; ``stat``: its file's size and time as they are now."""
-        entry = self.judged.entries.get(str(photo.path.absolute()))
-        return entry is not None and tuple(entry["stat"] or ()) == stat and _is_named(entry, photo)
+    def has_verdict(self, photo: Photograph, stat: tuple[int, int]) -> bool:
+        """Whether a photograph has a stored verdict. ``stat``: size and time of its file now."""
+        stored = self.store.verdicts.get(_source(photo))
+        return stored is not None and stored.stat == stat and _has_names_of(stored, photo)
 
-    def missing(self, photographs: list[Photograph]) -> list[Photograph]:
-        """Those that have no verdict yet."""
-        return [photo for photo in photographs if str(photo.path.absolute()) not in self.judged.entries]
+    def without_verdict(self, photographs: list[Photograph]) -> list[Photograph]:
+        """The photographs that have no stored verdict."""
+        return [photo for photo in photographs if _source(photo) not in self.store.verdicts]
 
-    def judge(self, photographs: list[Photograph], waits: Waits | None = None) -> Iterator[Entry]:
-        """Judge photographs, a portion at a time; yields each entry when all of it is on disk.
+    def validate(self, photographs: list[Photograph], is_deferred: IsDeferred | None = None) -> Iterator[StoredVerdict]:
+        """Validate photographs chunk by chunk; yield each verdict when all its files are on disk.
 
-        One that ``waits``, as it and its row of the record show, is passed over.
+        Args:
+            photographs: The photographs, in the order of the verdicts.
+            is_deferred: Photographs for which this is True are skipped.
         """
-        size = PORTION * worker_count(self.config.execution)
-        portions = [photographs[start : start + size] for start in range(0, len(photographs), size)]
-        if not portions:
+        if not photographs:
             return
-        log = log_to_file(self.config.paths.resolve("validate_log_path", self.name), "validate")
-        with log, self.judged, ThreadPoolExecutor(1) as beside:
-            prepared = beside.submit(self._prepare, portions[0])
+        size = worker_count(self._config.execution)  # of the first chunk: the photographs' size is not known yet
+        log = log_to_file(self._config.paths.resolve("validate_log_path", self.name), "validate")
+        with log, self.store, ThreadPoolExecutor(1) as background:
+            start, chunk = size, photographs[:size]
+            future = background.submit(self._prepare, chunk)
             _ = self.verdicts.family  # loaded meanwhile: TensorFlow takes seconds to start
-            for portion, following in zip_longest(portions, portions[1:]):
-                rows = prepared.result()
-                if following is not None:
-                    prepared = beside.submit(self._prepare, following)
-                yield from self._judge_portion(portion, rows, waits)
+            while chunk:
+                parts = future.result()
+                size = self._chunk_size(parts)
+                following = photographs[start : start + size]
+                start += size
+                if following:
+                    future = background.submit(self._prepare, following)
+                if is_deferred is not None:
+                    pairs = zip(chunk, parts, strict=True)
+                    parts = [part for photo, part in pairs if not is_deferred(photo, part)]
+                yield from self._validate_chunk(parts)
+                chunk = following
 
-    def forget(self, source: str) -> None:
-        """Drop the verdict on a photograph that is to be judged as another type now."""
-        if self.judged.entries.pop(source, None) is not None:
-            self.judged.rewrite()
+    def discard(self, source: str) -> None:
+        """Remove the verdict of a photograph that now has another type or name."""
+        if (removed := self.store.verdicts.get(source)) is not None:
+            self._subtract([removed])
+            del self.store.verdicts[source]
+            self.store.rewrite_journal()
 
-    def gather(self) -> None:
-        """Make the parts judged so far the batch that the results tell of, in the order of their photographs."""
-        self.entries = sorted(self.judged.entries.values(), key=lambda entry: Path(entry["source"]))
-        self.records = [entry["record"] for entry in self.entries]
-        self.verdicts.gather(self.entries)
+    def update_batch(self) -> None:
+        """Make the stored verdicts the batch that the results show, in the order of their photographs."""
+        self._batch = sorted(self.store.verdicts.values(), key=lambda verdict: Path(verdict.source))
+        self.verdicts.set_batch(self._batch)
 
-    def write_table(self) -> None:
-        """Write the alignment's table of all that is gathered."""
-        self.preparation.write_table(self._photograph_records())
+    def write_alignment_table(self) -> None:
+        """Write the table of alignments of the batch."""
+        self._preparation.write_table([verdict.record for verdict in self._batch])
 
-    def count(self) -> None:
-        """Make the sums those of the gathered parts: what is missing is counted; from zero, if any is too much."""
-        ok = [entry for entry in self.entries if entry["record"]["status"] == "ok"]
-        if self._counted - {_name(entry["record"]) for entry in ok}:
-            self._counted, self.verdicts.summary = set(), self.verdicts.new_summary()
-        missing = [entry for entry in ok if _name(entry["record"]) not in self._counted]
-        for start in range(0, len(missing), PORTION):
-            some = missing[start : start + PORTION]
-            records, summary = [entry["record"] for entry in some], self.verdicts.new_summary()
-            inputs = self._inputs([self.judged.image(entry) for entry in some], records)
-            for _ in self.verdicts.score(records, inputs, summary):
-                pass
-            self._add(summary, {_name(record) for record in records})
-        counted = np.array(sorted(self._counted), str)
-        save_arrays(self._sums_file, key=np.array(self.key), counted=counted, **self.verdicts.summary.as_arrays())
+    def update_summary(self) -> None:
+        """Update the sums to the batch: add the parts that are missing. Recompute them if other parts are in them."""
+        usable = [verdict for verdict in self._batch if verdict.record.is_ok]
+        if self._counted - {_identity(verdict.record) for verdict in usable}:
+            self._reset_summary()
+        missing = [verdict for verdict in usable if _identity(verdict.record) not in self._counted]
+        self._add(self._summarize(missing), missing)
+        self._save_summary()
 
-    def draw(self) -> None:
-        """Draw the figures of all that is gathered and counted."""
-        self.preparation.draw_metrics(self._photograph_records())
-        self.verdicts.draw_summary()
+    def draw_figures(self) -> None:
+        """Draw the figures of the batch. Call ``update_summary`` before."""
+        self._preparation.draw_metrics([verdict.record for verdict in self._batch])
+        self.verdicts.draw_figures()
 
     def finish(self) -> None:
-        """Write what only a whole batch has: its inputs as one file, and their record."""
-        self.write_table()
-        ok = [entry for entry in self.entries if entry["record"]["status"] == "ok"]
-        self.judged.write_inputs(ok, self.preparation.channels, self._types, self.name)
-        self.preparation.write_record(self._photograph_records())
+        """Write what a complete batch has: the table of alignments, ``out.npz`` and the record."""
+        self.write_alignment_table()
+        self.store.write_inputs([verdict for verdict in self._batch if verdict.record.is_ok])
+        self._preparation.write_record([verdict.record for verdict in self._batch])
 
-    def _photograph_records(self) -> list[PhotographRecord]:
-        return [PhotographRecord.model_validate(record) for record in self.records]
+    def _open_store(self) -> VerdictStore:
+        return VerdictStore(
+            self._metadata,
+            self._folder / self._config.preprocessing.preprocessor.file_name,
+            shape=self.verdicts.shape,
+            channels=self.verdicts.channels,
+            type_name=self.name,
+            types=self.verdicts.types,
+        )
 
-    def _open(self) -> JudgedParts:
-        inputs = self._folder / self.config.preprocessing.preprocessor.file_name
-        return JudgedParts(self._metadata, inputs, self.preparation.shape)
+    def _keep(self, valid: dict[str, StoredVerdict]) -> None:
+        """Remove all verdicts but the ``valid`` ones, and their files."""
+        if not valid:
+            if self._folder.is_dir():
+                shutil.rmtree(self._folder)
+                self.store = self._open_store()
+            return
+        self._load_summary()
+        self._subtract([verdict for source, verdict in self.store.verdicts.items() if source not in valid])
+        self.store.verdicts = valid
+        self.store.rewrite_journal()
+        folders = self.verdicts.folders
+        maps = self._config.paths.resolve("validate_anomaly_maps_path", self.name)
+        part_files.remove_other_files(valid.values(), figures=folders.figures, maps=maps, report=folders.report)
+        self._preparation.remove_other_figures({verdict.record.name for verdict in valid.values()})
+        self.verdicts.count_stored_maps([verdict.record for verdict in valid.values()])
 
-    def _keep(self, kept: dict[str, Entry]) -> None:
-        v = self.verdicts
-        self.judged.entries = kept
-        if kept:
-            self.judged.rewrite()
-            maps = self.config.paths.resolve("validate_anomaly_maps_path", self.name)
-            part_files.remove_other_parts(kept.values(), figures=v.figures, maps=maps, report=v.report)
-            self.preparation.remove_other_figures({entry["record"]["name"] for entry in kept.values()})
-            v.count_again(list(kept.values()))
-            self._restore_summary()
-        elif self._folder.is_dir():
-            shutil.rmtree(self._folder)
-            self.judged = self._open()
-
-    def _has_files(self, entry: Entry) -> bool:
-        v = self.verdicts
-        if v.truth is not None and v.maps is None:  # pixels are counted from maps
+    def _has_files(self, verdict: StoredVerdict) -> bool:
+        folders = self.verdicts.folders
+        if self.verdicts.truth is not None and folders.maps is None:  # pixels are counted from maps
             return False
-        there = part_files.are_there(entry, figures=v.figures, maps=v.maps, report=v.report)
-        return there and self.preparation.figures_exist(PhotographRecord.model_validate(entry["record"]))
+        return part_files.files_exist(verdict, folders) and self._preparation.figures_exist(verdict.record)
 
     def _prepare(self, photographs: list[Photograph]) -> list[PreparedPart]:
-        return list(self.preparation(photographs))
+        return list(self._preparation(photographs))
 
-    def _judge_portion(
-        self, photographs: list[Photograph], prepared: list[PreparedPart], waits: Waits | None
-    ) -> Iterator[Entry]:
-        records, images = [], []
-        for photo, part in zip(photographs, prepared, strict=True):
-            if waits is not None and waits(photo, part):
-                continue
-            records.append(part.record.as_row())
-            if part.input is not None:
-                images.append(part.input)
-        new, summary = iter(images), self.verdicts.new_summary()
-        for entry in self.verdicts.judge(records, self._inputs(images, records), self.key, summary):
-            self.judged.add(entry, next(new) if entry["record"]["status"] == "ok" else None)
-            yield entry
-        self._add(summary, {_name(row) for row in records if row["status"] == "ok"})
+    def _chunk_size(self, parts: Sequence[PreparedPart]) -> int:
+        """How many photographs the next chunk has, if they are as large as those of ``parts``."""
+        workers = worker_count(self._config.execution)
+        largest = max((3 * part.record.size[0] * part.record.size[1] for part in parts), default=0)
+        return int(np.clip(_CHUNK_BYTES // max(largest, 1), workers, PARTS_PER_WORKER * workers))
 
-    def _inputs(self, images: list[NDArray[np.float32]], records: list[dict[str, Any]]) -> InputSet:
-        """Images (H, W, C), those of the records whose status is ok, as the model takes them."""
-        return self.preparation.inputs(images, [row["image"] for row in records if row["status"] == "ok"])
+    def _validate_chunk(self, parts: list[PreparedPart]) -> Iterator[StoredVerdict]:
+        replaced = [self.store.verdicts.get(str(Path(part.record.source).absolute())) for part in parts]
+        self._subtract([verdict for verdict in replaced if verdict is not None])
+        summary = self.verdicts.new_summary()
+        verdicts = self.verdicts.validate_parts(parts, self.key, summary)
+        added = []
+        for part, verdict in zip(parts, verdicts, strict=True):
+            added.append(self.store.add(verdict, part.input))
+            yield added[-1]
+        self._add(summary, [verdict for verdict in added if verdict.record.is_ok])
 
-    def _restore_summary(self) -> None:
+    def _load_summary(self) -> None:
+        """Load the sums over the parts with a stored verdict. Without them, all parts are added again."""
+        self._reset_summary()
         try:
-            file = load_arrays(self._sums_file)
+            file = load_arrays(self._metadata / _SUMS_FILE)
             if str(file["key"]) == self.key:
                 self.verdicts.summary.load_arrays(file)
-                self._counted = {str(name) for name in file["counted"]}
-        except (FileNotFoundError, ValueError, KeyError):  # counted anew, then
-            self.verdicts.summary = self.verdicts.new_summary()
+                self._counted = {str(identity) for identity in file["counted"]}
+        except (FileNotFoundError, ValueError, KeyError):
+            self._reset_summary()
 
-    def _add(self, summary: Summary, names: set[str]) -> None:
+    def _save_summary(self) -> None:
+        counted = np.array(sorted(self._counted), str)
+        sums = self.verdicts.summary.as_arrays()
+        save_arrays(self._metadata / _SUMS_FILE, key=np.array(self.key), counted=counted, **sums)
+
+    def _reset_summary(self) -> None:
+        self._counted, self.verdicts.summary = set(), self.verdicts.new_summary()
+
+    def _add(self, summary: Summary, verdicts: Sequence[StoredVerdict]) -> None:
         self.verdicts.summary.merge(summary)
-        self._counted |= names
+        self._counted |= {_identity(verdict.record) for verdict in verdicts}
+
+    def _subtract(self, verdicts: Sequence[StoredVerdict]) -> None:
+        """Take parts out of the sums before their inputs are removed."""
+        counted = [verdict for verdict in verdicts if _identity(verdict.record) in self._counted]
+        if not counted:
+            return
+        if 2 * len(counted) > len(self._counted):  # adding the others again takes less time
+            self._reset_summary()
+        else:
+            self.verdicts.summary.subtract(self._summarize(counted))
+            self._counted -= {_identity(verdict.record) for verdict in counted}
+        self._save_summary()
+
+    def _summarize(self, verdicts: Sequence[StoredVerdict]) -> Summary:
+        """The sums over parts whose inputs are stored."""
+        summary = self.verdicts.new_summary()
+        for start in range(0, len(verdicts), PARTS_PER_WORKER):
+            chunk = verdicts[start : start + PARTS_PER_WORKER]
+            parts = [PreparedPart(verdict.record, self.store.read_input(verdict)) for verdict in chunk]
+            self.verdicts.score(parts, summary)
+        return summary
 
 
-def _name(record: dict[str, Any]) -> str:
-    """A photograph as it was when it was judged."""
-    return f"{record['sha256']} {record['source']}"
+def _source(photo: Photograph) -> str:
+    return str(photo.path.absolute())
 
 
-def _is_named(entry: Entry, photo: Photograph) -> bool:
-    """Whether a photograph's names, which others beside it may change, are those that it was judged by."""
-    return (entry["record"]["image"], entry["record"]["name"]) == (photo.image, photo.name)
+def _identity(record: PhotographRecord) -> str:
+    """Which file a verdict is about, with which content."""
+    return f"{record.sha256} {record.source}"
 
 
-def _unchanged(entry: Entry, photo: Photograph) -> bool:
-    """Whether a photograph is as it was: by size and time, or, where it was copied or touched, by its bytes."""
-    before, record = entry["stat"], entry["record"]
+def _has_names_of(verdict: StoredVerdict, photo: Photograph) -> bool:
+    """Whether a photograph still has its names; other photographs in the folder can change them."""
+    return (verdict.record.image, verdict.record.name) == (photo.image, photo.name)
+
+
+def _up_to_date(verdict: StoredVerdict, photo: Photograph) -> StoredVerdict | None:
+    """The verdict, if it is about this photograph; None if file or names have changed.
+
+    A file is the same if its size and time are, or, where it was copied or touched, its bytes. The verdict returned has
+    the file's time as it is now.
+    """
+    if not _has_names_of(verdict, photo):
+        return None
     try:
         stat = file_stat(photo.path)
-        if tuple(before or ()) != stat:
-            if before is None or before[0] != stat[0] or record.get("sha256") != file_hash(photo.path):
-                return False
-            entry["stat"] = record["stat"] = stat
+        if verdict.stat == stat:
+            return verdict
+        if verdict.stat is None or verdict.stat[0] != stat[0] or verdict.record.sha256 != file_hash(photo.path):
+            return None
     except (OSError, InputError):  # it cannot be read now
-        return False
-    return True
+        return None
+    return verdict.model_copy(update={"stat": stat, "record": verdict.record.model_copy(update={"stat": stat})})

@@ -1,130 +1,233 @@
-"""The parts of a type that have their verdict, on disk, so that a batch or a watch that was cut short goes on there."""
+"""The verdicts of one type on disk, with the inputs they come from. An interrupted run resumes from them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.errors import InputError
-from pixal.inputs import InputSet, InputSetWriter
+from pixal.inputs import InputSet
 from pixal.io.files import write_bytes
+from pixal.io.growing import GrowingRows
 from pixal.io.records import to_builtin
+from pixal.report.document import PartResult
+from pixal.tasks.photographs.parts import PhotographRecord
 
-JOURNAL = "judged.journal"
+JOURNAL = "judged.journal"  # the name in existing output folders
 _ROWS_FILE = "inputs.part"
 
-Entry = dict[str, Any]
-"""A judged part. source: its photograph's absolute path. stat: that file's size and time. key: the fingerprint of all
-the verdict came from but the photograph. record: its row of preprocessing.yaml. part: its row of results.json.
-latent: what the model keeps of it, or None. pictures: the names of its pictures for the report, or None. row: where
-its input is in ``inputs.part``; None: in ``out.npz``."""
 
+class StoredVerdict(BaseModel):
+    """The verdict on one part, as the journal holds it.
 
-class JudgedParts:
-    """A line of a journal for each judged part, added when all of its files are whole, and a row of inputs.
-
-    ``entries`` holds them by source. New inputs wait in a file that only grows, until ``write_inputs`` makes one
-    ``out.npz`` of old and new. Use as a context manager around ``add``.
+    Attributes:
+        source: Absolute path of the photograph.
+        stat: Size in bytes and modification time in nanoseconds of its file; None where it could not be read.
+        key: Fingerprint of everything the verdict depends on, except the photograph.
+        record: How the photograph was prepared.
+        part: The part's row in ``results.json``, without the truth of the current run.
+        latent: The model's latent vector, (L,); None where it is not computed.
+        images: File names of the report's images: photograph, overlay, thumbnail, close-up. None where the photograph
+            could not be read.
+        row: Index of the part's input; None where it has no input.
     """
 
-    def __init__(self, metadata: Path, inputs: Path, shape: tuple[int, int, int]) -> None:
-        """``metadata``: the type's folder of records. ``inputs``: its ``out.npz``. ``shape``: (H, W, C) of an input."""
-        self._journal, self._inputs, self._shape = metadata / JOURNAL, inputs, shape
-        self._rows_file = inputs.with_name(_ROWS_FILE)
-        self._bytes = int(np.prod(shape)) * np.dtype(np.float32).itemsize
-        self._saved = self._load_inputs()
-        self._where = {} if self._saved is None else {name: row for row, name in enumerate(self._saved.names)}
-        found = {entry["source"]: entry for entry in read_journal(self._journal)}
-        self.entries = {source: entry for source, entry in found.items() if self._has_input(entry)}
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __enter__(self) -> JudgedParts:
+    source: str
+    stat: tuple[int, int] | None
+    key: str
+    record: PhotographRecord
+    part: PartResult
+    latent: tuple[float, ...] | None = None
+    images: tuple[str | None, ...] | None = None
+    row: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict for a line of the journal."""
+        return self.model_dump(exclude={"record"}) | {"record": self.record.as_row()}
+
+
+class VerdictStore:
+    """A journal with one line per verdict, and the inputs of the parts.
+
+    A line is added when all files of the part are complete. Each input is written once: to a growing file that becomes
+    ``out.npz`` in ``write_inputs``. Only where parts were removed or their order changed are the inputs copied.
+    Use as a context manager around ``add``.
+
+    Attributes:
+        verdicts: The stored verdicts whose inputs exist, by ``source``.
+    """
+
+    def __init__(
+        self,
+        metadata: Path,
+        archive: Path,
+        *,
+        shape: tuple[int, int, int],
+        channels: tuple[str, ...],
+        type_name: str,
+        types: tuple[str, ...] = (),
+    ) -> None:
+        """Read what is stored.
+
+        Args:
+            metadata: The folder of the type's records.
+            archive: The type's ``out.npz``.
+            shape: The shape (H, W, C) of an input.
+            channels: The names of the C channels.
+            type_name: The type of the parts.
+            types: The names of all types in one-hot mode, else ().
+        """
+        self._journal, self._archive, self._shape = metadata / JOURNAL, archive, shape
+        self._channels, self._type_name, self._types = channels, type_name, types
+        self._growing = self._rows_file(_ROWS_FILE)
+        self._is_appending = False
+        stored = {verdict.source: verdict for verdict in read_journal(self._journal)}
+        self.verdicts = self._with_inputs(stored)
+
+    def __enter__(self) -> VerdictStore:
         self._journal.parent.mkdir(parents=True, exist_ok=True)
-        self._inputs.parent.mkdir(parents=True, exist_ok=True)
-        self._lines, self._rows = self._journal.open("ab"), self._rows_file.open("ab")
-        used = [entry["row"] for entry in self.entries.values() if entry["row"] is not None]
-        self._rows.truncate((max(used) + 1 if used else 0) * self._bytes)  # without the row that a kill cut short
+        self._journal_file = self._journal.open("ab")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lines.close()
-        self._rows.close()
+        self._journal_file.close()
 
-    def rewrite(self) -> None:
-        """Make the journal that of ``entries``: without what a kill cut short, and what no longer counts."""
-        write_bytes(self._journal, b"".join(map(_line, self.entries.values())))
+    def rewrite_journal(self) -> None:
+        """Write the journal again from ``verdicts``."""
+        write_bytes(self._journal, b"".join(map(_line, self.verdicts.values())))
 
-    def add(self, entry: Entry, image: NDArray[np.float32] | None) -> None:
-        """Note a part that has just been judged, and its input (H, W, C); None where it could not be prepared."""
+    def add(self, verdict: StoredVerdict, image: NDArray[np.float32] | None = None) -> StoredVerdict:
+        """Store a verdict, and the part's input (H, W, C) where it is new. Returns what was stored."""
         if image is not None:
-            self._rows.seek(0, 2)
-            entry["row"] = self._rows.tell() // self._bytes
-            self._rows.write(np.ascontiguousarray(image, np.float32).data)
-            self._rows.flush()
-        self.entries[entry["source"]] = entry
-        self._lines.write(_line(entry))
-        self._lines.flush()
+            verdict = verdict.model_copy(update={"row": self._append(image)})
+        self.verdicts[verdict.source] = verdict
+        self._journal_file.write(_line(verdict))
+        self._journal_file.flush()
+        return verdict
 
-    def image(self, entry: Entry) -> NDArray[np.float32]:
-        """The input (H, W, C) of a part."""
-        if entry["row"] is None:
-            assert self._saved is not None  # else it would not be among the entries
-            row = self._where[entry["record"]["image"]]
-            return np.asarray(self._saved.images(slice(row, row + 1))[0], np.float32)
-        offset = entry["row"] * self._bytes
-        values = np.fromfile(self._rows_file, np.float32, int(np.prod(self._shape)), offset=offset)
-        return np.asarray(values.reshape(self._shape), np.float32)
+    def read_input(self, verdict: StoredVerdict) -> NDArray[np.float32]:
+        """The input of a part, (H, W, C)."""
+        if verdict.row is None:
+            raise ValueError(f"{verdict.source} has no input")
+        if self._growing.path.is_file():
+            values = self._growing.read(verdict.row)
+        else:
+            values = InputSet.load(self._archive).rows(slice(verdict.row, verdict.row + 1))
+        image: NDArray[np.float32] = values.reshape(self._shape)
+        return image
 
-    def write_inputs(
-        self, entries: list[Entry], channels: tuple[str, ...], types: tuple[str, ...], type_name: str
-    ) -> None:
-        """Write the ``out.npz`` of ``entries``, in their order; a kill on the way loses nothing."""
-        names = tuple(entry["record"]["image"] for entry in entries)
-        if self._saved is not None and self._saved.names == names and all(entry["row"] is None for entry in entries):
-            return
-        with InputSetWriter(self._inputs, self._shape, channels, types) as out:
-            for entry in entries:
-                out.append(self.image(entry), entry["record"]["image"], type_name)
-            self._saved = None  # Windows replaces no file that is mapped
-        for entry in entries:
-            entry["row"] = None
-        self.rewrite()
-        self._rows_file.unlink(missing_ok=True)
+    def write_inputs(self, verdicts: Sequence[StoredVerdict]) -> None:
+        """Make ``out.npz`` hold the inputs of ``verdicts`` in their order. A run that is killed here loses nothing.
 
-    def _has_input(self, entry: Entry) -> bool:
-        if entry["record"]["status"] != "ok":
-            return True
-        if entry["row"] is None:
-            return entry["record"]["image"] in self._where
-        return self._rows_file.is_file() and self._rows_file.stat().st_size >= (entry["row"] + 1) * self._bytes
+        Args:
+            verdicts: Verdicts with an input.
+        """
+        names = [verdict.record.image for verdict in verdicts]
+        if not self._growing.path.is_file():
+            is_complete = self._archive_names() == names
+        else:
+            in_order = [verdict.row for verdict in verdicts] == list(range(len(verdicts)))
+            is_complete = in_order and len(self._growing) == len(verdicts)
+            if is_complete:
+                self._growing.finish(self._archive, self._other_arrays(names))
+                self._is_appending = False
+        if not is_complete:
+            self._copy_inputs(verdicts)
 
-    def _load_inputs(self) -> InputSet | None:
+    def _copy_inputs(self, verdicts: Sequence[StoredVerdict]) -> None:
+        """Write a new ``out.npz`` from inputs that are stored in another order, or among others."""
+        copy = self._rows_file(f".{uuid.uuid4().hex[:12]}.{_ROWS_FILE}")
         try:
-            found = InputSet.load(self._inputs)
-        except InputError:  # none yet, or one that is made again
+            copy.start()
+            for verdict in verdicts:
+                copy.append(self.read_input(verdict))
+            copy.finish(self._archive, self._other_arrays([verdict.record.image for verdict in verdicts]))
+        finally:
+            copy.path.unlink(missing_ok=True)
+        self._growing.path.unlink(missing_ok=True)  # from here on the names in ``out.npz`` tell the rows
+        self._is_appending = False
+        for row, verdict in enumerate(verdicts):
+            self.verdicts[verdict.source] = verdict.model_copy(update={"row": row})
+        self.rewrite_journal()
+
+    def _append(self, image: NDArray[np.float32]) -> int:
+        if not self._is_appending:
+            self._start_appending()
+        return self._growing.append(image)
+
+    def _start_appending(self) -> None:
+        """Prepare the growing file: with the rows in use, and without a row that was cut short."""
+        with_rows = [verdict for verdict in self.verdicts.values() if verdict.row is not None]
+        if with_rows and not self._growing.path.is_file() and not self._growing.reopen(self._archive):
+            self._copy_inputs(with_rows)  # into a file that can grow
+            self._growing.reopen(self._archive)
+        rows = [verdict.row for verdict in self.verdicts.values() if verdict.row is not None]
+        self._growing.start(keep=max(rows, default=-1) + 1)
+        self._is_appending = True
+
+    def _with_inputs(self, stored: dict[str, StoredVerdict]) -> dict[str, StoredVerdict]:
+        """The verdicts whose input exists, or that need none; ``row`` says where it is."""
+        if self._growing.path.is_file():
+            count = len(self._growing)
+            return {
+                source: verdict
+                for source, verdict in stored.items()
+                if not verdict.record.is_ok or (verdict.row is not None and verdict.row < count)
+            }
+        rows = {name: row for row, name in enumerate(self._archive_names() or ())}
+        return {
+            source: verdict.model_copy(update={"row": rows.get(verdict.record.image) if verdict.record.is_ok else None})
+            for source, verdict in stored.items()
+            if not verdict.record.is_ok or verdict.record.image in rows
+        }
+
+    def _archive_names(self) -> list[str] | None:
+        """The photographs in ``out.npz``; None where there is no such file, or one of another shape."""
+        try:
+            inputs = InputSet.load(self._archive)
+        except InputError:  # missing, or damaged
             return None
-        return found if found.shape == self._shape else None
+        return list(inputs.names) if inputs.shape == self._shape else None
+
+    def _other_arrays(self, names: list[str]) -> dict[str, NDArray[Any]]:
+        """The arrays of an ``out.npz`` other than the inputs, as ``InputSetWriter`` writes them."""
+        arrays: dict[str, NDArray[Any]] = {
+            "shape": np.array(self._shape, np.int64),
+            "channels": np.array(self._channels),
+            "names": np.array(names, str),
+        }
+        if self._types:
+            index = self._types.index(self._type_name)
+            arrays["labels"] = np.eye(len(self._types), dtype=np.float32)[[index] * len(names)]
+            arrays["types"] = np.array(self._types)
+        return arrays
+
+    def _rows_file(self, name: str) -> GrowingRows:
+        return GrowingRows(self._archive.with_name(name), int(np.prod(self._shape)))
 
 
-def _line(entry: Entry) -> bytes:
-    return json.dumps(to_builtin(entry)).encode() + b"\n"
-
-
-def read_journal(path: Path) -> Iterator[Entry]:
-    """The entries of a journal, oldest first; the last one of a source counts."""
+def read_journal(path: Path) -> Iterator[StoredVerdict]:
+    """The verdicts of a journal, oldest first. For each source the last one is valid."""
     if not path.is_file():
         return
     for line in path.read_bytes().splitlines():
         try:
-            entry = json.loads(line)
-        except ValueError:  # the run was killed while it wrote this line
+            yield StoredVerdict.model_validate(json.loads(line))
+        except (ValueError, ValidationError):  # cut short when a run was killed, or written by another version
             continue
-        if isinstance(entry, dict) and entry.keys() >= {"source", "stat", "key", "record", "part", "row"}:
-            yield entry
+
+
+def _line(verdict: StoredVerdict) -> bytes:
+    return json.dumps(to_builtin(verdict.as_json())).encode() + b"\n"

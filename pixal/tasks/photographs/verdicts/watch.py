@@ -1,4 +1,4 @@
-"""A watched folder: each photograph gets its verdict as it comes, and the results follow."""
+"""Watch a folder: validate each new photograph, and keep the results up to date."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photo
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.models import Models
-from pixal.tasks.photographs.verdicts.reporting import clear, say, track, write_up, writing
+from pixal.tasks.photographs.verdicts.reporting import (
+    WrittenBatch,
+    exclusive_run,
+    log_outcome,
+    remove_old_results,
+    track_batch,
+    write_results,
+)
 from pixal.tasks.photographs.verdicts.results import Batch
-from pixal.tasks.photographs.verdicts.validate_type import TypeJudging
-from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, Entry
+from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
+from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdict
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = 30.0  # seconds that a file may stay as it is and unreadable before it is an error
-_TABLES, _FIGURES = 5.0, 60.0  # seconds from one writing of the tables and the report, or of the figures, to the next
-_SHARE = 10  # and at least as many times as long as the writing took
+PATIENCE = 30.0  # seconds after which an unchanged file that cannot be read is an error
+_TABLE_INTERVAL, _FIGURE_INTERVAL = 5.0, 60.0  # least seconds between two updates of tables and report, of figures
+_LONGEST_SHARE = 10  # an interval is at least this many times the duration of the last update
 
 
 def watch(
@@ -34,207 +41,222 @@ def watch(
     force: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> Batch:
-    """See ``pixal.watch``."""
+    """See ``pixal.watch``. ``pause`` waits between two scans of the folder."""
     folder = Path(input_path)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder that could be watched")
-    watched = _Watched(folder, config, model)
-    with writing(config) as tracker:
+        raise InputError(f"{folder} is not a folder; --watch needs one")
+    watcher = _Watcher(folder, config, model)
+    with exclusive_run(config) as tracker:
         try:
-            watched.start(force)
+            watcher.resume(force)
             while True:
-                watched.look()
+                watcher.scan()
                 pause(config.validation.watch_interval)
         except KeyboardInterrupt:
-            _log.info("the watch ends; writing its results")
-        batch, written = watched.finish()
-        verdicts = [judging.verdicts for judging in watched.types.values()]
-        if batch.parts:
-            track(tracker, verdicts, batch, written, config)
-    say(batch)
-    return batch
+            _log.info("stopped watching; writing the results")
+        written = watcher.finish()
+        if written.batch.parts:
+            track_batch(tracker, [validation.verdicts for validation in watcher.types.values()], written, config)
+    log_outcome(written.batch)
+    return written.batch
 
 
 @dataclass
-class _Seen:
-    """A file that has no verdict yet: its size and time, and for how many looks they have been the same."""
+class _PendingFile:
+    """A file without a verdict.
+
+    Attributes:
+        stat: Its size in bytes and modification time in nanoseconds.
+        unchanged_scans: The number of scans in which they have not changed.
+    """
 
     stat: tuple[int, int]
-    looks: int = 0
+    unchanged_scans: int = 0
 
 
-class _Due:
-    """When something that takes long is to be done again."""
+class _PeriodicUpdate:
+    """An update that takes long, and is therefore not repeated too often.
+
+    Attributes:
+        is_needed: Whether something has changed since the last update.
+    """
 
     def __init__(self, interval: float) -> None:
         self._interval, self._next = interval, 0.0
-        self.wanted = False
+        self.is_needed = False
 
-    def run(self, work: Callable[[], object]) -> None:
-        """Do it, if it is wanted and its time has come."""
-        if self.wanted and time.monotonic() >= self._next:
+    def run(self, update: Callable[[], object]) -> None:
+        """Call ``update`` if it is needed and the interval has passed."""
+        if self.is_needed and time.monotonic() >= self._next:
             start = time.monotonic()
-            work()
-            now = time.monotonic()
-            self._next = now + max(self._interval, _SHARE * (now - start))
-            self.wanted = False
+            update()
+            end = time.monotonic()
+            self._next = end + max(self._interval, _LONGEST_SHARE * (end - start))
+            self.is_needed = False
 
 
-class _Watched:
-    """The folder, what was seen in it, and the verdicts by type."""
+class _Watcher:
+    """The watched folder and the verdicts on its photographs.
+
+    Attributes:
+        folder: The folder.
+        types: The validation of each type that has photographs.
+    """
 
     def __init__(self, folder: Path, config: PhotographConfig, model: str | None) -> None:
-        self.folder, self.config, self.models = folder, config, Models(config, model)
-        self.types: dict[str, TypeJudging] = {}
-        self._waiting: dict[Path, _Seen] = {}
-        self._said: set[str] = set()
-        self._tables, self._figures = _Due(_TABLES), _Due(_FIGURES)
+        self.folder, self._config, self._models = folder, config, Models(config, model)
+        self.types: dict[str, TypeValidation] = {}
+        self._pending: dict[Path, _PendingFile] = {}
+        self._warnings: set[str] = set()
+        self._tables, self._figures = _PeriodicUpdate(_TABLE_INTERVAL), _PeriodicUpdate(_FIGURE_INTERVAL)
 
-    def start(self, force: bool) -> None:
-        """Take up what an earlier watch of this folder has judged, and write that down."""
-        self.models.check_any()
-        root = self.config.paths.resolve("component_validate_path")
-        judged = [path.parent.parent.name for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))]
-        names = [] if force else [name for name in judged if self.models.knows(name)]
-        clear(self.config, keep=set(names))
+    def resume(self, force: bool) -> None:
+        """Load the valid verdicts of an earlier watch of this folder, and write their results."""
+        self._models.check_any()
+        root = self._config.paths.resolve("component_validate_path")
+        stored = [path.parent.parent.name for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))]
+        names = [] if force else [name for name in stored if self._models.has_model(name)]
+        remove_old_results(self._config, keep=set(names))
         listed = self._list()
-        mixed = [photo for photos in listed.values() for photo in photos] if self.models.is_mixed(listed) else []
+        mixed = [photo for photos in listed.values() for photo in photos] if self._models.is_mixed(listed) else []
         for name in names:
-            self._take_up(name, mixed or listed.get(name, []))
-        count = sum(len(judging.judged.entries) for judging in self.types.values())
-        _log.info("watching %s, Ctrl-C ends; %d part%s judged already", self.folder, count, "" if count == 1 else "s")
-        self._write(changed=count > 0)
+            self._open_type(name, mixed or listed.get(name, []))
+        count = sum(len(validation.store.verdicts) for validation in self.types.values())
+        _log.info(
+            "watching %s, stop with Ctrl-C; %d part%s already done", self.folder, count, "" if count == 1 else "s"
+        )
+        self._update(changed=count > 0)
 
-    def look(self) -> None:
-        """Look at the folder once: judge what is complete, and write down what has come of it."""
+    def scan(self) -> None:
+        """Look at the folder once: validate the files that are complete, and update the results."""
         listed = self._list()
-        waiting: dict[Path, _Seen] = {}
-        ready = {name: [photo for photo in photos if self._is_ready(photo, waiting)] for name, photos in listed.items()}
-        self._waiting = waiting
-        if self.models.is_mixed(listed):
-            ready = self.models.choose(next(iter(ready.values())), quiet=True)
+        pending: dict[Path, _PendingFile] = {}
+        ready = {name: [photo for photo in photos if self._is_ready(photo, pending)] for name, photos in listed.items()}
+        self._pending = pending
+        if self._models.is_mixed(listed):
+            ready = self._models.choose_types(next(iter(ready.values())), quiet=True)
         changed = False
         for name, photographs in ready.items():
             if not photographs or not self._is_trained(name):
                 continue
             if name not in self.types:
-                self._take_up(name, [])
-            for entry in self.types[name].judge(photographs, self._waits):
+                self._open_type(name, [])
+            for verdict in self.types[name].validate(photographs, self._is_deferred):
                 changed = True
-                self._waiting.pop(Path(entry["record"]["source"]), None)
-                self._give_way(name, entry)
-                _log.info("%s", _line(entry))
-        self._write(changed)
+                self._pending.pop(Path(verdict.record.source), None)
+                self._discard_replaced(name, verdict)
+                _log.info("%s", _describe(verdict))
+        self._update(changed)
 
-    def finish(self) -> tuple[Batch, list[Path]]:
-        """Write all that a whole batch has; what waits for its file to be complete, or its type, is named."""
-        if self._waiting:
-            first, count = next(iter(self._waiting)), len(self._waiting)
-            _log.warning("%d photograph%s without a verdict, as %s", count, "" if count == 1 else "s", first)
-        types = self._gathered()
-        for judging in types:
-            judging.count()
-            judging.finish()
-            if self._figures.wanted:
-                judging.draw()
+    def finish(self) -> WrittenBatch:
+        """Write everything that a complete batch has. Photographs without a verdict are named in a warning."""
+        if self._pending:
+            first, count = next(iter(self._pending)), len(self._pending)
+            _log.warning("%d photograph%s without a verdict, for example %s", count, "" if count == 1 else "s", first)
+        types = self._types_with_verdicts()
+        for validation in types:
+            validation.update_summary()
+            validation.finish()
+            if self._figures.is_needed:
+                validation.draw_figures()
         if not types:
-            return Batch(self.config.paths.resolve("component_validate_path")), []
-        return write_up([judging.verdicts for judging in types], self.config)
+            return WrittenBatch(Batch(self._config.paths.resolve("component_validate_path")))
+        return write_results([validation.verdicts for validation in types], self._config)
 
     def _list(self) -> dict[str, list[Photograph]]:
-        """The photographs that are there; what is wrong with the folder is said once."""
+        """The photographs in the folder, by type. A problem with the folder is logged once."""
         try:
-            found = list_photographs(self.folder, test=True)
-        except (InputError, OSError) as error:  # such as a network drive that is away
+            return list_photographs(self.folder, test=True)
+        except (InputError, OSError) as error:  # for example because a network drive is not connected
             if not self.folder.is_dir() or any(path.suffix.lower() in EXTENSIONS for path in self.folder.rglob("*")):
-                self._warn_once(f"{error}; waiting until that has changed")
+                self._warn_once(f"{error}; waiting until this changes")
             return {}
-        return found
 
-    def _is_ready(self, photo: Photograph, waiting: dict[Path, _Seen]) -> bool:
-        """Whether a photograph has no verdict, and has not changed since the last look."""
+    def _is_ready(self, photo: Photograph, pending: dict[Path, _PendingFile]) -> bool:
+        """Whether a photograph has no verdict, and its file has not changed since the last scan."""
         try:
             stat = file_stat(photo.path)
-        except InputError:  # taken away since it was listed
+        except InputError:  # removed since it was listed
             return False
-        if any(judging.holds(photo, stat) for judging in self.types.values()):
+        if any(validation.has_verdict(photo, stat) for validation in self.types.values()):
             return False
-        seen = self._waiting.get(photo.path)
-        seen = _Seen(stat, seen.looks + 1) if seen is not None and seen.stat == stat else _Seen(stat)
-        waiting[photo.path] = seen
-        return seen.looks > 0
+        before = self._pending.get(photo.path)
+        is_unchanged = before is not None and before.stat == stat
+        scans = before.unchanged_scans + 1 if before is not None and is_unchanged else 0
+        pending[photo.path] = _PendingFile(stat, scans)
+        return is_unchanged
 
-    def _waits(self, photo: Photograph, part: PreparedPart) -> bool:
-        """Whether a photograph is not to be judged yet: it has changed while it was read, or may yet become whole."""
-        seen = self._waiting[photo.path]
-        if part.record.stat != seen.stat:
+    def _is_deferred(self, photo: Photograph, part: PreparedPart) -> bool:
+        """Whether a photograph has to wait: it changed while it was read, or it may still be incomplete."""
+        file = self._pending[photo.path]
+        if part.record.stat != file.stat:
             return True
-        return not part.is_readable and seen.looks * self.config.validation.watch_interval < PATIENCE
+        return not part.is_readable and file.unchanged_scans * self._config.validation.watch_interval < PATIENCE
 
-    def _take_up(self, name: str, photographs: list[Photograph]) -> None:
-        judging = TypeJudging(name, self.models.of(name), None, self.config)
-        judging.take_up(photographs, gone_from=self.folder)
-        self.types[name] = judging
+    def _open_type(self, name: str, photographs: list[Photograph]) -> None:
+        validation = TypeValidation(name, self._models.load(name), None, self._config)
+        validation.resume(photographs, gone_from=self.folder)
+        self.types[name] = validation
 
-    def _give_way(self, name: str, new: Entry) -> None:
-        """Drop what a new verdict stands in the place of: one of its photograph as another type, or of its name."""
-        for judging in self.types.values():
-            for source, entry in list(judging.judged.entries.items()):
-                same = source == new["source"] if judging.name != name else _same_name(entry, new)
-                if same and entry is not new:
-                    judging.forget(source)
+    def _discard_replaced(self, name: str, new: StoredVerdict) -> None:
+        """Remove verdicts that a new one replaces: on the same photograph with another type, or with the same name."""
+        for validation in self.types.values():
+            for source, verdict in list(validation.store.verdicts.items()):
+                is_same = source == new.source if validation.name != name else _have_same_name(verdict, new)
+                if is_same and verdict is not new:
+                    validation.discard(source)
 
-    def _gathered(self) -> list[TypeJudging]:
-        types = [judging for _, judging in sorted(self.types.items()) if judging.judged.entries]
-        for judging in types:
-            judging.gather()
+    def _types_with_verdicts(self) -> list[TypeValidation]:
+        types = [validation for _, validation in sorted(self.types.items()) if validation.store.verdicts]
+        for validation in types:
+            validation.update_batch()
         return types
 
-    def _write(self, changed: bool) -> None:
-        """Write the tables and the report, and draw the figures, each where that is due."""
-        self._tables.wanted |= changed
-        self._figures.wanted |= changed
+    def _update(self, changed: bool) -> None:
+        """Write tables, report and figures if something has changed and it is time to do so."""
+        self._tables.is_needed |= changed
+        self._figures.is_needed |= changed
         self._tables.run(self._write_tables)
-        self._figures.run(self._draw)
+        self._figures.run(self._draw_figures)
 
     def _write_tables(self) -> None:
-        types = self._gathered()
-        for judging in types:
-            judging.write_table()
+        types = self._types_with_verdicts()
+        for validation in types:
+            validation.write_alignment_table()
         if types:
-            write_up([judging.verdicts for judging in types], self.config, aloud=False)
+            write_results([validation.verdicts for validation in types], self._config, log_notes=False)
 
-    def _draw(self) -> None:
-        for judging in self._gathered():
-            judging.count()
-            judging.draw()
+    def _draw_figures(self) -> None:
+        for validation in self._types_with_verdicts():
+            validation.update_summary()
+            validation.draw_figures()
 
     def _is_trained(self, name: str) -> bool:
-        known = self.models.knows(name)
-        if not known:
-            self._warn_once(f"type {name} was never trained; its photographs wait until it is")
-        return known
+        is_trained = self._models.has_model(name)
+        if not is_trained:
+            self._warn_once(f"type {name} was never trained; its photographs wait until it is trained")
+        return is_trained
 
     def _warn_once(self, text: str) -> None:
-        if text not in self._said:
+        if text not in self._warnings:
             _log.warning("%s", text)
-        self._said.add(text)
+        self._warnings.add(text)
 
 
-def _same_name(entry: Entry, other: Entry) -> bool:
-    ours, theirs = entry["record"], other["record"]
-    return bool(ours["image"] == theirs["image"] or ours["name"].lower() == theirs["name"].lower())
+def _have_same_name(verdict: StoredVerdict, other: StoredVerdict) -> bool:
+    first, second = verdict.record, other.record
+    return first.image == second.image or first.name.lower() == second.name.lower()
 
 
-def _line(entry: Entry) -> str:
-    """A part's verdict in a line."""
-    part = entry["part"]
-    start = f"{part['verdict']:<5}  {part['type']}/{part['image']}"
-    if part["verdict"] == "error":
-        return f"{start}  {part['reason']}"
-    text = f"{start}  score {part['score']:.3g}, threshold {part['threshold']:.3g}"
-    if part["regions"]:
-        worst, count = part["regions"][0], len(part["regions"])
-        place = f"x {worst['x']}, y {worst['y']}, {worst['width']}x{worst['height']} pixels"
-        text += f"; {count} region{'' if count == 1 else 's'}, the worst at {place}"
+def _describe(verdict: StoredVerdict) -> str:
+    """A verdict in one line."""
+    part = verdict.part
+    start = f"{part.verdict:<5}  {part.type}/{part.image}"
+    if part.score is None or part.threshold is None:
+        return f"{start}  {part.reason}"
+    text = f"{start}  score {part.score:.3g}, threshold {part.threshold:.3g}"
+    if part.regions:
+        worst, count = part.regions[0], len(part.regions)
+        box = f"x {worst.x}, y {worst.y}, {worst.width}x{worst.height} pixels"
+        text += f"; {count} region{'' if count == 1 else 's'}, the worst at {box}"
     return text

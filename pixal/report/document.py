@@ -1,0 +1,242 @@
+"""The content of ``results.json``. The report and all tables are written from it.
+
+``docs/results.schema.json`` describes the file; ``tests/unit/test_schemas.py`` compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no NaN and no infinity: both become None."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, protected_namespaces=())
+
+
+class RegionResult(_Model):
+    """A connected region of a part's anomaly map above the threshold, in pixels of the photograph.
+
+    Attributes:
+        x: Left edge of its box.
+        y: Upper edge of its box.
+        width: Width of its box.
+        height: Height of its box.
+        area_px: Its area in square pixels.
+        peak: Its largest value, in the unit of the map.
+        channel: The channel that deviates most.
+        reference: Its box (x, y, width, height) in the model's input.
+        width_mm: Width of its box in millimetres; None where the scale is not known.
+        height_mm: Height of its box in millimetres.
+        area_mm2: Its area in square millimetres.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area_px: float
+    peak: float
+    channel: str
+    reference: tuple[int, int, int, int]
+    width_mm: float | None = None
+    height_mm: float | None = None
+    area_mm2: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class TruthResult(_Model):
+    """What is known about a part.
+
+    Attributes:
+        label: 0 for a good part, 1 for a defective one.
+        kind: The kind of its defect; kinds are joined by "+"; may be empty.
+    """
+
+    label: Literal[0, 1]
+    kind: str
+
+
+class PartResult(_Model):
+    """The verdict on one part: a row of ``results.csv``.
+
+    Attributes:
+        type: The image type.
+        image: The photograph's file name.
+        source: The photograph's path.
+        score: The largest value of the anomaly map; None with verdict "error".
+        p_value: How often a good part scores this high, in [0, 1]; None with verdict "error" or a numeric ``loss_cut``.
+        threshold: The part fails above this score; None with verdict "error".
+        verdict: "pass", "fail", or "error" for a photograph that could not be processed.
+        reason: Why the photograph could not be processed; otherwise notes on the part, or "".
+        overlay: Path of the overlay relative to the folder of ``results.json``; None where there is none.
+        width: The photograph's width in pixels; None where it could not be read.
+        height: The photograph's height in pixels; None where it could not be read.
+        regions: Regions above the threshold, worst first.
+        truth: What ``--truth`` says about the part; None where it says nothing.
+    """
+
+    type: str
+    image: str
+    source: str
+    score: FiniteOrNone
+    p_value: FiniteOrNone
+    threshold: FiniteOrNone
+    verdict: Literal["pass", "fail", "error"]
+    reason: str
+    overlay: str | None
+    width: int | None
+    height: int | None
+    regions: tuple[RegionResult, ...] = ()
+    truth: TruthResult | None = None
+
+
+class TypeSummary(_Model):
+    """How the parts of one type were validated, and how many there are.
+
+    Attributes:
+        threshold: A part fails above this score.
+        method: How the threshold was chosen.
+        false_alarm_rate: Requested share of good parts that may fail, in [0, 1].
+        training_scores: Scores of the held-out good parts; empty with a numeric ``loss_cut``.
+        parts: Number of parts.
+        failed: Number of parts with verdict "fail".
+        errors: Number of parts with verdict "error".
+    """
+
+    threshold: float
+    method: str
+    false_alarm_rate: float
+    training_scores: tuple[float, ...]
+    parts: int
+    failed: int
+    errors: int
+
+
+class DriftFinding(_Model):
+    """A quantity in which a batch differs from training.
+
+    Attributes:
+        type: The image type.
+        quantity: Name of the quantity, such as "brightness".
+        training: Median over the good parts of training.
+        batch: Median over the batch.
+        p_value: Probability of so large a difference by chance, corrected for the number of tests.
+        test: "rank", "interval" or "share".
+        message: The finding in words.
+        advice: What to do about it.
+    """
+
+    type: str
+    quantity: str
+    training: float
+    batch: float
+    p_value: float
+    test: str
+    message: str
+    advice: str
+
+
+class DriftSummary(_Model):
+    """How a batch differs from training.
+
+    Attributes:
+        level: Probability that a batch taken like training has any finding.
+        findings: The differences found.
+    """
+
+    level: float
+    findings: tuple[DriftFinding, ...] = ()
+
+
+class ModelSummary(_Model):
+    """The model that gave the verdicts; for several types, that of the first.
+
+    Attributes:
+        family: The model family.
+        name: Name of its files.
+        trained: When it was trained, ISO 8601.
+        good_images: Number of good images it was trained on.
+        type: The type that ``validate --model`` named; None where each type has its own model.
+    """
+
+    family: str
+    name: str
+    trained: str
+    good_images: int = Field(serialization_alias="good images")
+    type: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class MetricsDocument(_Model):
+    """The content of ``metrics.json``: measures against the known truth.
+
+    Attributes:
+        types: Measures of each type, by name of the measure.
+        overall: Measures of all parts together.
+    """
+
+    types: dict[str, dict[str, JsonValue]]
+    overall: dict[str, JsonValue]
+
+    def overall_value(self, name: str) -> float | None:
+        """A measure of all parts; None where it could not be computed."""
+        value = self.overall.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+
+class ResultsDocument(_Model):
+    """The content of ``results.json``.
+
+    Attributes:
+        schema_version: Changes when a field changes its meaning or is removed.
+        component: Name of the component.
+        created: When the results were written, ISO 8601.
+        pixal_version: The version of PIXAL that wrote them.
+        model: The model that gave the verdicts.
+        drift: How the batch differs from training.
+        notes: What a reader should know first, one sentence each.
+        types: Summary of each type, by name.
+        metrics: Measures against the truth; None without truth.
+        parts: All parts, by type and then by photograph.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    component: str
+    created: str
+    pixal_version: str
+    model: ModelSummary
+    drift: DriftSummary
+    notes: tuple[str, ...] = ()
+    types: dict[str, TypeSummary]
+    metrics: MetricsDocument | None = None
+    parts: tuple[PartResult, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document for ``json.dumps``."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,93 @@
+"""A part's overlay and its images for the report, read back from their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixal.io.images import read_image, write_image
+from pixal.tasks.photographs.parts import PhotographRecord
+from pixal.tasks.photographs.verdicts.part_files import PartFolders, ScoredPart, save_part
+from pixal.validation.scoring import Cut, Prediction
+
+SIZE = (180, 320)
+
+
+class Saved(NamedTuple):
+    """The photograph of a part, its map, the folder of the overlay, and the names of the report's images."""
+
+    photo: NDArray[np.uint8]
+    values: NDArray[np.float32]
+    folder: Path
+    images: tuple[str | None, ...]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Saved:
+    photo = np.full((*SIZE, 3), 100, np.uint8)
+    write_image(tmp_path / "a.png", photo)
+    values = np.zeros(SIZE, np.float32)
+    values[2:60, 20:300] = 0.5
+    values[8:40, 40:104] = 7.0  # where a caption on top would be
+    saved = save_part(
+        ScoredPart(record_of(tmp_path / "a.png"), None, Prediction(values, 7.0, 0.01, True, ()), np.eye(3)),
+        folders=PartFolders(figures=tmp_path, maps=None, report=tmp_path / "report"),
+        truth=None,
+        cut=Cut(4.0, "conformal"),
+        overlays=True,
+    )
+    assert saved.images is not None
+    return Saved(photo, values, tmp_path, saved.images)
+
+
+def record_of(path: Path) -> PhotographRecord:
+    return PhotographRecord(
+        image=path.name, name=path.stem, source=str(path), status="ok", width=SIZE[1], height=SIZE[0]
+    )
+
+
+def test_the_overlay_has_the_photographs_size_and_leaves_the_part_alone(saved: Saved) -> None:
+    overlay = read_image(saved.folder / "anomaly_overlay_a.png")
+    assert overlay.shape == saved.photo.shape
+    drawn = (overlay != saved.photo).any(axis=2)
+    part = saved.values > 0
+    assert (drawn[part] == (saved.values[part] > 4)).all()
+    assert drawn[~part].sum() > 1000  # caption and colour bar
+
+
+def test_the_report_gets_the_tint_and_nothing_else_in_the_photographs_frame(saved: Saved) -> None:
+    photo, overlay = (read_image(saved.folder / "report" / str(name)).astype(int) for name in saved.images[:2])
+    assert photo.shape == overlay.shape == saved.photo.shape
+    redder = (overlay - photo)[..., 0] > 25
+    tinted = saved.values > 4
+    around = np.zeros(SIZE, bool)
+    around[:56, 24:120] = True  # JPEG smears by a block
+    assert redder[12:36, 48:96].all()
+    assert not redder[~around].any()
+    assert np.abs(overlay - photo)[~around].max() < 4  # no caption, no colour bar
+    assert redder[tinted].mean() > 0.9
+
+
+def test_the_decoded_photograph_is_used_and_its_file_is_read_only_without_it(tmp_path: Path) -> None:
+    """With the photograph in memory the file may be gone; without both, the overlay is drawn on grey."""
+    photo = np.full((*SIZE, 3), 200, np.uint8)
+    prediction = Prediction(np.zeros(SIZE, np.float32), 1.0, 0.5, False, ())
+    record = record_of(tmp_path / "gone.png")
+    folders = PartFolders(figures=tmp_path, maps=tmp_path / "maps", report=tmp_path / "report")
+
+    def overlay_of(photo: NDArray[np.uint8] | None) -> tuple[NDArray[Any], tuple[str | None, ...] | None]:
+        part = ScoredPart(record, photo, prediction, np.eye(3))
+        saved = save_part(part, folders=folders, truth=None, cut=Cut(4.0, "conformal"), overlays=True)
+        return read_image(tmp_path / "anomaly_overlay_gone.png"), saved.images
+
+    with_photo, images = overlay_of(photo)
+    assert np.median(with_photo) == 200
+    assert images is not None
+    without, images = overlay_of(None)
+    assert np.median(without) == 64
+    assert images is None
+    assert (tmp_path / "maps/gone.tiff").is_file()
