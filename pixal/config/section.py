@@ -24,6 +24,7 @@ class Mark(Enum):
     """
 
     NO_RESULT = "no result"
+    NOT_IN_TRAINING = "training does not use it; a trained model does not depend on it"
     PER_BATCH = "per batch"
 
 

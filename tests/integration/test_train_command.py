@@ -227,7 +227,7 @@ def test_going_on_with_another_setting_or_input_is_refused_in_one_line(cut: Path
         file.write(b"other")
     status, said = pixal(cut, "-q", "--resume")
     assert status == 2
-    assert re.fullmatch(r"pixal: error: .*out\.npz is not what make_input recorded beside it; .*", said)
+    assert re.fullmatch(r"pixal: error: .*out\.npz is not the file that make_input recorded; .*", said)
     (note,) = cut.glob("out/**/metadata/preprocessing.yaml")
     content = yaml.safe_load(note.read_text())
     note.write_text(yaml.safe_dump(content | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))

@@ -333,7 +333,7 @@ def test_an_input_that_changed_after_make_input_is_refused(tmp_path: Path) -> No
     record = (component / "front" / "metadata" / "preprocessing.yaml").read_bytes()
     write_inputs(tmp_path, {"front": 3}, seed=1)
     (component / "front" / "metadata" / "preprocessing.yaml").write_bytes(record)
-    refused(config_in(tmp_path), "is not what make_input recorded")
+    refused(config_in(tmp_path), "is not the file that make_input recorded")
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
@@ -352,7 +352,7 @@ def test_one_good_part_is_calibrated_by_its_texture_and_said_to_be(
     config = config_in(tmp_path)
     with caplog.at_level(logging.WARNING, logger="pixal"):
         train(config=config, quiet=True)
-    assert "front: only 1 good image, so nothing can be held out: spread and threshold are guesses" in caplog.text
+    assert "front: only 1 good image, so none can be held out; spread and threshold are estimated" in caplog.text
     model = load_trained(config, "front")
     found = model.calibrations["front"]
     assert found.stand_ins
@@ -606,8 +606,8 @@ def test_with_more_parts_than_are_held_out_each_score_is_of_a_model_that_did_not
     for row, error in errors.items():
         np.testing.assert_array_equal(kept[places(np.array([row]), folds)[0]], error)
     assert [len(calibration.scores) for calibration in calibrations.values()] == [limit] * types
-    strip = pictures.strip(inputs, kept, folds, list(calibrations.values()))
-    for name, picture in zip(strip["names"], strip["errors"], strict=True):
+    examples = pictures.held_out_examples(inputs, kept, folds, list(calibrations.values()))
+    for name, picture in zip(examples.names, examples.errors, strict=True):
         row = inputs.names.index(name.rpartition(": ")[2])
         np.testing.assert_allclose(picture, np.sqrt(np.mean(errors[row] ** 2, axis=-1)), rtol=1e-5)
 

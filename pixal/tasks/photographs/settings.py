@@ -220,10 +220,10 @@ class Validation(Section):
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
     threshold: Threshold = Threshold()
     map_smoothing: Annotated[float, Field(ge=0)] = 1.0
-    region_threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
-    pixel_size_mm: Positive | None = None
+    region_threshold: Annotated[float, Field(gt=0, le=1), Mark.NOT_IN_TRAINING] = 0.6
+    pixel_size_mm: Annotated[Positive | None, Mark.NOT_IN_TRAINING] = None
     drift_level: Annotated[Annotated[float, Field(gt=0, lt=1)], Mark.NO_RESULT] = 0.01
-    save_anomaly_maps: bool = True
+    save_anomaly_maps: Annotated[bool, Mark.NOT_IN_TRAINING] = True
     watch_interval: Annotated[Positive, Mark.NO_RESULT] = 2.0
 
 

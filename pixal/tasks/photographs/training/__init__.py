@@ -1,1 +1,1 @@
-"""Train on prepared photographs: data, calibration, figures."""
+"""Train on prepared photographs: training data, calibration, figures, and what is stored with a model."""

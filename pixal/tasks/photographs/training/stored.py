@@ -1,4 +1,4 @@
-"""What is stored with a model of photographs: calibration, preprocessing, latent vectors, conditions."""
+"""Save and load what is stored with a model of photographs: calibration, preprocessing, latent vectors, conditions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _CONDITIONS = "conditions.npz"
 
 @dataclass(frozen=True)
 class TrainedModel(StoredModel):
-    """Everything validation needs of a trained model.
+    """A trained model with everything that validation needs.
 
     Attributes:
         states: The preprocessing of each type.
         calibrations: The calibration of each type.
-        latents: Latent vectors of good parts, (n, L), by type.
-        conditions: How the good photographs were taken, by type.
+        latents: The latent vectors of good parts of each type, (N, L).
+        conditions: How the good photographs of each type were taken.
     """
 
     states: dict[str, PreprocessingState]
@@ -41,9 +41,14 @@ class TrainedModel(StoredModel):
 
 
 def load_trained(config: Config, owner: str | None) -> TrainedModel:
-    """The model of type ``owner``, or (None) that of all types.
+    """Load a trained model.
 
-    Raises ModelError where it is missing, or a file of it is not the one that training wrote.
+    Args:
+        config: The configuration.
+        owner: The type that the model is for; None for one model of all types.
+
+    Raises:
+        ModelError: The model is missing, or one of its files is not the one that training wrote.
     """
     stored = load_stored(config, owner)
     folder, types = stored.folder, stored.params["types"]
@@ -59,12 +64,12 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
 
 
 def state_file(folder: Path, type_name: str) -> Path:
-    """Where a model keeps the preprocessing of a type."""
+    """Return the path of the preprocessing of a type in the folder of a model."""
     return folder / "preprocessing" / f"{type_name}.npz"
 
 
 def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Path:
-    """Write the calibrations of a model's types, in their order."""
+    """Write the calibration of each type, in the order of the types; return the file."""
     arrays: dict[str, NDArray[Any]] = {}
     for index, calibration in enumerate(calibrations.values()):
         arrays[f"variance_{index}"] = calibration.variance
@@ -77,16 +82,16 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
 
 
 def save_latents(folder: Path, latents: Sequence[NDArray[Any]]) -> Path:
-    """Write the good parts' latents (n, L) of a model's types, in their order."""
+    """Write the latent vectors (N, L) of the good parts of each type, in the order of the types; return the file."""
     save_arrays(folder / _LATENTS, **{f"latent_{index}": values for index, values in enumerate(latents)})
     return folder / _LATENTS
 
 
 def save_conditions(folder: Path, conditions: Sequence[Conditions]) -> Path:
-    """Write how the good photographs of a model's types were taken, in their order."""
+    """Write the conditions of the good photographs of each type, in the order of the types; return the file."""
     arrays: dict[str, NDArray[Any]] = {}
-    for index, one in enumerate(conditions):
-        arrays |= {f"values_{index}": one.values, f"tried_{index}": np.array(one.tried)}
+    for index, condition in enumerate(conditions):
+        arrays |= {f"values_{index}": condition.values, f"tried_{index}": np.array(condition.tried)}
     save_arrays(folder / _CONDITIONS, **arrays)
     return folder / _CONDITIONS
 

@@ -1,4 +1,4 @@
-"""Train on prepared photographs, and calibrate on the errors of held-out good parts."""
+"""The ``train`` command: train on prepared photographs, and calibrate on the errors of held-out good parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
+from pixal.config.section import Mark, marked, result_settings
 from pixal.inputs import evenly_spaced
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -23,7 +24,7 @@ from pixal.train_model.family import error_weights
 from pixal.train_model.folds import of_type, places
 from pixal.train_model.training import Finished, FinishedFit, TrainingSet, TrainingTask, train_models
 
-_LATENTS = 1000  # of a type's good parts at most: enough to see where they lie
+_MAX_LATENTS = 1000  # latent vectors stored per type, enough to show their distribution
 
 
 def train(
@@ -34,26 +35,32 @@ def train(
     epochs: int | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Train on every ``out.npz`` of the component, or on ``input_path``; see ``pixal.train``."""
+    """Train on every ``out.npz`` of the component, or on those at ``input_path``; see ``pixal.train``."""
     task = _PhotographTraining(input_path, config)
     return train_models(task, config, resume=resume, epochs=epochs, quiet=quiet).require_done(input_path)
 
 
 @dataclass(frozen=True)
 class _Calibrated(Finished):
-    """A calibrated model. It is stored with its calibration, preprocessing, latent vectors and conditions."""
+    """A calibrated model.
+
+    Attributes:
+        data: The training data.
+        fit: The fitted model.
+        calibrations: The calibration of each type.
+    """
 
     data: TrainingData
     fit: FinishedFit
     calibrations: dict[str, Calibration]
 
     def save(self, folder: Path) -> list[Path]:
-        """See ``Finished.save``."""
+        """Store calibrations, latent vectors, conditions and preprocessing; see ``Finished.save``."""
         inputs, model, states = self.fit.training_set.inputs, self.fit.fitted.model, self.data.states
-        rows = [evenly_spaced(inputs.rows_of_type(index), _LATENTS) for index in range(len(states))]
+        rows = [evenly_spaced(inputs.rows_of_type(index), _MAX_LATENTS) for index in range(len(states))]
         files = [
             save_calibrations(folder, self.calibrations),
-            save_latents(folder, [model.latent(inputs, part) for part in rows]),
+            save_latents(folder, [model.latent(inputs, type_rows) for type_rows in rows]),
             save_conditions(folder, self.data.conditions),
         ]
         for name in states:
@@ -65,7 +72,7 @@ class _Calibrated(Finished):
 
 
 class _PhotographTraining(TrainingTask):
-    """Training on prepared photographs."""
+    """The training task of prepared photographs."""
 
     def __init__(self, input_path: str | Path | None, config: PhotographConfig) -> None:
         self._input_path, self._config = input_path, config
@@ -78,8 +85,10 @@ class _PhotographTraining(TrainingTask):
     @property
     def settings(self) -> dict[str, Any]:
         """See ``TrainingTask``."""
-        validation = self._config.validation.model_dump(include={"map_smoothing", "false_alarm_rate", "threshold"})
-        return {f"validation.{key}": value for key, value in validation.items()}
+        validation = self._config.validation
+        unused = marked(type(validation), Mark.NOT_IN_TRAINING)
+        settings = result_settings(validation)
+        return {f"validation.{key}": value for key, value in settings.items() if key not in unused}
 
     @cached_property
     def _data(self) -> dict[str | None, TrainingData]:
@@ -96,7 +105,7 @@ class _PhotographTraining(TrainingTask):
         check_enough(count, validation.false_alarm_rate, validation.threshold)
 
     def finish(self, fit: FinishedFit) -> Finished:
-        """Calibrate, and draw."""
+        """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
         calibrations = _calibrate(fit, config.validation.map_smoothing)
         drawn = figures.save_training(
@@ -121,22 +130,27 @@ class _PhotographTraining(TrainingTask):
 
 
 def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
+    """Return the calibration of each type; ``smoothing`` is the Gaussian sigma of the maps, input pixels."""
     inputs, masks, model = fit.training_set.inputs, fit.training_set.masks, fit.fitted.model
-    settings: dict[str, Any] = {
-        "weights": np.array(list(error_weights(fit.params).values()), np.float32),
-        "smoothing": smoothing,
-        "distances": model.gives_distance,
-    }
+    weights = np.array(list(error_weights(fit.params).values()), np.float32)
     calibrations = {}
-    for index, name in enumerate(fit.training_set.types):
-        if own := of_type(inputs, index, fit.folds):
-            own = [places(rows, fit.folds) for rows in own]
-            calibrations[name] = calibrate(fit.errors, own, mask=masks[index], **settings)
-        else:
+    for index, (name, mask) in enumerate(zip(fit.training_set.types, masks, strict=True)):
+        if type_folds := of_type(inputs, index, fit.folds):
+            calibrations[name] = calibrate(
+                fit.errors,
+                [places(rows, fit.folds) for rows in type_folds],
+                mask=mask,
+                weights=weights,
+                smoothing=smoothing,
+                distances=model.gives_distance,
+            )
+        else:  # a single good part, which cannot be held out
             image = inputs.images(inputs.rows_of_type(index))[0]
             near, far = (
-                model.error(inputs.with_images(move(image, masks[index]), index), slice(None))
-                for move in (shift_near, shift_far)
+                model.error(inputs.with_images(shift(image, mask), index), slice(None))
+                for shift in (shift_near, shift_far)
             )
-            calibrations[name] = calibrate_by_texture(near, far, mask=masks[index], **settings)
+            calibrations[name] = calibrate_by_texture(
+                near, far, mask=mask, weights=weights, smoothing=smoothing, distances=model.gives_distance
+            )
     return calibrations

@@ -1,4 +1,4 @@
-"""What a training run is given: good parts of one type or of all, and what preprocessing has learned of each type."""
+"""Read the training data: the good parts of one type or of all types, and the preprocessing of each type."""
 
 from __future__ import annotations
 
@@ -22,52 +22,59 @@ from pixal.train_model.training import TrainingSet
 
 _log = logging.getLogger(__name__)
 
-_ADVISED = 8  # good images of a type
+_RECOMMENDED = 8  # good images per type
 
 
 class TrainingData:
-    """Good parts to train on.
+    """Good parts to train one model on.
 
-    inputs: of all types the model is to serve. states: the preprocessing of each, by its name. sha256: of the inputs'
-    file.
+    Attributes:
+        inputs: The good parts of all types that the model is for.
+        states: The preprocessing of each type.
+        sha256: The SHA-256 of the file of the inputs.
     """
 
     def __init__(self, owner: str | None, path: Path) -> None:
-        """Read the ``out.npz`` at ``path``; ``owner``: the type it is of, or None for all types together.
+        """Read the data.
 
-        Raises InputError for what cannot be trained on.
+        Args:
+            owner: The type that the model is for; None for one model of all types.
+            path: The ``out.npz`` of the inputs.
+
+        Raises:
+            InputError: The file cannot be used for training.
         """
         self._owner, self._path, self._folder = owner, path, path.parent
         self.inputs = InputSet.load(path)
         if (owner is None) != bool(self.inputs.types):
-            made = "one-hot labels" if self.inputs.types else "no labels"
+            labels = "one-hot labels" if self.inputs.types else "no labels"
             raise InputError(
-                f"{path} holds {made}, but one_hot_encoding is {owner is None}; "
+                f"{path} holds {labels}, but one_hot_encoding is {owner is None}; "
                 "run make_input again, or change the setting"
             )
         self._record = read_record(self._folder / "metadata" / PREPROCESSING_RECORD)
         self.sha256 = file_hash(path)
         self.states = {name: PreprocessingState.load(self.state_file(name)) for name in self._record["types"]}
         if self._record["sha256"] != self.sha256:
-            raise InputError(f"{path} is not what make_input recorded beside it; run make_input again")
+            raise InputError(f"{path} is not the file that make_input recorded; run make_input again")
         for index, (name, state) in enumerate(self.states.items()):
             count = len(self.inputs.rows_of_type(index))
             if not count:
-                raise InputError(f"{name}: {path} holds no good image of it; run make_input again")
-            _warn_of_few(name, count)
+                raise InputError(f"{name}: {path} holds no good image of this type; run make_input again")
+            _warn_if_few(name, count)
             if tuple(state.shape[2:]) != self.inputs.shape[2:]:
                 raise InputError(
-                    f"{path} holds {self.inputs.shape[2]} channels, its preprocessing {state.shape[2]}; "
+                    f"{path} holds {self.inputs.shape[2]} channels, but its preprocessing makes {state.shape[2]}; "
                     "run make_input again"
                 )
 
     def state_file(self, name: str) -> Path:
-        """Where the preprocessing of a type left what it learned."""
+        """Return the path of the preprocessing of a type."""
         folder = self._folder / name if self._owner is None else self._folder
         return folder / "metadata" / STATE_FILE
 
     def training_set(self, component: str) -> TrainingSet:
-        """The data of this model, as ``train_models`` takes it."""
+        """Return the data in the form that ``train_models`` takes."""
         owner = self._owner
         return TrainingSet(
             owner,
@@ -83,19 +90,19 @@ class TrainingData:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """Where each type's part is, in the model's frame: (T, H, W)."""
+        """The pixels of the part of each of T types in the model's frame, (T, H, W)."""
         frame = (*self.inputs.shape[:2], 1)
         return np.stack([on_canvas(state.mask[..., None], frame)[..., 0] for state in self.states.values()])
 
     @property
     def channel_weights(self) -> list[float]:
-        """How much each channel counts."""
+        """The weight of each channel."""
         settings = next(iter(self.states.values())).settings.preprocessor
         return [float(weight) for weight in settings.weights or [1.0] * self.inputs.shape[2]]
 
     @property
     def conditions(self) -> list[Conditions]:
-        """How the photographs of each type were taken, as far as make_input has noted it."""
+        """How the photographs of each type were taken, as far as ``make_input`` recorded it."""
         tried, made = self._record.get("photographs", {}), self._record.get("made", ())
         rows: dict[str, list[Any]] = {
             name: [row for one in made for row in one["images"].get(name, ())] for name in self.states
@@ -104,7 +111,11 @@ class TrainingData:
 
 
 def find_sources(input_path: str | Path | None, config: PhotographConfig) -> list[tuple[str | None, Path]]:
-    """The ``out.npz`` files to train on, each with the type it is of (None: all types together)."""
+    """Return the ``out.npz`` files to train on, each with its type (None for one file of all types).
+
+    Raises:
+        InputError: A file is missing.
+    """
     name = config.preprocessing.preprocessor.file_name
     root = Path(input_path) if input_path is not None else config.paths.resolve("component_model_path")
     one_hot = config.model_training.one_hot_encoding
@@ -116,23 +127,24 @@ def find_sources(input_path: str | Path | None, config: PhotographConfig) -> lis
         files = sorted(root.glob(f"*/{name}"))
     missing = [path for path in files if not path.is_file()]
     if not files or missing:
-        what = missing[0] if missing else root / "TYPE" / name
-        raise InputError(f"{what} does not exist; run preprocess first")
+        path = missing[0] if missing else root / "TYPE" / name
+        raise InputError(f"{path} does not exist; run preprocess first")
     return [(None if one_hot else path.resolve().parent.name, path) for path in files]
 
 
-def _warn_of_few(name: str, count: int) -> None:
+def _warn_if_few(name: str, count: int) -> None:
     if count == 1:
         _log.warning(
-            "%s: only 1 good image, so nothing can be held out: spread and threshold are guesses from the image's own "
-            "texture, which only large faults exceed (%d or more images are advised)",
+            "%s: only 1 good image, so none can be held out; spread and threshold are estimated from shifted copies of "
+            "the image, and only large defects are found (%d or more images recommended)",
             name,
-            _ADVISED,
+            _RECOMMENDED,
         )
-    elif count < _ADVISED:
+    elif count < _RECOMMENDED:
         _log.warning(
-            "%s: only %d good images; verdicts rest on a fitted tail and miss more (%d or more are advised)",
+            "%s: only %d good images; the threshold comes from a fitted tail, and more defects are missed "
+            "(%d or more images recommended)",
             name,
             count,
-            _ADVISED,
+            _RECOMMENDED,
         )
