@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pixal.errors import InputError
 
@@ -30,6 +30,22 @@ class Failure:
         return f"{self.type_name}/{self.image}: {self.reason}"
 
 
+class ItemRecord(Protocol):
+    """What a step recorded about one image."""
+
+    @property
+    def image(self) -> str:
+        """File name of the image."""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the step finished the image."""
+
+    @property
+    def reason(self) -> str:
+        """What was wrong, if it did not."""
+
+
 @dataclass
 class Outcome:
     """What one step finished, and what it and the steps before it could not process.
@@ -43,11 +59,10 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
     @classmethod
-    def from_rows(cls, type_name: str, step: str, rows: Sequence[Mapping[str, Any]]) -> Outcome:
-        """Outcome of a step, from its rows with ``image``, ``status`` (``ok`` if finished) and ``reason``."""
-        failed = [row for row in rows if row["status"] != "ok"]
-        failures = [Failure(type_name, row["image"], step, row["reason"]) for row in failed]
-        return cls(len(rows) - len(failed), failures)
+    def from_records(cls, type_name: str, step: str, records: Sequence[ItemRecord]) -> Outcome:
+        """Outcome of a step, from one record per image."""
+        failures = [Failure(type_name, record.image, step, record.reason) for record in records if not record.is_ok]
+        return cls(len(records) - len(failures), failures)
 
     def followed_by(self, later: Outcome) -> Outcome:
         """Outcome of this step and a later one on the same images."""

@@ -44,11 +44,6 @@ def write_if_changed(path: Path, data: bytes) -> None:
         write_bytes(path, data)
 
 
-def is_newer(path: Path, *sources: Path) -> bool:
-    """Whether a file exists and is at least as new as all of the files it was made from."""
-    return path.is_file() and all(path.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in sources)
-
-
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Replace ``path`` by a temporary file when the block ends without an error; otherwise remove the temporary file.

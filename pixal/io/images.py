@@ -113,15 +113,23 @@ def with_alpha(image: Image, mask: NDArray[Any]) -> Image:
     return rgba
 
 
-def write_figure(path: Path, figure: Figure, *, dpi: int = 120) -> None:
-    """Write a matplotlib figure atomically."""
+def write_figure(path: Path, figure: Figure, *, dpi: int = 120, fingerprint: str | None = None) -> None:
+    """Write a matplotlib figure atomically as PNG.
+
+    Args:
+        path: The file.
+        figure: The figure.
+        dpi: Dots per inch.
+        fingerprint: Fingerprint of what the figure shows, stored in the file; see ``read_fingerprint``.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     # Not savefig: encoding with Pillow takes longer than drawing.
-    write_image(path, np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+    image = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    write_bytes(path, encode_png(image, fingerprint=fingerprint))
 
 
 def _inspect(data: bytes) -> tuple[bool, int]:

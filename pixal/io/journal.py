@@ -1,34 +1,65 @@
-"""What a step has already made, so that a run that was cut short, or is run again, goes on from there."""
+"""Remember which outputs of a step are complete, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.io.files import file_hash, write_bytes
 from pixal.io.records import to_builtin
 
-Row = dict[str, Any]
 
+class OutputRecord(BaseModel):
+    """What is known of one output file; subclasses add fields. All values are None if the output was not made.
 
-class Journal:
-    """A file of one JSON line for each output of a step, added when the output is whole on the disk.
-
-    A row has ``file`` (the output's name), ``key`` (the fingerprint of all it was made of) and ``file_sha256``. While a
-    step runs its journal is all there is; when it has ended the record beside it holds the rows, and the journal goes.
-    Use as a context manager around the step.
+    Attributes:
+        file: Name of the output file.
+        key: Fingerprint of everything that the output was made of.
+        file_sha256: The SHA-256 of the output file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows = {row["file"]: row for row in _read(path)}
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __enter__(self) -> Journal:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._path, b"".join(map(_line, self.rows.values())))  # without the line that a kill cut short
+    file: str | None = None
+    key: str | None = None
+    file_sha256: str | None = None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the output was made."""
+        return None not in (self.file, self.key, self.file_sha256)
+
+
+Record = TypeVar("Record", bound=OutputRecord)
+
+
+class Journal(Generic[Record]):
+    """A file with one line of JSON per output of a step; the line is added when the output is complete on disk.
+
+    The journal exists while the step runs. When the step has ended, its record (a YAML file) holds the same entries,
+    and the journal is deleted. Use it as a context manager around the step.
+
+    Attributes:
+        entries: The entries of earlier runs, by the name of the output file.
+    """
+
+    def __init__(self, path: Path, record_types: tuple[type[Record], ...]) -> None:
+        """Read the journal of an interrupted run, if there is one.
+
+        Args:
+            path: The journal's file.
+            record_types: The models that an entry may have. Lines that fit none of them are ignored.
+        """
+        self._path = path
+        self.entries = {str(record.file): record for record in _read(path, record_types)}
+
+    def __enter__(self) -> Journal[Record]:
+        write_journal(self._path, self.entries.values())  # drops a line that was cut off when a run was killed
         self._file = self._path.open("ab")
         return self
 
@@ -39,38 +70,44 @@ class Journal:
         if kind is None:
             self._path.unlink()
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Note an output that has just been made."""
-        self._file.write(_line(row))
+    def add(self, record: Record) -> None:
+        """Add an output that is complete on disk."""
+        self._file.write(_line(record))
         self._file.flush()
 
 
-def keep_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Make a journal of the rows of a record that is about to be taken back."""
-    write_bytes(path, b"".join(map(_line, rows)))
+def write_journal(path: Path, records: Iterable[OutputRecord]) -> None:
+    """Write a journal with the given entries."""
+    write_bytes(path, b"".join(map(_line, records)))
 
 
-def made_before(row: Row | None, key: str, folder: Path) -> Row | None:
-    """``row`` itself, if the output it notes was made of what ``key`` says and is in ``folder`` as it was made."""
-    if row is None or row["key"] != key:
+def reusable(record: Record | None, key: str, folder: Path) -> Record | None:
+    """Return ``record`` if its output in ``folder`` is unchanged and was made of what ``key`` stands for, else None."""
+    if record is None or record.file is None or record.key != key:
         return None
-    path = folder / row["file"]
-    return row if path.is_file() and file_hash(path) == row["file_sha256"] else None
+    path = folder / record.file
+    return record if path.is_file() and file_hash(path) == record.file_sha256 else None
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(to_builtin(row)).encode() + b"\n"
+def _line(record: OutputRecord) -> bytes:
+    return json.dumps(to_builtin(record.model_dump(exclude_none=True))).encode() + b"\n"
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path, record_types: tuple[type[Record], ...]) -> list[Record]:
     if not path.is_file():
         return []
-    rows = []
+    records = []
     for line in path.read_bytes().splitlines():
         try:
-            row = json.loads(line)
+            content = json.loads(line)
         except ValueError:  # the run was killed while it wrote this line
             continue
-        if isinstance(row, dict) and {"file", "key", "file_sha256"} <= row.keys():
-            rows.append(row)
-    return rows
+        for record_type in record_types:
+            try:
+                record = record_type.model_validate(content)
+            except ValidationError:
+                continue
+            if record.has_output:
+                records.append(record)
+                break
+    return records

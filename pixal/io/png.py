@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 _SUB = 1  # row filter: each byte minus that of the pixel to its left
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER_BYTES = len(_SIGNATURE) + 25  # of the signature and the first chunk, IHDR
+_KEYWORD = b"Fingerprint\0"
+_MAX_FINGERPRINT = 1000  # bytes
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
 
 
-def encode_png(image: NDArray[Any]) -> bytes:
+def encode_png(image: NDArray[Any], *, fingerprint: str | None = None) -> bytes:
     """Encode an image as PNG.
 
     The format is defined in W3C, Portable Network Graphics (third edition), 2025. ISA-L compresses the data. A
@@ -23,6 +28,7 @@ def encode_png(image: NDArray[Any]) -> bytes:
 
     Args:
         image: Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4) image, uint8 or uint16.
+        fingerprint: Fingerprint of what the image shows, stored in the file as text.
 
     Returns:
         The bytes of the file.
@@ -37,8 +43,23 @@ def encode_png(image: NDArray[Any]) -> bytes:
     filtered[:, 1 : 1 + pixel] = rows[:, :pixel]
     np.subtract(rows[:, pixel:], rows[:, :-pixel], out=filtered[:, 1 + pixel :])
     header = struct.pack(">IIBBBBB", width, height, 8 * depth, _COLOUR_TYPES[channels], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(filtered, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
+    text = () if fingerprint is None else ((b"tEXt", _KEYWORD + fingerprint.encode("latin-1")),)
+    chunks = ((b"IHDR", header), *text, (b"IDAT", isal_zlib.compress(filtered, 1)), (b"IEND", b""))
+    return _SIGNATURE + b"".join(_chunk(name, data) for name, data in chunks)
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint that ``encode_png`` stored in a PNG file; None if the file has none or is missing."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEADER_BYTES + 12 + len(_KEYWORD) + _MAX_FINGERPRINT)
+    except OSError:
+        return None
+    length = int.from_bytes(start[_HEADER_BYTES : _HEADER_BYTES + 4], "big")
+    chunk = start[_HEADER_BYTES + 4 : _HEADER_BYTES + 8 + length]
+    if not (start.startswith(_SIGNATURE) and chunk.startswith(b"tEXt" + _KEYWORD)):
+        return None
+    return chunk[4 + len(_KEYWORD) :].decode("latin-1")
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

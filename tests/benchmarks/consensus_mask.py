@@ -21,7 +21,7 @@ from page import write_configs, write_section
 
 import pixal
 from pixal.tasks.photographs.alignment.align import align_photograph, warp
-from pixal.tasks.photographs.preprocessing import input_step as run_input
+from pixal.tasks.photographs.preprocessing import input_step
 from pixal.tasks.photographs.preprocessing.background_step import read_rgba
 from pixal.tasks.photographs.verdicts import preparation
 
@@ -44,7 +44,7 @@ def main() -> None:
             write_configs(Path(work), component)
             os.chdir(work)
             if overrides:
-                run_input.read_rgba = _blacked_out(read_rgba)
+                input_step.read_rgba = _blacked_out(read_rgba)
                 preparation.align_photograph = _aligned_and_blacked_out
             config = pixal.load_config(overrides=[*overrides, "plotting.plot_anomaly_heatmap=false"])
             pixal.preprocess(batch / "train" / component, config=config, quiet=True)

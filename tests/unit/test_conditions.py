@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pixal.synthetic import draw_component
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions, measure_light_and_focus
+from pixal.tasks.photographs.preprocessing.records import InputRecord
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -82,12 +83,16 @@ def test_no_contrast_or_no_pixels_is_no_sharpness() -> None:
     assert found.red == pytest.approx(90 / 255)
 
 
-def test_conditions_of_a_record_leave_out_what_failed_and_know_what_is_missing() -> None:
+def test_conditions_leave_out_failed_photographs_and_hold_nan_for_unknown_values() -> None:
     full = {name: float(i) for i, name in enumerate(CONDITIONS)}
-    rows = [{"status": "ok", **full}, {"status": "failed", "reason": "x"}, {"status": "ok", "red": 0.5}]
-    found = Conditions.of(rows, 5)
-    assert found.tried == 5
-    assert found.values[0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert found.values[1, 0] == 0.5
-    assert np.isnan(found.values[1, 1:]).all()
-    assert Conditions.of([], 0).values.shape == (0, len(CONDITIONS))
+    records = [
+        InputRecord.model_validate({"image": "a", "source": "a", "status": "ok"} | full),
+        InputRecord(image="b", source="b", status="failed", reason="x"),
+        InputRecord(image="c", source="c", status="ok", red=0.5),
+    ]
+    conditions = Conditions.from_records(records, 5)
+    assert conditions.tried == 5
+    assert conditions.values[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert conditions.values[1, 0] == 0.5
+    assert np.isnan(conditions.values[1, 1:]).all()
+    assert Conditions.from_records([], 0).values.shape == (0, len(CONDITIONS))

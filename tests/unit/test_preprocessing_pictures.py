@@ -177,7 +177,7 @@ def test_channels_are_blank_outside_the_part(tmp_path: Path, monkeypatch: pytest
     state = PreprocessingState(
         "front", Reference(image, mask, nothing), mask, ~mask, Box(100, 60, 440, 240), None, settings
     )
-    pictures.save_channels(tmp_path, state.to_input(image), state)
+    pictures.save_channels(tmp_path / "channels.png", state.to_input(image), state)
     panels = [ax.images[0].get_array() for ax in figures[0].axes if ax.get_title()]
     assert len(panels) == 2
     for shown in panels:
@@ -195,5 +195,5 @@ def test_long_names_leave_room_for_the_measures(reference: Reference, tmp_path: 
 def kept_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, in the order in which they would have been written."""
     figures: list[Figure] = []
-    monkeypatch.setattr(pictures, "write_figure", lambda _, figure: figures.append(figure))
+    monkeypatch.setattr(pictures, "write_figure", lambda _, figure, **options: figures.append(figure))
     return figures

@@ -1,254 +1,335 @@
-"""Second step: from cut-out photographs to photographs in the frame of one reference a type."""
+"""Second step: align the cut-out photographs of each type to one reference."""
 
 from __future__ import annotations
 
-import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.errors import ConfigError, InputError
+from pixal.config.section import result_settings
+from pixal.errors import InputError
 from pixal.execution import Submit, map_parallel
 from pixal.io.arrays import save_arrays
-from pixal.io.files import data_hash, file_hash, is_newer, read_bytes, write_bytes
+from pixal.io.files import data_hash, file_hash, read_bytes, write_bytes
 from pixal.io.images import decode_image, encode_image, with_alpha
-from pixal.io.journal import Row, made_before
+from pixal.io.journal import Journal, reusable
 from pixal.io.logs import log_to_file
-from pixal.io.provenance import fingerprint, provenance
-from pixal.io.records import read_record, write_record, write_table
+from pixal.io.provenance import fingerprint
+from pixal.io.records import write_table
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.alignment.align import Reference
-from pixal.tasks.photographs.alignment.reference import describe_appearance, most_typical
+from pixal.tasks.photographs.alignment.features import to_grey
 from pixal.tasks.photographs.network_input.consensus import Consensus
-from pixal.tasks.photographs.parts import AlignedImageRecord, pose_values
-from pixal.tasks.photographs.preprocessing import figures as pictures
+from pixal.tasks.photographs.parts import pose_values
+from pixal.tasks.photographs.preprocessing import figures
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, read_rgba, split_alpha
 from pixal.tasks.photographs.preprocessing.folders import (
-    ALIGNMENT_RECORD,
-    BACKGROUND_RECORD,
+    ALIGNMENT,
+    BACKGROUND,
     REFERENCE_FILE,
     TypeFolder,
-    remove_others,
+    remove_other_images,
 )
 from pixal.tasks.photographs.preprocessing.prepare import AlignmentFailure, align_part
+from pixal.tasks.photographs.preprocessing.records import (
+    AlignmentRecord,
+    AlignmentStep,
+    BackgroundRecord,
+    SharedRecord,
+)
+from pixal.tasks.photographs.preprocessing.reference_choice import choice_key, choose_reference
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 _log = logging.getLogger(__name__)
-
-Planes = tuple[NDArray[np.bool_], NDArray[np.uint8]]
-"""A photograph's mask and grey levels in the reference frame, each (H, W)."""
 
 ALIGNMENT_COLUMNS = (
     *("image", "status", "reason", "inliers", "inlier_ratio", "ssim", "mse"),
     *(f"h{row}{column}" for row in range(3) for column in range(3)),
 )
-_NO_PIXEL = {"draw_matches", "save_metrics", "save_overlays", "reference"}  # settings that change no aligned photograph
 
 
 def align_type(
     folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Submit, *, force: bool, quiet: bool
 ) -> Outcome:
-    """Align a type's cut-out photographs; write them, their table and pictures, and what they have in common.
+    """Align the photographs of a type. Photographs that are already done are skipped.
 
-    ``cut_outs``: the masks of the photographs that the step before has just made, by file; the others are read.
-    ``draw``: takes the figures to be drawn. What an earlier run made of the same files, reference and settings stays.
+    Writes the aligned photographs, their table and figures, and ``reference.npz``: the reference, and how many masks
+    cover each of its pixels.
+
+    Args:
+        folder: The type's folders.
+        cut_outs: What the step before has just made, by the name of the cut-out photograph; others are read from disk.
+        draw: Draws figures in the background.
+        force: Whether to align all photographs again.
+        quiet: Whether to hide the progress bar.
     """
-    name, settings = str(folder.name), folder.config.preprocessing.alignment
-    rows = read_record(folder.metadata / BACKGROUND_RECORD)["images"]
-    usable = [row for row in rows if row["status"] == "ok"]
-    if not usable:  # each is a failure of the step before
-        _log.error("%s: none of its %d photographs shows a part; the type is left out", name, len(rows))
+    photographs = folder.read(BACKGROUND).images
+    usable = [record for record in photographs if record.is_ok]
+    if not usable:  # the step before has reported each of them
+        _log.error("%s: no part found on any of %d photographs; the type is left out", folder.name, len(photographs))
         return Outcome()
-    with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT_RECORD, force=force) as journal:
-        execution = folder.config.execution
-        common = journal.rows.get(REFERENCE_FILE)
-        first = _reference_row(folder, usable, cut_outs, common, quiet)
-        reference = Reference.from_photograph(
-            *read_rgba(folder.background_removed / first["file"]), settings.number_of_points
+    with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT, force=force) as journal:
+        earlier = _shared_record(journal)
+        reference_record = choose_reference(folder, usable, cut_outs, earlier, quiet=quiet)
+        align_one = _AlignOne.prepare(folder, reference_record)
+        results = _align_all(folder, usable, align_one, cut_outs, journal, quiet)
+        records = [result.record for result in results.aligned]
+        _write_metrics(folder, photographs, results, reference_record.image, draw, force)
+        done = [record for record in records if record.is_ok]
+        remove_other_images(folder.aligned, {str(record.file) for record in done})
+        if not done:
+            _log.error("%s: none of %d photographs could be aligned; the type is left out", folder.name, len(records))
+            return Outcome.from_records(folder.name, "alignment", records)
+        key = fingerprint("shared", align_one.reference_sha256, [(record.key, record.file_sha256) for record in done])
+        shared = reusable(earlier, key, folder.metadata)
+        if shared is None:
+            _add_skipped(folder, results, quiet)
+            left_out = _write_reference(folder, align_one.reference, results.consensus)
+            shared = SharedRecord(
+                file=REFERENCE_FILE,
+                key=key,
+                file_sha256=file_hash(folder.metadata / REFERENCE_FILE),
+                left_out_of_consensus=left_out,
+                choice=choice_key(folder, usable),
+                reference=reference_record.image,
+            )
+        step = AlignmentStep(
+            reference=reference_record.image,
+            settings=folder.config.preprocessing.alignment,
+            images=tuple(records),
+            made=(shared,),
         )
-        align_one = _AlignOne(
-            folder.background_removed,
-            folder.aligned,
-            folder.aligned_metrics,
-            reference,
-            first["image"],
-            file_hash(folder.background_removed / first["file"]),
-            settings,
-        )
-        jobs = [(row, cut_outs.get(row["file"]), journal.rows.get(_aligned_name(row))) for row in usable]
-        done: list[Row] = []
-        kept: list[Row] = []
-        consensus = Consensus()
-        for row, planes in map_parallel(align_one, jobs, execution, step=f"{name}: alignment", quiet=quiet):
-            done.append(row)
-            if planes is not None:
-                journal.add(row)
-                consensus.add(row["image"], *planes)
-            elif row["status"] == "ok":
-                kept.append(row)
-        if kept:
-            _log.info("%s: %d of %d photographs were aligned before", name, len(kept), len(usable))
-        aligned = [row for row in done if row["status"] == "ok"]
-        remove_others(folder.aligned, {row["file"] for row in aligned})
-        by_image = {row["image"]: row for row in done}
-        table, metrics = folder.aligned_metrics / "results.csv", folder.aligned_metrics / "metrics.png"
-        write_table(table, ALIGNMENT_COLUMNS, [by_image.get(row["image"], row) for row in rows])
-        drawn = {row["name"] for row in done if "h00" in row or row["reason"].startswith("not aligned")}
-        pictures.remove_other_figures(folder.aligned_metrics, drawn, settings)
-        if settings.save_metrics and (len(kept) < len(usable) or not is_newer(metrics, table)):
-            shown = {*AlignedImageRecord.model_fields}
-            records = [AlignedImageRecord.model_validate({k: row[k] for k in row if k in shown}) for row in done]
-            draw(pictures.save_alignment_metrics, metrics, records, settings, name, reference=first["image"])
-        if not aligned:
-            _log.error("%s: none of its %d photographs can be aligned; the type is left out", name, len(done))
-            return Outcome.from_rows(name, "alignment", done)
-        key = fingerprint("common", align_one.reference_sha256, [row["file_sha256"] for row in aligned])
-        if not made_before(common, key, folder.metadata):
-            read = partial(_read_planes, folder=folder.aligned)
-            for row, planes in map_parallel(read, kept, execution, step=f"{name}: masks", quiet=quiet or not kept):
-                consensus.add(row["image"], *planes)
-            common = _save_common(folder, reference, consensus)
-            common |= {"key": key, "choice": _choice(folder, usable), "reference": first["image"]}
-        write_record(
-            folder.metadata / ALIGNMENT_RECORD,
-            provenance()
-            | {"reference": first["image"], "settings": settings.model_dump(), "images": done, "made": [common]},
-        )
-    return Outcome.from_rows(name, "alignment", done)
+        step.write(folder.metadata / ALIGNMENT.file)
+    return Outcome.from_records(folder.name, "alignment", records)
+
+
+def alignment_key(cut_out_sha256: str, reference_sha256: str, settings: AlignmentSettings) -> str:
+    """Fingerprint of everything that an aligned photograph depends on.
+
+    Args:
+        cut_out_sha256: The SHA-256 of the cut-out photograph.
+        reference_sha256: The SHA-256 of the cut-out photograph that is the reference; it stands for the name of the
+            reference in the settings.
+        settings: How the photograph was aligned.
+    """
+    return fingerprint("align", cut_out_sha256, result_settings(settings) | {"reference": reference_sha256})
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A photograph to align, what the step before has just made of it, and the record of an earlier run."""
+
+    photograph: BackgroundRecord
+    cut_out: CutOut | None
+    earlier: AlignmentRecord | None
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """A photograph that was aligned, failed or skipped.
+
+    Attributes:
+        record: Its record.
+        mask: Its mask in the reference frame, (H, W); None if it failed or was skipped.
+        grey: Its grey levels in the reference frame, (H, W); None if it failed or was skipped.
+        has_figures: Whether its figures were written, now or earlier, as far as the settings ask for them.
+    """
+
+    record: AlignmentRecord
+    mask: NDArray[np.bool_] | None = None
+    grey: NDArray[np.uint8] | None = None
+    has_figures: bool = False
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The photographs of a type after alignment.
+
+    Attributes:
+        aligned: One item per photograph.
+        skipped: The records of the photographs that were already done.
+        consensus: The masks and grey levels of the others.
+    """
+
+    aligned: list[_Aligned]
+    skipped: list[AlignmentRecord]
+    consensus: Consensus
+
+
+def _align_all(
+    folder: TypeFolder,
+    photographs: Sequence[BackgroundRecord],
+    align_one: _AlignOne,
+    cut_outs: Mapping[str, CutOut],
+    journal: Journal[AlignmentRecord | SharedRecord],
+    quiet: bool,
+) -> _Results:
+    results = _Results([], [], Consensus())
+    jobs = []
+    for photograph in photographs:
+        earlier = journal.entries.get(_aligned_name(photograph))
+        earlier = earlier if isinstance(earlier, AlignmentRecord) else None
+        jobs.append(_Job(photograph, cut_outs.get(str(photograph.file)), earlier))
+    step = f"{folder.name}: alignment"
+    for aligned in map_parallel(align_one, jobs, folder.config.execution, step=step, quiet=quiet):
+        if aligned.mask is not None and aligned.grey is not None:
+            journal.add(aligned.record)
+            results.consensus.add(aligned.record.image, aligned.mask, aligned.grey)
+        elif aligned.record.is_ok:
+            results.skipped.append(aligned.record)
+        results.aligned.append(_Aligned(aligned.record, has_figures=aligned.has_figures))
+    if results.skipped:
+        _log.info("%s: already aligned: %d of %d", folder.name, len(results.skipped), len(photographs))
+    return results
 
 
 @dataclass(frozen=True)
 class _AlignOne:
-    """Aligns one photograph; gives its row, and its planes if it has just been aligned.
+    """Aligns one photograph.
 
-    source: the cut-out photographs. target: the aligned ones. figures: their pictures.
-    reference_name, reference_sha256: the photograph that is the reference, and the SHA-256 of its cut-out.
+    Attributes:
+        source: Folder of the cut-out photographs.
+        target: Folder of the aligned photographs.
+        figures: Writes the figures.
+        reference_sha256: The SHA-256 of the cut-out photograph that is the reference.
     """
 
     source: Path
     target: Path
-    figures: Path
-    reference: Reference
-    reference_name: str
+    figures: figures.AlignmentFigures
     reference_sha256: str
-    settings: AlignmentSettings
 
-    def __call__(self, job: tuple[Row, CutOut | None, Row | None]) -> tuple[Row, Planes | None]:
-        cut_out_row, cut_out, previous = job
-        row = {key: cut_out_row[key] for key in ("image", "name", "source", "sha256")} | {"status": "failed"}
-        try:
-            # With the mask in hand the photograph itself is read, which takes a sixth of the PNG's time.
-            data = read_bytes(Path(row["source"]) if cut_out else self.source / cut_out_row["file"])
-            sha256 = cut_out_row["file_sha256"] if cut_out else data_hash(data)
-            key = fingerprint("align", sha256, self.reference_sha256, self.settings.model_dump(exclude=_NO_PIXEL))
-            made = made_before(previous, key, self.target)
-            if made and pictures.figures_exist(self.figures, row["name"], self.settings):
-                return made | row | {"status": "ok"}, None
-            if not cut_out:
-                image, mask = split_alpha(decode_image(data))
-            elif data_hash(data) == row["sha256"]:
-                image, mask = np.ascontiguousarray(decode_image(data)[..., :3]), cut_out.mask
-            else:
-                raise InputError("was changed while it was being processed; run preprocess again")
-        except InputError as error:
-            return row | {"reason": str(error)}, None
-        aligned = align_part(
-            image,
-            mask,
-            self.reference,
-            self.settings,
-            name=row["name"],
-            figures=pictures.AlignmentFigures(self.figures, self.reference, self.reference_name, self.settings),
+    @classmethod
+    def prepare(cls, folder: TypeFolder, reference_record: BackgroundRecord) -> _AlignOne:
+        """Read the reference of a type."""
+        path = folder.background_removed / str(reference_record.file)
+        settings = folder.config.preprocessing.alignment
+        reference = Reference.from_photograph(*read_rgba(path), settings.number_of_points)
+        drawing = figures.AlignmentFigures(folder.aligned_metrics, reference, reference_record.image, settings)
+        return cls(folder.background_removed, folder.aligned, drawing, file_hash(path))
+
+    @property
+    def reference(self) -> Reference:
+        """The reference."""
+        return self.figures.reference
+
+    @property
+    def settings(self) -> AlignmentSettings:
+        """How to align."""
+        return self.figures.settings
+
+    def __call__(self, job: _Job) -> _Aligned:
+        """Align a photograph, or skip it if it is already done."""
+        photograph = job.photograph
+        record = AlignmentRecord(
+            image=photograph.image,
+            name=photograph.name,
+            source=photograph.source,
+            sha256=photograph.sha256,
+            status="failed",
         )
-        if aligned.alignment is not None:
-            row |= pose_values(aligned.alignment)
-        if isinstance(aligned, AlignmentFailure):
-            return row | {"reason": aligned.reason}, None
-        encoded = encode_image(".png", with_alpha(aligned.image, aligned.mask))
-        row |= {"status": "ok", "reason": "", "file": _aligned_name(cut_out_row), "key": key}
-        row["file_sha256"] = data_hash(encoded)
-        write_bytes(self.target / row["file"], encoded)
-        return row, (aligned.mask, pictures.grey(aligned.image))
+        try:
+            # If the mask is known, the photograph itself is read: that takes a sixth of the time of the PNG.
+            data = read_bytes(Path(photograph.source) if job.cut_out else self.source / str(photograph.file))
+            sha256 = str(photograph.file_sha256) if job.cut_out else data_hash(data)
+            key = alignment_key(sha256, self.reference_sha256, self.settings)
+            done = reusable(job.earlier, key, self.target)
+            if done and figures.figures_exist(self.figures.folder, record.name, self.settings):
+                done = done.replace(image=record.image, name=record.name, source=record.source, sha256=record.sha256)
+                return _Aligned(done, has_figures=True)
+            image, mask = _decode(data, job)
+        except InputError as error:
+            return _Aligned(record.replace(reason=str(error)))
+        result = align_part(image, mask, self.reference, self.settings, name=record.name, figures=self.figures)
+        if result.alignment is not None:
+            record = record.replace(**pose_values(result.alignment))
+        if isinstance(result, AlignmentFailure):
+            return _Aligned(record.replace(reason=result.reason), has_figures=result.was_compared)
+        encoded = encode_image(".png", with_alpha(result.image, result.mask))
+        record = record.replace(status="ok", file=_aligned_name(photograph), key=key, file_sha256=data_hash(encoded))
+        write_bytes(self.target / str(record.file), encoded)
+        return _Aligned(record, result.mask, to_grey(result.image), has_figures=True)
 
 
-def _aligned_name(row: Row) -> str:
-    return f"{row['file'].removesuffix('_no_bg.png')}_aligned.png"
+def _decode(data: bytes, job: _Job) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """The photograph (H, W, 3) and its foreground mask (H, W), from the bytes of the photograph or its cut-out."""
+    if job.cut_out is None:
+        return split_alpha(decode_image(data))
+    if data_hash(data) != job.photograph.sha256:
+        raise InputError("changed while it was being processed; run preprocess again")
+    return np.ascontiguousarray(decode_image(data)[..., :3]), job.cut_out.mask
 
 
-def _read_planes(row: Row, *, folder: Path) -> tuple[Row, Planes]:
-    """The planes of a photograph that was aligned before."""
-    image, mask = read_rgba(folder / row["file"])
-    return row, (mask, pictures.grey(image))
+def _aligned_name(photograph: BackgroundRecord) -> str:
+    return f"{str(photograph.file).removesuffix('_no_bg.png')}_aligned.png"
 
 
-def _reference_row(
-    folder: TypeFolder, rows: list[Row], cut_outs: Mapping[str, CutOut], common: Row | None, quiet: bool
-) -> Row:
-    """The row of the photograph that defines the frame: the one the settings name, or the one most like the others."""
-    wanted = _named_reference(folder)
-    if wanted is not None:
-        found = [row for row in rows if wanted in (row["image"], row["name"])]
-        if not found:
-            nearest = difflib.get_close_matches(wanted, [row["image"] for row in rows], n=1, cutoff=0.0)[0]
-            raise ConfigError(
-                f"preprocessing.alignment.reference: {folder.name} has no usable photograph {wanted}; the nearest is "
-                f"{nearest} (a mapping names one a type: {{{folder.name}: {nearest}}})"
-            )
-        return found[0]
-    if common is not None and common["choice"] == _choice(folder, rows):
-        return next(row for row in rows if row["image"] == common["reference"])
-    sizes = [tuple(row["size"]) for row in rows]
-    usual = max(sizes, key=sizes.count)
-    candidates = [row for row, size in zip(rows, sizes, strict=True) if size == usual]
-    work = partial(_descriptor, folder=folder.background_removed, cut_outs=cut_outs)
-    step = f"{folder.name}: choosing the reference"
-    descriptors = map_parallel(work, candidates, folder.config.execution, step=step, quiet=quiet)
-    readable = [(row, found) for row, found in zip(candidates, descriptors, strict=True) if found is not None]
-    if not readable:
-        raise InputError(f"{folder.background_removed} holds no cut-out that can be read; run remove_bg again")
-    chosen, _ = readable[most_typical(np.stack([descriptor for _, descriptor in readable]))]
-    _log.info("%s: the reference is %s, the photograph most like the others", folder.name, chosen["image"])
-    return chosen
+def _shared_record(journal: Journal[AlignmentRecord | SharedRecord]) -> SharedRecord | None:
+    entry = journal.entries.get(REFERENCE_FILE)
+    return entry if isinstance(entry, SharedRecord) else None
 
 
-def _descriptor(row: Row, *, folder: Path, cut_outs: Mapping[str, CutOut]) -> NDArray[np.float32] | None:
-    if row["file"] in cut_outs:
-        return cut_outs[row["file"]].descriptor
-    try:
-        return describe_appearance(*read_rgba(folder / row["file"]))
-    except InputError:  # its alignment says so
-        return None
+def _write_metrics(
+    folder: TypeFolder,
+    photographs: Sequence[BackgroundRecord],
+    results: _Results,
+    reference_name: str,
+    draw: Submit,
+    force: bool,
+) -> None:
+    """Write the table and the figure of how well the photographs were aligned, and delete figures of others."""
+    settings = folder.config.preprocessing.alignment
+    records = [aligned.record for aligned in results.aligned]
+    rows = {photograph.image: photograph.as_row() for photograph in photographs}
+    rows |= {record.image: record.as_row() for record in records}
+    write_table(folder.aligned_metrics / "results.csv", ALIGNMENT_COLUMNS, rows.values())
+    names = {aligned.record.name for aligned in results.aligned if aligned.has_figures}
+    figures.remove_other_figures(folder.aligned_metrics, names, settings)
+    if settings.save_metrics:
+        path = folder.aligned_metrics / "metrics.png"
+        fields = {"image", "status", "reason", "inliers", "ssim", "mse"}
+        shown = [record.model_dump(include=fields) for record in records]
+        key = fingerprint("alignment metrics", folder.name, reference_name, shown, result_settings(settings))
+        if force or not figures.are_current([path], key):
+            draw(figures.save_alignment_metrics, path, records, settings, folder.name, reference_name, key=key)
 
 
-def _named_reference(folder: TypeFolder) -> str | None:
-    named = folder.config.preprocessing.alignment.reference
-    return named.get(str(folder.name)) if isinstance(named, dict) else named
+def _add_skipped(folder: TypeFolder, results: _Results, quiet: bool) -> None:
+    """Add the photographs that were already done to the consensus."""
+    read = partial(_read_mask_and_grey, folder=folder.aligned)
+    planes = map_parallel(
+        read,
+        results.skipped,
+        folder.config.execution,
+        step=f"{folder.name}: masks",
+        quiet=quiet or not results.skipped,
+    )
+    for record, (mask, grey) in zip(results.skipped, planes, strict=True):
+        results.consensus.add(record.image, mask, grey)
 
 
-def _choice(folder: TypeFolder, rows: list[Row]) -> str:
-    """The fingerprint of what decides which photograph is the reference."""
-    return fingerprint("reference", _named_reference(folder), [row["file_sha256"] for row in rows])
+def _read_mask_and_grey(record: AlignmentRecord, *, folder: Path) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    image, mask = read_rgba(folder / str(record.file))
+    return mask, to_grey(image)
 
 
-def _save_common(folder: TypeFolder, reference: Reference, consensus: Consensus) -> dict[str, Any]:
-    """Write what a type's aligned photographs have in common; returns what its record says of it."""
+def _write_reference(folder: TypeFolder, reference: Reference, consensus: Consensus) -> tuple[tuple[str, float], ...]:
+    """Write ``reference.npz``; return the photographs whose mask has no vote, each with its IoU with the majority."""
     left_out = consensus.outliers()
     for image, overlap in left_out:
         _log.warning(
-            "%s/%s: its mask overlaps the others' by %.2f only and has no vote in the consensus mask",
+            "%s/%s: its mask overlaps the other masks by only %.2f (IoU) and has no vote in the consensus mask",
             folder.name,
             image,
             overlap,
         )
-    path = folder.metadata / REFERENCE_FILE
     save_arrays(
-        path,
+        folder.metadata / REFERENCE_FILE,
         image=reference.image,
         mask=reference.mask,
         points=reference.features.points,
@@ -256,4 +337,4 @@ def _save_common(folder: TypeFolder, reference: Reference, consensus: Consensus)
         share=consensus.fraction,
         brightness=consensus.brightness,
     )
-    return {"file": path.name, "file_sha256": file_hash(path), "left_out_of_consensus": [list(row) for row in left_out]}
+    return tuple(left_out)

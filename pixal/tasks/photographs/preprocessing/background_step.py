@@ -1,4 +1,4 @@
-"""First step: from a type's photographs to RGBA images whose alpha is the part."""
+"""First step: find the part on each photograph, and write RGBA images whose alpha is the foreground mask."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.execution import map_parallel
 from pixal.io.files import data_hash, read_bytes, write_bytes
 from pixal.io.images import decode_image, encode_image, with_alpha
-from pixal.io.journal import Row, made_before
+from pixal.io.journal import reusable
 from pixal.io.logs import log_to_file
-from pixal.io.provenance import fingerprint, provenance
-from pixal.io.records import write_record
+from pixal.io.provenance import fingerprint
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.alignment.reference import describe_appearance
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground, model_hash
-from pixal.tasks.photographs.preprocessing.folders import BACKGROUND_RECORD, TypeFolder, remove_others
+from pixal.tasks.photographs.preprocessing.folders import BACKGROUND, TypeFolder, remove_other_images
 from pixal.tasks.photographs.preprocessing.prepare import other_part_note
+from pixal.tasks.photographs.preprocessing.records import BackgroundRecord, BackgroundStep
 from pixal.tasks.photographs.settings import RemoveBackground
 
 _log = logging.getLogger(__name__)
@@ -33,64 +34,104 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CutOut:
-    """What the next step needs of a photograph, in a few kilobytes: its packed mask (H, W) and its descriptor."""
+    """What the alignment step needs of a cut-out photograph, in a few kilobytes.
 
-    packed: bytes
+    Attributes:
+        packed_mask: The foreground mask as compressed bits.
+        shape: The shape (H, W) of the mask.
+        descriptor: The appearance descriptor.
+    """
+
+    packed_mask: bytes
     shape: tuple[int, int]
     descriptor: NDArray[np.float32]
 
     @classmethod
-    def of(cls, image: NDArray[Any], mask: NDArray[np.bool_]) -> CutOut:
-        """That of a photograph (H, W, 3) and its mask (H, W)."""
+    def from_photograph(cls, image: NDArray[Any], mask: NDArray[np.bool_]) -> CutOut:
+        """Pack a photograph (H, W, 3) and its foreground mask (H, W)."""
         shape = (mask.shape[0], mask.shape[1])
         return cls(zlib.compress(np.packbits(mask).tobytes(), 1), shape, describe_appearance(image, mask))
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """The mask (H, W) bool."""
-        bits = np.frombuffer(zlib.decompress(self.packed), np.uint8)
+        """The foreground mask, (H, W)."""
+        bits = np.frombuffer(zlib.decompress(self.packed_mask), np.uint8)
         return np.unpackbits(bits, count=self.shape[0] * self.shape[1]).reshape(self.shape).astype(bool)
 
 
 def remove_backgrounds(
-    folder: TypeFolder, photos: list[Photograph], settings: RemoveBackground, *, force: bool, quiet: bool
+    folder: TypeFolder, photographs: list[Photograph], settings: RemoveBackground, *, force: bool, quiet: bool
 ) -> tuple[Outcome, dict[str, CutOut]]:
-    """Cut the part out of each photograph of a type; the masks just made are returned too, by file.
+    """Remove the background of all photographs of a type. Photographs that are already done are skipped.
 
-    ``settings``: with the method chosen. What an earlier run made of the same photographs and settings stays.
+    Args:
+        folder: The type's folders.
+        photographs: The photographs.
+        settings: How to find the part; the method must not be "auto".
+        force: Whether to process all photographs again.
+        quiet: Whether to hide the progress bar.
+
+    Returns:
+        The outcome, and what the next step needs of the photographs processed now, by the name of the output file.
     """
-    rows: list[Row] = []
+    model_sha256 = model_hash(settings)
+    records: list[BackgroundRecord] = []
     cut_outs: dict[str, CutOut] = {}
-    with log_to_file(folder.logs, "remove_bg"), folder.start(BACKGROUND_RECORD, force=force) as journal:
-        stems = [f"{folder.name}_{i:03d}" if settings.rename_images else photo.name for i, photo in enumerate(photos)]
-        files = [f"{stem}_no_bg.png" for stem in stems]
-        jobs = [(photo, file, journal.rows.get(file)) for photo, file in zip(photos, files, strict=True)]
-        work = partial(_cut_out, folder=folder.background_removed, settings=settings, model=model_hash(settings))
-        step = f"{folder.name}: background"
-        for row, cut_out in map_parallel(
-            work, jobs, folder.config.execution, step=step, workers=settings.max_workers, quiet=quiet
-        ):
-            rows.append(row)
-            if cut_out is not None:
-                journal.add(row)
-                cut_outs[row["file"]] = cut_out
-            for box in row.get("others", ()):
-                _log.warning("%s/%s: %s", folder.name, row["image"], other_part_note(box))
-        done = sum(row["status"] == "ok" for row in rows)
-        if done > len(cut_outs):
-            _log.info("%s: %d of %d backgrounds were removed before", folder.name, done - len(cut_outs), len(rows))
-        remove_others(folder.background_removed, {row["file"] for row in rows if row["status"] == "ok"})
-        write_record(
-            folder.metadata / BACKGROUND_RECORD,
-            provenance()
-            | {"method": settings.method, "model_sha256": model_hash(settings), "settings": settings.model_dump()}
-            | {"images": rows},
+    with log_to_file(folder.logs, "remove_bg"), folder.start(BACKGROUND, force=force) as journal:
+        jobs = []
+        for index, photograph in enumerate(photographs):
+            stem = f"{folder.name}_{index:03d}" if settings.rename_images else photograph.name
+            file = f"{stem}_no_bg.png"
+            jobs.append(_Job(photograph, file, journal.entries.get(file)))
+        work = partial(
+            _remove_background, folder=folder.background_removed, settings=settings, model_sha256=model_sha256
         )
-    return Outcome.from_rows(str(folder.name), "background", rows), cut_outs
+        results = map_parallel(
+            work,
+            jobs,
+            folder.config.execution,
+            step=f"{folder.name}: background",
+            workers=settings.max_workers,
+            quiet=quiet,
+        )
+        for record, cut_out in results:
+            records.append(record)
+            if cut_out is not None:
+                journal.add(record)
+                cut_outs[str(record.file)] = cut_out
+            for box in record.others or ():
+                _log.warning("%s/%s: %s", folder.name, record.image, other_part_note(box))
+        done = [record for record in records if record.is_ok]
+        if len(done) > len(cut_outs):
+            _log.info("%s: background already removed: %d of %d", folder.name, len(done) - len(cut_outs), len(records))
+        remove_other_images(folder.background_removed, {str(record.file) for record in done})
+        step = BackgroundStep(
+            method=settings.method, model_sha256=model_sha256, settings=settings, images=tuple(records)
+        )
+        step.write(folder.metadata / BACKGROUND.file)
+    return Outcome.from_records(folder.name, "background", records), cut_outs
+
+
+def background_key(photograph_sha256: str, settings: RemoveBackground, model_sha256: str | None) -> str:
+    """Fingerprint of everything that a cut-out photograph depends on.
+
+    Args:
+        photograph_sha256: The SHA-256 of the photograph.
+        settings: How the part was found.
+        model_sha256: The SHA-256 of the network's file; it stands for the place of the file in the settings.
+    """
+    return fingerprint("remove_bg", photograph_sha256, result_settings(settings) | {"model_file": model_sha256})
 
 
 def read_rgba(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """An image that preprocessing wrote, as RGB (H, W, 3) and its mask (H, W) bool. Raises InputError naming it."""
+    """Read an image that preprocessing wrote.
+
+    Returns:
+        The RGB image (H, W, 3) and its mask (H, W).
+
+    Raises:
+        InputError: If the image is missing or damaged; the message names it.
+    """
     try:
         return split_alpha(decode_image(read_bytes(path)))
     except InputError as error:
@@ -98,39 +139,48 @@ def read_rgba(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def split_alpha(rgba: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """A cut-out photograph as RGB (H, W, 3) and its mask (H, W) bool. Raises InputError where it has no alpha."""
+    """Split an RGBA image into RGB (H, W, 3) and its mask (H, W). Raise ``InputError`` if it has no alpha."""
     if rgba.shape[2] != 4:
         raise InputError("has no alpha channel")
     return np.ascontiguousarray(rgba[..., :3]), np.asarray(rgba[..., 3] > np.iinfo(rgba.dtype).max // 2)
 
 
-def _cut_out(
-    job: tuple[Photograph, str, Row | None],
-    *,
-    folder: Path,
-    settings: RemoveBackground,
-    model: str | None,
-) -> tuple[Row, CutOut | None]:
-    """One photograph: its row, and what the next step needs of it unless ``previous`` stays or it failed."""
-    photo, file, previous = job
-    row: Row = {"image": photo.image, "name": photo.name, "source": str(photo.path), "status": "failed", "file": file}
+@dataclass(frozen=True)
+class _Job:
+    """A photograph to process, its output file, and the record of an earlier run."""
+
+    photograph: Photograph
+    file: str
+    earlier: BackgroundRecord | None
+
+
+def _remove_background(
+    job: _Job, *, folder: Path, settings: RemoveBackground, model_sha256: str | None
+) -> tuple[BackgroundRecord, CutOut | None]:
+    """Process one photograph; there is no ``CutOut`` if it failed or was already done."""
+    photograph = job.photograph
+    record = BackgroundRecord(
+        image=photograph.image, name=photograph.name, source=str(photograph.path), status="failed", file=job.file
+    )
     try:
-        data = read_bytes(photo.path)
-        row["sha256"] = data_hash(data)
-        # Of rembg's settings none counts with another method.
-        used = (settings.model, model, settings.alpha_matting) if settings.method == "rembg" else ()
-        key = fingerprint("remove_bg", row["sha256"], settings.method, *used)
-        if made := made_before(previous, key, folder):
-            return made | row | {"status": "ok"}, None
-        image = decode_image(data)
-        foreground = find_foreground(image, settings)
+        data = read_bytes(photograph.path)
+        record = record.replace(sha256=data_hash(data))
+        key = background_key(str(record.sha256), settings, model_sha256)
+        if done := reusable(job.earlier, key, folder):
+            return done.replace(image=record.image, name=record.name, source=record.source), None
+        decoded = decode_image(data)
+        foreground = find_foreground(decoded, settings)
     except InputError as error:
-        return row | {"reason": str(error)}, None
-    image = np.ascontiguousarray(image[..., :3])
+        return record.replace(reason=str(error)), None
+    image = np.ascontiguousarray(decoded[..., :3])
     encoded = encode_image(".png", with_alpha(image, foreground.alpha))
-    write_bytes(folder / file, encoded)
-    row |= {"status": "ok", "reason": "", "key": key, "file_sha256": data_hash(encoded)}
-    row |= {"size": [image.shape[1], image.shape[0]], "foreground": float(foreground.mask.mean())}
-    if foreground.others:
-        row["others"] = [list(box) for box in foreground.others]
-    return row, CutOut.of(image, foreground.mask)
+    write_bytes(folder / job.file, encoded)
+    record = record.replace(
+        status="ok",
+        key=key,
+        file_sha256=data_hash(encoded),
+        size=(image.shape[1], image.shape[0]),
+        foreground=float(foreground.mask.mean()),
+        others=foreground.others or None,
+    )
+    return record, CutOut.from_photograph(image, foreground.mask)

@@ -1,10 +1,10 @@
-"""How a photograph was taken: its light, its focus and how well it was aligned, in numbers to compare batches by."""
+"""How photographs were taken: light, focus, and how well they were aligned, as numbers that compare batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -34,22 +34,59 @@ class LightAndFocus:
     sharpness: float
 
 
+class ConditionsRecord(Protocol):
+    """A record of a photograph; values are None where they are not known."""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the photograph could be processed."""
+
+    @property
+    def red(self) -> float | None:
+        """Mean of the red channel over the part, in [0, 1]."""
+
+    @property
+    def green(self) -> float | None:
+        """Mean of the green channel over the part, in [0, 1]."""
+
+    @property
+    def blue(self) -> float | None:
+        """Mean of the blue channel over the part, in [0, 1]."""
+
+    @property
+    def sharpness(self) -> float | None:
+        """As in ``LightAndFocus``."""
+
+    @property
+    def inlier_ratio(self) -> float | None:
+        """Fraction of the matches that agree with the homography."""
+
+    @property
+    def ssim(self) -> float | None:
+        """Mean structural similarity to the reference over the part."""
+
+
 @dataclass(frozen=True)
 class Conditions:
-    """How a type's photographs were taken.
+    """How the photographs of a type were taken.
 
-    values: (n, 6), those of each that could be processed, columns as in ``CONDITIONS``; NaN where unknown.
-    tried: how many photographs there were, these among them.
+    Attributes:
+        values: One row per photograph that could be processed, columns as in ``CONDITIONS``, (N, 6); NaN where unknown.
+        tried: Number of photographs, failed ones included.
     """
 
     values: NDArray[np.float64]
     tried: int
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]], tried: int) -> Conditions:
-        """Those that the rows of a record hold."""
-        values = [[row.get(name, np.nan) for name in CONDITIONS] for row in rows if row["status"] == "ok"]
-        return cls(np.array(values, np.float64).reshape(-1, len(CONDITIONS)), tried)
+    def from_records(cls, records: Iterable[ConditionsRecord], tried: int) -> Conditions:
+        """Collect the conditions in the records of photographs; ``tried`` is the number of all photographs."""
+        rows = [
+            (record.red, record.green, record.blue, record.sharpness, record.inlier_ratio, record.ssim)
+            for record in records
+            if record.is_ok
+        ]
+        return cls(np.array(rows, np.float64).reshape(-1, len(CONDITIONS)), tried)
 
 
 def measure_light_and_focus(image: NDArray[Any], part: NDArray[np.bool_]) -> LightAndFocus:

@@ -1,18 +1,21 @@
-"""The pictures of preprocessing: which data goes into which file. What they look like is ``pixal.plotting``'s."""
+"""The figures of preprocessing: which data goes into which file. ``pixal.plotting`` draws them.
+
+A figure holds the fingerprint of what it shows, so that an unchanged figure is not drawn again.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pixal.io.images import as_uint8, write_figure, write_image
+from pixal.io.png import read_fingerprint
 from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure
 from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.consensus_map import consensus_map
@@ -28,11 +31,6 @@ from pixal.tasks.photographs.settings import AlignmentSettings
 _JPEG_QUALITY = 85  # two thirds of the file size at the default of 92
 _MATCHES, _OVERLAYS = "matches", "overlay_diagnostics"
 _NAME_LENGTH = 48  # characters of a photograph's name in a title
-
-
-def grey(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An RGB image (H, W, 3) in 8-bit grey levels (H, W)."""
-    return np.asarray(cv2.cvtColor(as_uint8(image), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -125,13 +123,13 @@ class AlignmentFigures:
 
 
 def figures_exist(folder: Path, name: str, settings: AlignmentSettings) -> bool:
-    """Whether an aligned photograph has all the pictures that the settings ask for."""
+    """Whether an aligned photograph has all figures that the settings ask for."""
     matches, overlay = _files(folder, name)
     return (not _wants_matches(settings) or matches.is_file()) and (not settings.save_overlays or overlay.is_file())
 
 
 def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSettings) -> None:
-    """Delete an earlier run's pictures of photographs that are not among ``names``, and what is not asked for now."""
+    """Delete figures of the alignment that are not wanted now, and those of photographs not among ``names``."""
     kept = {path for name in names for path in _files(folder, name)}
     for directory, wanted in ((_MATCHES, _wants_matches(settings)), (_OVERLAYS, bool(settings.save_overlays))):
         if not wanted:
@@ -143,12 +141,19 @@ def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSetti
         (folder / "metrics.png").unlink(missing_ok=True)
 
 
+def are_current(paths: Iterable[Path], key: str) -> bool:
+    """Whether all figures exist and show what ``key`` stands for."""
+    return all(read_fingerprint(path) == key for path in paths)
+
+
 def save_alignment_metrics(
     path: Path,
     records: Sequence[AlignedImageRecord],
     settings: AlignmentSettings,
     type_name: str,
     reference: str | None = None,
+    *,
+    key: str | None = None,
 ) -> None:
     """Plot the inliers, SSIM and MSE of all photographs of a type.
 
@@ -158,6 +163,7 @@ def save_alignment_metrics(
         settings: The limits to draw.
         type_name: The type.
         reference: File name of the reference, if it is among the photographs.
+        key: Fingerprint of what the figure shows.
     """
 
     def values(field: str) -> NDArray[np.float64]:
@@ -179,30 +185,38 @@ def save_alignment_metrics(
             reference_name=reference,
             reasons=[record.reason for record in records],
         ),
+        fingerprint=key,
     )
 
 
-def crop_figures(folder: Path) -> tuple[Path, Path, Path]:
-    """The crop preview, the consensus map, and the mean of the aligned photographs."""
+def crop_figure_paths(folder: Path) -> tuple[Path, Path, Path]:
+    """The files of the crop preview, the consensus map and the mean of the aligned photographs."""
     return folder / "crop_preview.png", folder / "consensus.png", folder / "stacked_intensity.png"
 
 
 def save_crop_figures(
     folder: Path,
     state: PreprocessingState,
-    share: NDArray[np.float32],
+    fraction: NDArray[np.float32],
     brightness: NDArray[np.float32],
     left_out: Sequence[tuple[str, float]] = (),
+    *,
+    key: str | None = None,
 ) -> None:
-    """Write the crop preview, the consensus map, and the mean of the aligned photographs.
+    """Write the crop preview, the consensus map and the mean of the aligned photographs.
 
-    ``share`` (H, W): the share of the masks that holds each pixel. ``brightness`` (H, W): the mean, 8-bit grey levels.
-    ``left_out``: the photographs whose masks have no vote, and their IoU with the others'.
+    Args:
+        folder: Where to write.
+        state: The fitted preprocessing of the type.
+        fraction: Fraction of the masks that contain each pixel, (H, W).
+        brightness: Mean of the aligned photographs, (H, W), 8-bit grey levels.
+        left_out: Photographs whose mask has no vote, each with its IoU with the majority.
+        key: Fingerprint of what the figures show.
     """
     settings, name, image = state.settings.preprocessor, state.type_name, state.reference.image
     given = settings.mask.get(name) if isinstance(settings.mask, dict) else settings.mask
     mask = "consensus mask" if given is None else f"mask ({shorten(Path(given).name, _NAME_LENGTH)})"
-    preview, consensus, stacked = crop_figures(folder)
+    preview, consensus, stacked = crop_figure_paths(folder)
     write_figure(
         preview,
         crop_preview(
@@ -213,17 +227,19 @@ def save_crop_figures(
             title=f"{name}: {mask} and crop box",
             mask_name=mask,
         ),
+        fingerprint=key,
     )
     unused = "" if given is None else f"; the {mask} is used instead"
     write_figure(
         consensus,
         consensus_map(
             image,
-            share,
+            fraction,
             settings.consensus,
             left_out=left_out,
             title=f"{name}: consensus of the photographs' masks{unused}",
         ),
+        fingerprint=key,
     )
     write_figure(
         stacked,
@@ -233,18 +249,26 @@ def save_crop_figures(
             consensus_mask=state.consensus,
             title=f"{name}: mean of the aligned photographs",
         ),
+        fingerprint=key,
     )
 
 
-def save_channels(folder: Path, image: NDArray[np.float32], state: PreprocessingState) -> None:
-    """Write the channels of one input (h, w, C)."""
+def save_channels(path: Path, image: NDArray[np.float32], state: PreprocessingState, *, key: str | None = None) -> None:
+    """Draw the channels of one input.
+
+    Args:
+        path: The figure's file.
+        image: The input, (h, w, C).
+        state: The fitted preprocessing of its type.
+        key: Fingerprint of what the figure shows.
+    """
     title = f"{state.type_name}: channels of the network's input"
-    names = state.settings.preprocessor.channels
-    write_figure(folder / "channels.png", channel_sheet(image, names, title=title, mask=state.mask))
+    figure = channel_sheet(image, state.settings.preprocessor.channels, title=title, mask=state.mask)
+    write_figure(path, figure, fingerprint=key)
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
-    """A photograph's match picture and its overlay."""
+    """The match figure and the overlay of a photograph."""
     return folder / _MATCHES / f"{name}_matches.jpg", folder / _OVERLAYS / f"{name}_overlay.jpg"
 
 

@@ -1,107 +1,163 @@
-"""Where preprocessing keeps the files of a type, and which records vouch for them."""
+"""Where preprocessing keeps the files of a type, and the order of its steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pixal.config import PathEntry
+from pixal.config.paths import PathEntry
 from pixal.errors import InputError
-from pixal.io.journal import Journal, keep_rows
-from pixal.io.records import read_record
+from pixal.io.journal import Journal, OutputRecord, write_journal
+from pixal.tasks.photographs.preprocessing.records import (
+    AlignmentRecord,
+    AlignmentStep,
+    BackgroundRecord,
+    BackgroundStep,
+    InputFileRecord,
+    InputStep,
+    SharedRecord,
+    StepRecord,
+    read_step,
+)
 from pixal.tasks.photographs.settings import PhotographConfig
 
-BACKGROUND_RECORD = "background.yaml"
-ALIGNMENT_RECORD = "alignment.yaml"
 PREPROCESSING_RECORD = "preprocessing.yaml"
-_RECORDS = (BACKGROUND_RECORD, ALIGNMENT_RECORD, PREPROCESSING_RECORD)
-
 REFERENCE_FILE = "reference.npz"
 STATE_FILE = "preprocessing.npz"
 
+Record = TypeVar("Record", bound=StepRecord)
+Entry = TypeVar("Entry", bound=OutputRecord)
+
 
 @dataclass(frozen=True)
-class TypeFolder:
-    """The folders of type ``name`` (None: of the component, where one model serves all types)."""
+class Step(Generic[Record, Entry]):
+    """A step of preprocessing.
+
+    Attributes:
+        file: Name of the YAML file with its record.
+        command: The command that runs it.
+        record: The model of its record.
+        entries: The models of the entries of its journal.
+    """
+
+    file: str
+    command: str
+    record: type[Record]
+    entries: tuple[type[Entry], ...]
+
+
+BACKGROUND = Step("background.yaml", "remove_bg", BackgroundStep, (BackgroundRecord,))
+ALIGNMENT: Step[AlignmentStep, AlignmentRecord | SharedRecord] = Step(
+    "alignment.yaml", "align", AlignmentStep, (AlignmentRecord, SharedRecord)
+)
+INPUT = Step(PREPROCESSING_RECORD, "make_input", InputStep, (InputFileRecord,))
+_STEPS: tuple[Step[Any, Any], ...] = (BACKGROUND, ALIGNMENT, INPUT)
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """The output folders of a type, or of the whole component if one model serves all types.
+
+    Attributes:
+        name: The type; None for the component.
+        config: The settings.
+    """
 
     name: str | None
     config: PhotographConfig
 
     @property
     def background_removed(self) -> Path:
-        """The cut-out photographs."""
-        return self._of("background_removed_path")
+        """Folder of the cut-out photographs."""
+        return self._resolve("background_removed_path")
 
     @property
     def aligned(self) -> Path:
-        """The aligned photographs."""
-        return self._of("aligned_images_path")
+        """Folder of the aligned photographs."""
+        return self._resolve("aligned_images_path")
 
     @property
     def metadata(self) -> Path:
-        """The records, and what the steps hand on to each other."""
-        return self._of("metadata_path")
+        """Folder of the records, and of the arrays that one step passes to the next."""
+        return self._resolve("metadata_path")
 
     @property
     def figures(self) -> Path:
-        """The pictures of the type as a whole."""
-        return self._of("figures_path")
+        """Folder of the figures about all photographs of the type."""
+        return self._resolve("figures_path")
 
     @property
     def aligned_metrics(self) -> Path:
-        """The alignment's table and pictures."""
-        return self._of("aligned_metrics_path")
+        """Folder of the table and the figures of the alignment."""
+        return self._resolve("aligned_metrics_path")
 
     @property
     def logs(self) -> Path:
-        """The messages of each step."""
-        return self._of("log_path")
+        """Folder of the logs."""
+        return self._resolve("log_path")
 
     @property
     def input(self) -> Path:
-        """The network's input."""
-        return self._of("component_model_path") / str(self.config.preprocessing.preprocessor.file_name)
+        """The file with the model's inputs."""
+        return self._resolve("component_model_path") / self.config.preprocessing.preprocessor.file_name
 
-    def has(self, record: str) -> bool:
-        """Whether a step has left its record."""
-        return (self.metadata / record).is_file()
+    def has(self, step: Step[Record, Entry]) -> bool:
+        """Whether a step has ended and written its record."""
+        return (self.metadata / step.file).is_file()
 
-    def start(self, record: str, *, force: bool) -> Journal:
-        """Begin the step that writes ``record``: its journal, which knows what earlier runs have made.
+    def read(self, step: Step[Record, Entry]) -> Record:
+        """Read the record of a step. Raise ``InputError``, which names the command to run, if it is not there."""
+        return read_step(self.metadata / step.file, step.record, step.command)
 
-        A record vouches for the files of its step, and of those it was made from: while a step runs, and when the run
-        is killed, neither its own record nor a later one does. What they held stays in journals. ``force``: forget it.
+    def start(self, step: Step[Record, Entry], *, force: bool) -> Journal[Entry]:
+        """Start a step: return its journal, which holds what earlier runs have made.
+
+        A record says that the files of its step, and the files these were made of, are complete. So the records of this
+        step and of the later ones are removed until each step has run again; a killed run leaves none. Their entries
+        are kept in journals.
+
+        Args:
+            step: The step.
+            force: Whether to forget what earlier runs have made.
         """
-        for name in _RECORDS[_RECORDS.index(record) :]:
-            path, journal = self.metadata / name, _journal(self.metadata / name)
+        for later in _STEPS[_STEPS.index(step) :]:
+            path, journal = self.metadata / later.file, self._journal(later)
             if force:
                 journal.unlink(missing_ok=True)
             elif path.is_file():
-                keep_rows(journal, _made(path))
+                write_journal(journal, self._outputs(later))
             path.unlink(missing_ok=True)
-        return Journal(_journal(self.metadata / record))
+        return Journal(self._journal(step), step.entries)
 
-    def _of(self, entry: PathEntry) -> Path:
+    def _outputs(self, step: Step[Any, Any]) -> list[OutputRecord]:
+        """The outputs in the record of a step; empty if the record cannot be read, so that they are made again."""
+        try:
+            return list(self.read(step).outputs())
+        except InputError:
+            return []
+
+    def _journal(self, step: Step[Any, Any]) -> Path:
+        return (self.metadata / step.file).with_suffix(".journal")
+
+    def _resolve(self, entry: PathEntry) -> Path:
         return self.config.paths.resolve(entry, self.name)
 
 
-def _journal(record: Path) -> Path:
-    return record.with_suffix(".journal")
+@dataclass(frozen=True)
+class TypeFolder(OutputFolder):
+    """The output folders of one type.
+
+    Attributes:
+        name: The type.
+        config: The settings.
+    """
+
+    name: str
 
 
-def _made(record: Path) -> list[dict[str, Any]]:
-    """The rows of a record that name a file; none where it cannot be read (what it vouched for is made again)."""
-    try:
-        content = read_record(record)
-    except InputError:
-        return []
-    rows = [*content.get("images", []), *content.get("made", [])]
-    return [row for row in rows if {"file", "key", "file_sha256"} <= row.keys()]
-
-
-def remove_others(folder: Path, files: set[str]) -> None:
-    """Delete images of an earlier run that are no longer among the inputs, so that nothing takes them for results."""
+def remove_other_images(folder: Path, names: set[str]) -> None:
+    """Delete the PNG files of an earlier run that are not among ``names``, so that they are not taken for results."""
     for path in folder.glob("*.png"):
-        if path.name not in files:
+        if path.name not in names:
             path.unlink()

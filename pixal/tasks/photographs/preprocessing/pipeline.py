@@ -1,15 +1,14 @@
 """The preprocessing commands: from photographs to ``out.npz``.
 
-Each command is one step over every type; the steps themselves are in ``run_background``, ``run_alignment`` and
-``run_input``. What a step has made of the same bytes with the same settings is not made again (``force``: it is).
+Each command runs one step for every type; ``preprocess`` runs all three. A step skips what was already made of the same
+files with the same settings, unless ``force`` is true.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pixal.errors import InputError
 from pixal.execution import Submit, in_background
@@ -19,8 +18,17 @@ from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.foreground.methods import choose_method
 from pixal.tasks.photographs.preprocessing.alignment_step import align_type
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, remove_backgrounds
-from pixal.tasks.photographs.preprocessing.folders import ALIGNMENT_RECORD, BACKGROUND_RECORD, TypeFolder
-from pixal.tasks.photographs.preprocessing.input_step import fit_state, write_inputs
+from pixal.tasks.photographs.preprocessing.fitting import fit_state
+from pixal.tasks.photographs.preprocessing.folders import (
+    ALIGNMENT,
+    BACKGROUND,
+    Entry,
+    OutputFolder,
+    Record,
+    Step,
+    TypeFolder,
+)
+from pixal.tasks.photographs.preprocessing.input_step import write_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
@@ -79,14 +87,13 @@ def make_input(
 def _remove_backgrounds(
     input_dir: str | Path, config: PhotographConfig, force: bool, quiet: bool
 ) -> tuple[Outcome, dict[str, dict[str, CutOut]]]:
-    """The outcome, and the masks just made, by type and file."""
+    """Run the first step; return the outcome, and what was made now, by type and file name."""
     settings = config.preprocessing.remove_background
     photographs = list_photographs(input_dir)
     chosen = choose_method(settings)
     if settings.method == "auto":
-        here = chosen.method == "rembg"
-        why = "its model file is here" if here else f"no model file of rembg's {settings.model} is here"
-        _log.info("background method: %s (auto: %s)", chosen.method, why)
+        found = "found" if chosen.method == "rembg" else "not found"
+        _log.info("background method: %s (auto: model file of rembg's %s %s)", chosen.method, settings.model, found)
     outcome = Outcome()
     cut_outs = {}
     for name, photos in photographs.items():
@@ -104,11 +111,12 @@ def _align(
     quiet: bool,
 ) -> Outcome:
     outcome = Outcome()
-    folders = _types(input_dir, config, BACKGROUND_RECORD, "remove_bg")
-    _note_unknown_types("alignment.reference", config.preprocessing.alignment.reference, folders)
+    folders = _find_types(input_dir, config, BACKGROUND)
+    reference = config.preprocessing.alignment.reference
+    _warn_of_unknown_types("alignment.reference", reference if isinstance(reference, dict) else (), folders)
     for folder in folders:
         outcome = outcome.combined_with(
-            align_type(folder, cut_outs.get(str(folder.name), {}), draw, force=force, quiet=quiet)
+            align_type(folder, cut_outs.get(folder.name, {}), draw, force=force, quiet=quiet)
         )
     return outcome.require_done(input_dir)
 
@@ -116,51 +124,58 @@ def _align(
 def _make_input(
     input_dir: str | Path | None, config: PhotographConfig, draw: Submit, force: bool, quiet: bool
 ) -> Outcome:
-    folders = _types(input_dir, config, ALIGNMENT_RECORD, "align")
+    folders = _find_types(input_dir, config, ALIGNMENT)
     one_hot = config.model_training.one_hot_encoding
-    if one_hot:  # one model serves every type of the component, whichever was named
-        folders = _types(None, config, ALIGNMENT_RECORD, "align")
+    if one_hot:  # one model serves all types of the component, whichever type was named
+        folders = _find_types(None, config, ALIGNMENT)
     settings = config.preprocessing.preprocessor
-    _note_unknown_types("preprocessor.mask", settings.mask, folders)
-    _note_unknown_types("preprocessor.ignore_regions", settings.ignore_regions, folders)
+    _warn_of_unknown_types("preprocessor.mask", settings.mask if isinstance(settings.mask, dict) else (), folders)
+    _warn_of_unknown_types("preprocessor.ignore_regions", settings.ignore_regions, folders)
     states = {}
     for folder in folders:
         with log_to_file(folder.logs, "make_input"):
-            states[str(folder.name)] = fit_state(folder, draw, force=force)
+            states[folder.name] = fit_state(folder, draw, force=force)
+    if one_hot:
+        outcome = write_inputs(OutputFolder(None, config), folders, states, draw, force=force, quiet=quiet)
+        return outcome.require_done(input_dir)
     outcome = Outcome()
-    owners = [TypeFolder(None, config)] if one_hot else folders
-    for owner in owners:
-        members = folders if one_hot else [owner]
-        own = {str(folder.name): states[str(folder.name)] for folder in members}
-        outcome = outcome.combined_with(write_inputs(owner, members, own, draw, force=force, quiet=quiet))
+    for folder in folders:
+        state = {folder.name: states[folder.name]}
+        outcome = outcome.combined_with(write_inputs(folder, [folder], state, draw, force=force, quiet=quiet))
     return outcome.require_done(input_dir)
 
 
-def _note_unknown_types(key: str, setting: Any, folders: list[TypeFolder]) -> None:
-    """Say so where a setting a type names one that is not here: misspelt, it would be without effect."""
-    here = [str(folder.name) for folder in folders]
-    for name in setting if isinstance(setting, dict) else ():
-        if name not in here:
-            _log.warning("preprocessing.%s names the type %s; the types here are %s", key, name, ", ".join(here))
+def _warn_of_unknown_types(setting: str, names: Iterable[str], folders: Sequence[TypeFolder]) -> None:
+    """Log a warning for each type in a setting that does not exist: a misspelled name would have no effect."""
+    known = [folder.name for folder in folders]
+    for name in names:
+        if name not in known:
+            _log.warning("preprocessing.%s names the type %s; the types here are %s", setting, name, ", ".join(known))
 
 
-def _types(input_dir: str | Path | None, config: PhotographConfig, record: str, before: str) -> list[TypeFolder]:
-    """The types to go on with: those below ``input_dir``, or all that the step ``before`` left its ``record`` of.
+def _find_types(
+    input_dir: str | Path | None, config: PhotographConfig, before: Step[Record, Entry]
+) -> list[TypeFolder]:
+    """The types to process: those below ``input_dir`` (None: all) for which the step ``before`` has ended.
 
-    A type that the first step knows but a later one had to leave out stays out. Raises InputError for one that no step
-    has seen.
+    A type that the first step has processed and a later step has left out is left out here, too.
+
+    Raises:
+        InputError: If a type was not processed at all, or there is no type to process.
     """
     root = config.paths.resolve("component_model_path").resolve()
     if input_dir is None or Path(input_dir).resolve() == root:
-        wanted = [path.name for path in sorted(root.glob("*")) if TypeFolder(path.name, config).has(BACKGROUND_RECORD)]
+        names = [path.name for path in sorted(root.glob("*")) if TypeFolder(path.name, config).has(BACKGROUND)]
     elif Path(input_dir).resolve().is_relative_to(root):
-        wanted = [Path(input_dir).resolve().relative_to(root).parts[0]]
+        names = [Path(input_dir).resolve().relative_to(root).parts[0]]
     else:
-        wanted = list(list_photographs(input_dir))
-    folders = [TypeFolder(name, config) for name in wanted]
-    unseen = [folder.name for folder in folders if not folder.has(BACKGROUND_RECORD)]
-    ready = [folder for folder in folders if folder.has(record)]
-    if unseen or not ready:
-        what = unseen[0] if unseen else ", ".join(wanted) or "no type"
-        raise InputError(f"{what}: {root} holds nothing that {before} made of it; run {before}, or preprocess, first")
+        names = list(list_photographs(input_dir))
+    folders = [TypeFolder(name, config) for name in names]
+    unknown = [folder.name for folder in folders if not folder.has(BACKGROUND)]
+    ready = [folder for folder in folders if folder.has(before)]
+    if unknown or not ready:
+        which = unknown[0] if unknown else ", ".join(names) or "no type"
+        raise InputError(
+            f"{which}: {root} holds no results of {before.command} for it; run {before.command}, or preprocess, first"
+        )
     return ready

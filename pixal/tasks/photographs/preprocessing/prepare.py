@@ -47,11 +47,13 @@ class AlignmentFailure:
 
     Attributes:
         reason: The reason, for the user.
-        alignment: The alignment that was not accepted; None where no pose was found.
+        alignment: The alignment that was not accepted; None if no pose was found.
+        was_compared: Whether the photograph was matched with the reference, so that it can have figures.
     """
 
     reason: str
     alignment: AlignmentResult | None = None
+    was_compared: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def align_part(
     try:
         alignment = align_photograph(image, mask, reference, settings)
     except InputError as error:
-        return AlignmentFailure(str(error))
+        return AlignmentFailure(str(error), was_compared=False)
     except AlignmentError as error:
         if figures is not None:
             figures.save_failure(name, image, mask, str(error))

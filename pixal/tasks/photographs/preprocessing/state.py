@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.config.section import result_settings
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.photographs.alignment.align import Reference
@@ -24,16 +25,6 @@ from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
 
 _HALF = 0.5  # a pooled cell belongs to the part when more than half of it does
-# Settings that change no pixel: the state is the same with other values of them.
-NO_PIXEL: dict[str, Any] = {
-    "rename_images": True,
-    "draw_matches": True,
-    "save_metrics": True,
-    "save_overlays": True,
-    "remove_background": {"max_workers", "rename_images"},
-    "alignment": {"draw_matches", "save_metrics", "save_overlays"},
-    "preprocessor": {"file_name"},
-}
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class PreprocessingState:
         settings = {
             "type": self.type_name,
             "background_model_sha256": self.background_model_sha256,
-            "settings": self.settings.model_dump(mode="json", exclude=NO_PIXEL),
+            "settings": result_settings(self.settings),
         }
         save_arrays(
             path,

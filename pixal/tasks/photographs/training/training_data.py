@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
-from pixal.io.records import read_record
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
+from pixal.tasks.photographs.preprocessing.records import InputStep, read_step
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.training import TrainingSet
@@ -52,10 +51,10 @@ class TrainingData:
                 f"{path} holds {labels}, but one_hot_encoding is {owner is None}; "
                 "run make_input again, or change the setting"
             )
-        self._record = read_record(self._folder / "metadata" / PREPROCESSING_RECORD)
+        self._record = read_step(self._folder / "metadata" / PREPROCESSING_RECORD, InputStep, "make_input")
         self.sha256 = file_hash(path)
-        self.states = {name: PreprocessingState.load(self.state_file(name)) for name in self._record["types"]}
-        if self._record["sha256"] != self.sha256:
+        self.states = {name: PreprocessingState.load(self.state_file(name)) for name in self._record.types}
+        if self._record.sha256 != self.sha256:
             raise InputError(f"{path} is not the file that make_input recorded; run make_input again")
         for index, (name, state) in enumerate(self.states.items()):
             count = len(self.inputs.rows_of_type(index))
@@ -103,11 +102,8 @@ class TrainingData:
     @property
     def conditions(self) -> list[Conditions]:
         """How the photographs of each type were taken, as far as ``make_input`` recorded it."""
-        tried, made = self._record.get("photographs", {}), self._record.get("made", ())
-        rows: dict[str, list[Any]] = {
-            name: [row for one in made for row in one["images"].get(name, ())] for name in self.states
-        }
-        return [Conditions.of(rows[name], tried.get(name, 0)) for name in self.states]
+        record = self._record
+        return [Conditions.from_records(record.images(name), record.photographs.get(name, 0)) for name in self.states]
 
 
 def find_sources(input_path: str | Path | None, config: PhotographConfig) -> list[tuple[str | None, Path]]:

@@ -1,0 +1,116 @@
+"""Fit the preprocessing of a type to its aligned photographs: consensus mask, ignored regions, crop box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.errors import ConfigError, InputError
+from pixal.execution import Submit
+from pixal.io.arrays import load_arrays
+from pixal.io.files import file_hash
+from pixal.io.images import read_mask
+from pixal.io.provenance import fingerprint
+from pixal.tasks.photographs.alignment.align import Reference
+from pixal.tasks.photographs.alignment.features import Features
+from pixal.tasks.photographs.geometry import Box
+from pixal.tasks.photographs.network_input.consensus import consensus_mask, crop_box, ignored_mask
+from pixal.tasks.photographs.preprocessing import figures
+from pixal.tasks.photographs.preprocessing.folders import (
+    ALIGNMENT,
+    BACKGROUND,
+    REFERENCE_FILE,
+    STATE_FILE,
+    TypeFolder,
+)
+from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.tasks.photographs.settings import Preprocessor
+
+
+def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> PreprocessingState:
+    """Fit the preprocessing of a type, write it to the metadata folder, and draw its figures.
+
+    Args:
+        folder: The type's folders.
+        draw: Draws figures in the background.
+        force: Whether to draw the figures even if they show the same already.
+
+    Raises:
+        InputError: If the alignment step has to run again, or nothing is left of the part.
+        ConfigError: If a setting does not fit the photographs.
+    """
+    reference_file, state_file = folder.metadata / REFERENCE_FILE, folder.metadata / STATE_FILE
+    try:
+        file = load_arrays(reference_file)
+        reference = Reference(file["image"], file["mask"], Features(file["points"], file["descriptors"]))
+        fraction, brightness = file["share"], file["brightness"]
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise InputError(f"{reference_file} is missing or damaged; run align again") from error
+    settings = folder.config.preprocessing.preprocessor
+    consensus = _consensus(folder.name, fraction, settings)
+    # The record tells which method "auto" stood for, and which network was used.
+    background = folder.read(BACKGROUND)
+    state = PreprocessingState(
+        type_name=folder.name,
+        reference=reference,
+        consensus=consensus,
+        ignored=_ignored(folder.name, consensus.shape, settings),
+        box=_box(consensus, brightness, settings),
+        background_model_sha256=background.model_sha256,
+        settings=folder.config.preprocessing.model_copy(update={"remove_background": background.settings}),
+    )
+    if not state.mask.any():
+        raise ConfigError(f"preprocessing.preprocessor: mask and ignore_regions leave nothing of {folder.name}")
+    state.save(state_file)
+    left_out = folder.read(ALIGNMENT).made[0].left_out_of_consensus
+    key = fingerprint("crop figures", file_hash(state_file), file_hash(reference_file), left_out)
+    if force or not figures.are_current(figures.crop_figure_paths(folder.figures), key):
+        draw(figures.save_crop_figures, folder.figures, state, fraction, brightness, left_out, key=key)
+    return state
+
+
+def _consensus(type_name: str, fraction: NDArray[np.float32], settings: Preprocessor) -> NDArray[np.bool_]:
+    """The mask (H, W) that the settings name, or the consensus of the photographs' masks."""
+    path = settings.mask.get(type_name) if isinstance(settings.mask, dict) else settings.mask
+    if path is not None:
+        return _read_mask(path, "mask", fraction.shape)
+    return consensus_mask(fraction, settings.consensus)
+
+
+def _box(consensus: NDArray[np.bool_], brightness: NDArray[np.float32], settings: Preprocessor) -> Box:
+    if not settings.zero_pruning:
+        return Box(0, 0, consensus.shape[1], consensus.shape[0])
+    return crop_box(
+        consensus,
+        brightness,
+        bg_threshold=settings.bg_threshold,
+        padding=settings.zero_pruning_padding,
+        multiple=settings.pool_size,
+    )
+
+
+def _ignored(type_name: str, shape: tuple[int, ...], settings: Preprocessor) -> NDArray[np.bool_]:
+    """The pixels (H, W) that are never compared, from boxes or from a mask image."""
+    regions = settings.ignore_regions.get(type_name, [])
+    if isinstance(regions, str):
+        return _read_mask(regions, "ignore_regions", shape)
+    try:
+        return ignored_mask((shape[0], shape[1]), regions)
+    except InputError as error:
+        raise ConfigError(f"preprocessing.preprocessor.ignore_regions: {error}") from error
+
+
+def _read_mask(path: str, setting: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Read a mask image that the settings name; it must have the size of the reference."""
+    where = f"preprocessing.preprocessor.{setting}: {path}"
+    if not Path(path).is_file():
+        raise ConfigError(f"{where} does not exist")
+    try:
+        mask = read_mask(Path(path))
+    except InputError as error:
+        raise ConfigError(f"{where} {error}") from error
+    if mask.shape != shape:
+        raise ConfigError(f"{where} is {mask.shape[1]}x{mask.shape[0]}, the reference is {shape[1]}x{shape[0]} pixels")
+    return mask
