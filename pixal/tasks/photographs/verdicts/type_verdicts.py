@@ -194,7 +194,7 @@ class TypeVerdicts:
             if part.truth is not None and part.score is not None
         )
         readable = [verdict.record for verdict in verdicts if verdict.record.width is not None]  # others are no drift
-        self.conditions = Conditions.of([record.as_row() for record in readable], len(readable))
+        self.conditions = Conditions.from_records(readable, len(readable))
         latents = [verdict.latent for verdict in verdicts if verdict.latent is not None]
         self._latents = np.array(latents, np.float32)
         self.notes = self._truth_notes() if verdicts else []
