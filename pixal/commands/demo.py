@@ -1,4 +1,4 @@
-"""The demo command: render a small component, and run everything on it as a user would."""
+"""The ``demo`` command: render a small component, then preprocess, train and validate."""
 
 from __future__ import annotations
 
@@ -36,16 +36,29 @@ def demo(
     parts: int = 10,
     frame_size: tuple[int, int] = _FRAME,
 ) -> Batch:
-    """Render a component of two types into ``folder``, then preprocess, train and validate there; return the verdicts.
+    """Render photographs of a component with two types, then preprocess, train and validate.
 
-    ``train_images`` good photographs a type to train on, ``parts`` good and as many defective ones to validate, each of
-    ``frame_size`` (width, height) pixels. The configuration (the shipped one, or ``config``) is copied to
-    ``folder/configs`` with the component's name edited, so the folder can be worked on from there. Raises InputError
-    for a folder that holds something else.
+    All files are written below ``folder``. The configuration is copied to ``folder/configs`` with the name of the
+    component, so that a user can continue there.
+
+    Args:
+        folder: An empty or new folder, or the folder of an earlier demo.
+        config: Folder of the configuration. None: as for ``load_config``.
+        overrides: Settings of the form ``KEY=VALUE``.
+        quiet: Whether progress bars are hidden.
+        train_images: Number of good photographs per type to train on.
+        parts: Number of good photographs per type to validate, and of defective ones.
+        frame_size: Width and height of the photographs in pixels.
+
+    Returns:
+        The verdicts.
+
+    Raises:
+        InputError: If ``folder`` contains something else.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / PHOTOGRAPHS).is_dir():
-        raise InputError(f"{folder} is not empty and holds no demo; name a new folder")
+        raise InputError(f"{folder} is not empty and does not contain a demo; choose a new folder")
     source = load_config(config, overrides).source
     write_configs(source, folder / "configs")
     _log.info("rendering photographs of %s in %s", COMPONENT, folder)
@@ -58,17 +71,18 @@ def demo(
         severity=0.7,
         frame_size=frame_size,
     )
-    found = [path.relative_to(folder) for path in (batch.train, batch.production, batch.truth)]
-    with _working_in(folder):
+    folders = (batch.train, batch.production, batch.truth)
+    train_folder, production, truth = (path.relative_to(folder) for path in folders)
+    with _working_directory(folder):
         settings = photograph_config(load_config("configs", overrides))
-        preprocess(found[0], config=settings, quiet=quiet)
+        preprocess(train_folder, config=settings, quiet=quiet)
         train(None, settings, quiet=quiet)
-        verdicts = validate(found[1], truth=found[2], config=settings, quiet=quiet)
+        verdicts = validate(production, truth=truth, config=settings, quiet=quiet)
     return replace(verdicts, folder=folder / verdicts.folder)
 
 
 def write_configs(source: Path, target: Path) -> None:
-    """Copy a configuration, with the component's name in ``paths.yaml`` edited to the demo's."""
+    """Copy a configuration; replace the name of the component in ``paths.yaml`` by that of the demo."""
     name = load_config(source).paths.component
     for path in sorted(source.glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
@@ -78,8 +92,8 @@ def write_configs(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
-    """Work in ``folder``, where the paths of the configuration, and MLflow's store, then are."""
+def _working_directory(folder: Path) -> Iterator[None]:
+    """Change the working directory; the configured paths and MLflow's store are relative to it."""
     before = Path.cwd()
     os.chdir(folder)
     try:

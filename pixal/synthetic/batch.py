@@ -1,4 +1,4 @@
-"""Writes a batch of rendered photographs to train and to validate on, with its truth."""
+"""Render a batch of photographs to train and to validate on, and write it with its truth."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from pixal.errors import InputError
 from pixal.synthetic.canvas import Image
 from pixal.synthetic.component import TYPES, draw_component
 from pixal.synthetic.defects import KINDS
-from pixal.synthetic.photograph import Photograph, render_photograph
+from pixal.synthetic.photograph import RenderedPhotograph, render_photograph
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Where a batch lies: `train` and `production` hold one folder a type, as does `truth`."""
+class RenderedBatch:
+    """The folders of a batch. Each contains one folder per type.
+
+    Attributes:
+        train: Photographs of good parts to train on.
+        production: Photographs of good and defective parts to validate.
+        truth: Labels, masks and poses.
+    """
 
     train: Path
     production: Path
@@ -46,54 +52,65 @@ def write_batch(
     frame_size: tuple[int, int] = (640, 360),
     kinds: Sequence[str] = KINDS,
     most_defects: int = 2,
-) -> Batch:
-    """Render a batch of parts below `out`; the same arguments write the same bytes.
+) -> RenderedBatch:
+    """Render a batch of photographs. The same arguments write the same bytes.
 
-    `train` good training images a type, and `good` and `bad` production images, of `frame_size` (width,
-    height) pixels; a defective part has one to `most_defects` defects from `kinds`, of `severity` (1 is plain
-    to see, 0.4 small and faint). Below `out`, a type:
+    Files below ``out``, for each type::
 
         train/COMPONENT/TYPE/image_000.jpg       good parts
-        production/COMPONENT/TYPE/part_000.jpg   good and defective parts, mixed
-        truth/TYPE/labels.csv                    name,label,kind (1 = defective), of production
-        truth/TYPE/masks/NAME.png                defect pixels, defective parts only
-        truth/TYPE/foreground/NAME.png           the component's pixels
-        truth/TYPE/poses.json                    name to 3x3 matrix, reference frame to photograph
+        production/COMPONENT/TYPE/part_000.jpg   good and defective parts in random order
+        truth/TYPE/labels.csv                    name,label,kind of the production photographs (label 1: defective)
+        truth/TYPE/masks/NAME.png                pixels of the defects, for defective parts
+        truth/TYPE/foreground/NAME.png           pixels of the part
+        truth/TYPE/poses.json                    3x3 matrix by name, from the reference frame to the photograph
 
-    Each part has a random stream of its own: how many others are made changes only the name that a production
-    part gets.
+    Each part has its own random numbers, so the numbers of parts change only the names of production photographs.
 
-    Raises `InputError` on bad numbers, unknown types or kinds, or an `out` with images of another batch.
+    Args:
+        out: Folder of the batch.
+        component: Name of the component.
+        types: Types to render, of ``TYPES``.
+        train: Number of training photographs per type.
+        good: Number of good production photographs per type.
+        bad: Number of defective production photographs per type.
+        severity: Severity of the defects: 1 is easy to see, 0.4 is small and faint.
+        seed: Seed of the random numbers.
+        frame_size: Width and height of the photographs in pixels.
+        kinds: Kinds of defects, of ``KINDS``.
+        most_defects: Largest number of defects per defective part; the smallest is 1.
+
+    Raises:
+        InputError: If a number, type or kind is invalid, or ``out`` contains images of another batch.
     """
     _check(types, kinds, train, good, bad, severity, most_defects)
     out = Path(out)
-    batch = Batch(out / "train" / component, out / "production" / component, out / "truth")
+    batch = RenderedBatch(out / "train" / component, out / "production" / component, out / "truth")
     for type_name in types:
-        lot = _Lot(type_name, seed, tuple(kinds), most_defects)
+        generator = _PartGenerator(type_name, seed, tuple(kinds), most_defects)
         names = [
             *(("train", i, f"image_{i:03d}") for i in range(train)),
-            *((group, i, f"part_{k:03d}") for k, (group, i) in enumerate(lot.mixed(good, bad))),
+            *((group, i, f"part_{k:03d}") for k, (group, i) in enumerate(generator.production_order(good, bad))),
         ]
-        folders = _Folders(batch, type_name)
-        folders.make(out, [(group, name) for group, _, name in names])
+        folders = _TypeFolders(batch, type_name)
+        folders.create(out, [(group, name) for group, _, name in names])
         reference = draw_component(type_name, frame_size)
         rows: list[tuple[str, int, str]] = []
         poses: dict[str, list[list[float]]] = {}
         for group, i, name in names:
-            rng, drawn = lot.part(group, i)
-            photo = render_photograph(*reference, drawn, rng, frame_size=frame_size, severity=severity)
+            rng, defects = generator.part(group, i)
+            photo = render_photograph(*reference, defects, rng, frame_size=frame_size, severity=severity)
             folders.save(group, name, photo)
             poses[name] = photo.pose.tolist()
             if group != "train":
-                rows.append((name, int(bool(drawn)), "+".join(sorted(set(drawn))) or "good"))
+                rows.append((name, int(bool(defects)), "+".join(sorted(set(defects))) or "good"))
         folders.save_truth(rows, poses)
-        log.info("%s: rendered %d training and %d production images", type_name, train, good + bad)
+        _log.info("%s: rendered %d training and %d production images", type_name, train, good + bad)
     return batch
 
 
 @dataclass(frozen=True)
-class _Lot:
-    """The parts of one type, each found by its group and number in it."""
+class _PartGenerator:
+    """The random numbers of the parts of one type, by group (train, good or bad) and number in the group."""
 
     type_name: str
     seed: int
@@ -101,54 +118,54 @@ class _Lot:
     most_defects: int
 
     def stream(self, group: str, number: int) -> np.random.Generator:
-        # crc32, for str hashes differ from run to run.
+        # crc32, because str hashes differ between runs.
         words = [zlib.crc32(word.encode()) for word in (self.type_name, group)]
         return np.random.default_rng([self.seed, *words, number])
 
     def part(self, group: str, number: int) -> tuple[np.random.Generator, list[str]]:
-        """The part's random stream and its defects."""
+        """Return the random numbers of a part, and the kinds of its defects."""
         rng = self.stream(group, number)
         count = int(rng.integers(1, self.most_defects + 1)) if group == "bad" else 0
         return rng, [str(k) for k in rng.choice(self.kinds, count)]
 
-    def mixed(self, good: int, bad: int) -> list[tuple[str, int]]:
-        """The production parts in the random order they are named in."""
+    def production_order(self, good: int, bad: int) -> list[tuple[str, int]]:
+        """Return group and number of the production parts, in random order."""
         parts = [("good", i) for i in range(good)] + [("bad", i) for i in range(bad)]
         return [parts[i] for i in self.stream("order", 0).permutation(len(parts))]
 
 
-class _Folders:
+class _TypeFolders:
     """The folders of one type."""
 
-    def __init__(self, batch: Batch, type_name: str) -> None:
+    def __init__(self, batch: RenderedBatch, type_name: str) -> None:
         self.train, self.production = batch.train / type_name, batch.production / type_name
         self.truth = batch.truth / type_name
         self.masks, self.foreground = self.truth / "masks", self.truth / "foreground"
 
-    def make(self, out: Path, parts: list[tuple[str, str]]) -> None:
-        """Create the folders; stop at files that this batch would leave beside its own."""
-        mine = {
+    def create(self, out: Path, parts: list[tuple[str, str]]) -> None:
+        """Create the folders. Raises InputError if they contain files that are not of this batch."""
+        expected = {
             self.train: {f"{name}.jpg" for group, name in parts if group == "train"},
             self.production: {f"{name}.jpg" for group, name in parts if group != "train"},
             self.masks: {f"{name}.png" for group, name in parts if group == "bad"},
             self.foreground: {f"{name}.png" for _, name in parts},
         }
-        for folder, names in mine.items():
+        for folder, names in expected.items():
             folder.mkdir(parents=True, exist_ok=True)
-            strangers = sorted(p.name for p in folder.iterdir() if p.name not in names)
-            if strangers:
+            others = sorted(path.name for path in folder.iterdir() if path.name not in names)
+            if others:
                 raise InputError(
-                    f"{folder} holds files of another batch ({strangers[0]}, {len(strangers)} in all): "
+                    f"{folder} contains {len(others)} files of another batch, such as {others[0]}; "
                     f"remove {out} or choose another folder"
                 )
 
-    def save(self, group: str, name: str, photo: Photograph) -> None:
+    def save(self, group: str, name: str, photo: RenderedPhotograph) -> None:
         folder = self.train if group == "train" else self.production
         colours = cv2.cvtColor(photo.image, cv2.COLOR_RGB2BGR)
-        (folder / f"{name}.jpg").write_bytes(_encoded(".jpg", np.asarray(colours, np.uint8)))
-        (self.foreground / f"{name}.png").write_bytes(_encoded(".png", photo.foreground))
+        (folder / f"{name}.jpg").write_bytes(_encode(".jpg", np.asarray(colours, np.uint8)))
+        (self.foreground / f"{name}.png").write_bytes(_encode(".png", photo.foreground))
         if group == "bad":
-            (self.masks / f"{name}.png").write_bytes(_encoded(".png", photo.defects))
+            (self.masks / f"{name}.png").write_bytes(_encode(".png", photo.defects))
 
     def save_truth(self, rows: list[tuple[str, int, str]], poses: dict[str, list[list[float]]]) -> None:
         with (self.truth / "labels.csv").open("w", newline="", encoding="utf-8") as file:
@@ -156,7 +173,7 @@ class _Folders:
         (self.truth / "poses.json").write_text(json.dumps(poses, indent=1) + "\n", encoding="utf-8")
 
 
-def _encoded(extension: str, image: Image) -> bytes:
+def _encode(extension: str, image: Image) -> bytes:
     settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if extension == ".jpg" else []
     done, data = cv2.imencode(extension, image, settings)
     if not done:
@@ -173,12 +190,12 @@ def _check(
     severity: float,
     most_defects: int,
 ) -> None:
-    unknown = [t for t in types if t not in TYPES]
-    if unknown or not types:
-        raise InputError(f"unknown demo type {unknown or 'list (empty)'}: choose from {', '.join(TYPES)}")
-    strange = [k for k in kinds if k not in KINDS]
-    if strange or not kinds:
-        raise InputError(f"unknown defect kind {strange or 'list (empty)'}: choose from {', '.join(KINDS)}")
+    unknown_types = [name for name in types if name not in TYPES]
+    if unknown_types or not types:
+        raise InputError(f"unknown demo type {unknown_types or 'list (empty)'}: choose from {', '.join(TYPES)}")
+    unknown_kinds = [kind for kind in kinds if kind not in KINDS]
+    if unknown_kinds or not kinds:
+        raise InputError(f"unknown defect kind {unknown_kinds or 'list (empty)'}: choose from {', '.join(KINDS)}")
     if min(train, good, bad) < 0:
         raise InputError(f"train ({train}), good ({good}) and bad ({bad}) must be 0 or more")
     if most_defects < 1 or not severity > 0:

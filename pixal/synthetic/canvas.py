@@ -1,4 +1,4 @@
-"""A supersampled drawing board in design units, and the stamps of printed text."""
+"""A canvas to draw the component on, and printed text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ SUPERSAMPLING = 3
 
 
 class Canvas:
-    """A supersampled RGB image that is drawn on in design units, with the side's colours."""
+    """A supersampled RGB image. Points and lengths are in design units; their origin is the middle of the image.
+
+    Attributes:
+        scale: Pixels of the image per design unit.
+        colours: RGB by name.
+        image: (H, W, 3) uint8 RGB, ``SUPERSAMPLING`` times as large as the frame.
+    """
 
     def __init__(self, size: tuple[int, int], unit: float, colours: dict[str, Colour]) -> None:
         self.scale = unit * SUPERSAMPLING
@@ -22,26 +28,26 @@ class Canvas:
         self.image: Image = np.zeros((size[1] * SUPERSAMPLING, size[0] * SUPERSAMPLING, 3), np.uint8)
 
     def at(self, point: Point) -> tuple[int, int]:
-        """The board's pixel (x, y) of a point in design units, whose origin is the middle."""
+        """Return the pixel (x, y) of a point."""
         h, w = self.image.shape[:2]
         return round(w / 2 + point[0] * self.scale), round(h / 2 + point[1] * self.scale)
 
     def length(self, units: float) -> int:
-        """A design length in the board's pixels, at least 1."""
+        """Return a length in pixels, at least 1."""
         return max(1, round(units * self.scale))
 
     def line(self, points: list[Point], colour: str, width: float) -> None:
-        """A line through the points."""
+        """Draw a line through points."""
         track = np.array([self.at(p) for p in points], np.int32)
         cv2.polylines(self.image, [track], False, self.colours[colour], self.length(width), cv2.LINE_AA)
 
     def trace(self, points: list[Point], width: float = 8.0) -> None:
-        """A copper line with the dark flank that oblique light gives it."""
+        """Draw a copper line with dark edges, as oblique light shows it."""
         self.line(points, "shade", width + 4)
         self.line(points, "copper", width)
 
     def box(self, centre: Point, size: Point, colour: str) -> None:
-        """A filled box of (width, height)."""
+        """Draw a filled box with a size (width, height)."""
         (x, y), (w, h) = centre, size
         cv2.rectangle(
             self.image,
@@ -52,24 +58,24 @@ class Canvas:
         )
 
     def disc(self, centre: Point, radius: float, colour: str, width: float = 0.0) -> None:
-        """A filled disc, or with a `width` a ring."""
+        """Draw a filled disc, or with a ``width`` a ring."""
         thickness = self.length(width) if width else -1
         cv2.circle(self.image, self.at(centre), self.length(radius), self.colours[colour], thickness, cv2.LINE_AA)
 
     def via(self, centre: Point, radius: float = 8.0) -> None:
-        """A plated hole."""
+        """Draw a plated hole."""
         self.disc(centre, radius + 3, "shade")
         self.disc(centre, radius, "pad")
         self.disc(centre, radius * 0.45, "hole")
 
     def fiducial(self, centre: Point) -> None:
-        """A mark for alignment: a bright disc in a cleared ring."""
+        """Draw an alignment mark: a bright disc in a bare ring."""
         self.disc(centre, 22, "bare")
         self.disc(centre, 22, "copper", 3)
         self.disc(centre, 10, "pad")
 
     def hatch(self, centre: Point, size: Point, pitch: float, width: float) -> None:
-        """Crossed copper lines at 45 degrees on bare substrate, clipped to the box."""
+        """Draw crossed copper lines at 45 degrees on bare substrate, inside a box."""
         self.box(centre, size, "bare")
         (x, y), (w, h) = centre, size
         (x0, y0), (x1, y1) = self.at((x - w / 2, y - h / 2)), self.at((x + w / 2, y + h / 2))
@@ -81,7 +87,7 @@ class Canvas:
                 cv2.line(window, ends[0], ends[1], self.colours["copper"], self.length(width), cv2.LINE_AA)
 
     def text(self, centre: Point, words: str, height: float, quarter_turns: int = 0) -> None:
-        """Printed words about a point, `height` high, turned anticlockwise."""
+        """Print words around a point, ``height`` high, turned anticlockwise."""
         stamp = text_stamp(words, self.length(height))
         stamp = np.rot90(stamp, quarter_turns)
         x, y = self.at(centre)
@@ -90,25 +96,39 @@ class Canvas:
 
 
 def text_stamp(words: str, height: int) -> NDArray[np.float32]:
-    """Coverage (rows, columns) in [0, 1] of `words` in capitals `height` pixels high, cut to the letters."""
-    # The stroke font is drawn large and shrunk: below some 20 pixels it is unreadable by itself.
-    tall = max(40, height)
-    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, tall // 7)
-    font_scale = tall / 22.0
+    """Render words, cropped to the letters.
+
+    Args:
+        words: The text.
+        height: Height of a capital letter in pixels.
+
+    Returns:
+        (H, W) float32 coverage in [0, 1].
+    """
+    # The font is drawn large and then shrunk, because below about 20 pixels it is not readable.
+    drawn_height = max(40, height)
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, drawn_height // 7)
+    font_scale = drawn_height / 22.0
     (w, h), below = cv2.getTextSize(words, font, font_scale, thickness)
-    board: Image = np.zeros((2 * h + below + 4 * thickness, w + 8 * thickness), np.uint8)
-    cv2.putText(board, words, (4 * thickness, int(1.5 * h)), font, font_scale, (255,), thickness, cv2.LINE_AA)
-    x, y, w, h = cv2.boundingRect(board)
-    shrink = height / tall
-    cut = cv2.resize(
-        board[y : y + h, x : x + w],
+    enlarged: Image = np.zeros((2 * h + below + 4 * thickness, w + 8 * thickness), np.uint8)
+    cv2.putText(enlarged, words, (4 * thickness, int(1.5 * h)), font, font_scale, (255,), thickness, cv2.LINE_AA)
+    x, y, w, h = cv2.boundingRect(enlarged)
+    shrink = height / drawn_height
+    cropped = cv2.resize(
+        enlarged[y : y + h, x : x + w],
         (max(1, round(w * shrink)), max(1, round(h * shrink))),
         interpolation=cv2.INTER_AREA,
     )
-    return np.asarray(cut / 255, np.float32)
+    return np.asarray(cropped / 255, np.float32)
 
 
 def blend(window: Image, coverage: NDArray[np.float32], colour: Colour | NDArray[np.float32]) -> None:
-    """Lay `colour` (RGB) over `window` (H, W, 3) in place, by `coverage` (H, W) in [0, 1]."""
+    """Paint a colour on an image in place.
+
+    Args:
+        window: (H, W, 3) uint8 RGB.
+        coverage: (H, W) opacity in [0, 1].
+        colour: RGB.
+    """
     weight = coverage[..., None]
     window[:] = np.rint(window * (1 - weight) + np.asarray(colour, np.float32) * weight).astype(np.uint8)

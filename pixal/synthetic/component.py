@@ -1,4 +1,4 @@
-"""Draws the demo component: a two-sided flex circuit, the same pixels every time."""
+"""Draw the demo component: a flex circuit with two sides. It has the same pixels every time."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from pixal.synthetic.canvas import Canvas, Colour, Image, Point
 
 TYPES = ("front", "back")
 SMALLEST_SIDE = 90
-# Everything is laid out in units of a 1920x1080 frame with its origin in the middle, so that one
-# drawing serves every frame size.
+# All lengths are in design units, the pixels of a 1920x1080 frame with its origin in the middle, for any frame size.
 DESIGN_WIDTH, DESIGN_HEIGHT = 1920, 1080
 
 HALF_LENGTH, END_HALF, WAIST_HALF = 595.0, 165.0, 130.0
 FINGER_COUNT, FINGER_PITCH, FINGER_LENGTH, FINGER_WIDTH = 16, 19.0, 46.0, 11.0
 SERIAL_CENTRE, SERIAL_SIZE = (-150.0, 88.0), (132.0, 40.0)
 
-# RGB, taken by eye from a microscope photograph of a real flex circuit (front) and varied (back).
+# RGB. The front follows a microscope photograph of a real flex circuit; the back is a variation.
 FRONT: dict[str, Colour] = {
     "edge": (122, 52, 14),
     "cover": (104, 104, 6),
@@ -42,13 +41,19 @@ BACK: dict[str, Colour] = {
 
 
 def draw_component(type_name: str, size: tuple[int, int] = (640, 360)) -> tuple[Image, Image]:
-    """Draw one side of the demo flex circuit in the middle of a frame: the reference frame.
+    """Draw one side of the component in the middle of a frame, the reference frame.
 
-    `type_name` is "front" or "back"; `size` is the frame's (width, height) in pixels, at least 90 each. The
-    component spans 62 % of the width of a 16:9 frame. Returns the image, (H, W, 3) uint8 RGB, black off the
-    component, and its mask, (H, W) uint8, 0 or 255.
+    The component takes 62 % of the width of a 16:9 frame.
 
-    Raises `InputError` on an unknown type or a frame that is too small.
+    Args:
+        type_name: ``front`` or ``back``.
+        size: Width and height of the frame in pixels, at least 90 each.
+
+    Returns:
+        The image, (H, W, 3) uint8 RGB, black outside the component; and its mask, (H, W) uint8, 0 or 255.
+
+    Raises:
+        InputError: If the type is unknown or the frame too small.
     """
     if type_name not in TYPES:
         raise InputError(f"unknown demo type {type_name!r}: choose from {', '.join(TYPES)}")
@@ -66,21 +71,25 @@ def draw_component(type_name: str, size: tuple[int, int] = (640, 360)) -> tuple[
 
 
 def design_unit(size: tuple[int, int]) -> float:
-    """Pixels a design unit in a frame of (width, height); raises InputError below 90 pixels a side."""
+    """Return the pixels per design unit in a frame (width, height).
+
+    Raises:
+        InputError: If a side has fewer than 90 pixels.
+    """
     if min(size) < SMALLEST_SIDE:
         raise InputError(
-            f"a frame of {size[0]}x{size[1]} pixels is too small to draw: use {SMALLEST_SIDE} or more a side"
+            f"a frame of {size[0]}x{size[1]} pixels is too small; use at least {SMALLEST_SIDE} pixels on each side"
         )
     return min(size[0] / DESIGN_WIDTH, size[1] / DESIGN_HEIGHT)
 
 
 def serial_box(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixel box (x0, y0, x1, y1), ends excluded, of the blank field that holds a part's serial number."""
+    """Return the box (x0, y0, x1, y1), without x1 and y1, of the field for the serial number, in pixels."""
     return _pixel_box(size, SERIAL_CENTRE, SERIAL_SIZE)
 
 
 def finger_boxes(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Pixel boxes (x0, y0, x1, y1), ends excluded, of the connector fingers, left end first, downwards."""
+    """Return the boxes (x0, y0, x1, y1), without x1 and y1, of the connector fingers, left end first, downwards."""
     return [
         _pixel_box(size, (x, y), (FINGER_LENGTH, FINGER_WIDTH))
         for x in (-_finger_centre(), _finger_centre())
@@ -89,7 +98,7 @@ def finger_boxes(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
 
 
 def _outline(canvas: Canvas, *, mirrored: bool) -> Image:
-    """The bone-shaped outline, 0 or 255, on the canvas; one end is longer, so that the part has a sense."""
+    """Draw the bone-shaped outline, 0 or 255. One end is longer, so the part has an orientation."""
     left, right, slope = 165.0, 140.0, 36.0
     upper = [
         (-HALF_LENGTH, -END_HALF),
@@ -108,19 +117,19 @@ def _outline(canvas: Canvas, *, mirrored: bool) -> Image:
 
 
 def _draw_substrate(canvas: Canvas, outline: Image) -> None:
-    """Bare substrate to past the outline (its edge then stays clean when shrunk), the cover layer inside."""
+    """Draw bare substrate beyond the outline, so that the edge has its colour after shrinking, and the cover layer."""
     canvas.image[:] = canvas.colours["edge"]
     depth = cv2.distanceTransform(outline, cv2.DIST_L2, 5)
     canvas.image[depth > 7 * canvas.scale] = canvas.colours["cover"]
 
 
 def _draw_front(canvas: Canvas) -> None:
-    """Signal side: traces fanning out from the fingers, a few patterned rows, print, a fiducial."""
+    """Draw the signal side: traces that fan out from the fingers, some with a pattern, print, and fiducials."""
     rng = np.random.default_rng(11)
     waist_rows = [15.0 * (i - (FINGER_COUNT - 1) / 2) for i in range(FINGER_COUNT)]
     for i, (y_end, y) in enumerate(zip(_finger_rows(), waist_rows, strict=True)):
         ends = [_fan(side, y_end, y, float(rng.uniform(4, 11)), float(rng.uniform(0, 6.3))) for side in (-1, 1)]
-        if i in (6, 12):  # dashed, as the ground returns of the real part are
+        if i in (6, 12):  # dashed like the ground returns of the real part
             middle = [(x, y) for x in np.arange(-380.0, 396.0, 26.0)]
             for x, _ in middle:
                 canvas.trace([(x - 7, y), (x + 7, y)], 7)
@@ -149,7 +158,7 @@ def _draw_front(canvas: Canvas) -> None:
 
 
 def _draw_back(canvas: Canvas) -> None:
-    """Ground side: a hatched plane, wide power lines, a row of solder pads and a via field, print."""
+    """Draw the ground side: a hatched plane, wide power lines, a row of solder pads, a field of vias, and print."""
     rng = np.random.default_rng(12)
     canvas.hatch((-215, -22), (330, 116), 24, 6)
     canvas.hatch((330, 66), (150, 104), 19, 5)
@@ -205,7 +214,7 @@ def _finger_centre() -> float:
 
 
 def _fan(side: int, y_end: float, y_waist: float, wiggle: float, phase: float) -> list[Point]:
-    """One trace from its finger at the end `side` (-1 left, 1 right) to its row in the waist, wiggling."""
+    """Return a wavy trace from its finger at one end (``side`` -1: left, 1: right) to its row in the waist."""
     t = np.linspace(0, 1, 40)
     ease = t * t * (3 - 2 * t)
     wave = wiggle * 0.5 * np.sin(3 * np.pi * t + 0.15 * phase) * np.sin(np.pi * t)
@@ -215,7 +224,7 @@ def _fan(side: int, y_end: float, y_waist: float, wiggle: float, phase: float) -
 
 
 def _middle_run(row: int, y: float) -> list[Point]:
-    """The straight middle of a trace; some rows meander, as lines tuned to one length do."""
+    """Return the middle of a trace, for the rows that meander as lines of equal length do; else an empty list."""
     start, stop = {3: (-60, 90), 8: (150, 320), 9: (-330, -180), 13: (-20, 60)}.get(row, (0, 0))
     if start == stop:
         return []
@@ -224,7 +233,7 @@ def _middle_run(row: int, y: float) -> list[Point]:
 
 
 def _mottle(image: Image, unit: float, seed: int) -> Image:
-    """Uneven lamination: slow changes of brightness and a fine weave, always the same."""
+    """Add the texture of the lamination: slow changes of brightness and a fine weave."""
     rng = np.random.default_rng([seed, 97])
     h, w = image.shape[:2]
     slow = cv2.resize(rng.standard_normal((6, 10)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""Draws defects, whose exact pixels are known, into the demo component."""
+"""Draw defects with known pixels on the demo component."""
 
 from __future__ import annotations
 
@@ -14,36 +14,47 @@ from pixal.synthetic.canvas import Colour, Image, blend
 from pixal.synthetic.component import design_unit, finger_boxes
 from pixal.synthetic.strokes import Float, arc, blob, filled, stroke
 
-# Below this change in every channel (of 255) a drawn pixel is no defect: nothing could tell it.
-VISIBLE_CHANGE = 6
-ENOUGH_CHANGED = 0.5
+VISIBLE_CHANGE = 6  # levels of 255; a pixel that changes less in every channel is not counted as defect
+ENOUGH_VISIBLE = 0.5  # fraction of the covered pixels that must change visibly
 TRIES = 25
 
 
 def add_defect(image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float = 1.0) -> Image:
-    """Draw one defect of a kind of `KINDS` at a random place of the component, where it shows.
+    """Draw one defect at a random position of the component where it is visible.
 
-    `image`, (H, W, 3) uint8 RGB from `draw_component`, is changed in place; so is `mask`, (H, W) uint8, 0 or
-    255, by a torn edge, whose piece belongs to the component no more. `severity` scales the size and, below
-    1, the contrast: 1 is plain to see, 0.4 small and faint. Returns the pixels that changed, (H, W) uint8, 0
-    or 255, never empty.
+    Args:
+        image: (H, W, 3) uint8 RGB from ``draw_component``; changed in place.
+        mask: (H, W) uint8, 0 or 255; a torn edge removes pixels in place.
+        kind: One of ``KINDS``.
+        rng: Random numbers.
+        severity: Scales the size and, below 1, the contrast: 1 is easy to see, 0.4 is small and faint.
 
-    Raises `InputError` on an unknown kind, a severity not above 0, or a mask without a component.
+    Returns:
+        The changed pixels, (H, W) uint8, 0 or 255; never empty.
+
+    Raises:
+        InputError: If the kind is unknown, the severity is not above 0, or the mask is empty.
     """
     if kind not in KINDS:
         raise InputError(f"unknown defect kind {kind!r}: choose from {', '.join(KINDS)}")
     if not severity > 0:
         raise InputError(f"the severity of a defect must be above 0, not {severity}")
     if not mask.any():
-        raise InputError("the mask holds no component to draw a defect on")
+        raise InputError("the mask is empty: there is no component to draw a defect on")
     if kind == "torn_edge":
-        return _torn_edge(image, mask, rng, severity)
-    return _painted(image, mask, kind, rng, severity)
+        return _tear_edge(image, mask, rng, severity)
+    return _paint_defect(image, mask, kind, rng, severity)
 
 
 @dataclass(frozen=True)
 class _Paint:
-    """What a defect lays over the component: coverage (H, W) in [0, 1], its colour (RGB), its opacity."""
+    """A layer of a defect.
+
+    Attributes:
+        coverage: (H, W) in [0, 1].
+        colour: RGB.
+        opacity: In [0, 1].
+    """
 
     coverage: Float
     colour: Colour | Float
@@ -52,7 +63,15 @@ class _Paint:
 
 @dataclass(frozen=True)
 class _Site:
-    """The component a defect goes on, with what the drawers ask of it: sizes, places, colours."""
+    """The component on which a defect is drawn, with random sizes, positions and colours.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8, 0 or 255.
+        unit: Pixels per design unit.
+        rng: Random numbers.
+        severity: Severity of the defect.
+    """
 
     image: Image
     mask: Image
@@ -61,11 +80,11 @@ class _Site:
     severity: float
 
     def size(self, low: float, high: float, *, at_least: float) -> float:
-        """A random length in pixels between two design lengths, times the severity."""
+        """Return a random length in pixels between two lengths in design units, times the severity."""
         return max(at_least, float(self.rng.uniform(low, high)) * self.unit * self.severity)
 
     def centre(self, *, copper: bool | None = None) -> tuple[float, float]:
-        """A random point inside the component; on bright pixels (copper), on dark ones, or anywhere."""
+        """Return a random point inside the component: on bright pixels (copper), on dark pixels, or (None) anywhere."""
         margin = max(2, round(14 * self.unit))
         allowed = cv2.erode(self.mask, _square(2 * margin + 1), borderValue=(0,)) > 0
         if not allowed.any():
@@ -79,33 +98,33 @@ class _Site:
         i = int(self.rng.integers(len(xs)))
         return float(xs[i]) + 0.5, float(ys[i]) + 0.5
 
-    def local_colour(self, point: tuple[float, float], share: float) -> Float:
-        """The colour that stands at `share` (0 darkest, 1 brightest) of the pixels around a point."""
+    def local_colour(self, point: tuple[float, float], quantile: float) -> Float:
+        """Return the colour at a quantile of the brightness (0 darkest, 1 brightest) of the pixels around a point."""
         reach = max(3, round(26 * self.unit))
         x, y = int(point[0]), int(point[1])
         window = np.s_[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
         pixels = self.image[window][self.mask[window] > 0]
-        if not len(pixels):  # an earlier tear took all of it
+        if not len(pixels):  # an earlier defect removed all pixels
             pixels = self.image[self.mask > 0]
         order = np.argsort(pixels.max(axis=1), kind="stable")
-        middle = int(share * (len(order) - 1))
+        middle = int(quantile * (len(order) - 1))
         near = order[max(0, middle - 4) : middle + 5]
         return np.asarray(np.median(pixels[near], axis=0), np.float32)
 
 
-def _painted(image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float) -> Image:
-    """Try places until the paint shows on most of what it covers; keep the best otherwise."""
+def _paint_defect(image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float) -> Image:
+    """Try positions until the defect is visible on most of its pixels, and use the best one."""
     site = _Site(image, mask, design_unit((image.shape[1], image.shape[0])), rng, severity)
     fade = min(1.0, 0.35 + 0.65 * severity)
     best: _Trial | None = None
     for _ in range(TRIES):
-        trial = _tried(image, mask, _DRAWERS[kind](site), fade)
-        if trial is not None and (best is None or trial.shows > best.shows):
+        trial = _try_paints(image, mask, _DRAWERS[kind](site), fade)
+        if trial is not None and (best is None or trial.visible > best.visible):
             best = trial
-        if best is not None and best.shows >= ENOUGH_CHANGED:
+        if best is not None and best.visible >= ENOUGH_VISIBLE:
             break
     if best is None:
-        raise InputError(f"a defect of kind {kind!r} would show nowhere on this component")
+        raise InputError(f"a defect of kind {kind!r} is not visible anywhere on this component")
     image[best.window] = best.pixels
     defect = np.zeros_like(mask)
     defect[best.window] = best.changed
@@ -114,18 +133,25 @@ def _painted(image: Image, mask: Image, kind: str, rng: np.random.Generator, sev
 
 @dataclass(frozen=True)
 class _Trial:
-    """A defect drawn on a copy of its window: the new pixels, those that changed, and their share."""
+    """A defect drawn on a copy of the component.
+
+    Attributes:
+        window: Rows and columns of the defect.
+        pixels: (h, w, 3) uint8 RGB inside the window.
+        changed: (h, w) uint8, 255 where a pixel changed visibly.
+        visible: Fraction of the covered pixels that changed visibly.
+    """
 
     window: tuple[slice, slice]
     pixels: Image
     changed: Image
-    shows: float
+    visible: float
 
 
-def _tried(image: Image, mask: Image, paints: list[_Paint], fade: float) -> _Trial | None:
-    """Lay the paints over the part; None if nothing changes visibly."""
-    reached = np.maximum.reduce([paint.coverage for paint in paints])
-    x, y, w, h = cv2.boundingRect(np.where((reached > 0) & (mask > 0), 255, 0).astype(np.uint8))
+def _try_paints(image: Image, mask: Image, paints: list[_Paint], fade: float) -> _Trial | None:
+    """Draw the layers on a copy of the component; return None if nothing changes visibly."""
+    covered = np.maximum.reduce([paint.coverage for paint in paints])
+    x, y, w, h = cv2.boundingRect(np.where((covered > 0) & (mask > 0), 255, 0).astype(np.uint8))
     window = np.s_[y : y + h, x : x + w]
     part = mask[window] > 0
     pixels = image[window].copy()
@@ -136,11 +162,12 @@ def _tried(image: Image, mask: Image, paints: list[_Paint], fade: float) -> _Tri
     changed = np.where((difference >= VISIBLE_CHANGE) & part, 255, 0).astype(np.uint8)
     if not changed.any():
         return None
-    shows = float((changed > 0).sum()) / max(1, int(((reached[window] > 0.3) & part).sum()))
-    return _Trial(window, pixels, changed, shows)
+    visible = float((changed > 0).sum()) / max(1, int(((covered[window] > 0.3) & part).sum()))
+    return _Trial(window, pixels, changed, visible)
 
 
 def _scratch(site: _Site) -> list[_Paint]:
+    """A bright or dark line."""
     centre = site.centre()
     length, width = site.size(70, 190, at_least=6), site.size(3, 7, at_least=0.9)
     track = arc(site.rng, length, bend=0.15) + np.array(centre)
@@ -149,7 +176,7 @@ def _scratch(site: _Site) -> list[_Paint]:
 
 
 def _fibre(site: _Site) -> list[_Paint]:
-    """A curled hair left on the part."""
+    """A curled hair on the part."""
     centre = site.centre()
     length, width = site.size(90, 200, at_least=8), site.size(3, 5, at_least=0.9)
     t = np.linspace(0, 1, 40)
@@ -162,14 +189,14 @@ def _fibre(site: _Site) -> list[_Paint]:
 
 
 def _open(site: _Site) -> list[_Paint]:
-    """A piece of copper is missing: what lies beneath shows."""
+    """Missing copper: the substrate is visible."""
     x, y = site.centre(copper=True)
     corners = blob(site.rng, site.size(11, 19, at_least=1.6), site.size(8, 13, at_least=1.4), roughness=0.15)
     return [_Paint(filled(site.mask.shape, corners + np.array([x, y])), site.local_colour((x, y), 0.05), 0.95)]
 
 
 def _short(site: _Site) -> list[_Paint]:
-    """Spurious copper joins neighbouring traces."""
+    """Copper that connects neighbouring traces."""
     x, y = site.centre(copper=False)
     track = np.array([[0.0, -0.5], [0.0, 0.5]]) * site.size(20, 38, at_least=3)
     track[:, 0] += site.rng.uniform(-0.2, 0.2, 2) * abs(track[0, 1])
@@ -178,7 +205,7 @@ def _short(site: _Site) -> list[_Paint]:
 
 
 def _stain(site: _Site) -> list[_Paint]:
-    """A translucent film with an uneven rim, which is drawn denser, as a dried drop leaves it."""
+    """A translucent film with an uneven, denser rim, like that of a dried drop."""
     x, y = site.centre()
     radius = site.size(24, 54, at_least=2.5)
     flat = float(site.rng.uniform(0.6, 1.0))
@@ -190,15 +217,15 @@ def _stain(site: _Site) -> list[_Paint]:
 
 
 def _splash(site: _Site) -> list[_Paint]:
-    """Solder splash: a bright drop with a dark rim and a highlight, and a droplet beside it."""
+    """A solder splash: a bright drop with a dark rim and a highlight, and a small drop next to it."""
     centre, radius = np.array(site.centre()), site.size(9, 22, at_least=1.5)
     shape = site.mask.shape
-    away = float(site.rng.uniform(0, 2 * np.pi))
-    droplet = centre + radius * 1.7 * np.array([np.cos(away), np.sin(away)])
+    direction = float(site.rng.uniform(0, 2 * np.pi))
+    droplet = centre + radius * 1.7 * np.array([np.cos(direction), np.sin(direction)])
     small = max(0.8, radius * 0.35)
 
-    def drop(at: NDArray[np.float64], size: float, colour: Colour) -> _Paint:
-        return _Paint(filled(shape, blob(site.rng, size, size, roughness=0.05) + at), colour, 0.95)
+    def drop(point: NDArray[np.float64], size: float, colour: Colour) -> _Paint:
+        return _Paint(filled(shape, blob(site.rng, size, size, roughness=0.05) + point), colour, 0.95)
 
     rim, metal, shine = (66, 68, 70), (196, 200, 204), (252, 252, 252)
     return [
@@ -211,7 +238,7 @@ def _splash(site: _Site) -> list[_Paint]:
 
 
 def _missing_pad(site: _Site) -> list[_Paint]:
-    """A connector finger is gone, from a random end of it inwards."""
+    """A missing connector finger, or a part of it at one end."""
     h, w = site.mask.shape
     boxes = finger_boxes((w, h))
     x0, y0, x1, y1 = boxes[int(site.rng.integers(len(boxes)))]
@@ -223,8 +250,8 @@ def _missing_pad(site: _Site) -> list[_Paint]:
     return [_Paint(coverage, site.local_colour(((x0 + x1) / 2, (y0 + y1) / 2), 0.08), 0.95)]
 
 
-def _torn_edge(image: Image, mask: Image, rng: np.random.Generator, severity: float) -> Image:
-    """Bite a ragged piece out of the outline: it belongs to the component no more."""
+def _tear_edge(image: Image, mask: Image, rng: np.random.Generator, severity: float) -> Image:
+    """Remove a ragged piece at the outline of the component."""
     site = _Site(image, mask, design_unit((image.shape[1], image.shape[0])), rng, severity)
     rim = (mask > 0) & (cv2.erode(mask, _square(3), borderValue=(0,)) == 0)
     ys, xs = np.nonzero(rim)

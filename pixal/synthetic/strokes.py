@@ -1,4 +1,4 @@
-"""Shapes of defects, random or given, and the share of each pixel that they cover."""
+"""Shapes of defects, and the fraction of each pixel that they cover."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUPERSAMPLING = 4
 
 
 def arc(rng: np.random.Generator, length: float, bend: float) -> NDArray[np.float64]:
-    """A gently bent line about the origin, (24, 2) as x, y, of any direction."""
+    """Return a slightly bent line around the origin in a random direction, (24, 2) points (x, y)."""
     angle, sag = rng.uniform(0, np.pi), rng.uniform(-bend, bend)
     t = np.linspace(-0.5, 0.5, 24)
     line = np.stack([length * t, length * sag * (4 * t * t - 1)], -1)
@@ -24,7 +24,10 @@ def arc(rng: np.random.Generator, length: float, bend: float) -> NDArray[np.floa
 
 
 def blob(rng: np.random.Generator, radius_x: float, radius_y: float, *, roughness: float) -> NDArray[np.float64]:
-    """An uneven ellipse about the origin, (32, 2) as x, y: three waves of random phase on its radius."""
+    """Return an uneven ellipse around the origin, (32, 2) points (x, y).
+
+    Three waves of random phase are added to its radius.
+    """
     a = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     wave = sum(np.sin(k * a + rng.uniform(0, 2 * np.pi)) / k for k in (2, 3, 5))
     radius = 1 + roughness * np.asarray(wave)
@@ -32,33 +35,39 @@ def blob(rng: np.random.Generator, radius_x: float, radius_y: float, *, roughnes
 
 
 def stroke(shape: tuple[int, ...], track: NDArray[np.float64], width: float) -> Float:
-    """Coverage (H, W) of a line through `track` (x, y in pixels), `width` pixels wide."""
-    return _drawn(
+    """Return the coverage (H, W) of a line.
+
+    Args:
+        shape: (H, W).
+        track: (N, 2) points (x, y) in pixels.
+        width: Width in pixels.
+    """
+    return _draw(
         shape,
         track,
         width,
-        lambda board, points: cv2.polylines(board, [points], False, (255,), max(1, round(width * SUPERSAMPLING))),
+        lambda image, points: cv2.polylines(image, [points], False, (255,), max(1, round(width * SUPERSAMPLING))),
     )
 
 
 def filled(shape: tuple[int, ...], corners: NDArray[np.float64]) -> Float:
-    """Coverage (H, W) of a filled polygon with `corners` (x, y in pixels)."""
-    return _drawn(shape, corners, 0.0, lambda board, points: cv2.fillPoly(board, [points], (255,)))
+    """Return the coverage (H, W) of a filled polygon with corners (N, 2), (x, y) in pixels."""
+    return _draw(shape, corners, 0.0, lambda image, points: cv2.fillPoly(image, [points], (255,)))
 
 
-def _drawn(
+def _draw(
     shape: tuple[int, ...],
     points: NDArray[np.float64],
     width: float,
     draw: Callable[[Image, NDArray[np.int32]], object],
 ) -> Float:
-    """Draw supersampled on a board just large enough, shrink it, and set it into the frame."""
+    """Draw on a supersampled image around the points, shrink it, and copy it into the frame."""
     pad = int(np.ceil(width / 2)) + 2
     low = np.floor(points.min(axis=0)).astype(int) - pad
     cols, rows = np.ceil(points.max(axis=0)).astype(int) + pad - low
-    board: Image = np.zeros((rows * SUPERSAMPLING, cols * SUPERSAMPLING), np.uint8)
-    draw(board, np.rint((points - low) * SUPERSAMPLING).astype(np.int32))
-    small = cv2.resize(board, (int(cols), int(rows)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    enlarged: Image = np.zeros((rows * SUPERSAMPLING, cols * SUPERSAMPLING), np.uint8)
+    draw(enlarged, np.rint((points - low) * SUPERSAMPLING).astype(np.int32))
+    small = cv2.resize(enlarged, (int(cols), int(rows)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     coverage = np.zeros(shape[:2], np.float32)
     x0, y0 = max(0, int(low[0])), max(0, int(low[1]))
     x1, y1 = min(shape[1], int(low[0] + cols)), min(shape[0], int(low[1] + rows))

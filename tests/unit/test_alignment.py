@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from pixal.errors import AlignmentError, InputError
-from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
@@ -30,7 +30,7 @@ def photograph(
     size: tuple[int, int] = (640, 360),
     turn: float = 0.0,
     scale: float = 1.0,
-) -> Photograph:
+) -> RenderedPhotograph:
     rng = np.random.default_rng(seed)
     return render_photograph(*drawn(type_name, size), kinds, rng, frame_size=size, turn=turn, scale=scale)
 
@@ -41,7 +41,7 @@ def reference(type_name: str = "front", size: tuple[int, int] = (640, 360), scal
     return Reference.from_photograph(photo.image, photo.foreground > 0, AlignmentSettings().number_of_points)
 
 
-def aligned(photo: Photograph, to: Reference, **settings: Any) -> AlignmentResult:
+def aligned(photo: RenderedPhotograph, to: Reference, **settings: Any) -> AlignmentResult:
     return align_photograph(photo.image, photo.foreground > 0, to, AlignmentSettings(**settings))
 
 
@@ -53,7 +53,12 @@ def displacement(found: NDArray[np.float64], true: NDArray[np.float64], inside: 
 
 
 def check_pose(
-    photo: Photograph, true_reference: Photograph, to: Reference, mean: float, worst: float, **settings: Any
+    photo: RenderedPhotograph,
+    true_reference: RenderedPhotograph,
+    to: Reference,
+    mean: float,
+    worst: float,
+    **settings: Any,
 ) -> None:
     found = aligned(photo, to, **settings)
     assert not found.reason
@@ -244,7 +249,7 @@ def test_a_reference_without_features_is_an_error() -> None:
 
 def test_a_part_with_a_sixth_of_the_contrast_is_aligned() -> None:
     pale = [
-        (Photograph((100 + (photo.image.astype(float) - 100) / 6).astype(np.uint8), *rest))
+        (RenderedPhotograph((100 + (photo.image.astype(float) - 100) / 6).astype(np.uint8), *rest))
         for photo, *rest in ((p, p.foreground, p.defects, p.pose) for p in (photograph("front", i) for i in (0, 1)))
     ]
     to = Reference.from_photograph(pale[0].image, pale[0].foreground > 0, 2000)

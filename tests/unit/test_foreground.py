@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pixal.errors import InputError
-from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
 from pixal.tasks.photographs.foreground.border import choose_part
 from pixal.tasks.photographs.foreground.methods import Foreground, choose_method, find_foreground, model_hash
 from pixal.tasks.photographs.settings import RemoveBackground
@@ -31,7 +31,7 @@ def border_mask(image: NDArray[Any]) -> Mask:
     return find_foreground(image, BORDER).mask
 
 
-def photograph(type_name: str, seed: int, size: tuple[int, int] = FRAME, *kinds: str) -> Photograph:
+def photograph(type_name: str, seed: int, size: tuple[int, int] = FRAME, *kinds: str) -> RenderedPhotograph:
     return render_photograph(*drawn(type_name, size), kinds, np.random.default_rng(seed), frame_size=size)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.reference import describe_appearance, most_typical
 
 ImageAndMask = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -23,7 +23,9 @@ drawn = functools.cache(draw_component)
 
 
 @functools.cache
-def photograph(seed: int, *kinds: str, type_name: str = "front", turn: float = 0.0, scale: float = 1.0) -> Photograph:
+def photograph(
+    seed: int, *kinds: str, type_name: str = "front", turn: float = 0.0, scale: float = 1.0
+) -> RenderedPhotograph:
     rng = np.random.default_rng(seed)
     return render_photograph(*drawn(type_name, SIZE), kinds, rng, frame_size=SIZE, turn=turn, scale=scale)
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pixal.errors import ModelError
-from pixal.synthetic import Photograph, draw_component, render_photograph
+from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.align import Reference, warp
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
@@ -25,7 +25,7 @@ BOX = Box(55, 50, 211, 79)  # the part, and a margin; neither side a multiple of
 
 
 @functools.cache
-def photograph(seed: int) -> Photograph:
+def photograph(seed: int) -> RenderedPhotograph:
     return render_photograph(*draw_component("front", FRAME), [], np.random.default_rng(seed), frame_size=FRAME)
 
 
