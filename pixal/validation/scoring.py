@@ -19,7 +19,7 @@ from pixal.validation.regions import Region, find_regions
 
 _MAX_ROWS = 4  # parts in memory at a time
 _BINS = 100
-_SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")  # the arrays of a Summary
+_SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")  # the arrays of a ``Summary``
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
 _DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
 
@@ -159,11 +159,11 @@ class Summary:
             np.maximum(values, 0, out=values)  # rounding can leave a small negative sum
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
-        """The sums by name, to be stored."""
+        """Return the sums by name, for storage."""
         return {name: getattr(self, name) for name in _SUMS} | {"parts": np.array(self.parts)}
 
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Replace the sums by stored ones.
+        """Replace the sums by stored sums.
 
         Raises:
             KeyError: A sum is missing.

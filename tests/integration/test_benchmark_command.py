@@ -1,4 +1,4 @@
-"""A data set of several classes in one table, and one class judged by the model of another."""
+"""The benchmark command on a data set of several classes, and validation with the model of another type."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def write(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def write_class(root: Path, seed: int, pitch: float, faint: int) -> None:
-    """A class as MVTec AD lays one out: 8 good images to train on, 4 good and 4 with a spot, ``faint`` grey levels."""
+    """Write a class in the layout of MVTec AD: 8 good training images, 4 good test images, 4 with a spot.
+
+    The spot is ``faint`` grey levels darker than its surroundings.
+    """
     generator = np.random.default_rng(seed)
     for name, count in (("train/good", 8), ("test/good", 4)):
         for index in range(count):
@@ -74,7 +77,7 @@ def config() -> PhotographConfig:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, config: PhotographConfig) -> tuple[Path, MasterResults]:
-    """The folder of a benchmark of three classes, one damaged, in ``sets``; and its results."""
+    """Return the folder of a benchmark of three classes in ``sets``, one of them damaged; and its results."""
     folder = tmp_path_factory.mktemp("benchmark")
     for seed, (name, pitch, faint) in enumerate([("cord", 2.0, 25), ("felt", 3.0, 120)]):
         write_class(folder / "sets" / name, seed, pitch, faint)
@@ -91,7 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, config: PhotographConfig) -> t
 
 @pytest.fixture
 def here(run: tuple[Path, MasterResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that as the working directory, where the classes' files keep their names."""
+    """Copy the benchmark into a new working directory; the data set is a link."""
     shutil.copytree(run[0] / "benchmark", tmp_path / "benchmark")
     (tmp_path / "sets").symlink_to(run[0] / "sets", target_is_directory=True)
     monkeypatch.chdir(tmp_path)
@@ -107,7 +110,7 @@ def table(path: Path) -> dict[str, dict[str, str]]:
 
 
 def scores(folder: Path) -> dict[str, Any]:
-    """What the parts were judged by, and the verdicts, by photograph."""
+    """Return score, p-value, threshold, verdict and regions of each photograph."""
     parts = json.loads((folder / "results.json").read_text())["parts"]
     return {
         part["image"]: [part[key] for key in ("score", "p_value", "threshold", "verdict", "regions")] for part in parts
@@ -135,7 +138,7 @@ def test_the_table_holds_the_measures_of_each_class_and_their_mean(run: tuple[Pa
     assert [result.class_name for result in results.classes] == ["broken", "cord", "felt"]
 
 
-def test_a_damaged_class_is_a_row_and_the_others_go_on(
+def test_a_damaged_class_fails_and_the_others_are_validated(
     run: tuple[Path, MasterResults], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, results = run
@@ -152,7 +155,7 @@ def test_a_damaged_class_is_a_row_and_the_others_go_on(
     assert cli.main(["benchmark", "-q", "-i", "sets", "--classes", "broken", *OPTIONS]) == 2
 
 
-def test_what_fails_unexpectedly_is_a_row_too(
+def test_an_unexpected_failure_is_a_row_of_the_table(
     here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
@@ -164,7 +167,7 @@ def test_what_fails_unexpectedly_is_a_row_too(
     assert results.all_failed
 
 
-def test_a_killed_run_goes_on_where_it_was(
+def test_an_interrupted_run_is_resumed(
     run: tuple[Path, MasterResults],
     config: PhotographConfig,
     tmp_path: Path,
@@ -193,7 +196,7 @@ def test_a_killed_run_goes_on_where_it_was(
     assert list(killed) == ["cord", "mean"]
     trained = Path("here/out/felt/felt/metadata/model_training.yaml").read_bytes()
     called.clear()
-    called.append(("validate", "felt"))  # it is let through now
+    called.append(("validate", "felt"))  # do not interrupt it this time
     assert cli.main(command) == 0
     assert called == [("validate", "felt"), ("preprocess", "felt"), ("validate", "felt")]
     assert Path("here/out/felt/felt/metadata/model_training.yaml").read_bytes() == trained
@@ -204,8 +207,8 @@ def test_a_killed_run_goes_on_where_it_was(
 
 
 @pytest.fixture
-def worked(here: Path, monkeypatch: pytest.MonkeyPatch, run: tuple[Path, MasterResults]) -> list[str]:
-    """The classes that are run, without running them."""
+def classes_run(here: Path, monkeypatch: pytest.MonkeyPatch, run: tuple[Path, MasterResults]) -> list[str]:
+    """Return the list to which each class is added that would be run; no class is run."""
     names: list[str] = []
     results = {result.class_name: result for result in run[1].classes}
 
@@ -214,38 +217,38 @@ def worked(here: Path, monkeypatch: pytest.MonkeyPatch, run: tuple[Path, MasterR
         return results[self.name]
 
     monkeypatch.setattr(module._ClassRun, "_run", noted)
-    # The files of the fixture have other paths here.
+    # The first run is needed because the files of the data set have other paths than in ``run``.
     pixal.benchmark("sets", classes=["cord", "felt"], config=pixal.load_config(DEFAULTS, SETTINGS), quiet=True)
     names.clear()
     return names
 
 
-def test_a_finished_class_stays_while_files_and_settings_do(here: Path, worked: list[str]) -> None:
-    def again(*more: str, force: bool = False) -> list[str]:
+def test_a_class_runs_again_only_if_its_files_or_settings_change(here: Path, classes_run: list[str]) -> None:
+    def run_again(*more: str, force: bool = False) -> list[str]:
         settings = pixal.load_config(DEFAULTS, [*SETTINGS, *more])
         pixal.benchmark("sets", classes=["felt", "cord"], config=settings, force=force, quiet=True)
-        done = worked[:]
-        worked.clear()
+        done = classes_run[:]
+        classes_run.clear()
         return done
 
     both = ["cord", "felt"]
-    assert again() == []
-    assert again("execution.workers=2") == []
-    assert again(force=True) == both
-    assert again("validation.false_alarm_rate=0.05") == both
-    assert again() == both
+    assert run_again() == []
+    assert run_again("execution.workers=2") == []
+    assert run_again(force=True) == both
+    assert run_again("validation.false_alarm_rate=0.05") == both
+    assert run_again() == both
     results = here / "benchmark/validate/felt/results.json"
-    results.write_text(results.read_text().replace('"pass"', '"fail"', 1))  # as another validate would
-    assert again() == ["felt"]
+    results.write_text(results.read_text().replace('"pass"', '"fail"', 1))  # as another ``pixal validate`` would do
+    assert run_again() == ["felt"]
     (here / "sets").unlink()
     for name in both:
         write_class(here / "sets" / name, 0, 2.0, 100)
-    assert again() == both
+    assert run_again() == both
     added = here / "sets/cord/test/good/new.png"
     shutil.copy(here / "sets/cord/test/good/000.png", added)
-    assert again() == ["cord"]
+    assert run_again() == ["cord"]
     os.utime(here / "sets/felt/ground_truth/spot/000_mask.png", (1, 1))
-    assert again() == ["felt"]
+    assert run_again() == ["felt"]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_a_finished_class_stays_while_files_and_settings_do(here: Path, worked: 
         ("sets", ["felt", "flet"], "sets holds no class flet; its classes are broken, cord, felt"),
     ],
 )
-def test_what_is_no_data_set_is_said(
+def test_a_folder_that_is_no_data_set_is_an_error(
     here: Path, config: PhotographConfig, root: str, classes: list[str] | None, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -267,8 +270,8 @@ def test_what_is_no_data_set_is_said(
 def test_the_components_of_a_rendered_batch_are_classes(tmp_path: Path) -> None:
     for name in ("train/B/front", "train/A/front", "production/A/front", "truth/front", "truth/B/front"):
         (tmp_path / name).mkdir(parents=True)
-    found = module._find_classes(tmp_path, None)
-    assert [(one.name, one.train, one.test, one.truth) for one in found] == [
+    classes = module._find_classes(tmp_path, None)
+    assert [(folders.name, folders.train, folders.test, folders.truth) for folders in classes] == [
         ("A", tmp_path / "train/A", tmp_path / "production/A", tmp_path / "truth"),
         ("B", tmp_path / "train/B", tmp_path / "production/B", tmp_path / "truth/B"),
     ]
@@ -276,12 +279,12 @@ def test_the_components_of_a_rendered_batch_are_classes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def inside(here: Path, config: PhotographConfig, monkeypatch: pytest.MonkeyPatch) -> PhotographConfig:
-    """The settings of component felt, in the folder of the benchmark."""
+    """Return the settings of component felt, with the benchmark folder as working directory."""
     monkeypatch.chdir(here / "benchmark")
     return PhotographConfig(config.parameters, config.paths.for_component("felt"), config.source)
 
 
-def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path, inside: PhotographConfig) -> None:
+def test_the_model_of_another_type_scores_parts_like_its_own(here: Path, inside: PhotographConfig) -> None:
     shutil.copytree(here / "sets/cord", here / "renamed/felt")
     folder = Path("validate/felt")
     pixal.validate(here / "renamed/felt", truth=here / "renamed/felt", config=inside, quiet=True)
@@ -297,7 +300,7 @@ def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path
         assert np.array_equal(tifffile.imread(folder / "cord/anomaly_maps" / name), values), name
     results = json.loads((folder / "results.json").read_text())
     schemas = {kind: json.loads((DOCS / f"{kind}.schema.json").read_text("utf-8")) for kind in ("results", "metrics")}
-    registry = Registry().with_resources((one["$id"], Resource.from_contents(one)) for one in schemas.values())
+    registry = Registry().with_resources((schema["$id"], Resource.from_contents(schema)) for schema in schemas.values())
     Draft202012Validator(schemas["results"], registry=registry).validate(results)
     assert results["model"]["type"] == "felt"
     assert list(results["types"]) == ["cord"]
@@ -305,7 +308,7 @@ def test_another_types_model_scores_as_if_the_parts_were_of_that_type(here: Path
     record = yaml.safe_load((folder / "cord/metadata/preprocessing.yaml").read_text())
     assert record["judged_by"] == "felt"
 
-    pixal.detect(config=inside, quiet=True)  # what validate prepared for a model is for that model
+    pixal.detect(config=inside, quiet=True)  # the inputs were prepared for the model of felt
     assert scores(folder) == expected
     assert json.loads((folder / "results.json").read_text())["model"]["type"] == "felt"
 
@@ -316,23 +319,23 @@ def test_verdicts_of_different_models_never_mix(
     monkeypatch.chdir(here / "benchmark")
     cord = PhotographConfig(config.parameters, config.paths.for_component("cord"), config.source)
     folder = Path("validate/cord")
-    own = scores(folder)
+    before = scores(folder)
     pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)
     other = scores(folder)
-    assert own.keys() == other.keys()
-    assert all(own[name][0] != other[name][0] for name in own)
+    assert before.keys() == other.keys()
+    assert all(before[name][0] != other[name][0] for name in before)
     assert json.loads((folder / "results.json").read_text())["model"]["type"] == "felt/felt"
     again = pixal.validate(here / "sets/cord", model="felt/felt", config=cord, quiet=True)
     assert again.seconds_per_part is None  # all verdicts were stored
     assert scores(folder) == other
     pixal.validate(here / "sets/cord", config=cord, quiet=True)
-    assert scores(folder) == own
-    pixal.validate(here / "sets/cord", model="cord", config=cord, quiet=True)  # its own, by name
-    assert scores(folder) == own
+    assert scores(folder) == before
+    pixal.validate(here / "sets/cord", model="cord", config=cord, quiet=True)  # the type's own model, by name
+    assert scores(folder) == before
     assert "type" not in json.loads((folder / "results.json").read_text())["model"]
 
 
-def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: PhotographConfig) -> None:
+def test_watch_uses_the_named_model(here: Path, inside: PhotographConfig) -> None:
     incoming = here / "incoming/unheard_of"
     shutil.copytree(here / "sets/felt/test/spot", incoming)
     looks = iter(range(3))
@@ -361,7 +364,7 @@ def test_a_watched_folder_is_judged_by_the_named_model(here: Path, inside: Photo
         ("felt", ["model_training.one_hot_encoding=True"], InputError, "one model serves all types"),
     ],
 )
-def test_a_model_that_cannot_judge_is_refused(
+def test_a_model_that_cannot_be_used_is_an_error(
     here: Path, inside: PhotographConfig, name: str, more: list[str], error: type[PixalError], message: str
 ) -> None:
     before = (Path("validate/felt/results.json")).read_bytes()
@@ -371,7 +374,7 @@ def test_a_model_that_cannot_judge_is_refused(
     assert Path("validate/felt/results.json").read_bytes() == before
 
 
-def test_paths_that_name_no_component_cannot_stand_for_another(here: Path, config: PhotographConfig) -> None:
+def test_paths_without_a_component_name_are_an_error(here: Path, config: PhotographConfig) -> None:
     paths = type(config.paths)({"component_model_path": "./out/A", "component_validate_path": "./validate/A"})
     with pytest.raises(ConfigError, match="entry component_model_path must have the form"):
         pixal.benchmark("sets", config=PhotographConfig(config.parameters, paths, config.source), quiet=True)

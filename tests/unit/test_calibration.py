@@ -1,4 +1,4 @@
-"""Calibration against direct computation, the thresholds against simulation and SciPy."""
+"""Calibration against direct computation, thresholds against simulation and SciPy."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ AUTO = Threshold()
 
 
 def kernel(sigma: float) -> np.ndarray:
-    """A Gaussian wide enough that its ends do not matter."""
+    """Return a Gaussian kernel wide enough that its ends do not matter."""
     reach = int(np.ceil(6 * sigma))
     values = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     return values / values.sum()
 
 
 def slow_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur, pixel by pixel, with zeros outside the image."""
+    """Return the Gaussian blur, computed pixel by pixel, with zeros outside the image."""
     line = kernel(sigma)
     reach = len(line) // 2
     out = np.zeros(image.shape)
@@ -42,7 +42,7 @@ def ellipse(height: int, width: int) -> np.ndarray:
     return ((y - height / 2) / (height / 2.6)) ** 2 + ((x - width / 2) / (width / 2.4)) ** 2 < 1
 
 
-def test_error_variance_is_the_largest_blurred_square_near_each_pixel_of_the_part_and_a_floor() -> None:
+def test_error_variance_is_the_largest_blurred_square_near_a_pixel_plus_a_floor() -> None:
     generator = np.random.default_rng(0)
     mask = ellipse(17, 22)
     squared = (generator.random((17, 22, 2)) ** 4).astype(np.float32)
@@ -57,12 +57,12 @@ def test_error_variance_is_the_largest_blurred_square_near_each_pixel_of_the_par
         np.testing.assert_allclose(found[mask][:, channel], expected[mask], rtol=0.01)
 
 
-def test_what_lies_outside_the_part_does_not_change_its_variance() -> None:
+def test_pixels_outside_the_part_do_not_change_its_variance() -> None:
     mask = ellipse(12, 12)
     squared = np.full((12, 12, 1), 0.01, np.float32)
     loud = np.where(mask[..., None], squared, 5.0).astype(np.float32)
     np.testing.assert_array_equal(error_variance(loud, mask), error_variance(squared, mask))
-    # A constant stays one up to the edge, with a tenth of it as the floor.
+    # A constant stays constant up to the edge; the floor adds a tenth.
     np.testing.assert_allclose(error_variance(squared, mask)[mask], 0.011, rtol=1e-3)
 
 
@@ -74,7 +74,7 @@ def test_the_variance_is_never_zero(mask: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_calibrated_maps_are_the_root_mean_square_of_error_over_spread(smoothing: float) -> None:
+def test_calibrated_maps_are_the_root_mean_square_of_error_over_deviation(smoothing: float) -> None:
     generator = np.random.default_rng(1)
     mask = ellipse(9, 10)
     errors = generator.standard_normal((2, 9, 10, 3)).astype(np.float32)
@@ -92,7 +92,7 @@ def test_calibrated_maps_are_the_root_mean_square_of_error_over_spread(smoothing
 
 
 def test_good_parts_have_maps_around_one() -> None:
-    """Errors drawn with the very spread they are divided by have a mean square of 1."""
+    """Errors divided by their standard deviation have a mean square of 1."""
     generator = np.random.default_rng(2)
     mask = np.ones((30, 30), bool)
     variance = np.full((30, 30, 4), 0.04, np.float32)
@@ -108,11 +108,11 @@ def test_raw_maps_are_the_weighted_mean_of_the_loss() -> None:
     weights = np.array([1.0, 3.0], np.float32)
     expected = (losses[..., 0] + 3 * losses[..., 1]) / 4 * mask
     np.testing.assert_allclose(raw_maps(losses, mask, weights, 0), expected, rtol=1e-5)
-    blurred = np.stack([slow_blur(one, 1.0) for one in expected]) * mask
+    blurred = np.stack([slow_blur(values, 1.0) for values in expected]) * mask
     np.testing.assert_allclose(raw_maps(losses, mask, weights, 1.0), blurred, rtol=0.02, atol=1e-3)
 
 
-def test_a_part_is_scored_with_the_spread_of_the_other_folds() -> None:
+def test_the_score_of_a_part_uses_the_variance_of_the_other_folds() -> None:
     generator = np.random.default_rng(8)
     mask = ellipse(8, 9)
     errors = generator.standard_normal((5, 8, 9, 2)).astype(np.float32)
@@ -130,8 +130,8 @@ def test_a_part_is_scored_with_the_spread_of_the_other_folds() -> None:
     assert found.scores[1] == found.scores.max()
 
 
-def test_a_distance_counts_as_far_as_it_exceeds_those_of_the_other_folds() -> None:
-    """Held-out good parts lie at some distance everywhere: that is what the fold left out is measured from."""
+def test_a_distance_counts_as_far_as_it_exceeds_the_mean_of_the_other_folds() -> None:
+    """Good parts have some distance at every pixel; a deviation is measured from its mean over the other folds."""
     generator = np.random.default_rng(8)
     mask = ellipse(8, 9)
     distances = (10 + generator.standard_normal((6, 8, 9, 1))).astype(np.float32)
@@ -143,19 +143,19 @@ def test_a_distance_counts_as_far_as_it_exceeds_those_of_the_other_folds() -> No
     for fold in folds:
         others = distances[np.setdiff1d(np.arange(6), fold)]
         variance = error_variance(others.var(axis=0, ddof=1), mask)
-        beyond = np.maximum(distances[fold] - others.mean(axis=0), 0)
-        expected += list(calibrated_maps(beyond, variance, **settings).max((1, 2)))
+        deviations = np.maximum(distances[fold] - others.mean(axis=0), 0)
+        expected += list(calibrated_maps(deviations, variance, **settings).max((1, 2)))
     np.testing.assert_allclose(found.scores, expected, rtol=1e-3)
     np.testing.assert_allclose(found.variance, error_variance(distances.var(axis=0, ddof=1), mask), rtol=1e-3)
     np.testing.assert_allclose(found.center, distances.mean(axis=0), rtol=1e-5)
     assert found.scores[3] == found.scores.max()
-    # Nearer than good parts are is no fault.
+    # A distance below that of good parts is no deviation.
     near = above(np.zeros((1, 8, 9, 1), np.float32), found.center)
     assert not calibrated_maps(near, found.variance, **settings).any()
     assert calibrate(distances, folds, **settings).center is None
 
 
-def test_in_a_single_fold_a_part_is_scored_with_the_spread_of_the_others() -> None:
+def test_in_a_single_fold_the_score_of_a_part_uses_the_variance_of_the_others() -> None:
     errors = np.random.default_rng(9).standard_normal((5, 6, 6, 1)).astype(np.float32)
     mask = np.ones((6, 6), bool)
     rows = np.array([0, 2, 3])
@@ -169,22 +169,22 @@ def test_in_a_single_fold_a_part_is_scored_with_the_spread_of_the_others() -> No
 
 
 @pytest.mark.parametrize("folds", [[np.array([0]), np.array([1])], [np.array([0, 1])], [np.array([1])]])
-def test_two_parts_are_scored_with_the_spread_of_a_wider_neighbourhood(folds: list[np.ndarray]) -> None:
-    """Where the other part's error is this one's with the opposite sign, its own spread would hide any error."""
+def test_the_scores_of_two_parts_use_the_variance_of_a_wider_neighbourhood(folds: list[np.ndarray]) -> None:
+    """The two errors have opposite signs, so the variance of one part would hide the error of the other."""
     generator = np.random.default_rng(10)
     errors = generator.normal(0, 0.01, (1, 50, 60, 1)).astype(np.float32)
     errors[0, 20:24, 30:34] = 0.2
     errors = np.concatenate([errors, -errors])
     mask = np.ones((50, 60), bool)
     found = calibrate(errors, folds, mask=mask, weights=np.ones(1, np.float32), smoothing=1)
-    own = calibrated_maps(errors, found.variance, mask, np.ones(1, np.float32), 1).max((1, 2))
-    assert (found.scores > 3 * own.max()).all()
+    narrow = calibrated_maps(errors, found.variance, mask, np.ones(1, np.float32), 1).max((1, 2))
+    assert (found.scores > 3 * narrow.max()).all()
     assert found.scores[0] == pytest.approx(found.scores[-1], rel=1e-5)
     np.testing.assert_allclose(found.variance, error_variance(errors[1] ** 2, mask), rtol=1e-4)
 
 
 def textured(seed: int = 0) -> np.ndarray:
-    """A part with an edge, mostly smooth, and noisy at one end."""
+    """Return a part with an edge, mostly smooth, and noisy at one end."""
     image = np.full((40, 60, 2), 0.4, np.float32)
     image[:, 42:] += 0.3 * np.random.default_rng(seed).random((40, 18, 2), np.float32)
     image[10:30, 10:20] += 0.3
@@ -192,24 +192,24 @@ def textured(seed: int = 0) -> np.ndarray:
 
 
 def by_texture(image: np.ndarray, mask: np.ndarray) -> Calibration:
-    """As of a model that makes the image of whatever it is given."""
+    """Calibrate a model whose reconstruction is always ``image``."""
     near, far = shift_near(image, mask) - image, shift_far(image, mask) - image
     return calibrate_by_texture(near, far, mask=mask, weights=np.ones(2, np.float32), smoothing=1.0)
 
 
-def test_one_part_is_calibrated_by_how_it_differs_from_itself_moved() -> None:
+def test_one_part_is_calibrated_with_shifted_copies_of_it() -> None:
     image, mask, weights = textured(), np.zeros((40, 60), bool), np.ones(2, np.float32)
     mask[3:-3, 4:-4] = True
     found = by_texture(image, mask)
     assert found.stand_ins
     assert len(found.scores) == 8
-    # More is allowed at the edge, and at the noisy end, than where it is smooth.
+    # The variance is larger at the edge and at the noisy end than in the smooth area.
     smooth, edge, noisy = found.variance[6, 30], found.variance[20, 10], found.variance[20, 50]
     assert (edge > 3 * smooth).all()
     assert (noisy > 1.3 * smooth).all()
-    # What is not the part's is not looked at.
-    beside = np.where(mask[..., None], image, 9.0).astype(np.float32)
-    again = by_texture(beside, mask)
+    # Pixels outside the part are ignored.
+    changed_background = np.where(mask[..., None], image, 9.0).astype(np.float32)
+    again = by_texture(changed_background, mask)
     np.testing.assert_allclose(again.variance[mask], found.variance[mask], rtol=1e-4)
     np.testing.assert_allclose(again.scores, found.scores, rtol=1e-4)
 
@@ -222,14 +222,14 @@ def test_one_part_is_calibrated_by_how_it_differs_from_itself_moved() -> None:
 
     shifted = image.copy()
     shifted[:, 1:] = image[:, :-1]
-    assert score(shifted) < threshold  # aligned a whole pixel amiss
+    assert score(shifted) < threshold  # misaligned by one pixel
     assert score(image + np.float32(0.01)) < threshold  # a little brighter
     stained = image.copy()
     stained[18:22, 28:34] += 0.3
     assert score(stained) > threshold
 
 
-def test_the_thresholds_of_stand_ins_promise_nothing_but_what_was_asked_for() -> None:
+def test_thresholds_from_a_single_part() -> None:
     found = by_texture(textured(), np.ones((40, 60), bool))
     for rate in (0.5, 0.1, 0.001):
         threshold, method = choose_threshold(found, rate, AUTO)
@@ -257,20 +257,20 @@ def test_no_parts_give_no_maps() -> None:
 @pytest.mark.parametrize(("count", "rate"), [(99, 0.01), (399, 0.01), (99, 0.05), (20, 0.05), (399, 0.0025)])
 @pytest.mark.parametrize("draw", ["lognormal", "standard_cauchy"])
 def test_conformal_keeps_the_false_alarm_rate_whatever_the_distribution(count: int, rate: float, draw: str) -> None:
-    """Simulated: of a new part exchangeable with the good ones, at most ``rate`` score above the threshold."""
+    """Simulation: at most a share ``rate`` of new parts, exchangeable with the good parts, are above the threshold."""
     generator = np.random.default_rng(count)
     trials = 4000
     scores = np.abs(getattr(generator, draw)(size=(trials, count + 1))) + 1e-6
     alarms = sum(row[-1] > set_threshold(row[:-1], rate, AUTO)[0] for row in scores)
     assert set_threshold(scores[0, :-1], rate, AUTO)[1] == "conformal"
-    exact = np.floor(rate * (count + 1) + 1e-9) / (count + 1)  # what exchangeability gives, continuous scores
+    exact = np.floor(rate * (count + 1) + 1e-9) / (count + 1)  # for exchangeable, continuous scores
     low, high = binom.interval(1 - 1e-4, trials, exact)
     assert low <= alarms <= high
     assert exact <= rate + 1e-12
 
 
 @pytest.mark.parametrize("held_out", range(1, 400, 7))
-def test_conformal_is_used_as_soon_as_there_are_parts_enough(held_out: int) -> None:
+def test_conformal_is_used_with_enough_parts(held_out: int) -> None:
     rate = 1 / (held_out + 1)
     scores = np.linspace(1, 2, held_out)
     assert set_threshold(scores, rate, AUTO) == (scores.max(), "conformal")
@@ -282,17 +282,17 @@ def test_conformal_is_used_as_soon_as_there_are_parts_enough(held_out: int) -> N
     ("rate", "needed"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.001, 999), (0.02, 49), (0.0025, 399)]
 )
 def test_conformal_with_too_few_parts_says_how_many_it_needs(rate: float, needed: int) -> None:
-    asked = Threshold(method="conformal")
+    settings = Threshold(method="conformal")
     with pytest.raises(ConfigError, match=f"needs {needed} .* there are {needed - 1}"):
-        set_threshold(np.linspace(1, 2, needed - 1), rate, asked)
-    assert set_threshold(np.linspace(1, 2, needed), rate, asked) == (2.0, "conformal")
+        set_threshold(np.linspace(1, 2, needed - 1), rate, settings)
+    assert set_threshold(np.linspace(1, 2, needed), rate, settings) == (2.0, "conformal")
 
 
-def test_tail_is_the_quantile_of_the_gumbel_distribution_the_scores_came_from() -> None:
+def test_tail_is_the_quantile_of_the_gumbel_distribution_of_the_scores() -> None:
     generator = np.random.default_rng(4)
     scores = gumbel_r.rvs(1.2, 0.15, size=(40, 60), random_state=generator)
-    asked = Threshold(method="tail")
-    found = [set_threshold(row, 0.01, asked)[0] for row in scores]
+    settings = Threshold(method="tail")
+    found = [set_threshold(row, 0.01, settings)[0] for row in scores]
     truth = gumbel_r.isf(0.01, 1.2, 0.15)
     assert np.median(found) == pytest.approx(truth, abs=0.05)
     assert max(abs(np.array(found) - truth)) < 0.5
@@ -314,11 +314,11 @@ def test_a_lower_rate_never_gives_a_lower_threshold() -> None:
             np.testing.assert_array_equal(p <= rate + 1e-12, new > threshold)
 
 
-def test_tail_heeds_a_few_good_parts_far_out() -> None:
+def test_a_few_high_scores_raise_the_tail() -> None:
     bulk = np.exp(np.random.default_rng(5).normal(0, 0.01, 30))
-    asked = Threshold(method="tail")
-    tight = set_threshold(bulk, 0.01, asked)[0]
-    wide = set_threshold(np.append(bulk, [2.0, 2.2]), 0.01, asked)[0]
+    settings = Threshold(method="tail")
+    tight = set_threshold(bulk, 0.01, settings)[0]
+    wide = set_threshold(np.append(bulk, [2.0, 2.2]), 0.01, settings)[0]
     assert tight < 1.2
     assert wide > 1.5
 
@@ -345,13 +345,13 @@ def test_a_part_fails_exactly_when_its_p_value_is_at_most_the_rate(method: str, 
     assert ((p > 0) & (p <= 1)).all()
 
 
-def test_p_values_are_counted_with_the_part_itself() -> None:
+def test_p_values_count_the_part_itself() -> None:
     good = np.array([1.0, 2.0, 2.0, 3.0])
     np.testing.assert_allclose(p_values(np.array([0.5, 2.0, 2.5, 9.0]), good, "conformal"), [1, 0.8, 0.4, 0.2])
     np.testing.assert_allclose(p_values(np.array([2.5]), good, "sigma"), [0.4])
 
 
-def test_conformal_p_values_of_good_parts_are_not_too_small() -> None:
+def test_conformal_p_values_of_good_parts_are_valid() -> None:
     generator = np.random.default_rng(7)
     p = np.array([p_values(row[:1], row[1:], "conformal")[0] for row in generator.random((3000, 50))])
     for level in (0.02, 0.1, 0.5):
@@ -360,7 +360,7 @@ def test_conformal_p_values_of_good_parts_are_not_too_small() -> None:
 
 @pytest.mark.parametrize("good", [[1.3, 1.5], [1.3, 1.3], [0.0, 0.0], [2.0], [0.0, 1.0, 1.0]])
 @pytest.mark.parametrize("method", ["auto", "tail", "sigma"])
-def test_few_or_equal_parts_give_a_finite_threshold_that_they_pass(good: list[float], method: str) -> None:
+def test_few_or_equal_scores_give_a_finite_threshold_that_they_pass(good: list[float], method: str) -> None:
     scores = np.array(good)
     settings = Threshold(method=method, value=3 if method == "sigma" else None)
     threshold, used = set_threshold(scores, 0.01, settings)

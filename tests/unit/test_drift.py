@@ -1,4 +1,4 @@
-"""What drifted is named, what did not is not, and chance is kept to its level."""
+"""Drift is found and named, other quantities are not, and false findings are as rare as the level says."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LEVEL = 0.001
 
 
 def sample(seed: int, count: int, *, failed: int = 0, score: float = 1.0, **gains: float) -> Sample:
-    """Photographs of one part in ordinary scatter, each of its conditions times a gain."""
+    """Return photographs of one part with ordinary scatter; ``gains`` multiply the conditions."""
     random = np.random.default_rng(seed)
     exposure = random.uniform(0.9, 1.1, count)
-    usual = {
+    conditions = {
         **{name: level * exposure * random.uniform(0.97, 1.03, count) for name, level in zip(RGB, LEVELS, strict=True)},
         "sharpness": random.normal(1.9, 0.12, count),
         "inlier_ratio": random.normal(0.93, 0.01, count),
         "ssim": random.normal(0.95, 0.01, count),
     }
-    values = np.stack([usual[name] * gains.get(name, 1.0) for name in CONDITIONS], axis=-1)
+    values = np.stack([conditions[name] * gains.get(name, 1.0) for name in CONDITIONS], axis=-1)
     return Sample(Conditions(values, count + failed), score * random.lognormal(-1, 0.25, count))
 
 
@@ -54,7 +54,7 @@ DRIFTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
-def test_a_planted_drift_is_found_under_its_name_alone(drift: str) -> None:
+def test_a_drift_is_found_in_its_quantity_only(drift: str) -> None:
     planted, quantity, word = DRIFTS[drift]
     findings = found(sample(1, 30), sample(2, 25, **planted))
     assert list(findings) == [quantity]
@@ -64,13 +64,13 @@ def test_a_planted_drift_is_found_under_its_name_alone(drift: str) -> None:
     assert finding.advice
 
 
-def test_a_colour_cast_of_green_is_a_tint() -> None:
+def test_a_green_colour_cast_is_a_tint() -> None:
     findings = found(sample(1, 30), sample(2, 25, red=0.93, green=1.06, blue=0.93))
     assert list(findings) == ["tint"]
     assert "greener" in findings["tint"].message
 
 
-def test_the_message_says_it_in_numbers() -> None:
+def test_the_message_gives_the_numbers() -> None:
     training, batch = sample(1, 40), sample(1, 40, red=0.85, green=0.85, blue=0.85)
     finding = found(training, batch)["brightness"]
     level = float(np.median(training.conditions.values[:, :3].mean(axis=1)))
@@ -80,8 +80,8 @@ def test_the_message_says_it_in_numbers() -> None:
     )
 
 
-def test_good_batches_are_flagged_no_more_often_than_the_level_says() -> None:
-    """Of several types at once, with many and with few photographs."""
+def test_false_findings_are_as_rare_as_the_level_says() -> None:
+    """With several types, and with many and few photographs."""
     level, batches = 0.2, 80
     for good, new in ((12, 9), (5, 2), (3, 1)):
         flagged = 0
@@ -91,12 +91,12 @@ def test_good_batches_are_flagged_no_more_often_than_the_level_says() -> None:
         assert flagged <= binom.ppf(0.999, batches, level), (good, new)
 
 
-def test_a_difference_that_does_not_matter_is_none_however_sure() -> None:
+def test_a_small_difference_is_not_reported_however_significant() -> None:
     small = {"red": 0.97, "green": 0.97, "blue": 0.97, "sharpness": 0.95, "ssim": 0.99, "inlier_ratio": 0.99}
     assert not found(sample(1, 4000), sample(2, 4000, score=1.1, **small))
 
 
-def test_a_shift_well_within_the_scatter_of_training_is_none() -> None:
+def test_a_shift_within_the_scatter_of_training_is_not_reported() -> None:
     wide = sample(1, 4000)
     values = wide.conditions.values * np.random.default_rng(3).lognormal(0, 0.5, (4000, 1))
     training = Sample(Conditions(values, 4000), wide.scores)
@@ -104,33 +104,33 @@ def test_a_shift_well_within_the_scatter_of_training_is_none() -> None:
     assert "brightness" not in found(training, batch)
 
 
-def test_better_alignment_is_no_drift() -> None:
+def test_better_alignment_is_not_reported() -> None:
     assert not found(sample(1, 30, inlier_ratio=0.8, ssim=0.8), sample(2, 30))
     assert not found(sample(1, 30, failed=20), sample(2, 30))
 
 
-def test_a_single_photograph_is_held_against_the_prediction_interval_of_training() -> None:
+def test_a_single_photograph_is_compared_with_the_prediction_interval_of_training() -> None:
     training, near, far = sample(1, 40), sample(2, 1), sample(2, 1, red=0.4, green=0.4, blue=0.4)
     assert not found(training, near)
     finding = found(training, far)["brightness"]
     assert finding.test == "interval"
     ours, theirs = (np.log(one.conditions.values[:, :3].mean(axis=1)) for one in (far, training))
-    # With one photograph the pooled spread of the two-sample t-test is training's own; eight tests are corrected for.
+    # With one photograph, the pooled spread of the two-sample t-test is that of training. There are eight tests.
     assert finding.p_value == pytest.approx(8 * ttest_ind(ours, theirs).pvalue)
     assert found(training, sample(2, 30, red=0.4, green=0.4, blue=0.4))["brightness"].test == "rank"
 
 
-def test_one_good_photograph_has_no_scatter_to_judge_by() -> None:
+def test_one_training_photograph_has_no_scatter_to_compare_with() -> None:
     assert not found(sample(1, 1), sample(2, 50, red=0.1, sharpness=0.1, score=9.0))
 
 
-def test_two_good_photographs_that_agree_by_chance_are_not_trusted() -> None:
+def test_two_training_photographs_that_agree_by_chance_have_a_minimum_scatter() -> None:
     pair = sample(1, 1)
     twice = Sample(Conditions(np.repeat(pair.conditions.values, 2, axis=0), 2), np.repeat(pair.scores, 2))
     assert not found(twice, sample(3, 1, sharpness=0.8))
 
 
-def test_what_is_unknown_or_empty_is_not_compared() -> None:
+def test_unknown_or_missing_values_are_not_compared() -> None:
     unknown = Sample(Conditions(np.full((20, len(CONDITIONS)), np.nan), 0), np.zeros(0))
     assert not found(unknown, sample(2, 20))
     assert not found(sample(1, 20), unknown)
@@ -158,16 +158,16 @@ def test_holm_is_the_step_down_procedure() -> None:
             assert {i for i in range(7) if corrected[i] <= level} == rejected
 
 
-def test_a_channel_that_noise_alone_lights_makes_no_colour() -> None:
-    """Half the light: what the cut at 0 leaves of the noise weighs more in a dark channel."""
+def test_noise_in_a_dark_channel_is_no_colour_drift() -> None:
+    """With half the light, noise that is cut off at 0 is a larger part of a dark channel."""
     training = sample(1, 30, blue=0.2)
     darker = sample(2, 25, red=0.5, green=0.5, blue=0.1 * 1.3)
     assert list(found(training, darker)) == ["brightness"]
 
 
 @pytest.mark.parametrize(("changes", "known"), [({}, True), ({"raw": True}, False), ({"stand_ins": True}, False)])
-def test_scores_are_those_of_parts_that_pass_where_training_has_the_like(changes: dict[str, bool], known: bool) -> None:
-    """A batch of many defective parts is no drift; raw losses, and stand-ins for held-out parts, are not compared."""
+def test_scores_of_passing_parts_are_compared_if_training_has_scores(changes: dict[str, bool], known: bool) -> None:
+    """Many defective parts are no drift. Raw losses, and scores from a single good part, are not compared."""
     training, batch = sample(1, 3).conditions, sample(2, 4).conditions
     verdicts: Any = SimpleNamespace(
         name="front",

@@ -1,4 +1,4 @@
-"""The measures of parts against scikit-learn, and their intervals against slow resampling and the binomial law."""
+"""Measures of parts against scikit-learn; their intervals against slow resampling and the binomial distribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pixal.validation.pixel_metrics import PixelCounts, compute_pixel_measures, 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_image_measures_are_those_of_scikit_learn(seed: int) -> None:
+def test_image_measures_equal_those_of_scikit_learn(seed: int) -> None:
     generator = np.random.default_rng(seed)
     labels = np.append(generator.integers(0, 2, 40), [0, 1])
     scores = np.round(generator.normal(labels, 1), 1)  # ties
@@ -31,7 +31,7 @@ def test_image_measures_are_those_of_scikit_learn(seed: int) -> None:
     assert (found.good, found.defective) == (sum(labels == 0), sum(labels == 1))
 
 
-def test_measures_that_need_what_is_not_there_are_none() -> None:
+def test_measures_without_the_parts_that_they_need_are_none() -> None:
     good = image_measures(np.zeros(3, int), np.arange(3.0), np.array([False, False, True]))
     assert good.false_alarm_rate == pytest.approx(1 / 3)
     assert [getattr(good, key) for key in ("image_auroc", "image_ap", "f1_max", "detection_rate")] == [None] * 4
@@ -42,7 +42,7 @@ def test_measures_that_need_what_is_not_there_are_none() -> None:
     assert nothing.detection_rate is None
 
 
-def test_all_measures_count_the_kinds_of_defects() -> None:
+def test_each_kind_of_defect_has_its_measures() -> None:
     parts = [
         LabelledPart(0, "good", 1.0, False),
         LabelledPart(0, "good", 1.5, False),
@@ -70,7 +70,7 @@ def test_all_measures_count_the_kinds_of_defects() -> None:
     assert "aupro" not in found
 
 
-def test_pixels_and_their_interval_are_there_with_masks() -> None:
+def test_masks_give_pixel_measures_and_the_interval_of_aupimo() -> None:
     generator = np.random.default_rng(0)
     counts, mask = PixelCounts(), np.zeros((60, 60), bool)
     mask[10:30, 10:30] = True
@@ -86,7 +86,7 @@ def test_pixels_and_their_interval_are_there_with_masks() -> None:
 
 
 def slow_ranking_intervals(labels: np.ndarray, scores: np.ndarray, resamples: int) -> dict[str, np.ndarray]:
-    """A resample at a time, by scikit-learn."""
+    """One resample at a time, with scikit-learn."""
     generator = np.random.default_rng(7)
     good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
     measures = []
@@ -100,10 +100,10 @@ def slow_ranking_intervals(labels: np.ndarray, scores: np.ndarray, resamples: in
 
 
 @pytest.mark.parametrize(("good", "bad", "cells"), [(15, 25, 2_000_000), (20, 20, 5000)])
-def test_intervals_of_the_ranking_are_those_of_a_slow_bootstrap(
+def test_ranking_intervals_equal_those_of_a_slow_bootstrap(
     good: int, bad: int, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intervals, "_MAX_VALUES", cells)  # the second in many small chunks
+    monkeypatch.setattr(intervals, "_MAX_VALUES", cells)  # the second case uses many small chunks
     generator = np.random.default_rng(good)
     labels = np.repeat([0, 1], [good, bad])
     scores = np.round(generator.normal(labels * 0.8, 1), 1)  # ties
@@ -113,7 +113,7 @@ def test_intervals_of_the_ranking_are_those_of_a_slow_bootstrap(
         np.testing.assert_allclose(found, expected[name], atol=0.03)  # two bootstraps differ by their seeds
 
 
-def test_intervals_are_the_same_each_time_and_narrow_with_more_parts() -> None:
+def test_intervals_are_deterministic_and_narrower_with_more_parts() -> None:
     generator = np.random.default_rng(0)
     widths = []
     for parts in (10, 1000):
@@ -129,8 +129,8 @@ def test_intervals_are_the_same_each_time_and_narrow_with_more_parts() -> None:
 
 
 @pytest.mark.parametrize(("hits", "parts"), [(0, 20), (3, 20), (20, 20), (1, 1)])
-def test_a_rate_s_ends_are_those_that_the_count_just_allows(hits: int, parts: int) -> None:
-    """Clopper and Pearson: at either end, a count as extreme as this one has a probability of 2.5 %."""
+def test_rate_intervals_are_exact(hits: int, parts: int) -> None:
+    """Clopper and Pearson: at each end, the probability of a count at least as extreme is 2.5 %."""
     low, high = rate_interval(hits, parts)
     assert (low == 0) == (hits == 0)
     assert (high == 1) == (hits == parts)
@@ -140,14 +140,14 @@ def test_a_rate_s_ends_are_those_that_the_count_just_allows(hits: int, parts: in
         assert binom.cdf(hits, parts, high) == pytest.approx(0.025)
 
 
-def test_the_bootstrap_s_interval_of_a_mean_is_that_of_the_normal_law_for_many_values() -> None:
+def test_the_bootstrap_interval_of_a_mean_equals_that_of_the_normal_distribution_for_many_values() -> None:
     values = np.random.default_rng(0).gamma(2, 1, 2000)
     half = 1.96 * values.std() / np.sqrt(len(values))
     np.testing.assert_allclose(mean_interval(values), [values.mean() - half, values.mean() + half], rtol=0.01)
     assert mean_interval(np.array([0.25])) == (0.25, 0.25)
 
 
-def test_there_is_no_interval_of_what_is_not_there() -> None:
+def test_a_measure_that_is_none_has_no_interval() -> None:
     found = image_intervals(np.zeros(3, int), np.arange(3.0), np.array([False, False, True]))
     assert found.keys() == {"false_alarm_rate"}
     assert compute_measures([], PixelCounts()).intervals == {}

@@ -1,4 +1,4 @@
-"""The measures of pixels against scikit-learn and against slow, direct computation."""
+"""Pixel measures against scikit-learn and against slow, direct computation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixal.validation.pixel_metrics import PixelCounts, PixelMeasures, compute_p
 
 
 def planted(seed: int, parts: int = 3, levels: int = 40) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Maps (float16, with many ties) and their masks; a region touches another only by a corner."""
+    """Return maps (float16, with many ties) and masks, in which two pixels of a region touch at a corner only."""
     generator = np.random.default_rng(seed)
     maps, masks = [], []
     for part in range(parts):
@@ -36,17 +36,17 @@ def counted(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelCounts:
 
 
 def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0.3) -> float:
-    """A threshold at a time, a region at a time; the area by trapezoids, cut at the limit by interpolation."""
-    every = np.unique(np.concatenate([m.ravel() for m in maps]).astype(float))[::-1]
+    """Loop over thresholds and regions; integrate with trapezoids up to the limit, with interpolation."""
+    thresholds = np.unique(np.concatenate([m.ravel() for m in maps]).astype(float))[::-1]
     regions = []
     for values, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
         regions += [values[labels == k] for k in range(1, count + 1)]
-    off = np.concatenate([values[~mask] for values, mask in zip(maps, masks, strict=True)])
+    background = np.concatenate([values[~mask] for values, mask in zip(maps, masks, strict=True)])
     curve = [(0.0, 0.0)]
-    for threshold in every:
+    for threshold in thresholds:
         overlap = np.mean([np.mean(region >= threshold) for region in regions])
-        curve.append((float(np.mean(off >= threshold)), float(overlap)))
+        curve.append((float(np.mean(background >= threshold)), float(overlap)))
     area = 0.0
     for (x0, y0), (x1, y1) in pairwise(curve):
         if x1 > limit:
@@ -60,7 +60,7 @@ def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0
 
 @pytest.mark.parametrize("levels", [3, 40, 4000])
 @pytest.mark.parametrize("seed", range(4))
-def test_pixel_measures_are_those_of_scikit_learn_and_of_the_definition(seed: int, levels: int) -> None:
+def test_pixel_measures_equal_those_of_scikit_learn_and_of_the_definition(seed: int, levels: int) -> None:
     maps, masks = planted(seed, levels=levels)
     found = compute_pixel_measures(counted(maps, masks))
     truth = np.concatenate([m.ravel() for m in masks])
@@ -78,12 +78,12 @@ def test_extreme_maps() -> None:
     share = np.mean(np.concatenate([m.ravel() for m in masks]))
     assert flat.pixel_auroc == 0.5
     assert flat.pixel_ap == pytest.approx(share)
-    assert flat.aupro == pytest.approx(0.15)  # the diagonal, up to 0.3, over 0.3
+    assert flat.aupro == pytest.approx(0.15)  # the diagonal up to 0.3, divided by 0.3
     wrong = compute_pixel_measures(counted([(~m).astype(np.float16) for m in masks], masks))
     assert (wrong.pixel_auroc, wrong.aupro, wrong.aupimo) == (0.0, 0.0, 0.0)
 
 
-def test_the_largest_and_the_smallest_float16_count_too() -> None:
+def test_the_largest_and_the_smallest_float16_are_counted() -> None:
     mask = np.array([[True, True, False, False]])
     values = np.array([[65504.0, 6e-8, 0.0, 6e-8]], np.float16)
     assert values[0, 1] > 0
@@ -93,12 +93,12 @@ def test_the_largest_and_the_smallest_float16_count_too() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, -1.0])
 @pytest.mark.parametrize("defect", [False, True])
-def test_a_map_that_cannot_be_counted_is_not_counted_in_silence(value: float, defect: bool) -> None:
+def test_a_map_with_nan_or_negative_values_is_an_error(value: float, defect: bool) -> None:
     with pytest.raises(ValueError, match="NaN, or values below 0"):
         PixelCounts().add(np.array([[value, 1.0]], np.float16), np.array([[defect, False]]))
 
 
-def test_counts_add_up_whatever_the_order() -> None:
+def test_counts_of_batches_add_up_in_any_order() -> None:
     maps, masks = planted(5, parts=4)
     whole = counted(maps, masks)
     sums = counted(maps[2:], masks[2:]) + counted(maps[:2], masks[:2])
@@ -108,17 +108,17 @@ def test_counts_add_up_whatever_the_order() -> None:
     assert sums.regions == whole.regions == 6
     assert whole.positive.sum() == sum(m.sum() for m in masks)
     assert whole.negative.sum() == sum((~m).sum() for m in masks)
-    assert whole.overlap.sum() == pytest.approx(6)  # each region gives a share of one
+    assert whole.overlap.sum() == pytest.approx(6)  # the shares of each region sum to 1
 
 
-def test_every_region_weighs_alike_in_aupro_and_by_its_size_in_auroc() -> None:
+def test_regions_have_equal_weight_in_aupro_and_weight_by_size_in_auroc() -> None:
     mask = np.zeros((20, 20), bool)
-    mask[:10, :10] = True  # large, not found
-    mask[15, 15] = True  # small, found
+    mask[:10, :10] = True  # large, not detected
+    mask[15, 15] = True  # small, detected
     values = np.zeros((20, 20), np.float16)
     values[15, 15] = 1
     found = compute_pixel_measures(counted([values], [mask]))
-    # Half of the regions at no false positive; then the straight line to (1, 1).
+    # Half of the regions without a false positive; then the straight line to (1, 1).
     assert found.aupro == pytest.approx(np.mean([0.5, 0.5 + 0.3 * 0.5]))
     assert found.pixel_auroc == pytest.approx(0.5 + 0.5 / 101)
 
@@ -130,31 +130,31 @@ def test_pixel_measures_need_both_kinds_of_pixels() -> None:
 
 
 def direct_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float]:
-    """Each step of the definition: a threshold, what it costs on each good image, what it finds of the defect.
+    """Follow the definition: loop over thresholds, with the false-positive rate on good images and the recall.
 
-    At a rate that no threshold costs exactly, the lowest threshold that costs no more is in use.
+    Between the rates of two thresholds, the higher threshold is used.
     """
     good = [values for values, mask in zip(maps, masks, strict=True) if not mask.any()]
     found = []
     for values, mask in zip(maps, masks, strict=True):
         if not mask.any():
             continue
-        area, at, recall = 0.0, -5.0, 0.0
+        area, log_rate, recall = 0.0, -5.0, 0.0
         for threshold in np.unique(np.concatenate([values.ravel() for values in maps]))[::-1]:
-            cost = np.mean([np.mean(other >= threshold) for other in good])
-            if cost > 1e-5:
-                until = min(float(np.log10(cost)), -4.0)
-                area += recall * (until - at)
-                at = until
-            if cost > 1e-4:
+            rate = np.mean([np.mean(other >= threshold) for other in good])
+            if rate > 1e-5:
+                next_log_rate = min(float(np.log10(rate)), -4.0)
+                area += recall * (next_log_rate - log_rate)
+                log_rate = next_log_rate
+            if rate > 1e-4:
                 break
             recall = float(np.mean(values[mask] >= threshold))
-        found.append(area + recall * (-4.0 - at))
+        found.append(area + recall * (-4.0 - log_rate))
     return found
 
 
 def fine(seed: int, goods: int = 3, size: tuple[int, int] = (200, 250)) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Maps large enough to tell false-positive rates of 1e-5 to 1e-4, with defects partly above what good maps hold."""
+    """Return maps large enough for false-positive rates of 1e-5 to 1e-4, with defects that are partly visible."""
     generator = np.random.default_rng(seed)
     maps, masks = [], []
     for part in range(goods + 3):
@@ -168,7 +168,7 @@ def fine(seed: int, goods: int = 3, size: tuple[int, int] = (200, 250)) -> tuple
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_aupimo_is_that_of_the_definition(seed: int) -> None:
+def test_aupimo_equals_the_definition(seed: int) -> None:
     maps, masks = fine(seed)
     found = part_aupimo(counted(maps, masks))
     np.testing.assert_allclose(found, direct_aupimo(maps, masks), atol=1e-12)
@@ -177,8 +177,8 @@ def test_aupimo_is_that_of_the_definition(seed: int) -> None:
     assert compute_pixel_measures(counted(maps, masks)).aupimo == pytest.approx(found.mean())
 
 
-def test_aupimo_is_close_to_the_trapezoids_of_the_published_curve() -> None:
-    """The paper joins the points of the curve by straight lines; with maps of many pixels that is nearly the same."""
+def test_aupimo_is_close_to_the_published_trapezoid_rule() -> None:
+    """The paper connects the points of the curve by straight lines; with many pixels the difference is small."""
     maps, masks = fine(3, goods=8, size=(500, 600))
     good = np.sort(np.concatenate([m.ravel() for m, mask in zip(maps, masks, strict=True) if not mask.any()]))
     thresholds = np.unique(good)
@@ -191,7 +191,7 @@ def test_aupimo_is_close_to_the_trapezoids_of_the_published_curve() -> None:
         assert found == pytest.approx(np.trapezoid(recall, x) / (x[-1] - x[0]), abs=0.02)
 
 
-def test_good_images_of_other_sizes_weigh_alike_in_aupimo() -> None:
+def test_good_images_of_different_sizes_have_equal_weight_in_aupimo() -> None:
     generator = np.random.default_rng(0)
     small, large = ((generator.gamma(2, 1, size)).astype(np.float16) for size in ((100, 100), (400, 500)))
     bad, mask = np.full((10, 10), 11.0, np.float16), np.eye(10, dtype=bool)
@@ -211,7 +211,7 @@ def test_no_aupimo_without_a_good_image() -> None:
     assert compute_pixel_measures(counted(maps[1:], masks[1:])).aupimo is None
 
 
-def test_what_is_kept_of_a_part_is_small() -> None:
+def test_the_values_kept_per_part_are_small() -> None:
     maps, masks = fine(0, goods=1)
     counts = counted(maps, masks)
     for part, mask in zip(counts.parts, masks[1:], strict=True):

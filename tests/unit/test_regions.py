@@ -1,4 +1,4 @@
-"""Regions of planted blobs: where they lie in the photograph, under known homographies and pooling."""
+"""Regions of synthetic blobs: their position on the photograph for known homographies and pooling."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def blobs() -> np.ndarray:
     return values
 
 
-def test_regions_come_worst_first_with_their_boxes_and_areas() -> None:
+def test_regions_have_boxes_and_areas_and_are_sorted_by_peak() -> None:
     worst, other = regions_of(blobs())
     assert (worst.x, worst.y, worst.width, worst.height) == (20, 10, 2, 4)
     assert (worst.area_px, worst.peak, worst.reference) == (8, 5, (20, 10, 2, 4))
@@ -46,7 +46,7 @@ def test_regions_come_worst_first_with_their_boxes_and_areas() -> None:
     assert (other.area_px, other.peak) == (18, 3)
 
 
-def test_the_low_threshold_grows_regions_and_starts_none() -> None:
+def test_the_low_threshold_extends_regions_but_starts_none() -> None:
     values = np.zeros((12, 30))
     values[5, 5:15] = 1.2  # above half of the threshold, and connected to a peak
     values[6, 15] = 2.5  # by a corner
@@ -58,7 +58,7 @@ def test_the_low_threshold_grows_regions_and_starts_none() -> None:
     assert (narrow.x, narrow.y, narrow.area_px) == (15, 6, 1)
 
 
-def test_a_saddle_above_the_low_threshold_joins_two_peaks() -> None:
+def test_two_peaks_connected_above_the_low_threshold_are_one_region() -> None:
     values = np.zeros((5, 20))
     values[2, 2:18] = [3, 3, 3, 3, 3, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 4, 4, 4, 4, 4]
     assert len(regions_of(values)) == 1
@@ -66,20 +66,20 @@ def test_a_saddle_above_the_low_threshold_joins_two_peaks() -> None:
     assert [region.peak for region in apart] == [4, 3]
 
 
-def test_a_value_at_the_threshold_is_no_region() -> None:
+def test_a_value_equal_to_the_threshold_is_no_region() -> None:
     values = np.zeros((5, 5))
     values[2, 2] = 2.0
     assert regions_of(values) == []
     assert len(regions_of(values, threshold=1.999)) == 1
 
 
-def test_the_loudest_channel_is_named() -> None:
+def test_a_region_names_the_channel_that_deviates_most() -> None:
     values = np.zeros((8, 8))
     values[1:3, 1:3] = values[5:7, 5:7] = 3
     deviations = np.ones((8, 8, 3))
     deviations[1:3, 1:3, 2] = 4
     deviations[5:7, 5:7, 1] = [[9, 0], [0, 0]]  # the mean over the region counts: 2.25
-    deviations[0, 0, 0] = 100  # outside of every region
+    deviations[0, 0, 0] = 100  # outside all regions
     values[5, 5] = 3.5
     found = regions_of(values, deviations=deviations, channels=("R", "G", "B"))
     assert [(region.peak, region.channel) for region in found] == [(3.5, "G"), (3, "B")]
@@ -95,7 +95,7 @@ def state_of(pool: int, box: tuple[int, int, int, int]) -> PreprocessingState:
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3, 5])
-def test_without_a_pose_a_box_is_exactly_the_pixels_that_were_pooled(pool: int) -> None:
+def test_without_rotation_a_box_covers_exactly_the_pooled_pixels(pool: int) -> None:
     state = state_of(pool, (40, 60, 30 * pool, 20 * pool))
     (found,) = regions_of(
         np.pad(np.full((3, 6), 3.0), ((2, 15), (5, 19))), photo_to_input=state.photo_to_input(IDENTITY), size=(400, 500)
@@ -115,7 +115,7 @@ PERSPECTIVE = np.array([[1.05, 0.08, -20.0], [-0.06, 0.97, 15.0], [1.5e-4, -1e-4
 
 @pytest.mark.parametrize("pool", [1, 2, 4])
 @pytest.mark.parametrize("name", [*POSES, "perspective"])
-def test_box_and_area_are_those_of_the_mask_warped_at_full_resolution(name: str, pool: int) -> None:
+def test_box_and_area_equal_those_of_the_mask_warped_at_full_resolution(name: str, pool: int) -> None:
     pose = PERSPECTIVE if name == "perspective" else np.vstack([POSES[name], [0, 0, 1]])  # photograph to frame
     box = (120, 100, 240, 200)
     state = state_of(pool, box)
@@ -130,9 +130,9 @@ def test_box_and_area_are_those_of_the_mask_warped_at_full_resolution(name: str,
     assert found.area_px == pytest.approx(photo.sum(), rel=0.01)
     expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     got = (found.x, found.y, found.x + found.width, found.y + found.height)
-    # A pixel at the edge belongs by less than half, or by a hair.
+    # A pixel at the edge may be covered in part only.
     assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) <= 2
-    # No defect pixel lies outside of its box.
+    # No defect pixel lies outside the box.
     assert got[0] <= expected[0]
     assert got[1] <= expected[1]
     assert got[2] >= expected[2]
@@ -142,14 +142,14 @@ def test_box_and_area_are_those_of_the_mask_warped_at_full_resolution(name: str,
 @pytest.mark.parametrize(
     "shift", [(-300.0, 0.0), (300.0, 0.0), (0.0, -300.0), (0.0, 300.0), (-10.0, -3.0), (18.0, 13.0)]
 )
-def test_a_box_stays_within_its_photograph(shift: tuple[float, float]) -> None:
+def test_a_box_is_clipped_to_the_photograph(shift: tuple[float, float]) -> None:
     to_input = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
     for found in regions_of(blobs(), photo_to_input=to_input):
         assert 0 <= found.x < found.x + found.width <= 30
         assert 0 <= found.y < found.y + found.height <= 20
 
 
-def test_millimetres_where_the_scale_is_known() -> None:
+def test_sizes_in_millimetres_if_the_scale_is_known() -> None:
     found = regions_of(blobs(), pixel_size_mm=0.05)[0]
     assert (found.width_mm, found.height_mm) == (pytest.approx(0.1), pytest.approx(0.2))
     assert found.area_mm2 == pytest.approx(8 * 0.0025)
@@ -157,7 +157,7 @@ def test_millimetres_where_the_scale_is_known() -> None:
     assert not any(key.endswith(("_mm", "_mm2")) for key in regions_of(blobs())[0].as_dict())
 
 
-def test_an_even_map_has_no_region() -> None:
+def test_a_constant_map_has_no_region_or_one() -> None:
     assert regions_of(np.zeros((5, 5))) == []
     (everything,) = regions_of(np.full((5, 7), 9.0))
     assert (everything.x, everything.y, everything.width, everything.height) == (0, 0, 7, 5)

@@ -1,4 +1,4 @@
-"""Scores and verdicts of a model whose errors are planted, and the sums behind the figures."""
+"""Scores and verdicts of a model with given errors, and the sums for the figures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pixal.inputs import InputSet
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.validation.scoring import Cut, PartGeometry, Prediction, Summary, choose_cut, score_parts
 
-SHAPE = (10, 12, 2)  # of the model's input; the type's own is smaller
-OWN = (8, 11)
+SHAPE = (10, 12, 2)  # of the model's input; the type's frame is smaller
+FRAME = (8, 11)
 
 
 def config_with(**sections: Any) -> PhotographConfig:
@@ -35,8 +35,8 @@ def cut_of(calibration: Calibration, config: PhotographConfig) -> Cut:
     )
 
 
-class Planted:
-    """A model family of which only the errors are asked."""
+class GivenErrors:
+    """A model whose errors are given."""
 
     def __init__(self, errors: np.ndarray) -> None:
         self.errors = errors
@@ -46,17 +46,17 @@ class Planted:
 
 
 class Case:
-    """Nine parts, all alike but part 5, which has a defect of 2 x 3 pixels in the second channel."""
+    """Nine parts. Part 5 has a defect of 2 x 3 pixels in the second channel."""
 
     def __init__(self, config: PhotographConfig) -> None:
         generator = np.random.default_rng(0)
         self.images = generator.random((9, *SHAPE)).astype(np.float32)
         self.errors = generator.normal(0, 0.02, (9, *SHAPE)).astype(np.float32)
         self.errors[5, 3:5, 4:7, 1] = 0.6
-        self.errors[:, OWN[0] :] = 9.0  # beyond the type's own frame: must not count
-        self.mask = np.ones(OWN, bool)
+        self.errors[:, FRAME[0] :] = 9.0  # outside the type's frame: must not count
+        self.mask = np.ones(FRAME, bool)
         self.mask[0] = False
-        self.errors[:, 0] = 7.0  # beside the part: must not count either
+        self.errors[:, 0] = 7.0  # outside the part: must not count
         self.variance = np.full(SHAPE, 0.02**2, np.float32)
         self.calibration = Calibration(self.variance, np.linspace(1.5, 4, 120))
         self.params = {
@@ -65,14 +65,14 @@ class Case:
         }
         self.config = config
         self.cut = cut_of(self.calibration, config)
-        self.summary = Summary((*OWN, 2))
+        self.summary = Summary((*FRAME, 2))
         names = tuple(f"{n}.png" for n in range(9))
         inputs = InputSet(self.images.reshape(9, -1), SHAPE, ("R", "G"), names)
-        self.scored: list[Prediction] = list(
+        self.predictions: list[Prediction] = list(
             score_parts(
                 inputs,
                 [PartGeometry((80, 110), np.diag([0.1, 0.1, 1.0]))] * 9,
-                Planted(self.errors),  # type: ignore[arg-type]
+                GivenErrors(self.errors),  # type: ignore[arg-type]
                 self.calibration,
                 mask=self.mask,
                 cut=self.cut,
@@ -84,8 +84,8 @@ class Case:
         )
 
     @property
-    def own_errors(self) -> np.ndarray:
-        return self.errors[:, : OWN[0], : OWN[1]]
+    def type_errors(self) -> np.ndarray:
+        return self.errors[:, : FRAME[0], : FRAME[1]]
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +93,26 @@ def calibrated() -> Case:
     return Case(config_with())
 
 
-def test_scores_maps_p_values_and_verdicts_are_the_calibrated_ones(calibrated: Case) -> None:
+def test_predictions_equal_the_calibrated_maps_scores_and_p_values(calibrated: Case) -> None:
     maps = calibrated_maps(
-        calibrated.own_errors, calibrated.variance[: OWN[0], : OWN[1]], calibrated.mask, np.array([1.0, 3.0]), 0.0
+        calibrated.type_errors,
+        calibrated.variance[: FRAME[0], : FRAME[1]],
+        calibrated.mask,
+        np.array([1.0, 3.0]),
+        0.0,
     )
     good = calibrated.calibration.scores
     assert (calibrated.cut.threshold, calibrated.cut.method) == (good[-1], "conformal")
-    assert len(calibrated.scored) == 9
-    for n, scored in enumerate(calibrated.scored):
+    assert len(calibrated.predictions) == 9
+    for n, scored in enumerate(calibrated.predictions):
         np.testing.assert_allclose(scored.map, maps[n], rtol=1e-5)
         assert scored.score == pytest.approx(maps[n].max())
         assert scored.p_value == pytest.approx((1 + np.sum(good >= scored.score)) / 121)
         assert scored.failed == (n == 5) == (scored.score > good[-1]) == bool(scored.regions)
 
 
-def test_the_planted_region_is_where_it_is_in_the_photograph(calibrated: Case) -> None:
-    (region,) = calibrated.scored[5].regions
+def test_a_region_has_the_position_of_the_defect_on_the_photograph(calibrated: Case) -> None:
+    (region,) = calibrated.predictions[5].regions
     assert region.reference == (4, 3, 3, 2)
     assert region.channel == "G"
     # Input pixel i covers photograph pixels 10 (i - 0.5) to 10 (i + 0.5) around its centre.
@@ -117,37 +121,37 @@ def test_the_planted_region_is_where_it_is_in_the_photograph(calibrated: Case) -
     assert region.width_mm is None
 
 
-def test_region_settings_are_heeded() -> None:
+def test_region_settings_are_used() -> None:
     finer = Case(config_with(validation={"pixel_size_mm": 0.5, "false_alarm_rate": 0.05, "region_threshold": 0.01}))
-    (region,) = finer.scored[5].regions
+    (region,) = finer.predictions[5].regions
     assert region.width_mm == pytest.approx(region.width * 0.5)
-    assert region.reference[2] * region.reference[3] > 6  # a low region threshold takes in the noise around
+    assert region.reference[2] * region.reference[3] > 6  # a low region threshold includes the noise around
     assert finer.cut.threshold == finer.calibration.scores[120 - 6]
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_numeric_loss_cut_is_a_cut_on_raw_loss(log: bool) -> None:
+def test_a_numeric_loss_cut_is_a_threshold_on_the_raw_loss(log: bool) -> None:
     level = 0.3
     cut = float(np.log10(level)) if log else level
     case = Case(config_with(plotting={"loss_cut": cut, "use_log_loss": log}))
     assert case.cut == Cut(cut, "loss_cut", raw=True, log=log)
     assert case.cut.on_map == pytest.approx(level)
-    maps = raw_maps(np.abs(case.own_errors), case.mask, np.array([1.0, 3.0]), 0.0)
-    for n, scored in enumerate(case.scored):
+    maps = raw_maps(np.abs(case.type_errors), case.mask, np.array([1.0, 3.0]), 0.0)
+    for n, scored in enumerate(case.predictions):
         raw = maps[n].max()
         np.testing.assert_allclose(scored.map, maps[n], rtol=1e-5)
         assert scored.score == pytest.approx(np.log10(raw) if log else raw, rel=1e-5)
         assert scored.p_value is None
         assert scored.failed == (n == 5) == bool(scored.regions)
-    assert case.scored[5].score == pytest.approx(np.log10(0.45) if log else 0.45, abs=0.02)
+    assert case.predictions[5].score == pytest.approx(np.log10(0.45) if log else 0.45, abs=0.02)
 
 
-def test_a_loss_cut_above_the_defect_lets_it_pass() -> None:
+def test_a_defect_below_the_loss_cut_passes() -> None:
     case = Case(config_with(plotting={"loss_cut": 0.9, "use_log_loss": False}))
-    assert not any(scored.failed or scored.regions for scored in case.scored)
+    assert not any(scored.failed or scored.regions for scored in case.predictions)
 
 
-def test_loss_cut_goes_before_the_threshold_of_validation() -> None:
+def test_loss_cut_takes_precedence_over_the_threshold() -> None:
     scores = Calibration(np.ones((1, 1, 1), np.float32), np.linspace(1, 2, 20))
     both = config_with(plotting={"loss_cut": 0.2}, validation={"threshold": {"method": "fixed", "value": 5}})
     assert cut_of(scores, both).method == "loss_cut"
@@ -158,40 +162,46 @@ def test_loss_cut_goes_before_the_threshold_of_validation() -> None:
     assert cut_of(replace(scores, stand_ins=True), config_with()).method == "texture"
 
 
-def test_summary_sums_are_the_means_over_channels_and_sums_over_parts(calibrated: Case) -> None:
-    summary, errors = calibrated.summary, calibrated.own_errors.astype(float)
+def test_summary_is_the_sum_over_parts_of_the_mean_over_channels(calibrated: Case) -> None:
+    summary, errors = calibrated.summary, calibrated.type_errors.astype(float)
     assert summary.parts == 9
     np.testing.assert_allclose(summary.squared, (errors**2).mean(-1).sum(0), rtol=1e-5)
     np.testing.assert_allclose(summary.absolute, np.abs(errors).mean(-1).sum(0), rtol=1e-5)
-    np.testing.assert_allclose(summary.anomaly, sum(scored.map for scored in calibrated.scored), rtol=1e-5)
+    np.testing.assert_allclose(summary.anomaly, sum(scored.map for scored in calibrated.predictions), rtol=1e-5)
 
 
-def test_summary_histograms_are_those_of_numpy(calibrated: Case) -> None:
+def test_summary_histograms_equal_those_of_numpy(calibrated: Case) -> None:
     summary = calibrated.summary
-    images = calibrated.images[:, : OWN[0], : OWN[1]]
+    images = calibrated.images[:, : FRAME[0], : FRAME[1]]
     for channel in range(2):
         value = images[..., channel][:, calibrated.mask].astype(float)
-        error = calibrated.own_errors[..., channel][:, calibrated.mask].astype(float)
+        error = calibrated.type_errors[..., channel][:, calibrated.mask].astype(float)
         losses, _ = np.histogram(np.clip(error**2, 1.0000001e-8, 1), summary.loss_edges)
         np.testing.assert_array_equal(summary.losses[channel], losses)
-        made = np.clip((value - error), 0, 1)
-        pairs, *_ = np.histogram2d(value.ravel(), made.ravel(), bins=[summary.value_edges, summary.value_edges])
+        reconstruction = np.clip((value - error), 0, 1)
+        pairs, *_ = np.histogram2d(
+            value.ravel(), reconstruction.ravel(), bins=[summary.value_edges, summary.value_edges]
+        )
         np.testing.assert_array_equal(summary.pairs[channel], pairs)
 
 
-def test_a_summary_less_some_parts_is_that_of_the_others(calibrated: Case) -> None:
-    images, errors, maps = calibrated.images[:, : OWN[0], : OWN[1]], calibrated.own_errors, calibrated.images[..., 0]
-    maps = np.ascontiguousarray(maps[:, : OWN[0], : OWN[1]])
+def test_subtracting_parts_gives_the_summary_of_the_others(calibrated: Case) -> None:
+    images, errors, maps = (
+        calibrated.images[:, : FRAME[0], : FRAME[1]],
+        calibrated.type_errors,
+        calibrated.images[..., 0],
+    )
+    maps = np.ascontiguousarray(maps[:, : FRAME[0], : FRAME[1]])
 
     def summary_of(rows: slice) -> Summary:
-        summary = Summary((*OWN, 2))
+        summary = Summary((*FRAME, 2))
         summary.add(images[rows], errors[rows], maps[rows], calibrated.mask)
         return summary
 
     everything, others = summary_of(slice(0, 6)), summary_of(slice(6, 9))
     everything.merge(others)
     everything.subtract(summary_of(slice(0, 6)))
-    restored = Summary((*OWN, 2))
+    restored = Summary((*FRAME, 2))
     restored.load_arrays(everything.as_arrays())
     for name, values in others.as_arrays().items():
         np.testing.assert_allclose(restored.as_arrays()[name], values, rtol=1e-6, atol=1e-12)
@@ -199,34 +209,34 @@ def test_a_summary_less_some_parts_is_that_of_the_others(calibrated: Case) -> No
         Summary((2, 2, 2)).load_arrays(everything.as_arrays())
 
 
-def test_the_ends_of_the_histograms_hold_what_lies_beyond() -> None:
+def test_the_outer_bins_hold_the_values_outside_the_range() -> None:
     summary = Summary((1, 4, 1))
     images = np.array([0.0, 1.0, 0.5, 0.5], np.float32).reshape(1, 1, 4, 1)
     errors = np.array([0.0, 2.0, 1.0, -0.9], np.float32).reshape(1, 1, 4, 1)
     summary.add(images, errors, np.zeros((1, 1, 4), np.float32), np.ones((1, 4), bool))
     assert summary.losses[0, 0] == 1  # an error of 0
-    assert summary.losses[0, -1] == 2  # 1 and beyond
+    assert summary.losses[0, -1] == 2  # 1 and above
     assert summary.losses.sum() == summary.pairs.sum() == 4
-    assert summary.pairs[0, 99, 0] == 1  # seen 1, made -1
-    assert summary.pairs[0, 50, 99] == 1  # made 1.4
+    assert summary.pairs[0, 99, 0] == 1  # value 1, reconstruction -1
+    assert summary.pairs[0, 50, 99] == 1  # reconstruction 1.4
 
 
-def test_distances_count_from_their_center_and_have_no_reconstruction() -> None:
-    """Nine parts at a distance of 5 everywhere; one is further off in a corner, one nearer."""
+def test_distances_count_from_their_center_without_a_reconstruction() -> None:
+    """Nine parts have distance 5 at every pixel; in one corner, one part is farther and one is nearer."""
     distances = np.full((9, *SHAPE[:2], 1), 5.0, np.float32)
     distances[4, 2:4, 3:6] = 9.0
     distances[6, 2:4, 3:6] = 1.0
-    mask, one = np.ones(OWN, bool), np.ones((*SHAPE[:2], 1), np.float32)
+    mask, one = np.ones(FRAME, bool), np.ones((*SHAPE[:2], 1), np.float32)
     calibration = Calibration(0.25 * one, np.linspace(1.5, 4, 120), center=5 * one)
     images = np.random.default_rng(0).random((9, *SHAPE)).astype(np.float32)
     inputs = InputSet(images.reshape(9, -1), SHAPE, ("R", "G"), tuple(f"{n}.png" for n in range(9)))
     params = {"gives_distance": True, "map_smoothing": 0.0, "channels": ["R", "G"], "channel_weights": [1.0, 3.0]}
-    summary, settings = Summary((*OWN, 1), distances=True), {"mask": mask, "params": params}
+    summary, settings = Summary((*FRAME, 1), distances=True), {"mask": mask, "params": params}
     settings |= {"summary": summary}
-    geometries = [PartGeometry(OWN, np.eye(3))] * 9
+    geometries = [PartGeometry(FRAME, np.eye(3))] * 9
 
     def scored(cut: Cut) -> list[Prediction]:
-        model: Any = Planted(distances)
+        model: Any = GivenErrors(distances)
         return list(
             score_parts(
                 inputs, geometries, model, calibration, cut=cut, region_threshold=0.6, pixel_size_mm=None, **settings
@@ -242,5 +252,5 @@ def test_distances_count_from_their_center_and_have_no_reconstruction() -> None:
     assert summary.pairs.shape[0] == 0
     assert summary.losses.sum() == 9 * mask.sum()
     assert summary.losses[0, np.searchsorted(summary.loss_edges, 81.0) - 1] == 6
-    # A cut on the raw loss is one on the distance itself.
+    # A loss cut applies to the distance itself.
     assert [part.score for part in scored(Cut(8.0, "loss_cut", raw=True))] == [5, 5, 5, 5, 9, 5, 5, 5, 5]

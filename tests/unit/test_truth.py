@@ -1,4 +1,4 @@
-"""What truth folders say, in each of their layouts, and what they may get wrong."""
+"""Truth folders in each layout, and the errors for those that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_truth(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_truth_is_read_by_type_and_known_by_both_names(tmp_path: Path) -> None:
+def test_truth_is_read_per_type_and_found_by_both_names(tmp_path: Path) -> None:
     write_truth(tmp_path / "front", "name,label,kind\n1.png,0,\n2.jpg,1, scratch+blob \n")
     write_truth(tmp_path / "back", "label,name\n1,a.b.tif\n")
     truths = read_truth(tmp_path, ["front", "back"])
@@ -28,18 +28,18 @@ def test_truth_is_read_by_type_and_known_by_both_names(tmp_path: Path) -> None:
     assert truths["back"].parts == {"a.b.tif": PartTruth(1, ""), "a.b": PartTruth(1, "")}
 
 
-def test_a_spreadsheet_s_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"\xef\xbb\xbfname,label\r\n1.png,1\r\n")
     assert read_truth(tmp_path, ["front"])["front"].parts["1"].label == 1
 
 
-def test_one_type_may_have_its_truth_on_top(tmp_path: Path) -> None:
+def test_one_type_may_have_its_truth_in_the_root_folder(tmp_path: Path) -> None:
     write_truth(tmp_path, "name,label\n1.png,1\n")
     assert read_truth(tmp_path, ["front"])["front"].parts == dict.fromkeys(("1.png", "1"), PartTruth(1, ""))
     with pytest.raises(InputError, match=r"front.labels\.csv does not exist"):
         read_truth(tmp_path, ["front", "back"])
     write_truth(tmp_path / "front", "name,label\n1.png,0\n")
-    assert read_truth(tmp_path, ["front"])["front"].parts["1"].label == 0  # the nearer one
+    assert read_truth(tmp_path, ["front"])["front"].parts["1"].label == 0  # the type's folder takes precedence
 
 
 @pytest.mark.parametrize(
@@ -53,25 +53,25 @@ def test_one_type_may_have_its_truth_on_top(tmp_path: Path) -> None:
         ("name,label\n1.png,0\n1.png,0\n1.png,1\n", "line 4: 1.png has another label"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_the_table_and_the_line(tmp_path: Path, text: str, said: str) -> None:
     write_truth(tmp_path, text)
     with pytest.raises(InputError, match=said) as error:
         read_truth(tmp_path, ["front"])
     assert str(tmp_path / "labels.csv") in str(error.value)
 
 
-def test_a_table_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_table_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes("name,label\nKühler.png,1\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"labels\.csv"):
         read_truth(tmp_path, ["front"])
 
 
-def test_a_truth_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_truth_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_truth(tmp_path / "none", ["front"])
 
 
-def test_a_mask_is_the_bright_half_and_a_good_part_has_none(tmp_path: Path) -> None:
+def test_a_mask_is_the_bright_pixels_and_empty_for_a_good_part(tmp_path: Path) -> None:
     write_truth(tmp_path, "name,label\ngood,0\nbad,1\nunmasked,1\n")
     assert read_truth(tmp_path, ["front"])["front"].mask("good.png", "good", (4, 5)) is None  # no masks at all
     (tmp_path / "masks").mkdir()
@@ -92,7 +92,7 @@ def test_a_mask_is_the_bright_half_and_a_good_part_has_none(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("damage", ["size", "bytes"])
-def test_a_mask_that_cannot_be_used_is_named(tmp_path: Path, damage: str) -> None:
+def test_an_error_names_a_mask_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
     (tmp_path / "masks").mkdir()
     path = tmp_path / "masks" / "bad.png"
     cv2.imwrite(str(path), np.zeros((4, 5), np.uint8))
@@ -105,7 +105,7 @@ def test_a_mask_that_cannot_be_used_is_named(tmp_path: Path, damage: str) -> Non
 
 
 def benchmark(root: Path) -> Path:
-    """An object laid out as MVTec AD's: two kinds of defects, one of them with a mask of either name."""
+    """Write a class in the layout of MVTec AD: two kinds of defects, one with masks of both naming schemes."""
     grey = np.zeros((4, 5), np.uint8)
     for image in ("train/good/000", "test/good/000", "test/hole/000", "test/hole/001", "test/stain/000"):
         (root / image).parent.mkdir(parents=True, exist_ok=True)
@@ -119,12 +119,12 @@ def benchmark(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_public_data_set_is_a_truth(tmp_path: Path, nested: bool) -> None:
+def test_a_public_data_set_gives_the_truth(tmp_path: Path, nested: bool) -> None:
     root = benchmark(tmp_path / "tile")
     truth = read_truth(tmp_path if nested else root, ["tile"])["tile"]
     assert truth.part("good/000.png", "good_000") == PartTruth(0, "good")
     assert truth.part("hole/001.png", "hole_001") == PartTruth(1, "hole")
-    assert truth.part("000.png", "000") is None  # there are three of this name
+    assert truth.part("000.png", "000") is None  # three images have this name
     for column, name in enumerate(("hole_000", "hole_001")):
         mask = truth.mask(f"{name}.png", name, (4, 5))
         assert mask is not None
@@ -135,12 +135,12 @@ def test_a_public_data_set_is_a_truth(tmp_path: Path, nested: bool) -> None:
     assert truth.mask("stain/000.png", "stain_000", (4, 5)) is None
 
 
-def test_a_table_goes_before_the_folders(tmp_path: Path) -> None:
+def test_a_table_takes_precedence_over_the_folders(tmp_path: Path) -> None:
     root = write_truth(benchmark(tmp_path / "tile"), "name,label\nhole/000.png,0\n")
     assert read_truth(root, ["tile"])["tile"].parts["hole/000.png"].label == 0
 
 
-def test_a_data_set_without_masks_has_labels_alone(tmp_path: Path) -> None:
+def test_a_data_set_without_masks_has_labels_only(tmp_path: Path) -> None:
     root = benchmark(tmp_path / "tile")
     shutil.rmtree(root / "ground_truth")
     truth = read_truth(root, ["tile"])["tile"]
@@ -148,7 +148,7 @@ def test_a_data_set_without_masks_has_labels_alone(tmp_path: Path) -> None:
     assert truth.mask("good/000.png", "good_000", (4, 5)) is None
 
 
-def test_namesakes_in_a_table_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_parts_of_the_same_name_are_distinguished_by_their_folders(tmp_path: Path) -> None:
     write_truth(tmp_path, "name,label\nlot1/7.png,0\nlot2/7.png,1\n")
     (tmp_path / "masks").mkdir()
     truth = read_truth(tmp_path, ["front"])["front"]
