@@ -359,7 +359,7 @@ def test_colours_follow_the_system_and_the_button_and_can_be_read(page: Any, sch
 @pytest.mark.parametrize("width", [1400, 360])
 def test_a_drift_is_seen_before_any_verdict(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    banner = page.get_by_role("region", name="This batch is not like training: its verdicts may not hold")
+    banner = page.get_by_role("region", name="This batch differs from training: its verdicts may be wrong")
     box = banner.bounding_box()
     assert box["y"] + box["height"] < page.locator(".cards").first.bounding_box()["y"] < 900
     assert box["x"] >= 0

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,7 @@ class VerdictStore:
         self._channels, self._type_name, self._types = channels, type_name, types
         self._growing = self._rows_file(_ROWS_FILE)
         self._is_appending = False
+        self._journal_file: BinaryIO | None = None
         stored = {verdict.source: verdict for verdict in read_journal(self._journal)}
         self.verdicts = self._with_inputs(stored)
 
@@ -102,16 +103,24 @@ class VerdictStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._journal_file.close()
+        if self._journal_file is not None:
+            self._journal_file.close()
+        self._journal_file = None
 
     def rewrite_journal(self) -> None:
         """Write the journal again from ``verdicts``."""
+        is_open = self._journal_file is not None
+        if self._journal_file is not None:
+            self._journal_file.close()
         write_bytes(self._journal, b"".join(map(_line, self.verdicts.values())))
+        self._journal_file = self._journal.open("ab") if is_open else None
 
     def add(self, verdict: StoredVerdict, image: NDArray[np.float32] | None = None) -> StoredVerdict:
         """Store a verdict, and the part's input (H, W, C) where it is new. Returns what was stored."""
         if image is not None:
             verdict = verdict.model_copy(update={"row": self._append(image)})
+        if self._journal_file is None:
+            raise ValueError("add a verdict inside the store's context")
         self.verdicts[verdict.source] = verdict
         self._journal_file.write(_line(verdict))
         self._journal_file.flush()
@@ -170,9 +179,11 @@ class VerdictStore:
     def _start_appending(self) -> None:
         """Prepare the growing file: with the rows in use, and without a row that was cut short."""
         with_rows = [verdict for verdict in self.verdicts.values() if verdict.row is not None]
-        if with_rows and not self._growing.path.is_file() and not self._growing.reopen(self._archive):
-            self._copy_inputs(with_rows)  # into a file that can grow
-            self._growing.reopen(self._archive)
+        if with_rows and not self._growing.path.is_file():
+            self.rewrite_journal()  # from here on it tells the rows, not the names in ``out.npz``
+            if not self._growing.reopen(self._archive):
+                self._copy_inputs(with_rows)  # into a file that can grow
+                self._growing.reopen(self._archive)
         rows = [verdict.row for verdict in self.verdicts.values() if verdict.row is not None]
         self._growing.start(keep=max(rows, default=-1) + 1)
         self._is_appending = True
