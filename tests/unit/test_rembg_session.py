@@ -29,8 +29,8 @@ def rembg(**settings: Any) -> RemoveBackground:
     return RemoveBackground(method="rembg", **settings)
 
 
-def overlap(found: Mask, truth: Mask) -> float:
-    return float((found & truth).sum() / (found | truth).sum())
+def overlap(mask: Mask, truth: Mask) -> float:
+    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def _varint(number: int) -> bytes:
@@ -51,9 +51,12 @@ def colour_network(
     side: int | str = 320,
     spread: tuple[float, ...] = (0.229, 0.224, 0.225),
 ) -> bytes:
-    """An ONNX model in u2net's form, (1, 3, side, side) to (1, 1, side, side): a 1x1 convolution; 2 G - R - B for one.
+    """Encode an ONNX model like u2net: a 1x1 convolution of (1, 3, side, side) to (1, 1, side, side).
 
-    ``side``: a name makes it one of any size. ``spread``: what rembg divides the colours by.
+    Args:
+        weights: Weights of red, green and blue.
+        side: Side of the image; a name stands for any size.
+        spread: Standard deviations by which rembg divides the colours.
     """
 
     def size(value: int | str) -> bytes:
@@ -67,9 +70,9 @@ def colour_network(
     kernel += (
         _field(2, 1) + _field(8, "kernel") + _field(9, (np.array(weights) * np.array(spread)).astype("<f4").tobytes())
     )
-    node = _field(1, "picture") + _field(1, "kernel") + _field(2, "mask") + _field(4, "Conv")
+    node = _field(1, "image") + _field(1, "kernel") + _field(2, "mask") + _field(4, "Conv")
     graph = _field(1, node) + _field(2, "colour") + _field(5, kernel)
-    graph += _field(11, port("picture", len(weights))) + _field(12, port("mask", 1))
+    graph += _field(11, port("image", len(weights))) + _field(12, port("mask", 1))
     return _field(1, 8) + _field(8, _field(2, 13)) + _field(7, graph)
 
 

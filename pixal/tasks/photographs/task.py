@@ -1,4 +1,4 @@
-"""The task "photographs": which function does the work of each command."""
+"""The task ``photographs``: the functions that do the work of each command."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Photographs(Task):
-    """Photographs of parts: learn good ones, and find what deviates.
+    """Learn from photographs of good parts, and find parts that deviate.
 
-    Imports happen in the methods: each command loads only what it uses.
+    The methods import what they need, so each command loads only what it uses.
     """
 
     name = "photographs"
@@ -47,7 +47,7 @@ class Photographs(Task):
         return align(source, config=photograph_config(config), force=force, quiet=quiet)
 
     def make_input(self, source: str | Path | None, config: Config, *, force: bool, quiet: bool) -> Outcome:
-        """Write ``out.npz`` of aligned photographs."""
+        """Write ``out.npz`` from the aligned photographs."""
         from pixal.tasks.photographs.preprocessing.pipeline import make_input
 
         return make_input(source, config=photograph_config(config), force=force, quiet=quiet)
@@ -55,7 +55,7 @@ class Photographs(Task):
     def train(
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
-        """Fit and calibrate a model of each type, or one of all types."""
+        """Fit and calibrate one model per type, or one model for all types."""
         from pixal.tasks.photographs.training.train import train
 
         return train(source, photograph_config(config), resume=resume, epochs=epochs, quiet=quiet)
@@ -70,20 +70,20 @@ class Photographs(Task):
         force: bool,
         quiet: bool,
     ) -> Batch:
-        """Give each photograph a verdict."""
+        """Validate each photograph."""
         from pixal.tasks.photographs.verdicts.validate import validate
 
-        own = photograph_config(config)
-        return validate(source, truth=truth, model=model, config=own, force=force, quiet=quiet)
+        photograph_settings = photograph_config(config)
+        return validate(source, truth=truth, model=model, config=photograph_settings, force=force, quiet=quiet)
 
     def watch(self, source: str | Path, config: Config, *, model: str | None, force: bool) -> Batch:
-        """Give each photograph a verdict as it arrives."""
+        """Validate each photograph when it arrives."""
         from pixal.tasks.photographs.verdicts.watch import watch
 
         return watch(source, model=model, config=photograph_config(config), force=force)
 
     def detect(self, source: str | Path | None, config: Config, *, truth: str | Path | None, quiet: bool) -> Batch:
-        """Repeat the verdicts on inputs that ``validate`` made."""
+        """Repeat the verdicts with the inputs that ``validate`` stored."""
         from pixal.tasks.photographs.verdicts.validate import detect
 
         return detect(source, truth=truth, config=photograph_config(config), quiet=quiet)
@@ -106,8 +106,8 @@ class Photographs(Task):
         """Measure how well good parts are reconstructed."""
         from pixal.tasks.photographs.probing.evaluation import evaluate
 
-        own = photograph_config(config)
-        return evaluate(source, checkpoint=checkpoint, samples=samples, config=own, quiet=quiet)
+        photograph_settings = photograph_config(config)
+        return evaluate(source, checkpoint=checkpoint, samples=samples, config=photograph_settings, quiet=quiet)
 
     def benchmark(
         self,
@@ -122,5 +122,5 @@ class Photographs(Task):
         """Preprocess, train and validate each class of a data set."""
         from pixal.tasks.photographs.verdicts.benchmark import benchmark
 
-        own = photograph_config(config)
-        return benchmark(source, out=out, classes=classes, config=own, force=force, quiet=quiet)
+        photograph_settings = photograph_config(config)
+        return benchmark(source, out=out, classes=classes, config=photograph_settings, force=force, quiet=quiet)
