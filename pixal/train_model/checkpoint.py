@@ -1,80 +1,84 @@
-"""The checkpoint of a training run: a run that was cut short goes on from it, with the same numbers to the bit."""
+"""The checkpoint of a training run. An interrupted run resumes from it and gives the same numbers, bit for bit."""
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import signal
 import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
-from numpy.typing import NDArray
 
 from pixal.errors import ModelError, PixalError
-from pixal.io.arrays import load_arrays
-from pixal.io.files import atomic_write
 from pixal.io.provenance import fingerprint
 from pixal.io.records import to_builtin
-from pixal.train_model.family import History
+from pixal.train_model.history import History
+from pixal.train_model.state_file import FitState, NamedArrays, read_state, write_state
 
 _log = logging.getLogger(__name__)
 
 _STATE = "state.npz"
-_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed one, so that the same state gives the same file
-_SECONDS = 10.0  # between two checkpoints, at least
-_SHARE = 20  # … and this many times as long as it took to write the last one
+_SECONDS = 10.0  # least time between two checkpoints
+_SHARE = 20  # least time between two checkpoints, as a multiple of the time that the last one took to write
 
-Named = Iterable[tuple[str, NDArray[Any]]]
-GO_ON = "the same command with --resume goes on from there"
+RESUME_HINT = "run the same command with --resume to continue"
 
 
 class Checkpoint:
-    """Where a training run is: its finished fits, their errors of held-out parts, the state of the fit at work.
+    """The state of a training run: its finished fits, their held-out errors, and the state of the current fit.
 
-    Arrays and JSON (nothing that could run when it is read) in a folder of their own: ``state.npz``, replaced as a
-    whole, and ``errors.npy``, written before the state that vouches for it. Use as a context manager around the fits:
-    Ctrl-C and SIGTERM then end the run, saved, when the epoch at work is done; a second one ends it at once.
+    The folder holds only arrays and JSON, nothing that could run code when it is read: ``errors.npy``, and
+    ``state.npz``, which is replaced as a whole after the errors are written. Use as a context manager around the fits:
+    the first Ctrl-C or SIGTERM saves and ends the run after the current epoch, a second one ends it at once.
 
-    histories: of the finished fits. params: the model's after them. errors: (n, H, W, C) float32 of the n held-out
-    parts, a memory map to be filled fit by fit. resumed: whether it was there before. until: the number of epochs that
-    the fit at work ends with, where that is not as the settings say. keeps_last: whether the state after the last epoch
-    of the fit at work is of use, and is written to ``last_state``.
+    Attributes:
+        histories: The histories of the finished fits.
+        specification: The model's specification after the finished fits, as JSON values; empty before the first.
+        errors: Errors of the n held-out parts, (n, H, W, C) float32. A memory map, filled fit by fit.
+        resumed: Whether the run resumes from an earlier one.
+        target_epochs: The number of epochs of the current fit, where it differs from the settings; else None.
+        keeps_last_state: Whether to write the state after the last epoch to ``last_state``.
+        last_state: The file of the state after the last epoch.
     """
 
-    def __init__(self, folder: Path, made_of: Mapping[str, Any], shape: tuple[int, ...], *, resume: bool) -> None:
-        """``made_of``: all that the run depends on, by name. ``shape``: of the errors.
+    def __init__(self, folder: Path, dependencies: Mapping[str, Any], shape: tuple[int, ...], *, resume: bool) -> None:
+        """Open the checkpoint in ``folder``, or start a new one.
 
-        Raises ModelError where there is a checkpoint to ``resume`` that is damaged, or of something else.
+        Args:
+            folder: A folder of the checkpoint's own.
+            dependencies: Everything that the run depends on, by the names that messages use.
+            shape: The shape of ``errors``.
+            resume: Whether to use an existing checkpoint; else it is replaced.
+
+        Raises:
+            ModelError: The checkpoint to resume from is damaged or belongs to another run.
         """
         self.histories: list[History] = []
-        self.params: dict[str, Any] = {}
-        self.until: int | None = None
-        self.keeps_last = False
+        self.specification: dict[str, Any] = {}
+        self.target_epochs: int | None = None
+        self.keeps_last_state = False
         self.last_state = folder / "last_epoch.npz"
-        self._folder, self._made_of = folder, to_builtin(made_of)
-        self._fit: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
-        self._began, self._before = time.monotonic(), 0.0
-        self._due = self._began + _SECONDS
+        self._folder, self._dependencies = folder, to_builtin(dependencies)
+        self._fit_state: FitState | None = None
+        self._start, self._seconds_before = time.monotonic(), 0.0
+        self._next_write = self._start + _SECONDS
         self._asked_to_stop = False
         self._handlers: dict[int, Any] = {}
-        found = self._state.is_file()
-        self.resumed = resume and found
+        exists = self._state.is_file()
+        self.resumed = resume and exists
         if self.resumed:
             self._read()
-            _log.info("%s: going on after %d finished fits", folder, len(self.histories))
-        elif found:
-            _log.warning("%s: starting anew (--resume would have gone on from there)", folder)
+            _log.info("%s: resuming after %d finished fits", folder, len(self.histories))
+        elif exists:
+            _log.warning("%s: starting again from the beginning (use --resume to continue)", folder)
         mode: Any = "r+" if self.resumed else "w+"
-        if mode == "w+":
+        if not self.resumed:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         try:
@@ -83,7 +87,7 @@ class Checkpoint:
             raise self._unusable(f"is damaged ({error})") from error
 
     def __enter__(self) -> Checkpoint:
-        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._stop)
@@ -94,101 +98,111 @@ class Checkpoint:
     ) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        if isinstance(error, PixalError):  # as where training diverges: going on would not help
+        if isinstance(error, PixalError):  # for example, training diverged: resuming would not help
             self.remove()
         if self._asked_to_stop and error is None:
-            raise KeyboardInterrupt(f"training stopped after its last fit; {GO_ON}")
+            raise KeyboardInterrupt(f"training stopped after its last fit; {RESUME_HINT}")
 
     @property
     def seconds(self) -> float:
-        """What the run has taken so far, in all its parts."""
-        return self._before + time.monotonic() - self._began
+        """The duration of the run so far, including interrupted runs."""
+        return self._seconds_before + time.monotonic() - self._start
 
-    def go_on_from(self, path: Path, seconds: float) -> None:
-        """Take the fit at work from what ``last_state`` was of a run that took ``seconds``.
+    def start_from(self, path: Path, seconds: float) -> None:
+        """Start the current fit from ``path``, the ``last_state`` of a run that took ``seconds``.
 
-        Raises ModelError where it is missing or damaged.
+        Raises:
+            ModelError: The file is missing or damaged.
         """
         try:
-            arrays, notes = read_state(path)
+            state = read_state(path)
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise ModelError(f"{path} is missing or damaged ({error}); train without --resume") from error
-        self._before = seconds
-        self._write(arrays.items(), notes)  # from here on it is known how far to go
-        self._fit = arrays, notes
+        self._seconds_before = seconds
+        self._write(state.arrays.items(), state.notes)  # an interrupted run finds the number of epochs here
+        self._fit_state = state
 
-    def fit_at_work(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """The arrays and notes that ``epoch_done`` saved of the fit that was cut short; once, then None."""
-        saved, self._fit = self._fit, None
-        return saved
+    def take_fit_state(self) -> FitState | None:
+        """The state that ``epoch_done`` saved of the interrupted fit; None when called again."""
+        state, self._fit_state = self._fit_state, None
+        return state
 
-    def epoch_done(self, state: Callable[[], tuple[Named, Mapping[str, Any]]]) -> None:
-        """Save the ``state`` of the fit at work if it is time, or if the run is to end: then raise KeyboardInterrupt.
+    def epoch_done(self, state: Callable[[], tuple[NamedArrays, Mapping[str, Any]]]) -> None:
+        """Save the state of the current fit if enough time has passed or if the run is asked to stop.
 
-        ``state`` gives arrays, one after the other, and notes for JSON with the epoch's number as ``epoch``.
+        Args:
+            state: Returns the arrays, one after the other, and notes for JSON with the number of the ``epoch``.
+
+        Raises:
+            KeyboardInterrupt: The run is asked to stop, and is saved.
         """
-        if not self._asked_to_stop and time.monotonic() < self._due:
+        if not self._asked_to_stop and time.monotonic() < self._next_write:
             return
         arrays, notes = state()
         self._write(arrays, notes)
         if self._asked_to_stop:
-            where = f"fit {len(self.histories) + 1}, epoch {notes['epoch']}"
-            raise KeyboardInterrupt(f"training stopped and saved in {where}; {GO_ON}")
+            position = f"fit {len(self.histories) + 1}, epoch {notes['epoch']}"
+            raise KeyboardInterrupt(f"training stopped and saved in {position}; {RESUME_HINT}")
 
-    def fit_ended(self, state: Callable[[], tuple[Named, Mapping[str, Any]]]) -> None:
-        """Keep the ``state`` after a fit's last epoch, if it ``keeps_last``: training can go on from there."""
-        if self.keeps_last:
+    def last_epoch_done(self, state: Callable[[], tuple[NamedArrays, Mapping[str, Any]]]) -> None:
+        """Write the state after the last epoch of a fit if ``keeps_last_state``; training can continue from it."""
+        if self.keeps_last_state:
             write_state(self.last_state, *state())
 
-    def fit_done(self, history: History, params: Mapping[str, Any]) -> None:
-        """Note that a fit has ended, and that ``errors`` holds what it found; raise KeyboardInterrupt if asked to."""
+    def fit_done(self, history: History, specification: Mapping[str, Any]) -> None:
+        """Save that a fit is finished and that ``errors`` holds the errors of its held-out parts.
+
+        Raises:
+            KeyboardInterrupt: The run is asked to stop, and is saved.
+        """
         self.histories.append(history)
-        self.params = to_builtin(params)
+        self.specification = to_builtin(specification)
         self.errors.flush()
         self._write((), None)
         if self._asked_to_stop:
-            raise KeyboardInterrupt(f"training stopped and saved after fit {len(self.histories)}; {GO_ON}")
+            raise KeyboardInterrupt(f"training stopped and saved after fit {len(self.histories)}; {RESUME_HINT}")
 
     def remove(self) -> None:
-        """Delete the checkpoint: the run has served its purpose."""
+        """Delete the checkpoint."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def _state(self) -> Path:
         return self._folder / _STATE
 
-    def _write(self, arrays: Named, notes: Mapping[str, Any] | None) -> None:
-        began = time.monotonic()
-        whole = {
-            "fingerprint": fingerprint(self._made_of),
-            "made_of": self._made_of,
+    def _write(self, arrays: NamedArrays, notes: Mapping[str, Any] | None) -> None:
+        start = time.monotonic()
+        run_notes = {
+            "fingerprint": fingerprint(self._dependencies),
+            "dependencies": self._dependencies,
             "histories": [asdict(history) for history in self.histories],
-            "params": self.params,
+            "specification": self.specification,
             "seconds": self.seconds,
             "fit": notes,
         }
-        write_state(self._state, arrays, whole)
-        ended = time.monotonic()
-        self._due = ended + max(_SECONDS, _SHARE * (ended - began))
+        write_state(self._state, arrays, run_notes)
+        end = time.monotonic()
+        self._next_write = end + max(_SECONDS, _SHARE * (end - start))
 
     def _read(self) -> None:
         try:
-            arrays, notes = read_state(self._state)
-            made_of, same = notes["made_of"], notes["fingerprint"] == fingerprint(self._made_of)
-            if same:
+            state = read_state(self._state)
+            notes = state.notes
+            dependencies, is_same = notes["dependencies"], notes["fingerprint"] == fingerprint(self._dependencies)
+            if is_same:
                 self.histories = [History(**history) for history in notes["histories"]]
-                self.params = dict(notes["params"])
-                self._before = float(notes["seconds"])
-                self._fit = (arrays, notes["fit"]) if notes["fit"] is not None else None
+                self.specification = dict(notes["specification"])
+                self._seconds_before = float(notes["seconds"])
+                self._fit_state = FitState(state.arrays, notes["fit"]) if notes["fit"] is not None else None
         except (ValueError, KeyError, TypeError) as error:
             raise self._unusable(f"is damaged ({error})") from error
-        if not same:
-            names = [key for key, value in self._made_of.items() if made_of.get(key) != value]
-            other = " and ".join(names) or "version of PIXAL or its libraries"
-            raise self._unusable(f"is of a run with another {other}")
+        if not is_same:
+            names = [key for key, value in self._dependencies.items() if dependencies.get(key) != value]
+            changed = " and ".join(names) or "version of PIXAL or its libraries"
+            raise self._unusable(f"belongs to a run with another {changed}")
 
     def _unusable(self, reason: str) -> ModelError:
-        return ModelError(f"the checkpoint in {self._folder} {reason}; train without --resume to start anew")
+        return ModelError(f"the checkpoint in {self._folder} {reason}; train without --resume to start again")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._asked_to_stop:
@@ -196,24 +210,9 @@ class Checkpoint:
         self._asked_to_stop = True
 
 
-def begun(folder: Path) -> dict[str, Any]:
-    """What the run of the checkpoint in ``folder`` is made of; nothing where there is none that can be read."""
+def read_dependencies(folder: Path) -> dict[str, Any]:
+    """What the run of the checkpoint in ``folder`` depends on; empty if there is no readable checkpoint."""
     try:
-        return dict(read_state(folder / _STATE)[1]["made_of"])
+        return dict(read_state(folder / _STATE).notes["dependencies"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}
-
-
-def write_state(path: Path, arrays: Named, notes: Mapping[str, Any]) -> None:
-    """Write arrays, one in memory at a time, and notes for JSON into one file; the same give the same bytes."""
-    text = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in (("notes", text), *arrays):
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
-                npy_format.write_array(member, np.asanyarray(array), allow_pickle=False)
-
-
-def read_state(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """What ``write_state`` wrote. Raises FileNotFoundError, ValueError or KeyError where it did not."""
-    arrays = load_arrays(path)
-    return arrays, json.loads(arrays.pop("notes").tobytes())

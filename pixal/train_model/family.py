@@ -1,11 +1,12 @@
-"""What a model family is: the interface behind which training, calibration and validation are the same for all."""
+"""The interface of a model family. ``docs/extending.md`` shows a complete family in one file."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,144 +17,206 @@ from pixal.config.section import Section
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.registry import MODELS
-from pixal.train_model.keras_training.hardware import without_chatter
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.history import History
+from pixal.train_model.quiet_import import without_tensorflow_messages
+from pixal.train_model.specification import ModelSpecification
 
 if TYPE_CHECKING:
-    from pixal.train_model.checkpoint import Checkpoint
+    from typing_extensions import Self
 
 Rows = NDArray[np.intp]
+"""Row indices of an ``InputSet``."""
 NOT_FITTED = "the model is neither trained nor loaded"
 
 
-@dataclass
-class History:
-    """How a fit went, an entry an epoch; empty lists for a family without epochs.
+@dataclass(frozen=True)
+class FitControl:
+    """What controls a fit by epochs. Families without epochs ignore it.
 
-    best_epoch counts from 1: the epoch whose weights were kept.
+    Attributes:
+        validation_rows: Rows whose loss decides which epoch is best and when to stop; None: the settings decide.
+        learning_rates: One learning rate per epoch, which also sets the number of epochs; None: as the settings say.
+        on_epoch: Called after each epoch with its number, from 1, and its loss.
+        checkpoint: Where the fit saves its state after an epoch, and from which it resumes.
     """
 
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    best_epoch: int = 0
+    validation_rows: Rows | None = None
+    learning_rates: Sequence[float] | None = None
+    on_epoch: Callable[[int, float], None] | None = None
+    checkpoint: Checkpoint | None = None
 
 
-class ModelFamily(Protocol):
-    """A model that learns good parts and gives the error of any part. ``docs/extending.md`` shows one in one file.
+NO_CONTROL = FitControl()
 
-    Built from ``params``: the settings of ``model_training`` and what describes the input (``input_dim``, ``shape``,
-    ``channels``, ``types``, ``channel_weights``); ``params`` is what ``metadata/model_training.yaml`` holds. A family
-    that derives from this class need not write what is the same for most: ``Options``, ``set_up`` and ``expect``.
+
+class ModelFamily(ABC):
+    """A model that learns from good parts.
+
+    Attributes:
+        Options: The family's own settings, ``model_training.model_options``. The default has none.
+        Specification: What the model is built from. A family that stores values found by a fit derives its own class.
+        has_epochs: Whether a fit has epochs and reports them to ``FitControl.on_epoch``.
+        has_weights: Whether the weights of an epoch can be written and loaded (``write_weights``, ``load_weights``).
+        spec: The specification of this model. A fit may replace it, with the values that it found.
+        options: The checked ``model_options``, an instance of ``Options``.
     """
 
-    params: dict[str, Any]
     Options: ClassVar[type[BaseModel]] = Section
-    """The family's own settings, ``model_training.model_options``; most have none. Built, they are in ``params``."""
+    Specification: ClassVar[type[ModelSpecification]] = ModelSpecification
     has_epochs: ClassVar[bool] = False
-    """Whether a fit has epochs, which it tells of by ``on_epoch``."""
-    gives_distance: ClassVar[bool] = False
-    """Whether ``error`` is a distance from what is good, (n, H, W, 1), instead of a difference in each channel."""
+    has_weights: ClassVar[bool] = False
 
-    def __init__(self, params: Mapping[str, Any]) -> None: ...
+    spec: ModelSpecification
+    options: BaseModel
+
+    def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
+        """Check the specification; nothing is built yet.
+
+        Args:
+            specification: The content of ``metadata/model_training.yaml``, or a ``ModelSpecification``.
+
+        Raises:
+            ModelError: The specification lacks a key.
+            ConfigError: The settings do not fit the family.
+        """
+        self.spec = self.Specification.read(specification)
+        self.options = checked_options(type(self), self.spec)
 
     @staticmethod
     def set_up(settings: ModelTraining) -> dict[str, Any]:
-        """Prepare this process (threads, devices) before the first model; return what is in force, for the record."""
+        """Prepare this process (threads, devices) before the first model.
+
+        Returns:
+            What is in force, as JSON values; it is stored with the model.
+        """
         return {}
 
     @property
     def loss_name(self) -> str:
-        """What the loss of a fit's history is, in words."""
-        return str(self.params["loss_function"])
+        """The name of the loss in the figure of a fit's history."""
+        return self.spec.loss_function
 
     @property
     def folds_are_cheap(self) -> bool:
-        """Whether calibration may fit the model several times (cross-validation) or only once (a held-out part)."""
+        """Whether the model is fitted once per fold (cross-validation), or only once with a held-out part."""
+        return False
 
-    def expect(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
-        """Be told, before the first fit, of the rows of each fit to come: what they share may be computed once."""
+    def prepare_fits(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
+        """Compute once what several fits share. Called before the first fit, with the rows of every fit."""
         return
 
-    def fit(
-        self,
-        inputs: InputSet,
-        rows: Rows,
-        masks: NDArray[np.bool_],
-        *,
-        validation_rows: Rows | None = None,
-        learning_rates: Sequence[float] | None = None,
-        on_epoch: Callable[[int, float], None] | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> History:
-        """Learn the good parts ``inputs[rows]``; ``masks`` (T, H, W): where each type's part is.
+    @abstractmethod
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
+        """Learn the good parts ``inputs[rows]``. Each call starts anew.
 
-        ``validation_rows`` decide when to stop; without them the settings do, or ``learning_rates``, one an epoch.
-        ``on_epoch`` is told each epoch's number (from 1) and loss. A fit that was cut short goes on from the
-        ``checkpoint``, which is told of each epoch.
+        Args:
+            inputs: All good parts.
+            rows: The rows to learn from.
+            masks: The consensus mask of each type, (T, H, W).
+            control: What controls a fit by epochs.
         """
 
-    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus what the model makes of it, (n, H, W, C), signed; or a distance (``gives_distance``)."""
-
-    def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus reconstruction, (n, H, W, C), where the ``error`` is something else for some settings."""
-        return self.error(inputs, rows)
-
-    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """What the model keeps of parts, (n, L)."""
-
+    @abstractmethod
     def save(self, folder: Path) -> list[Path]:
         """Write the model's files into ``folder``; return them."""
 
     @classmethod
-    def load(cls, folder: Path, params: Mapping[str, Any]) -> ModelFamily:
-        """Rebuild a saved model from its metadata and weights."""
+    @abstractmethod
+    def load(cls, folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Self:
+        """Rebuild a saved model.
+
+        Raises:
+            ModelError: A file is missing, damaged, or does not match the specification.
+        """
+
+    def write_weights(self, path: Path) -> None:
+        """Write the current weights; ``path`` ends in ``.weights.h5``.
+
+        Raises:
+            ModelError: The family has no weights (``has_weights``).
+        """
+        raise ModelError(f"{self.spec.model} has no weights that can be written")
+
+    def load_weights(self, path: str | Path) -> None:
+        """Load weights that ``write_weights`` wrote.
+
+        Raises:
+            ModelError: The family has no weights (``has_weights``), or the file does not match the model.
+        """
+        raise ModelError(f"{self.spec.model} has no weights that can be loaded")
+
+
+class AnomalyModel(ModelFamily):
+    """A model family that shows where a part differs from good parts.
+
+    Attributes:
+        gives_distance: Whether ``error`` is a distance from good parts, (n, H, W, 1), instead of a difference in each
+            channel, (n, H, W, C).
+    """
+
+    gives_distance: ClassVar[bool] = False
+
+    @abstractmethod
+    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """Compute how each part differs from good parts.
+
+        Returns:
+            Input minus reconstruction, (n, H, W, C), signed; or a distance of at least 0, (n, H, W, 1)
+            (``gives_distance``).
+        """
+
+    def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """Input minus reconstruction, (n, H, W, C). Override it where ``error`` is something else."""
+        return self.error(inputs, rows)
+
+    @abstractmethod
+    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """A vector that describes each part, (n, L)."""
 
 
 def family_named(name: str) -> type[ModelFamily]:
-    """The class behind ``model_training.model``.
+    """Import the family with this name (``model_training.model``).
 
-    Raises ConfigError for a name that no family has, or where the package that has it cannot be imported.
+    Raises:
+        ConfigError: No family has this name, or its package cannot be imported.
     """
-    with without_chatter():
-        found: type[ModelFamily] = MODELS.load(name)
-    return found
+    with without_tensorflow_messages():
+        family: type[ModelFamily] = MODELS.load(name)
+    return family
 
 
-def type_numbers(inputs: InputSet, params: Mapping[str, Any]) -> Rows:
-    """The number of each row's type, (N,), in the order of the model's ``types``; 0 where there is one.
+def anomaly_family_named(name: str) -> type[AnomalyModel]:
+    """Import the family with this name, for a task that needs an ``AnomalyModel``.
 
-    Raises ModelError for inputs of types that are not the model's, or that do not say of which type a row is.
+    Raises:
+        ConfigError: No family has this name, its package cannot be imported, or it gives no error map.
     """
-    known = tuple(params.get("types") or ())
-    trained = f"(trained: {', '.join(known)})"
-    if inputs.labels is None:
-        if len(known) > 1:
-            raise ModelError(f"the inputs do not say which part is of which type {trained}")
-        return np.zeros(len(inputs), np.intp)
-    if inputs.types != known:
-        unseen = [name for name in inputs.types if name not in known]
-        what = f"type {unseen[0]} was never trained" if unseen else f"the types {inputs.types} are not the model's"
-        raise ModelError(f"{what} {trained}")
-    return np.asarray(inputs.labels.argmax(1), np.intp)
+    family = family_named(name)
+    if not issubclass(family, AnomalyModel):
+        raise _gives_no_map(name)
+    return family
 
 
-def error_weights(params: Mapping[str, Any]) -> dict[str, float]:
-    """The channels of a model's error, and how much each counts."""
-    if params.get("gives_distance"):
-        return {"distance": 1.0}
-    return dict(zip(params["channels"], params["channel_weights"], strict=True))
+def as_anomaly_model(model: ModelFamily) -> AnomalyModel:
+    """Return ``model``, which must be an ``AnomalyModel``.
+
+    Raises:
+        ConfigError: The model gives no error map.
+    """
+    if not isinstance(model, AnomalyModel):
+        raise _gives_no_map(model.spec.model)
+    return model
 
 
-def options_of(family: type[ModelFamily], settings: ModelTraining) -> dict[str, Any]:
-    """The family's own settings: ``model_options``, checked, with the family's defaults for what is left out.
+def checked_options(family: type[ModelFamily], settings: ModelTraining) -> BaseModel:
+    """Check ``model_options`` for a family, and fill in the family's defaults.
 
-    Raises ConfigError for those that the family does not have or take.
+    Raises:
+        ConfigError: The family does not have an option, or does not accept its value.
     """
     try:
-        return family.Options.model_validate(settings.model_options).model_dump()
+        return family.Options.model_validate(settings.model_options)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(["model_training.model_options", *map(str, first["loc"])])
@@ -161,3 +224,29 @@ def options_of(family: type[ModelFamily], settings: ModelTraining) -> dict[str, 
         raise ConfigError(
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}; the options of {settings.model} are: {known}"
         ) from error
+
+
+def type_indices(inputs: InputSet, types: Sequence[str]) -> Rows:
+    """The index of each row's type in the model's ``types``, (N,); all 0 for a model of one type.
+
+    Raises:
+        ModelError: The inputs have other types than the model, or do not name the type of each row.
+    """
+    trained_types = tuple(types)
+    trained = f"(trained: {', '.join(trained_types)})"
+    if inputs.labels is None:
+        if len(trained_types) > 1:
+            raise ModelError(f"the inputs do not name the type of each part {trained}")
+        return np.zeros(len(inputs), np.intp)
+    if inputs.types != trained_types:
+        unknown = [name for name in inputs.types if name not in trained_types]
+        problem = f"type {unknown[0]} was never trained" if unknown else f"the types {inputs.types} are not the model's"
+        raise ModelError(f"{problem} {trained}")
+    return np.asarray(inputs.labels.argmax(1), np.intp)
+
+
+def _gives_no_map(name: str) -> ConfigError:
+    return ConfigError(
+        f"model_training.model: {name} does not show where a part differs from good parts, which this task needs; "
+        "choose another model"
+    )

@@ -1,10 +1,9 @@
-"""Cross-validation: errors of good parts under models that did not see them, then the model of all good parts."""
+"""Cross-validation: errors of good parts by models that did not see them, then a model of all good parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +12,44 @@ from tqdm import tqdm
 from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import History, ModelFamily, Rows
-from pixal.train_model.keras_training.schedule import repeated
+from pixal.train_model.family import FitControl, ModelFamily, Rows, as_anomaly_model
+from pixal.train_model.history import History
+from pixal.train_model.keras_training.schedule import typical_rates
+from pixal.train_model.specification import ModelSpecification
 
-# Good parts of a type that are held out at most. More would say little: the false-alarm rate can be set in steps of
-# 1/500, the variance at a pixel has a standard error of 6 %. And each costs its error on disk.
+# The most good parts of a type that are held out. More would add little: the false-alarm rate can be set in steps of
+# 1/500, and the variance of a pixel has a standard error of 6 %. And each error takes space on disk.
 HELD_OUT = 500
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model of all good parts, how its fit went, and how those went that left a fold out."""
+    """A fitted model.
+
+    Attributes:
+        model: The model to store.
+        history: The history of its fit.
+        fold_histories: The history of each fit that left out a fold.
+    """
 
     model: ModelFamily
     history: History
-    folds: list[History]
+    fold_histories: list[History]
 
 
 def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -> list[Rows]:
-    """Random parts of the rows, as equal as can be in each type; at most ``count``, none without a row.
+    """Split the rows into random folds of equal size, give or take one row, for each type.
 
-    Of a type they hold ``limit`` rows at most, the others are in every fit. A type's only image is in none: without it
-    nothing would be known of the type.
+    A type with one image only is in no fold: without its image the model would know nothing about the type.
+
+    Args:
+        inputs: The good parts.
+        count: The number of folds; fewer are returned if some would be empty.
+        seed: Seed of the random split.
+        limit: The most rows of a type that the folds hold; the other rows are in every fit.
+
+    Returns:
+        Row indices of each fold, sorted.
     """
     generator = np.random.default_rng(seed)
     labels = np.zeros(len(inputs), int) if inputs.labels is None else inputs.labels.argmax(1)
@@ -46,20 +61,21 @@ def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -
     return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]
 
 
-def places(rows: Rows, folds: Sequence[Rows]) -> Rows:
-    """Where the errors of ``rows`` are among those of the ``folds``: each held-out row has one, in the rows' order."""
+def held_out_positions(rows: Rows, folds: Sequence[Rows]) -> Rows:
+    """The position of each row among the held-out errors, which are in the order of the rows."""
     return np.searchsorted(np.sort(np.concatenate(folds)), rows)
 
 
-def of_type(inputs: InputSet, index: int, folds: Sequence[Rows]) -> list[Rows]:
-    """The rows of one type in each fold that has any."""
-    own = inputs.rows_of_type(index)
-    return [part for part in (np.intersect1d(fold, own) for fold in folds) if len(part)]
+def folds_of_type(inputs: InputSet, type_index: int, folds: Sequence[Rows]) -> list[Rows]:
+    """The rows of one type in each fold; folds without such rows are left out."""
+    rows_of_type = inputs.rows_of_type(type_index)
+    parts = (np.intersect1d(fold, rows_of_type) for fold in folds)
+    return [rows for rows in parts if len(rows)]
 
 
 def fit_all(
     family: type[ModelFamily],
-    params: Mapping[str, Any],
+    specification: ModelSpecification,
     inputs: InputSet,
     masks: NDArray[np.bool_],
     folds: Sequence[Rows],
@@ -67,46 +83,73 @@ def fit_all(
     *,
     name: str,
     quiet: bool,
-    on_own_epoch: Callable[[ModelFamily, int], None] = lambda model, epoch: None,
+    on_final_epoch: Callable[[ModelFamily, int], None] = lambda model, epoch: None,
 ) -> Fitted:
-    """Fit without each fold, noting its errors in ``checkpoint.errors``; then on everything, as the folds did best.
+    """Fit the model without each fold, store the errors of the fold, and then fit it on all rows.
 
-    Fits that the checkpoint knows are not run again. Of a family whose fits are costly there is one: without the first
-    fold, and it is the model. ``on_own_epoch`` is told of the model that is kept, and of each epoch of its fit.
+    The last fit uses the learning rates and the number of epochs that were typical of the folds. Fits that the
+    checkpoint holds are not repeated. If the family's fits are costly, there is one fit, without the first fold, and
+    its model is the result.
+
+    Args:
+        family: The model family.
+        specification: What the model is built from.
+        inputs: The good parts.
+        masks: The consensus mask of each type, (T, H, W).
+        folds: The rows to hold out, fit by fit; none: only fit the model on all rows.
+        checkpoint: Where to store the errors, and from which to resume.
+        name: The name of the model in the progress bar.
+        quiet: Whether to hide the progress bar.
+        on_final_epoch: Called after each epoch of the resulting model's fit with the model and the epoch.
+
+    Raises:
+        ConfigError: Rows are to be held out, but the family gives no error map.
     """
-    model = family({**params, **checkpoint.params})
-    everything, epochs = np.arange(len(inputs)), checkpoint.until or int(params["n_epochs"])
-    costly = bool(folds) and not model.folds_are_cheap
-    checkpoint.keeps_last = not model.folds_are_cheap
-    rests = [np.setdiff1d(everything, fold) for fold in folds]
-    model.expect(inputs, rests if costly else [*rests, everything])
+    model = family(specification.model_dump() | checkpoint.specification)
+    all_rows, epochs = np.arange(len(inputs)), checkpoint.target_epochs or specification.n_epochs
+    is_single_fit = bool(folds) and not model.folds_are_cheap
+    checkpoint.keeps_last_state = not model.folds_are_cheap
+    training_rows = [np.setdiff1d(all_rows, fold) for fold in folds]
+    model.prepare_fits(inputs, training_rows if is_single_fit else [*training_rows, all_rows])
     steps = epochs if model.has_epochs else 1
-    total = steps if costly else steps * (len(folds) + 1)
+    total = steps if is_single_fit else steps * (len(folds) + 1)
     unit = "epoch" if model.has_epochs else "fit"
     with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit=unit, disable=quiet) as bar:
 
-        def on_own(epoch: int, loss: float) -> None:
-            on_epoch(epoch, loss)
-            on_own_epoch(model, epoch)
-
-        def on_epoch(epoch: int, loss: float) -> None:
+        def show_epoch(epoch: int, loss: float) -> None:
             bar.update(len(checkpoint.histories) * steps + epoch - bar.n)
             if epoch % 10 == 0:
                 bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
 
-        for fold, rest in list(zip(folds, rests, strict=True))[len(checkpoint.histories) :]:
-            told = on_own if costly else on_epoch
-            history = model.fit(inputs, rest, masks, validation_rows=fold, on_epoch=told, checkpoint=checkpoint)
-            for part in inputs.iterate_chunks(fold):
-                checkpoint.errors[places(part, folds)] = model.error(inputs, part)
-                release_pages(checkpoint.errors)
-            if costly:
+        def finish_epoch(epoch: int, loss: float) -> None:
+            show_epoch(epoch, loss)
+            on_final_epoch(model, epoch)
+
+        for index in range(len(checkpoint.histories), len(folds)):
+            control = FitControl(
+                validation_rows=folds[index],
+                on_epoch=finish_epoch if is_single_fit else show_epoch,
+                checkpoint=checkpoint,
+            )
+            history = model.fit(inputs, training_rows[index], masks, control)
+            _store_errors(model, inputs, folds, index, checkpoint.errors)
+            if is_single_fit:
                 bar.update(total - bar.n)
                 return Fitted(model, history, [history])
-            checkpoint.fit_done(history, model.params)
-            bar.update(len(checkpoint.histories) * steps - bar.n)  # it may have stopped early
-        best = [past.best_epoch for past in checkpoint.histories if past.best_epoch]
-        rates = repeated(checkpoint.histories, int(np.ceil(np.median(best)))) if best else None
-        history = model.fit(inputs, everything, masks, learning_rates=rates, on_epoch=on_own, checkpoint=checkpoint)
+            checkpoint.fit_done(history, model.spec.model_dump(mode="json"))
+            bar.update(len(checkpoint.histories) * steps - bar.n)  # the fit may have stopped early
+        rates = typical_rates(checkpoint.histories)
+        control = FitControl(learning_rates=rates, on_epoch=finish_epoch, checkpoint=checkpoint)
+        history = model.fit(inputs, all_rows, masks, control)
         bar.update(total - bar.n)
     return Fitted(model, history, checkpoint.histories)
+
+
+def _store_errors(
+    model: ModelFamily, inputs: InputSet, folds: Sequence[Rows], index: int, errors: NDArray[np.float32]
+) -> None:
+    """Write the errors of fold ``index`` into ``errors``, a few rows at a time."""
+    anomaly_model = as_anomaly_model(model)
+    for rows in inputs.iterate_chunks(folds[index]):
+        errors[held_out_positions(rows, folds)] = anomaly_model.error(inputs, rows)
+        release_pages(errors)

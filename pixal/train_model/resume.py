@@ -1,4 +1,4 @@
-"""What a training run goes on from, and leaves for another to go on from: a checkpoint, or the model's last epoch."""
+"""Where a training run starts, from nothing, a checkpoint or a trained model, and what it leaves for later runs."""
 
 from __future__ import annotations
 
@@ -10,52 +10,67 @@ from pixal.config import Config
 from pixal.errors import ConfigError, ModelError
 from pixal.io.files import file_hash
 from pixal.io.provenance import fingerprint
-from pixal.train_model.checkpoint import Checkpoint, begun
+from pixal.train_model.checkpoint import Checkpoint, read_dependencies
 from pixal.train_model.family import ModelFamily
+from pixal.train_model.specification import ModelRecord
 from pixal.train_model.stored_model import load_stored
 
-_CHECKPOINT = "checkpoint"  # in the model's folder, while a run is at work
-_LAST_STATE = "training_state.npz"  # from which training can go on
-_KEPT = "checkpoints"  # weights of some epochs
-_UNTIL = "number of epochs"
+_CHECKPOINT = "checkpoint"  # folder in the model's folder; exists while a run is unfinished
+_LAST_STATE = "training_state.npz"  # state after the last epoch, from which training can continue
+_EPOCH_WEIGHTS = "checkpoints"  # folder with the weights of some epochs
+_EPOCHS = "number of epochs"
 
 
-class Continuation:
-    """How a run of ``train`` goes on.
+class ResumePlan:
+    """How a run of ``train`` starts.
 
-    trained: the metadata of a whole model of the same input, settings and versions; None where there is none. until:
-    the number of epochs to train that to; None: train as the settings say. made_of: all that the trained model depends
-    on, by the names that messages use.
+    Attributes:
+        trained: The record of a complete model with the same input, settings and versions; None if there is none.
+        target_epochs: The number of epochs to train that model to; None: train as the settings say.
+        dependencies: Everything that the model depends on, by the names that messages use.
     """
 
     def __init__(
-        self, config: Config, owner: str | None, settings: Mapping[str, Any], *, resume: bool, epochs: int | None
+        self, config: Config, owner: str | None, dependencies: Mapping[str, Any], *, resume: bool, epochs: int | None
     ) -> None:
-        """``settings``: all that the model depends on but ``until``. ``epochs``: how many more are to be trained."""
+        """Look for a trained model and a checkpoint.
+
+        Args:
+            config: The settings.
+            owner: The type that the model is for; None for one model of all types.
+            dependencies: Everything that the model depends on but the number of additional epochs.
+            resume: Whether to use what is found.
+            epochs: The number of additional epochs to train a finished model for; None: none.
+        """
         self._config, self._resume = config, resume
         self._label, self._folder = owner or config.paths.component, config.paths.resolve("model_path", owner)
-        self.trained = _trained(config, owner, settings) if resume else None
-        self.until: int | None = None
+        self.trained = _find_trained(config, owner, dependencies) if resume else None
+        self.target_epochs: int | None = None
         if self.trained is not None and epochs is not None:
-            self.until = int(self.trained["epochs_trained"]) + epochs
+            self.target_epochs = self.trained.epochs_trained + epochs
         elif self.trained is not None:
-            self.until = begun(self._folder / _CHECKPOINT).get(_UNTIL)
-        self.made_of = dict(settings) | ({_UNTIL: self.until} if self.until else {})
+            self.target_epochs = self._checkpoint_epochs
+        self.dependencies = _with_epochs(dependencies, self.target_epochs)
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing to train."""
-        return self.trained is not None and self.until is None
+        return self.trained is not None and self.target_epochs is None
 
     def check_more_epochs(self, model: ModelFamily) -> None:
-        """Raise ConfigError or ModelError where there is no model that more epochs can be added to."""
+        """Check that epochs can be added to the trained model.
+
+        Raises:
+            ConfigError: The family has no epochs, or is fitted again for each fold.
+            ModelError: There is no such model, or its last state is missing.
+        """
         name = self._config.model_training.model
         if not model.has_epochs:
-            raise ConfigError(f"{self._label}: epochs cannot be added to {name}, which has none; run train")
+            raise ConfigError(f"{self._label}: cannot add epochs to {name}, which has no epochs; run train")
         if model.folds_are_cheap:
             raise ConfigError(
-                f"{self._label}: epochs cannot be added to {name}, which is fitted anew for each fold; "
-                "set model_training.n_epochs and train"
+                f"{self._label}: cannot add epochs to {name}, which is fitted again for each fold; "
+                "set model_training.n_epochs and run train"
             )
         if self.trained is None:
             raise ModelError(
@@ -63,48 +78,62 @@ class Continuation:
                 "run train, or train --resume, without --epochs"
             )
         state = self._folder / _LAST_STATE
-        if not state.is_file() or file_hash(state) != self.trained.get("training_state_sha256"):
+        if not state.is_file() or file_hash(state) != self.trained.training_state_sha256:
             raise ModelError(f"{state} is missing, or is not the file that training wrote; train without --resume")
-        other = begun(self._folder / _CHECKPOINT).get(_UNTIL, self.until)
-        if other != self.until:
+        interrupted = self._checkpoint_epochs
+        if interrupted not in (None, self.target_epochs):
             raise ModelError(
-                f"{self._label}: a run that was to end with epoch {other} was cut short; "
-                "run train --resume without --epochs"
+                f"{self._label}: a run up to epoch {interrupted} was interrupted; run train --resume without --epochs"
             )
 
-    def checkpoint(self, shape: tuple[int, ...]) -> Checkpoint:
-        """The checkpoint of this run; what an older training kept of its epochs goes where it begins anew."""
-        checkpoint = Checkpoint(self._folder / _CHECKPOINT, self.made_of, shape, resume=self._resume)
-        checkpoint.until = self.until
-        if self.until and self.trained and not checkpoint.resumed:
-            checkpoint.go_on_from(self._folder / _LAST_STATE, self.trained["training_seconds"])
+    def open_checkpoint(self, shape: tuple[int, ...]) -> Checkpoint:
+        """Open the run's checkpoint for held-out errors of this shape.
+
+        A run that starts from the beginning deletes the epoch weights of an earlier training.
+        """
+        checkpoint = Checkpoint(self._folder / _CHECKPOINT, self.dependencies, shape, resume=self._resume)
+        checkpoint.target_epochs = self.target_epochs
+        if self.target_epochs and self.trained and not checkpoint.resumed:
+            checkpoint.start_from(self._folder / _LAST_STATE, self.trained.training_seconds)
         elif not checkpoint.resumed:
-            shutil.rmtree(self._folder / _KEPT, ignore_errors=True)
+            shutil.rmtree(self._folder / _EPOCH_WEIGHTS, ignore_errors=True)
         return checkpoint
 
-    def keep_weights(self, model: ModelFamily, epoch: int) -> None:
-        """Write the weights of an epoch if the settings ask for it and the family has some."""
+    def save_epoch_weights(self, model: ModelFamily, epoch: int) -> None:
+        """Write the weights of an epoch if the settings ask for it and the family has weights."""
         every, name = self._config.model_training.checkpoint_every, self._config.model_training.model_name
-        if every and epoch % every == 0 and hasattr(model, "write_weights"):
-            model.write_weights(self._folder / _KEPT / f"{name}_epoch_{epoch:04d}.weights.h5")
+        if every and epoch % every == 0 and model.has_weights:
+            model.write_weights(self._folder / _EPOCH_WEIGHTS / f"{name}_epoch_{epoch:04d}.weights.h5")
 
-    def keep_state(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Keep the state from which training can go on; return what the metadata is to say of it, and of epochs."""
+    def store_last_state(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Keep the state after the last epoch; return the entries about epochs for the model's record."""
         folder = self._folder
         (folder / _LAST_STATE).unlink(missing_ok=True)
-        kept = sorted(path.relative_to(folder).as_posix() for path in (folder / _KEPT).glob("*.weights.h5"))
-        found: dict[str, Any] = {"checkpoints": kept} | ({"extended_to": self.until} if self.until else {})
+        weights = sorted(path.relative_to(folder).as_posix() for path in (folder / _EPOCH_WEIGHTS).glob("*.weights.h5"))
+        entries: dict[str, Any] = {"checkpoints": weights}
+        if self.target_epochs:
+            entries["extended_to"] = self.target_epochs
         if checkpoint.last_state.is_file():
             checkpoint.last_state.replace(folder / _LAST_STATE)
-            found["training_state_sha256"] = file_hash(folder / _LAST_STATE)
-        return found
+            entries["training_state_sha256"] = file_hash(folder / _LAST_STATE)
+        return entries
+
+    @property
+    def _checkpoint_epochs(self) -> int | None:
+        """The number of epochs to which an interrupted run extends a model; None if there is no such run."""
+        epochs = read_dependencies(self._folder / _CHECKPOINT).get(_EPOCHS)
+        return None if epochs is None else int(epochs)
 
 
-def _trained(config: Config, owner: str | None, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The metadata of a whole model that depends on the same, however many epochs were added to it."""
+def _find_trained(config: Config, owner: str | None, dependencies: Mapping[str, Any]) -> ModelRecord | None:
+    """The record of a complete model with the same dependencies, however many epochs were added to it."""
     try:
-        record = load_stored(config, owner).params
+        record = load_stored(config, owner).record
     except ModelError:
         return None
-    more = {_UNTIL: record["extended_to"]} if "extended_to" in record else {}
-    return record if record.get("fingerprint") == fingerprint(dict(settings) | more) else None
+    expected = fingerprint(_with_epochs(dependencies, record.extended_to))
+    return record if record.fingerprint == expected else None
+
+
+def _with_epochs(dependencies: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+    return dict(dependencies) | ({_EPOCHS: epochs} if epochs else {})

@@ -1,17 +1,17 @@
-"""Trained models on disk: find them, and load them only as training wrote them."""
+"""Trained models on disk: find them, and load them only if their files are those that training wrote."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
 from pixal.io.files import file_hash
 from pixal.io.records import read_record
-from pixal.train_model.family import ModelFamily, family_named
+from pixal.train_model.family import AnomalyModel, ModelFamily, as_anomaly_model, family_named
+from pixal.train_model.specification import ModelRecord
 from pixal.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -25,25 +25,38 @@ class StoredModel:
 
     Attributes:
         owner: The type that the model is for; None for one model of all types.
-        params: Its metadata.
-        folder: Its files.
+        record: What training stored about the model.
+        folder: The folder of its files.
     """
 
     owner: str | None
-    params: dict[str, Any]
+    record: ModelRecord
     folder: Path
 
-    def load_family(self) -> ModelFamily:
-        """The model itself, rebuilt from metadata and weights."""
-        return family_named(self.params["model"]).load(self.folder, self.params)
+    def load_model(self) -> ModelFamily:
+        """Rebuild the model from its record and its files.
+
+        Raises:
+            ModelError: A file is missing or damaged.
+        """
+        return family_named(self.record.model).load(self.folder, self.record)
+
+    def load_anomaly_model(self) -> AnomalyModel:
+        """Rebuild the model for a task that needs an ``AnomalyModel``.
+
+        Raises:
+            ConfigError: The model gives no error map.
+            ModelError: A file is missing or damaged.
+        """
+        return as_anomaly_model(self.load_model())
 
 
 def trained_types(config: Config) -> list[str]:
     """The types that have a trained model."""
     root = config.paths.resolve("component_model_path")
     if config.model_training.one_hot_encoding:
-        record = root / "metadata" / MODEL_RECORD
-        return list(read_record(record)["types"]) if record.is_file() else []
+        path = root / "metadata" / MODEL_RECORD
+        return list(_read(path, root.name).types) if path.is_file() else []
     return sorted(
         path.name
         for path in root.glob("*")
@@ -52,25 +65,34 @@ def trained_types(config: Config) -> list[str]:
 
 
 def load_stored(config: Config, owner: str | None) -> StoredModel:
-    """The model of type ``owner``, or (None) that of all types.
+    """Find the model of type ``owner``, or (None) that of all types, and verify its files.
 
-    Raises ModelError where it is missing, or a file of it is not the one that training wrote.
+    Raises:
+        ModelError: The model is missing or damaged, or a file is not the one that training wrote.
     """
-    folder = config.paths.resolve("model_path", owner)
-    try:
-        params = read_record(config.paths.resolve("metadata_path", owner) / MODEL_RECORD)
-    except PixalError as error:
-        raise ModelError(f"{owner or config.paths.component} was never trained ({error}); run train first") from error
-    if params.get("pixal_version") != __version__:
+    label, folder = owner or config.paths.component, config.paths.resolve("model_path", owner)
+    record = _read(config.paths.resolve("metadata_path", owner) / MODEL_RECORD, label)
+    if record.pixal_version != __version__:
         _log.warning(
             "%s was trained by PIXAL %s, this is %s: scores may differ; train again to be sure",
-            owner or config.paths.component,
-            params.get("pixal_version"),
+            label,
+            record.pixal_version,
             __version__,
         )
-    for name, digest in params.get("files", {}).items():
+    for name, digest in record.files.items():
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing; run train again")
         if file_hash(folder / name) != digest:
             raise ModelError(f"{folder / name} is not the file that training wrote; run train again")
-    return StoredModel(owner, params, folder)
+    return StoredModel(owner, record, folder)
+
+
+def _read(path: Path, label: str) -> ModelRecord:
+    try:
+        content = read_record(path)
+    except PixalError as error:
+        raise ModelError(f"{label} was never trained ({error}); run train first") from error
+    try:
+        return ModelRecord.read(content)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error

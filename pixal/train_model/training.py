@@ -1,32 +1,36 @@
-"""Train models: fit, hold out, let the task finish, and store everything that made the model."""
+"""Train models: fit them, measure held-out errors, let the task finish, and store everything that belongs to them."""
 
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pixal import mlflow_utils
 from pixal.config import Config, PathEntry
+from pixal.config.section import result_settings
 from pixal.errors import InputError
-from pixal.inputs import InputSet
 from pixal.io.files import file_hash
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint, provenance
-from pixal.io.records import write_record
+from pixal.io.records import to_builtin, write_record
 from pixal.outcome import Outcome
-from pixal.train_model.family import ModelFamily, Rows, error_weights, family_named, options_of
-from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, make_folds, of_type
-from pixal.train_model.resume import Continuation
+from pixal.train_model.family import (
+    AnomalyModel,
+    ModelFamily,
+    Rows,
+    anomaly_family_named,
+    checked_options,
+    family_named,
+)
+from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, folds_of_type, make_folds
+from pixal.train_model.resume import ResumePlan
+from pixal.train_model.specification import ModelRecord, ModelSpecification
 from pixal.train_model.stored_model import MODEL_RECORD
+from pixal.train_model.training_task import Finished, FinishedFit, TrainingSet, TrainingTask
 
 _log = logging.getLogger(__name__)
 
@@ -34,95 +38,6 @@ _REPEATABLE = (
     "the same input, settings, versions and hardware give the same weights file, byte for byte; "
     "on other hardware sums are rounded in another order"
 )
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What one model is trained on.
-
-    Attributes:
-        owner: The type that the model is for; None for one model of all types.
-        label: The name of the model in messages.
-        path: The file of the inputs.
-        sha256: The SHA-256 of that file.
-        inputs: The good parts.
-        types: The names of the T types.
-        masks: Where each type's part is, (T, H, W) bool.
-        channel_weights: The weight of each of the C channels in the loss and in the score.
-        depends_on: What else the model depends on, by the names that messages use.
-    """
-
-    owner: str | None
-    label: str
-    path: Path
-    sha256: str
-    inputs: InputSet
-    types: tuple[str, ...]
-    masks: NDArray[np.bool_]
-    channel_weights: tuple[float, ...]
-    depends_on: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FinishedFit:
-    """A fitted model, before it is stored.
-
-    Attributes:
-        training_set: What it was trained on.
-        fitted: The model, and how its fits went.
-        folds: The rows held out in each fit.
-        errors: The errors of the held-out rows in their order, (n, H, W, C).
-        params: What the model was built from.
-    """
-
-    training_set: TrainingSet
-    fitted: Fitted
-    folds: Sequence[Rows]
-    errors: NDArray[np.float32]
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a task made of a finished fit.
-
-    Attributes:
-        figures: Figures, to be tracked.
-        record: What the metadata holds besides, by key.
-    """
-
-    figures: list[Path]
-    record: dict[str, Any]
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write what is stored with the model into its folder; return the files, which are checked with the model."""
-        return []
-
-
-class TrainingTask(ABC):
-    """What ``train_models`` asks the task that it trains for."""
-
-    @property
-    def holds_out(self) -> bool:
-        """Whether good parts are held out in turn, so that the task can calibrate on their errors."""
-        return False
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The task's settings that a stored model depends on, by the names that messages use."""
-        return {}
-
-    @abstractmethod
-    def training_sets(self) -> list[TrainingSet]:
-        """The data of each model to train. Raises InputError where there is none."""
-
-    def check_held_out(self, count: int) -> None:
-        """Raise ConfigError where ``count`` held-out parts are too few for the settings."""
-        return
-
-    def finish(self, fit: FinishedFit) -> Finished:
-        """Calibrate, draw figures, or whatever else the task does with a fitted model before it is stored."""
-        return Finished([], {})
 
 
 def train_models(
@@ -144,17 +59,18 @@ def train_models(
         KeyboardInterrupt: The run was interrupted; the message says how to continue.
     """
     if epochs is not None and not (resume and epochs >= 1):
-        raise InputError(f"{epochs} epochs: it says how many more to train, one at least, and goes with resume alone")
+        raise InputError(f"{epochs} epochs: the number of additional epochs must be at least 1, and needs resume")
     # Everything that can be refused is refused before any work is done.
-    sets = task.training_sets()
-    family = family_named(config.model_training.model)
-    options_of(family, config.model_training)
+    training_sets = task.training_sets()
+    name = config.model_training.model
+    family = anomaly_family_named(name) if task.holds_out else family_named(name)
+    checked_options(family, config.model_training)
     hardware = family.set_up(config.model_training)
-    runs = [_TrainingRun(one, task, family, config, hardware, resume, epochs, quiet) for one in sets]
-    _log.info("training on %d good images", sum(len(one.inputs) for one in sets))
+    runs = [_TrainingRun(data, task, family, config, hardware, resume, epochs, quiet) for data in training_sets]
+    _log.info("training on %d good images", sum(len(data.inputs) for data in training_sets))
     if epochs is not None:
         for run in runs:
-            run.continuation.check_more_epochs(family(run.params))
+            run.plan.check_more_epochs(family(run.specification))
     outcome = Outcome()
     for run in runs:
         owner = run.training_set.owner
@@ -166,7 +82,7 @@ def train_models(
 
 @dataclass
 class _TrainingRun:
-    """One training run."""
+    """The training of one model."""
 
     training_set: TrainingSet
     task: TrainingTask
@@ -178,45 +94,45 @@ class _TrainingRun:
     quiet: bool
 
     def run(self) -> int:
-        """Fit, finish, store; return the number of images."""
-        data, continuation, folds = self.training_set, self.continuation, self._folds
-        if continuation.is_done:
-            _log.info("%s: trained already, of the same input with the same settings", data.label)
+        """Fit, finish and store the model; return the number of images."""
+        data, plan, folds = self.training_set, self.plan, self._folds
+        if plan.is_done:
+            _log.info("%s: skipped, already trained on the same input with the same settings", data.label)
             return len(data.inputs)
-        held_out = [sum(map(len, of_type(data.inputs, index, folds))) for index in range(len(data.types))]
+        held_out = [sum(map(len, folds_of_type(data.inputs, index, folds))) for index in range(len(data.types))]
         self.task.check_held_out(min(held_out))
         count = max(1, sum(len(fold) for fold in folds))  # an empty file cannot be mapped
-        shape = (count, *data.inputs.shape[:2], len(error_weights(self.params)))
-        checkpoint = continuation.checkpoint(shape)
+        shape = (count, *data.inputs.shape[:2], len(self.specification.error_weights))
+        checkpoint = plan.open_checkpoint(shape)
         with mlflow_utils.tracked_run(self.config, data.label, "train") as tracker:
             with checkpoint:
                 fitted = fit_all(
                     self.family,
-                    self.params,
+                    self.specification,
                     data.inputs,
                     data.masks,
                     folds,
                     checkpoint,
                     name=data.label,
                     quiet=self.quiet,
-                    on_own_epoch=continuation.keep_weights,
+                    on_final_epoch=plan.save_epoch_weights,
                 )
-            mlflow_utils.log_history(tracker, fitted.history, fitted.folds)
-            finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.params))
+            mlflow_utils.log_history(tracker, fitted.history, fitted.fold_histories)
+            finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.specification))
             files = self._save(fitted.model, finished)
-            record = self._record(fitted, files, finished, checkpoint.seconds)
-            record |= continuation.keep_state(checkpoint)
-            write_record(self._folder("metadata_path") / MODEL_RECORD, record)
+            content = self._record(fitted, files, finished, checkpoint.seconds) | plan.store_last_state(checkpoint)
+            record = ModelRecord.read(content)
+            write_record(self._folder("metadata_path") / MODEL_RECORD, content)
             checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
-            tracker.log_params(record["settings"])
+            tracker.log_params(record.settings)
             tracker.log_artifacts({"model": files, "figures": finished.figures, "metadata": metadata})
-        best, epochs = fitted.history.best_epoch, continuation.until or self.config.model_training.n_epochs
+        best, epochs = fitted.history.best_epoch, plan.target_epochs or self.config.model_training.n_epochs
         _log.info(
             "%s: trained on %d good images in %.0f s%s",
             data.label,
             len(data.inputs),
-            record["training_seconds"],
+            record.training_seconds,
             f"; best epoch {best} of {epochs}" if fitted.history.loss else "",
         )
         return len(data.inputs)
@@ -225,63 +141,67 @@ class _TrainingRun:
         return self.config.paths.resolve(entry, self.training_set.owner)
 
     @cached_property
-    def params(self) -> dict[str, Any]:
-        """What the model is built from: the settings, and what the input is like."""
-        data = self.training_set
-        return {
-            **self.config.model_training.model_dump(),
-            "model_options": options_of(self.family, self.config.model_training),
-            "input_dim": int(data.inputs.data.shape[1]),
-            "shape": list(data.inputs.shape),
-            "channels": list(data.inputs.channels),
-            "channel_weights": list(data.channel_weights),
-            "gives_distance": self.family.gives_distance,
-            "types": list(data.types),
-            "memory_limit": self.config.execution.memory_limit,
-        }
+    def specification(self) -> ModelSpecification:
+        """What the model is built from."""
+        data, settings = self.training_set, self.config.model_training
+        return ModelSpecification.read(
+            settings.model_dump()
+            | {
+                "model_options": checked_options(self.family, settings).model_dump(),
+                "input_dim": int(data.inputs.data.shape[1]),
+                "shape": data.inputs.shape,
+                "channels": data.inputs.channels,
+                "channel_weights": data.channel_weights,
+                "gives_distance": issubclass(self.family, AnomalyModel) and self.family.gives_distance,
+                "types": data.types,
+                "memory_limit": self.config.execution.memory_limit,
+            }
+        )
 
     @cached_property
-    def continuation(self) -> Continuation:
-        """What the run goes on from, and what it leaves."""
-        made_of = {
+    def plan(self) -> ResumePlan:
+        """Where the run starts."""
+        settings = result_settings(self.specification)
+        dependencies = {
             "input": self.training_set.sha256,
             **self.training_set.depends_on,
-            **{f"model_training.{key}": value for key, value in self.params.items()},
+            **{f"model_training.{key}": value for key, value in settings.items()},
             **self.task.settings,
             "version of TensorFlow": self.hardware.get("tensorflow"),
         }
-        return Continuation(self.config, self.training_set.owner, made_of, resume=self.resume, epochs=self.epochs)
+        return ResumePlan(self.config, self.training_set.owner, dependencies, resume=self.resume, epochs=self.epochs)
 
     @cached_property
     def _folds(self) -> list[Rows]:
-        """The rows that are held out, fit by fit: one time only from a family whose fits are costly."""
+        """The rows to hold out, fit by fit; a single fold for a family whose fits are costly."""
         if not self.task.holds_out:
             return []
-        settings = self.config.model_training
-        what = self.training_set.inputs, settings.calibration_folds, settings.seed
-        if self.family(self.params).folds_are_cheap:
-            return make_folds(*what)
-        return make_folds(*what, limit=HELD_OUT * settings.calibration_folds)[:1]
+        inputs, settings = self.training_set.inputs, self.config.model_training
+        count, seed = settings.calibration_folds, settings.seed
+        if self.family(self.specification).folds_are_cheap:
+            return make_folds(inputs, count, seed)
+        return make_folds(inputs, count, seed, limit=HELD_OUT * count)[:1]
 
     def _save(self, model: ModelFamily, finished: Finished) -> list[Path]:
         folder = self._folder("model_path")
-        # A model is of one piece: while it is being replaced no metadata vouches for it.
+        # Without its record a model counts as untrained. So no record matches a mixture of old and new files.
         (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
-        for files_of_models in ("*.keras", "*.h5", "*.weights.*"):  # of another name or family
-            for stale in folder.glob(files_of_models):
+        for pattern in ("*.keras", "*.h5", "*.weights.*"):  # also files of models with another name or family
+            for stale in folder.glob(pattern):
                 stale.unlink()
         return [*model.save(folder), *finished.save(folder)]
 
     def _record(self, fitted: Fitted, files: list[Path], finished: Finished, seconds: float) -> dict[str, Any]:
+        """The content of the model's record as YAML values, without what ``ResumePlan`` adds."""
         data, folder, losses = self.training_set, self._folder("model_path"), fitted.history.loss
-        return (
-            dict(fitted.model.params)
+        content = (
+            fitted.model.spec.model_dump()
             | provenance()
             | {
                 "component": self.config.paths.component,
                 "input": data.path,
                 "input_sha256": data.sha256,
-                "fingerprint": fingerprint(self.continuation.made_of),
+                "fingerprint": fingerprint(self.plan.dependencies),
                 "n_images": len(data.inputs),
                 "epochs_trained": len(losses),
                 "final_loss": losses[-1] if losses else None,
@@ -293,3 +213,4 @@ class _TrainingRun:
                 "files": {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(files)},
             }
         )
+        return dict(to_builtin(content))

@@ -14,7 +14,8 @@ from pixal.calibration.maps import above, calibrated_maps, part_scores, raw_maps
 from pixal.calibration.settings import Threshold
 from pixal.calibration.thresholds import choose_threshold, p_values
 from pixal.inputs import InputSet
-from pixal.train_model.family import ModelFamily, error_weights
+from pixal.train_model.family import AnomalyModel
+from pixal.train_model.specification import ModelSpecification
 from pixal.validation.regions import Region, find_regions
 
 _MAX_ROWS = 4  # parts in memory at a time
@@ -202,12 +203,13 @@ def choose_cut(
 def score_parts(
     inputs: InputSet,
     geometries: Sequence[PartGeometry],
-    model: ModelFamily,
+    model: AnomalyModel,
     calibration: Calibration,
     *,
     mask: NDArray[np.bool_],
     cut: Cut,
-    params: dict[str, Any],
+    specification: ModelSpecification,
+    map_smoothing: float,
     region_threshold: float,
     pixel_size_mm: float | None,
     summary: Summary,
@@ -222,7 +224,8 @@ def score_parts(
         mask: (h, w), the pixels of the part in the type's input frame. This frame is the top left of the model's
             frame (H, W).
         cut: The rule of the verdict.
-        params: The parameters of the model.
+        specification: What the model was built from.
+        map_smoothing: Sigma of the Gaussian that smooths the map, in input pixels.
         region_threshold: Where a region ends, as a share of the threshold.
         pixel_size_mm: The size of a photograph's pixel in millimetres; None if not known.
         summary: The sums to which the parts are added.
@@ -231,9 +234,8 @@ def score_parts(
         One prediction per part, in the same order. A few parts are in memory at a time.
     """
     height, width = mask.shape
-    channel_weights = error_weights(params)
+    channel_weights = specification.error_weights
     weights = np.array(list(channel_weights.values()), np.float32)
-    smoothing = params["map_smoothing"]
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
     center = None if calibration.center is None else calibration.center[:height, :width]
     chunk = inputs.rows_per_chunk(_MAX_ROWS)
@@ -244,9 +246,9 @@ def score_parts(
         errors = np.ascontiguousarray(model.error(inputs, padded)[: rows.stop - rows.start, :height, :width])
         deviations = errors if cut.raw else above(errors, center)
         if cut.raw:
-            maps = raw_maps(_losses(errors, params), mask, weights, smoothing)
+            maps = raw_maps(_losses(errors, specification), mask, weights, map_smoothing)
         else:
-            maps = calibrated_maps(deviations, variance, mask, weights, smoothing)
+            maps = calibrated_maps(deviations, variance, mask, weights, map_smoothing)
         summary.add(inputs.images(rows)[:, :height, :width], errors, maps, mask)
         scores = part_scores(maps)
         if cut.log:
@@ -267,10 +269,10 @@ def score_parts(
             yield Prediction(anomaly_map, float(scores[i]), p_value, bool(scores[i] > cut.threshold), tuple(regions))
 
 
-def _losses(errors: NDArray[np.float32], params: dict[str, Any]) -> NDArray[np.float32]:
+def _losses(errors: NDArray[np.float32], specification: ModelSpecification) -> NDArray[np.float32]:
     """Return the raw loss (n, H, W, C) of errors; a distance is a loss already."""
-    if params.get("gives_distance"):
+    if specification.gives_distance:
         return errors
     from pixal.train_model.keras_training.losses import pointwise_loss
 
-    return np.asarray(pointwise_loss(params["loss_function"], params["huber_delta"])(errors))
+    return np.asarray(pointwise_loss(specification.loss_function, specification.huber_delta)(errors))

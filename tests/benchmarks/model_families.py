@@ -105,8 +105,8 @@ def _cost(work: Path, validated: Path, type_name: str, overrides: list[str]) -> 
     config = load_config(work / "configs", overrides)
     os.chdir(work)  # the configuration's paths are relative
     trained = load_trained(config, type_name)
-    family_named(trained.params["model"]).set_up(config.model_training)
-    model = trained.load_family()
+    family_named(trained.record.model).set_up(config.model_training)
+    model = trained.load_anomaly_model()
     inputs = InputSet.load(validated / type_name / "out.npz")
     blocks = list(inputs.iterate_slices(_ROWS))
     model.error(inputs, blocks[0])  # TensorFlow traces once
@@ -114,11 +114,11 @@ def _cost(work: Path, validated: Path, type_name: str, overrides: list[str]) -> 
     for rows in blocks:
         model.error(inputs, rows)
     part = (time.perf_counter() - began) / len(inputs)
-    name = trained.params["model_name"]
+    name = trained.record.model_name
     files = [path for path in trained.folder.iterdir() if path.name.startswith(f"{name}.")]
     size = sum(path.stat().st_size for path in files)
     os.chdir("/")
-    return {"fits": trained.params["training_seconds"], "part": part, "bytes": size}
+    return {"fits": trained.record.training_seconds, "part": part, "bytes": size}
 
 
 if __name__ == "__main__":

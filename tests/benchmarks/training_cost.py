@@ -76,6 +76,7 @@ def _fit(path: Path, kind: str, epochs: int) -> dict[str, Any]:
     from pixal.config.schema import ModelTraining
     from pixal.inputs import InputSet
     from pixal.train_model.autoencoder.model import Autoencoder
+    from pixal.train_model.family import FitControl
     from pixal.train_model.keras_training.hardware import set_up_tensorflow
 
     whole = InputSet.load(path)
@@ -101,7 +102,7 @@ def _fit(path: Path, kind: str, epochs: int) -> dict[str, Any]:
         inputs,
         np.arange(len(inputs)),
         np.ones((1, *shape[:2]), bool),
-        on_epoch=lambda epoch, loss: ends.append(time.perf_counter()),
+        FitControl(on_epoch=lambda epoch, loss: ends.append(time.perf_counter())),
     )
     with tempfile.TemporaryDirectory() as folder:
         files = model.save(Path(folder))

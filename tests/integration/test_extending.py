@@ -90,7 +90,7 @@ def test_a_family_goes_the_whole_way(
     assert found.metrics.overall["image_auroc"] == 1
     trained = load_trained(config, "front")
     inputs = InputSet.load(batch / "validate" / "Part" / "front" / "out.npz")
-    errors = trained.load_family().error(inputs, slice(None))
+    errors = trained.load_anomaly_model().error(inputs, slice(None))
     mask = trained.states["front"].mask
     weights = np.ones(inputs.shape[2], np.float32)
     maps = calibrated_maps(errors, trained.calibrations["front"].variance, mask, weights, 1.0)

@@ -28,7 +28,7 @@ from pixal.tasks.photographs.probing.encoding import MANIFEST_COLUMNS
 from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_COLUMNS
 from pixal.tasks.photographs.verdicts.results import RESULT_COLUMNS, RESULT_FILES
-from pixal.train_model.family import ModelFamily
+from pixal.train_model.family import AnomalyModel, ModelFamily
 from pixal.validation.regions import Region
 
 ROOT = Path(__file__).parents[2]
@@ -231,9 +231,10 @@ def test_files_and_members_that_the_architecture_names_exist() -> None:
         "__init__.py",
         "__pycache__",
     }
-    members = {name for name in vars(ModelFamily) if not name.startswith("_")} | {"params", "__init__"}
+    families = vars(ModelFamily) | vars(AnomalyModel)
+    members = {name for name in families if not name.startswith("_")} | {"__init__"}
     table = EXTENDING.split("## A model family")[1].split("\n## ")[0]
-    assert set(re.findall(r"`(\w+)\(?", " ".join(row[0] for row in _rows(table)))) >= members - {"params"}
+    assert set(re.findall(r"`(\w+)\(?", " ".join(row[0] for row in _rows(table)))) >= members
 
 
 def test_imports_point_the_way_the_architecture_says() -> None:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
-from pixal.train_model.family import options_of
 from pixal.train_model.patch_features.backbones import ResNet
 from pixal.train_model.patch_features.patch_model import PatchModel
 
@@ -23,8 +22,15 @@ def built(family: type[Family], name: str, types: tuple[str, ...], memory_limit:
     """A family on the backbone "tiny" with random weights."""
     own = {"backbone": "tiny", "weights": "random"} | options
     settings = ModelTraining.model_validate({"model": name, "model_name": "flex", "model_options": own})
-    described = {"shape": list(SHAPE), "channels": list("RGB"), "types": list(types), "memory_limit": memory_limit}
-    return family({**settings.model_dump(), "model_options": options_of(family, settings), **described})
+    described = {
+        "shape": list(SHAPE),
+        "channels": list("RGB"),
+        "channel_weights": [1.0] * 3,
+        "input_dim": int(np.prod(SHAPE)),
+        "types": list(types),
+        "memory_limit": memory_limit,
+    }
+    return family(settings.model_dump() | described)
 
 
 def input_set(images: NDArray[np.float32], types: tuple[str, ...] = (), labels: Any = None) -> InputSet:

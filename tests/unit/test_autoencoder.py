@@ -24,10 +24,11 @@ from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.autoencoder.projection import SubspaceFitter
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import History, family_named
+from pixal.train_model.family import FitControl, family_named
+from pixal.train_model.history import History
 from pixal.train_model.keras_training import keras_family
-from pixal.train_model.keras_training.by_name import optimizer_named
-from pixal.train_model.keras_training.fitting import TapeModel
+from pixal.train_model.keras_training.fitting import FitSettings, TapeModel
+from pixal.train_model.keras_training.optimization import build_optimizer
 
 SHAPE = (6, 8, 2)
 VALUES = 96
@@ -247,7 +248,10 @@ def test_the_loss_of_coefficients_trains_as_the_loss_of_images_does(
         model = Autoencoder(params(types, **settings))
         histories.append(
             model.fit(
-                good_parts(types, alike=alike), ALL[:6], part_masks(types, alike), validation_rows=np.array([6, 7])
+                good_parts(types, alike=alike),
+                ALL[:6],
+                part_masks(types, alike),
+                FitControl(validation_rows=np.array([6, 7])),
             )
         )
     np.testing.assert_allclose(histories[0].loss, histories[1].loss, rtol=1e-5)
@@ -259,7 +263,7 @@ def test_the_reported_loss_is_that_of_the_reconstructions() -> None:
     """With no step taken, the first epoch's losses are those of the error that scoring sees."""
     model = Autoencoder(params(learning_rate=1e-30, input_noise=0.0, optimizer="sgd", n_epochs=1))
     inputs = good_parts()
-    history = model.fit(inputs, ALL[:6], part_masks(), validation_rows=np.array([6, 7]))
+    history = model.fit(inputs, ALL[:6], part_masks(), FitControl(validation_rows=np.array([6, 7])))
     error = model.error(inputs, ALL)
     assert history.loss[0] == pytest.approx(np.mean(error[:6] ** 2), rel=1e-4)
     assert history.validation_loss[0] == pytest.approx(np.mean(error[6:] ** 2), rel=1e-4)
@@ -320,7 +324,7 @@ def test_the_loop_takes_the_very_steps_of_keras_fit() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras_family, "run_fit", lambda *given, **_: told.append(given) or History())
         again, _ = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
-    keras_model, data, _ = told[0]
+    keras_model, data, _, _ = told[0]
     inputs, targets = data.batch(ALL)
     found = keras_model.fit(inputs, targets, batch_size=8, epochs=4, shuffle=False, verbose=0).history["loss"]
     np.testing.assert_allclose(found, history.loss, rtol=1e-5)  # the same rows, summed in another order
@@ -363,18 +367,18 @@ def test_each_setting_changes_the_model(setting: dict[str, Any], plain: tuple[Au
 
 
 def test_the_settings_of_the_fit_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(keras_family, "run_fit", lambda *_, **settings: told.append(settings) or History())
+    told: list[FitSettings] = []
+    monkeypatch.setattr(keras_family, "run_fit", lambda *given, **_: told.append(given[3]) or History())
     asked = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
     model, _ = fitted(**asked)
-    model.fit(good_parts(), ALL, part_masks(), learning_rates=[0.3, 0.2, 0.1, 0.4])
+    model.fit(good_parts(), ALL, part_masks(), FitControl(learning_rates=[0.3, 0.2, 0.1, 0.4]))
     held_out, whole = told
     names = ("epochs", "batch_size", "patience", "min_delta", "seed")
-    assert tuple(held_out[name] for name in names) == tuple(asked.values())
-    assert held_out["rate"](History()) == 0.01
+    assert tuple(getattr(held_out, name) for name in names) == tuple(asked.values())
+    assert held_out.rate(History()) == 0.01
     # Given rates are run to their end.
-    assert tuple(whole[name] for name in names) == (4, 3, 0, 0.25, 9)
-    assert [whole["rate"](History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
+    assert tuple(getattr(whole, name) for name in names) == (4, 3, 0, 0.25, 9)
+    assert [whole.rate(History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
 
 
 def test_huber_delta_is_that_of_the_loss() -> None:
@@ -405,8 +409,8 @@ def test_memory_limit_decides_where_the_data_is(monkeypatch: pytest.MonkeyPatch)
     for limit in (1e-9, 4.0):
         Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
     streamed, held = told
-    assert streamed._held is None
-    assert held._held.shape == (2, VALUES)
+    assert streamed._images is None
+    assert held._images.shape == (2, VALUES)
     np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], held.batch(np.array([1]))[1])
 
 
@@ -414,7 +418,7 @@ def test_memory_limit_decides_where_the_data_is(monkeypatch: pytest.MonkeyPatch)
 def test_accuracy_is_the_share_of_values_within_a_fiftieth(projection: str) -> None:
     model = Autoencoder(params(2, metric_accuracy=True, input_projection=projection, n_epochs=1))
     inputs = good_parts(2)
-    history = model.fit(inputs, ALL[:6], part_masks(2), validation_rows=np.array([6, 7]))
+    history = model.fit(inputs, ALL[:6], part_masks(2), FitControl(validation_rows=np.array([6, 7])))
     error = np.abs(model.error(inputs, ALL))
     assert history.accuracy == [pytest.approx(np.mean(error[:6] <= 0.02), abs=2e-3)]
     assert history.validation_accuracy == [pytest.approx(np.mean(error[6:] <= 0.02), abs=2e-3)]
@@ -433,7 +437,7 @@ def test_hybrid_mode_keeps_the_projection_on_the_processor() -> None:
     ["adam", "SGD", "rmsprop", "AdamW", "adagrad", "adadelta", "Adamax", "nadam", "ftrl", "lion", "lamb", "Adafactor"],
 )
 def test_every_optimizer_of_keras_goes_by_its_name(name: str) -> None:
-    found = optimizer_named(name, 0.02)
+    found = build_optimizer(name, 0.02)
     assert type(found).__name__.lower() == name.lower()
     assert float(found.learning_rate.numpy()) == pytest.approx(0.02)
     variable = keras.Variable(np.ones((3, 2), np.float32))
@@ -450,19 +454,19 @@ def test_the_learning_rate_of_the_schedule_is_the_optimizer_s() -> None:
 @pytest.mark.parametrize("name", ["adamant", "optimizer", "LossScaleOptimizer", ""])
 def test_an_optimizer_that_keras_does_not_know_is_a_bad_setting(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"model_training\.optimizer.*'{name}'"):
-        optimizer_named(name, 0.1)
+        build_optimizer(name, 0.1)
 
 
 def test_a_plateau_lowers_the_learning_rate_of_the_fit() -> None:
     asked = {"learning_rate_schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.1, "min_delta": 1e9}
     model = Autoencoder(params(n_epochs=6, **asked))
-    history = model.fit(good_parts(), ALL[:6], part_masks(), validation_rows=ALL[6:])
+    history = model.fit(good_parts(), ALL[:6], part_masks(), FitControl(validation_rows=ALL[6:]))
     # The first epoch is an improvement on nothing.
     assert history.learning_rate == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
 def test_the_rank_that_was_chosen_is_noted(plain: tuple[Autoencoder, History]) -> None:
-    assert plain[0].params["projection_rank"] == 3
+    assert plain[0].spec.projection_rank == 3
 
 
 def test_error_is_input_minus_reconstruction(plain: tuple[Autoencoder, History]) -> None:
@@ -505,7 +509,7 @@ def test_a_saved_model_is_the_same_to_the_bit(
     inputs = good_parts(types)
     expected = model.error(inputs, ALL)
 
-    write_record(tmp_path / "model_training.yaml", model.params)
+    write_record(tmp_path / "model_training.yaml", model.spec.model_dump())
     params = read_record(tmp_path / "model_training.yaml")
     weights_path = tmp_path / "model" / "My-model_1.2.weights.h5"
     again = Autoencoder(params)  # the three lines of the contract
@@ -551,14 +555,14 @@ def test_saved_files_hold_the_model_and_not_its_optimizer(tmp_path: Path) -> Non
 
 def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoencoder, History]) -> None:
     plain[0].save(tmp_path)
-    path = tmp_path / f"{plain[0].params['model_name']}.weights.h5"
+    path = tmp_path / f"{plain[0].spec.model_name}.weights.h5"
     for change in ({"autoencoder_architecture": [8, 4, 4]},):
-        other = Autoencoder(plain[0].params | change)
+        other = Autoencoder(plain[0].spec.model_dump() | change)
         other.build_model(VALUES)
         with pytest.raises(ModelError, match=r"does not match this model.*train again") as error:
             other.load_weights(path)
         assert path.name in str(error.value)
-    other = Autoencoder(plain[0].params)
+    other = Autoencoder(plain[0].spec)
     other.build_model(VALUES)
     half = tmp_path / "half.weights.h5"  # another name: HDF5 remembers the content of files it has open
     half.write_bytes(path.read_bytes()[:2000])
@@ -577,7 +581,7 @@ def test_types_that_the_model_does_not_know_in_that_order_are_refused(types: tup
     labels = np.eye(len(types), dtype=np.float32)[np.zeros(8, int)] if types else None
     other = InputSet(good.data, SHAPE, good.channels, good.names, labels, types)
     said = "type side was never trained" if "side" in types else "the types .* are not the model's"
-    said = said if types else "the inputs do not say which part is of which type"
+    said = said if types else "the inputs do not name the type of each part"
     for use in (lambda: model.error(other, ALL), lambda: model.latent(other, ALL)):
         with pytest.raises(ModelError, match=rf"{said}.*\(trained: back, front\)"):
             use()
@@ -629,7 +633,7 @@ def test_a_fit_that_goes_on_from_its_checkpoint_is_the_same_to_the_bit(
     settings = {"n_epochs": 7, **settings}
     arguments: Any = (good_parts(types), ALL[:6], part_masks(types))
     model = Autoencoder(params(types, **settings))
-    expected = model.fit(*arguments, validation_rows=ALL[6:])
+    expected = model.fit(*arguments, FitControl(validation_rows=ALL[6:]))
     monkeypatch.setattr("pixal.train_model.checkpoint._SECONDS", 0.0)
     monkeypatch.setattr("pixal.train_model.checkpoint._SHARE", 0.0)
 
@@ -640,13 +644,12 @@ def test_a_fit_that_goes_on_from_its_checkpoint_is_the_same_to_the_bit(
     shape = (8, *SHAPE)
     cut = Autoencoder(params(types, **settings))
     with pytest.raises(SystemExit), Checkpoint(tmp_path, {}, shape, resume=False) as checkpoint:
-        cut.fit(*arguments, validation_rows=ALL[6:], on_epoch=killed, checkpoint=checkpoint)
+        cut.fit(*arguments, FitControl(validation_rows=ALL[6:], on_epoch=killed, checkpoint=checkpoint))
     told: list[int] = []
     again = Autoencoder(params(types, **settings))
     with Checkpoint(tmp_path, {}, shape, resume=True) as checkpoint:
-        found = again.fit(
-            *arguments, validation_rows=ALL[6:], on_epoch=lambda n, _: told.append(n), checkpoint=checkpoint
-        )
+        control = FitControl(validation_rows=ALL[6:], on_epoch=lambda n, _: told.append(n), checkpoint=checkpoint)
+        found = again.fit(*arguments, control)
     assert told[0] == 5
     assert found == expected
     assert same(again, model)
@@ -657,7 +660,7 @@ def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
     for use in (empty.error, empty.latent):
         with pytest.raises(ModelError, match="neither trained nor loaded"):
             use(good_parts(), ALL)
-    with pytest.raises(ModelError, match="build_model comes before"):
+    with pytest.raises(ModelError, match="call build_model before"):
         empty.load_weights(tmp_path / "x.weights.h5")
     with pytest.raises(ModelError, match="projection_rank"):
         empty.build_model(VALUES)
@@ -665,7 +668,7 @@ def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
     del lacking["autoencoder_architecture"]
     with pytest.raises(ModelError, match="lack 'autoencoder_architecture'"):
         Autoencoder(lacking | {"projection_rank": 3}).build_model(VALUES)
-    with pytest.raises(ModelError, match="lacks 'input_dim'"):
+    with pytest.raises(ModelError, match="lack 'input_dim'"):
         Autoencoder.load(tmp_path, {key: value for key, value in params().items() if key != "input_dim"})
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from pixal.errors import ConfigError, ModelError
 from pixal.train_model import checkpoint as module
-from pixal.train_model.checkpoint import Checkpoint, begun
-from pixal.train_model.family import History
+from pixal.train_model.checkpoint import Checkpoint, read_dependencies
+from pixal.train_model.history import History
+from pixal.train_model.state_file import FitState
 
 SHAPE = (3, 2, 2, 1)
 MADE_OF = {"input": "a1", "model_training.seed": 3, "validation.threshold": {"method": "auto", "value": None}}
@@ -30,6 +31,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def opened(folder: Path, *, resume: bool = False, **change: Any) -> Checkpoint:
     return Checkpoint(folder / "run", MADE_OF | change, SHAPE, resume=resume)
+
+
+def fit_state(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays and notes of the interrupted fit."""
+    state = checkpoint.take_fit_state()
+    assert isinstance(state, FitState)
+    return state.arrays, state.notes
 
 
 def state(epoch: int) -> Callable[[], tuple[Any, dict[str, Any]]]:
@@ -67,16 +75,16 @@ def test_what_was_saved_is_there_in_the_next_process(tmp_path: Path, clock: list
     first.epoch_done(state(7))
     again = opened(tmp_path, resume=True)
     assert again.histories == [History(loss=[1 / 3], best_epoch=1)]
-    assert again.params == {"projection_rank": 5}
+    assert again.specification == {"projection_rank": 5}
     np.testing.assert_array_equal(again.errors, np.array([0, 0.5, 0], np.float32)[:, None, None, None] * np.ones(SHAPE))
     assert again.seconds == 60
     clock[0] += 5
     assert again.seconds == 65
-    arrays, notes = again.fit_at_work() or ({}, {})
+    arrays, notes = fit_state(again)
     assert notes == {"epoch": 7, "generator": {"state": 2**100 + 7}}
     assert arrays["weights"].tolist() == [7.0] * 4
     assert (arrays["count"], arrays["count"].dtype) == (7, np.int64)
-    assert again.fit_at_work() is None  # the next fit is another one
+    assert again.take_fit_state() is None  # the next fit is another one
 
 
 def test_a_fit_that_ended_leaves_no_state_of_it(tmp_path: Path, clock: list[float]) -> None:
@@ -84,7 +92,7 @@ def test_a_fit_that_ended_leaves_no_state_of_it(tmp_path: Path, clock: list[floa
     clock[0] += 60
     first.epoch_done(state(7))
     first.fit_done(History(), {})
-    assert opened(tmp_path, resume=True).fit_at_work() is None
+    assert opened(tmp_path, resume=True).take_fit_state() is None
 
 
 def test_it_is_written_every_so_often_and_seldom_where_that_takes_long(
@@ -115,12 +123,12 @@ def test_it_is_written_every_so_often_and_seldom_where_that_takes_long(
 def test_without_resume_nothing_is_taken_over(tmp_path: Path) -> None:
     opened(tmp_path).fit_done(History(), {})
     fresh = opened(tmp_path)
-    assert (fresh.histories, fresh.params) == ([], {})
+    assert (fresh.histories, fresh.specification) == ([], {})
     assert not fresh.errors.any()
     assert opened(tmp_path, resume=True).histories == []  # nor is it left for the next one
 
 
-def test_with_nothing_to_go_on_from_a_run_begins(tmp_path: Path) -> None:
+def test_with_nothing_to_start_from_a_run_begins(tmp_path: Path) -> None:
     assert opened(tmp_path, resume=True).histories == []
 
 
@@ -157,7 +165,7 @@ def test_a_damaged_one_is_refused(tmp_path: Path, harm: Callable[[bytes], bytes]
     opened(tmp_path).fit_done(History(), {})
     path = tmp_path / "run" / "state.npz"
     path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(ModelError, match=r"run is damaged .*; train without --resume to start anew"):
+    with pytest.raises(ModelError, match=r"run is damaged .*; train without --resume to start again"):
         opened(tmp_path, resume=True)
 
 
@@ -186,18 +194,18 @@ def test_nothing_in_it_is_run_when_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_when_the_epoch_is_saved(tmp_path: Path, number: int) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match="saved in fit 1, epoch 3; the same command with --resume"):
+    with pytest.raises(KeyboardInterrupt, match="saved in fit 1, epoch 3; run the same command with --resume"):
         run(tmp_path, after_epoch(2), signalled(number), after_epoch(3), after_epoch(4))
     assert signal.getsignal(number) is before
-    arrays, _ = opened(tmp_path, resume=True).fit_at_work() or ({}, {})
+    arrays, _ = fit_state(opened(tmp_path, resume=True))
     assert arrays["count"] == 3
 
 
 def test_a_signal_between_two_fits_ends_the_run_with_all_that_was_found(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt, match="stopped and saved after fit 1; the same command with --resume goes"):
+    with pytest.raises(KeyboardInterrupt, match="stopped and saved after fit 1; run the same command with --resume"):
         run(tmp_path, signalled(signal.SIGINT), lambda found: found.fit_done(History(loss=[0.5]), {"rank": 3}))
     again = opened(tmp_path, resume=True)
-    assert (again.histories, again.params, again.fit_at_work()) == ([History(loss=[0.5])], {"rank": 3}, None)
+    assert (again.histories, again.specification, again.take_fit_state()) == ([History(loss=[0.5])], {"rank": 3}, None)
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
@@ -252,24 +260,24 @@ def test_the_state_after_the_last_epoch_is_kept_and_another_run_goes_on_from_it(
     tmp_path: Path, clock: list[float]
 ) -> None:
     first = opened(tmp_path)
-    first.fit_ended(state(3))
+    first.last_epoch_done(state(3))
     assert not first.last_state.exists()  # nobody asked for it
-    first.keeps_last = True
-    first.fit_ended(state(3))
+    first.keeps_last_state = True
+    first.last_epoch_done(state(3))
     kept = tmp_path / "kept.npz"
     first.last_state.replace(kept)
     clock[0] += 60
-    first.fit_ended(state(3))
+    first.last_epoch_done(state(3))
     assert first.last_state.read_bytes() == kept.read_bytes()
     first.remove()
-    assert begun(tmp_path / "run") == {}
+    assert read_dependencies(tmp_path / "run") == {}
     second = opened(tmp_path, resume=True, epochs=5)
     assert not second.resumed
-    second.go_on_from(kept, 100.0)
-    assert begun(tmp_path / "run") == MADE_OF | {"epochs": 5}  # known from the first moment on
+    second.start_from(kept, 100.0)
+    assert read_dependencies(tmp_path / "run") == MADE_OF | {"epochs": 5}  # known from the first moment on
     for run_ in (second, opened(tmp_path, resume=True, epochs=5)):
         assert run_.seconds == 100.0
-        arrays, notes = run_.fit_at_work() or ({}, {})
+        arrays, notes = fit_state(run_)
         assert (notes["epoch"], arrays["weights"].tolist()) == (3, [3.0] * 4)
 
 
@@ -278,4 +286,4 @@ def test_a_state_that_is_missing_or_damaged_is_named(tmp_path: Path, content: by
     if content is not None:
         (tmp_path / "kept.npz").write_bytes(content)
     with pytest.raises(ModelError, match=r"kept.npz is missing or damaged .*train without --resume"):
-        opened(tmp_path).go_on_from(tmp_path / "kept.npz", 0.0)
+        opened(tmp_path).start_from(tmp_path / "kept.npz", 0.0)

@@ -15,10 +15,12 @@ import tensorflow as tf
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.settings import PhotographParameters
-from pixal.train_model.conv_autoencoder.conv_network import STAGES, Halving, ReflectionPadding, conv_autoencoder
-from pixal.train_model.conv_autoencoder.model import ConvAutoencoder, Options
+from pixal.train_model.conv_autoencoder.model import ConvAutoencoder
+from pixal.train_model.conv_autoencoder.network import STAGES, Halving, ReflectionPadding, conv_autoencoder
+from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
 from pixal.train_model.conv_autoencoder.tile_training import TileLoss
-from pixal.train_model.family import History
+from pixal.train_model.family import FitControl
+from pixal.train_model.history import History
 from pixal.train_model.keras_training.losses import gaussian_nll, pointwise_loss
 
 SHAPE = (13, 18, 2)
@@ -39,7 +41,7 @@ def params(types: int = 1, options: dict[str, Any] | None = None, **settings: An
     tiny = {"n_epochs": 2, "batchsize": 8, "metric_accuracy": False, "one_hot_encoding": types > 1}
     parameters = PhotographParameters.model_validate({"model_training": tiny | settings})
     return parameters.model_training.model_dump() | {
-        "model_options": Options(**{"poolings": 1, "bottleneck": 3} | (options or {})).model_dump(),
+        "model_options": ConvAutoencoderOptions(**{"poolings": 1, "bottleneck": 3} | (options or {})).model_dump(),
         "input_dim": int(np.prod(SHAPE)),
         "shape": list(SHAPE),
         "channels": ["R", "G"],
@@ -72,7 +74,7 @@ def good_parts(types: int = 1, count: int = 12) -> InputSet:
 def fitted(types: int = 1, validation: bool = False, **settings: Any) -> tuple[ConvAutoencoder, History]:
     model = ConvAutoencoder(params(types, **settings))
     rows = np.arange(8, 12) if validation else None
-    return model, model.fit(good_parts(types), GOOD, part_masks(types), validation_rows=rows)
+    return model, model.fit(good_parts(types), GOOD, part_masks(types), FitControl(validation_rows=rows))
 
 
 def weights_of(model: ConvAutoencoder) -> list[np.ndarray]:
@@ -90,7 +92,8 @@ def brief() -> tuple[ConvAutoencoder, History]:
 
 
 def network(size: str, height: int, width: int, **options: Any) -> tuple[Any, Any]:
-    return conv_autoencoder(height, width, 2, params(options={"size": size, **options}) | {"spread": [0.1, 0.2]})
+    spec = ConvSpecification.read(params(options={"size": size, **options}) | {"spread": [0.1, 0.2]})
+    return conv_autoencoder(height, width, spec, ConvAutoencoderOptions.model_validate(spec.model_options))
 
 
 @pytest.mark.parametrize(("height", "width", "poolings"), [(13, 18, 1), (5, 33, 3), (16, 32, 3), (1, 1, 2)])
@@ -139,9 +142,9 @@ def test_the_loss_is_the_weighted_mean_in_units_of_the_spread(name: str, weighte
     generator, spread = np.random.default_rng(4), np.array([0.02, 0.3], np.float32)
     values, weights = generator.random((2, 3, 4, 5, 2)).astype(np.float32)
     output = generator.normal(size=(3, 4, 5, 4)).astype(np.float32)
-    settings = {"huber_delta": 0.05, "spread": spread, "loss_function": "mse" if name == "gaussian" else name}
-    options = {"output": "gaussian" if name == "gaussian" else "values"}
-    loss = TileLoss(settings | {"model_options": options}, weighted=weighted)
+    loss_function = "mse" if name == "gaussian" else name
+    spec = ConvSpecification.read(params(loss_function=loss_function) | {"spread": spread.tolist()})
+    loss = TileLoss(spec, gaussian=name == "gaussian", weighted=weighted)
     if name == "gaussian":
         expected = np.asarray(gaussian_nll(values - output[..., :2], output[..., 2:]))
     else:
@@ -196,7 +199,7 @@ def test_tiles_give_the_error_of_the_whole_image_where_they_see_the_same(
 ) -> None:
     """One set of weights on the whole image and on tiles: they differ at the tiles' borders alone, and by little."""
     brief[0].save(tmp_path)
-    described = brief[0].params
+    described = brief[0].spec.model_dump()
     tiled = ConvAutoencoder.load(
         tmp_path, described | {"model_options": described["model_options"] | {"tile": 16, "overlap": 8}}
     )
@@ -249,7 +252,7 @@ def test_settings_train_and_the_model_comes_back_to_the_bit(
     assert {value.dtype for value in weights_of(model)} == {np.dtype(np.float32)}
     inputs = good_parts(types)
     model.save(tmp_path)
-    loaded = ConvAutoencoder.load(tmp_path, model.params)
+    loaded = ConvAutoencoder.load(tmp_path, model.spec)
     for ask in ("error", "latent"):
         ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
         assert ours.dtype == np.float32
@@ -259,12 +262,12 @@ def test_settings_train_and_the_model_comes_back_to_the_bit(
     np.testing.assert_array_equal(whole(tile), model.model(tile))
     (tmp_path / "pixal_autoencoder.weights.means.npz").unlink()
     with pytest.raises(ModelError, match="does not exist; run train"):
-        ConvAutoencoder.load(tmp_path, model.params)
+        ConvAutoencoder.load(tmp_path, model.spec)
 
 
 def test_the_written_out_step_compiled_by_xla_gives_the_same_numbers(brief: tuple[ConvAutoencoder, History]) -> None:
     model, history = fitted(use_gradient_tape=True, jit_compile=True)
-    assert model.params["jit_compile"]
+    assert model.spec.jit_compile
     np.testing.assert_allclose(history.loss[0], brief[1].loss[0], rtol=1e-5)  # before any step
     np.testing.assert_allclose(history.loss, brief[1].loss, rtol=1e-3)  # Adam's first steps carry rounding on
     ours, theirs = (one.error(good_parts(), slice(None)) for one in (model, brief[0]))
@@ -272,13 +275,13 @@ def test_the_written_out_step_compiled_by_xla_gives_the_same_numbers(brief: tupl
 
 
 def test_what_memory_cannot_hold_is_done_in_smaller_steps_or_refused() -> None:
-    big = ConvAutoencoder(params(options={"tile": None}, memory_limit=4.0) | {"shape": [3000, 4000, 4]})
+    def sized(**options: Any) -> ConvAutoencoder:
+        return ConvAutoencoder(params(options=options, memory_limit=4.0) | {"shape": [3000, 4000, 4]})
+
     with pytest.raises(ConfigError, match=r"step of a 3000x4000 image takes some \d+\.\d GB.*set tile"):
-        big._batch_size()
-    big.params["model_options"]["tile"] = 256
-    assert big._batch_size() == 8
-    large = ConvAutoencoder(big.params | {"model_options": big.params["model_options"] | {"size": "large"}})
-    assert 1 <= large._batch_size() < 8
+        sized(tile=None)._batch_size()
+    assert sized(tile=256)._batch_size() == 8
+    assert 1 <= sized(tile=256, size="large")._batch_size() < 8
 
 
 def test_options_that_cannot_be_are_refused() -> None:
@@ -288,6 +291,6 @@ def test_options_that_cannot_be_are_refused() -> None:
         ({"dropout": 1.0}, "less than 1"),
     ):
         with pytest.raises(ValueError, match=said):
-            Options(**options)
+            ConvAutoencoderOptions(**options)
     with pytest.raises(ConfigError, match="output_activation"):
         ConvAutoencoder(params(output_activation="sigmoid")).build_model(int(np.prod(SHAPE)))

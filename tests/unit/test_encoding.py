@@ -193,7 +193,7 @@ def test_a_one_hot_model_finds_the_types_of_a_mixed_folder(
     assert pixal.encode("mixed", out="latents", config=config, quiet=True).done == 4
     root = config.paths.resolve("component_model_path")
     inputs = InputSet.load(root / "out.npz")
-    family = Models(config).load("front").load_family()
+    family = Models(config).load("front").load_anomaly_model()
     for index, name in enumerate(("back", "front")):
         rows = manifest(tmp_path / "latents" / name)
         assert [row["source"] for row in rows] == [f"image_{number:03d}_{name}.jpg" for number in range(2)]

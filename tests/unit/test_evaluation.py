@@ -114,7 +114,7 @@ def test_the_files_hold_the_measures_of_the_reconstructions(
     printed = capsys.readouterr().out
     model = load_trained(load_config("configs"), "front")
     inputs, mask = InputSet.load(work / "out/Part/front/out.npz"), model.states["front"].mask
-    errors = model.load_family().error(inputs, slice(None))
+    errors = model.load_anomaly_model().error(inputs, slice(None))
     expected = [reconstruction_measures(*pair, mask) for pair in zip(inputs.images(), errors, strict=True)]
     with (METADATA / "evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -131,7 +131,7 @@ def test_the_files_hold_the_measures_of_the_reconstructions(
         assert record["measures"][name]["mean"] == pytest.approx(values.mean(), rel=1e-5)
         assert f"{values.mean():.3g} +- " in printed
     assert record["n_images"] == 5
-    assert record["model_fingerprint"] == model.params["fingerprint"]
+    assert record["model_fingerprint"] == model.record.fingerprint
     assert len(record["drawn"]) == 2
     assert set(record["drawn"]) <= set(inputs.names)
     tracker = tracked_runs[-1]
@@ -148,7 +148,7 @@ def test_the_files_hold_the_measures_of_the_reconstructions(
 
 def test_a_checkpoint_replaces_the_weights(work: Path) -> None:
     before = pixal.evaluate(samples=0, quiet=True).types["front"].measures
-    family = load_trained(load_config("configs"), "front").load_family()
+    family = load_trained(load_config("configs"), "front").load_anomaly_model()
     weights = family.model.get_weights()  # type: ignore[attr-defined]
     without = [np.zeros_like(values) if values.ndim else values for values in weights]  # the scale divides
     family.model.set_weights(without)  # type: ignore[attr-defined]

@@ -12,10 +12,11 @@ import pytest
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.train_model.autoencoder.coefficients import CoefficientLoss
-from pixal.train_model.family import History
+from pixal.train_model.history import History
 from pixal.train_model.keras_training.data import Arrays, InputRows
-from pixal.train_model.keras_training.fitting import run_fit
+from pixal.train_model.keras_training.fitting import FitSettings, run_fit
 from pixal.train_model.keras_training.losses import ImageLoss
+from pixal.train_model.state_file import FitState
 
 
 class Variable:
@@ -72,7 +73,7 @@ class Kept:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
-        self.until: int | None = None
+        self.target_epochs: int | None = None
         self.saved: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def epoch_done(self, state: Any) -> None:
@@ -81,10 +82,10 @@ class Kept:
         if notes["epoch"] == self.stop_after:
             raise KeyboardInterrupt
 
-    def fit_at_work(self) -> Any:
-        return self.saved
+    def take_fit_state(self) -> Any:
+        return None if self.saved is None else FitState(*self.saved)
 
-    def fit_ended(self, state: Any) -> None:
+    def last_epoch_done(self, state: Any) -> None:
         if self.stop_after is None:
             self.epoch_done(state)
 
@@ -102,11 +103,9 @@ def fit(model: Scripted, *, training: Arrays | None = None, validation: bool = T
         "patience": 0,
         "min_delta": 0.0,
         "seed": 1,
-        "accuracy": None,
-        "on_epoch": None,
-        "checkpoint": None,
-    } | options
-    return run_fit(model, training or rows(4), rows(2) if validation else None, **settings)
+    }
+    settings |= {key: options.pop(key) for key in list(options) if key in settings}
+    return run_fit(model, training or rows(4), rows(2) if validation else None, FitSettings(**settings), **options)
 
 
 def test_the_best_epoch_s_weights_are_kept() -> None:
@@ -165,20 +164,8 @@ def test_the_loss_of_an_epoch_is_the_mean_over_all_its_rows() -> None:
 
     values = np.array([[1.0], [2], [3], [4], [5], [6], [40]], np.float32)
     data = Arrays([values], values)
-    history = run_fit(
-        Counting([]),
-        data,
-        data,
-        epochs=2,
-        batch_size=3,
-        rate=lambda past: 0.1,
-        patience=0,
-        min_delta=0,
-        seed=0,
-        accuracy=None,
-        on_epoch=None,
-        checkpoint=None,
-    )
+    settings = FitSettings(epochs=2, batch_size=3, rate=lambda past: 0.1, patience=0, min_delta=0, seed=0)
+    history = run_fit(Counting([]), data, data, settings)
     assert history.loss == history.validation_loss == [pytest.approx(61 / 7)] * 2
 
 
@@ -234,9 +221,9 @@ def test_rows_read_from_disk_are_those_in_memory(tmp_path: Path, types: int, lab
     streamed, held = (
         InputRows(inputs, chosen, labels, label_in_target=label_in_target, memory_limit=limit) for limit in (1e-9, 1.0)
     )
-    assert streamed._held is None
-    assert held._held is not None
-    assert not isinstance(held._held, np.memmap)
+    assert streamed._images is None
+    assert held._images is not None
+    assert not isinstance(held._images, np.memmap)
     assert len(streamed) == len(held) == 5
     for part in (np.array([0, 3]), np.array([4, 2, 1])):
         images = inputs.data[chosen[part]]
@@ -273,7 +260,7 @@ def test_a_checkpoint_may_name_another_number_of_epochs_and_patience_does_not_en
     kept = Kept()
     history = fit(Scripted(losses), epochs=9, patience=2, checkpoint=kept)
     assert len(history.loss) == 4
-    kept.until = 7
+    kept.target_epochs = 7
     model = Scripted(losses)
     history = fit(model, epochs=9, patience=2, checkpoint=kept)
     assert (len(history.loss), history.best_epoch) == (7, 6)

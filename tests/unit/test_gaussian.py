@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import inv, sqrtm
 from scipy.ndimage import gaussian_filter
+from specifications import specification
 
 from pixal.calibration.calibration import calibrate, calibrate_by_texture
 from pixal.calibration.maps import calibrated_maps, part_scores
@@ -19,13 +20,15 @@ from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.spread import error_variance
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, InputSetWriter
-from pixal.train_model.gaussian.model import Gaussian, moments, shrunk_correlation, whitening
+from pixal.train_model.gaussian.model import Gaussian
+from pixal.train_model.gaussian.whitening import moments, shrunk_correlation, whitening
+from pixal.train_model.specification import ModelSpecification
 
 SHAPE = (14, 17, 3)
 
 
-def params(shape: tuple[int, ...] = SHAPE, **changed: Any) -> dict[str, Any]:
-    return {"model_name": "flex", "types": ["front"], "shape": list(shape), **changed}
+def params(shape: tuple[int, int, int] = SHAPE, **changed: Any) -> ModelSpecification:
+    return specification(shape, **changed)
 
 
 def good_parts(count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
@@ -51,7 +54,8 @@ def part(shape: tuple[int, ...] = SHAPE) -> NDArray[np.bool_]:
 
 
 def fitted(images: NDArray[np.float32], rows: Any = None, mask: NDArray[np.bool_] | None = None) -> Gaussian:
-    model = Gaussian(params(images.shape[1:]))
+    height, width, channels = images.shape[1:]
+    model = Gaussian(params((height, width, channels)))
     rows = np.arange(len(images)) if rows is None else np.asarray(rows)
     history = model.fit(input_set(images), rows, (part(images.shape[1:]) if mask is None else mask)[None])
     assert not history.loss
@@ -226,7 +230,7 @@ def test_each_type_has_its_own_mean_covariance_and_part() -> None:
         np.testing.assert_array_equal(model.latent(both, own), alone.latent(input_set(images[order][own]), slice(None)))
     with pytest.raises(ModelError, match="not the model's"):
         model.error(input_set(images, ("front", "back"), labels), slice(None))
-    with pytest.raises(ModelError, match="which part is of which type"):
+    with pytest.raises(ModelError, match="do not name the type of each part"):
         model.error(input_set(images), slice(None))
     with pytest.raises(ModelError, match="neither trained nor loaded"):
         Gaussian(params()).error(input_set(images), slice(None))
@@ -266,12 +270,12 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     code = """
-import sys, resource, numpy as np
+import json, sys, resource, numpy as np
 from pathlib import Path
 from pixal.inputs import InputSet
 from pixal.train_model.gaussian.model import Gaussian
 inputs = InputSet.load(Path(sys.argv[1]))
-model = Gaussian({"model_name": "m", "types": ["t"]})
+model = Gaussian(json.loads(sys.argv[2]))
 rows = np.arange(len(inputs))
 model.fit(inputs, rows[:3], np.ones((1, *inputs.shape[:2]), bool))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -284,6 +288,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         for number in range(120):  # 94 MB
             out.append(image, f"{number}.png")
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "out.npz")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path / "out.npz"), specification(image.shape).model_dump_json()],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert int(done.stdout) * 1024 < 30e6

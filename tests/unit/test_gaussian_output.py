@@ -26,7 +26,7 @@ from pixal.train_model.autoencoder.log_variance import LogVariance, means_alone,
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.autoencoder.projection import SubspaceFitter
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
-from pixal.train_model.family import options_of
+from pixal.train_model.family import FitControl
 from pixal.train_model.keras_training.losses import (
     VARIANCES,
     GaussianLoss,
@@ -47,7 +47,7 @@ def build(shape: tuple[int, int, int], types: int = 1, **settings: Any) -> Autoe
     Autoencoder.set_up(checked)
     described = {"shape": list(shape), "input_dim": int(np.prod(shape)), "types": ["back", "front"][:types]}
     described |= {"channels": list("RGB")[: shape[2]], "channel_weights": [1.0] * shape[2], "memory_limit": 1.0}
-    return Autoencoder({**checked.model_dump(), **described, "model_options": options_of(Autoencoder, checked)})
+    return Autoencoder(checked.model_dump() | described)
 
 
 def inputs_of(images: Values, kinds: Values | None = None) -> InputSet:
@@ -232,14 +232,14 @@ def test_saved_and_loaded_it_is_the_same_to_the_bit_and_so_is_a_second_fit(
     masks = np.zeros((types, 8, 9), bool)
     masks[:, 1:-1, 1:-1] = True
     model = build(inputs.shape, types, n_epochs=3, input_projection=projection)
-    model.fit(inputs, np.arange(10), masks, validation_rows=np.arange(10, 12))
+    model.fit(inputs, np.arange(10), masks, FitControl(validation_rows=np.arange(10, 12)))
     first = model.error(inputs, slice(None))
     assert first.shape == (12, 8, 9, 2)
     if projection == "auto":  # else it is built anew, which takes long
-        model.fit(inputs, np.arange(10), masks, validation_rows=np.arange(10, 12))
+        model.fit(inputs, np.arange(10), masks, FitControl(validation_rows=np.arange(10, 12)))
         np.testing.assert_array_equal(model.error(inputs, slice(None)), first)
     files = model.save(tmp_path)
-    loaded = Autoencoder.load(tmp_path, model.params)
+    loaded = Autoencoder.load(tmp_path, model.spec)
     for ask in ("error", "latent", "difference"):
         ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
         assert ours.tobytes() == theirs.tobytes(), ask
@@ -259,7 +259,7 @@ def test_one_or_two_good_images_give_numbers(count: int, projection: str) -> Non
 
 @pytest.mark.parametrize("loss", ["mae", "huber", "charbonnier", "masked_mse"])
 def test_another_loss_is_refused_in_one_line(loss: str) -> None:
-    with pytest.raises(ConfigError, match=f"loss_function: {loss} does not go with output gaussian"):
+    with pytest.raises(ConfigError, match=f"loss_function: {loss} cannot be used with output gaussian"):
         build((8, 9, 1), loss_function=loss)
 
 
@@ -277,7 +277,7 @@ def golden() -> Values:
     model = build(inputs.shape, n_epochs=4, batchsize=4, autoencoder_architecture=[8, 4], projection_rank=4)
     held_out = np.empty((9, *inputs.shape), np.float32)
     for fold in folds:
-        model.fit(inputs, np.setdiff1d(np.arange(9), fold), mask[None], validation_rows=fold)
+        model.fit(inputs, np.setdiff1d(np.arange(9), fold), mask[None], FitControl(validation_rows=fold))
         held_out[fold] = model.error(inputs, fold)
     model.fit(inputs, np.arange(9), mask[None])
     settings: dict[str, Any] = {"mask": mask, "weights": np.ones(2, np.float32), "smoothing": 1.0}

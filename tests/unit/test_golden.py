@@ -18,7 +18,7 @@ from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.registry import MODELS
-from pixal.train_model.family import ModelFamily, family_named, options_of
+from pixal.train_model.family import AnomalyModel, FitControl, anomaly_family_named
 
 STORED = Path(__file__).parent / "data" / "golden.npz"
 GOOD, SHAPE = 9, (12, 14, 2)  # the other parts of the stored input are new: one good, one with a spot
@@ -46,15 +46,15 @@ def mask() -> NDArray[np.bool_]:
     return part
 
 
-def build(name: str) -> ModelFamily:
+def build(name: str) -> AnomalyModel:
     own = {"model": name, "model_options": OPTIONS.get(name, {}), "batchsize": BATCH.get(name, SETTINGS["batchsize"])}
-    family, settings = family_named(name), ModelTraining.model_validate({**SETTINGS, **own})
+    family, settings = anomaly_family_named(name), ModelTraining.model_validate({**SETTINGS, **own})
     family.set_up(settings)
     channels = channels_of(name)
     shape = [*SHAPE[:2], len(channels)]
-    described = {"shape": shape, "input_dim": int(np.prod(shape)), "channels": channels, "types": ["front"]}
-    own = {"model_options": options_of(family, settings), "channel_weights": [1.0, 1.0], "memory_limit": 1.0}
-    return family({**settings.model_dump(), **described, **own})
+    described: dict[str, Any] = {"shape": shape, "input_dim": int(np.prod(shape)), "channels": channels}
+    described |= {"types": ["front"], "channel_weights": [1.0] * len(channels), "memory_limit": 1.0}
+    return family(settings.model_dump() | described)
 
 
 def channels_of(name: str) -> list[str]:
@@ -67,13 +67,13 @@ def inputs_of(name: str, images: NDArray[np.float32]) -> InputSet:
     return InputSet(images.reshape(len(images), -1), (*SHAPE[:2], len(channels)), tuple(channels), names)
 
 
-def maps(name: str, inputs: InputSet) -> tuple[ModelFamily, NDArray[np.float32]]:
+def maps(name: str, inputs: InputSet) -> tuple[AnomalyModel, NDArray[np.float32]]:
     """The model of the good parts, and the calibrated maps of the new ones."""
     model = build(name)
     held_out = np.empty((GOOD, *SHAPE[:2], 1 if model.gives_distance else SHAPE[2]), np.float32)
     folds = FOLDS if model.folds_are_cheap else FOLDS[:1]
     for fold in folds:
-        model.fit(inputs, np.setdiff1d(np.arange(GOOD), fold), mask()[None], validation_rows=fold)
+        model.fit(inputs, np.setdiff1d(np.arange(GOOD), fold), mask()[None], FitControl(validation_rows=fold))
         held_out[fold] = model.error(inputs, fold)
     if model.folds_are_cheap:
         model.fit(inputs, np.arange(GOOD), mask()[None])
@@ -94,7 +94,7 @@ def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) 
     files = model.save(tmp_path)
     assert all(path.parent == tmp_path and path.is_file() for path in files)
     before = {path: path.read_bytes() for path in files}
-    loaded = type(model).load(tmp_path, model.params)
+    loaded = type(model).load(tmp_path, model.spec)
     for ask in ("error", "latent"):
         ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
         assert ours.dtype == np.float32

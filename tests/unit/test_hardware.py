@@ -25,7 +25,8 @@ from pydantic import ValidationError
 from pixal.config.schema import ModelTraining
 from pixal.tasks.photographs.settings import PhotographParameters
 from pixal.train_model.autoencoder.model import Autoencoder
-from pixal.train_model.keras_training.hardware import set_up_tensorflow, without_chatter
+from pixal.train_model.keras_training.hardware import set_up_tensorflow
+from pixal.train_model.quiet_import import without_tensorflow_messages
 
 LATE = "waits for a new process"
 
@@ -57,26 +58,27 @@ from functools import partial
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.train_model import checkpoint
+from pixal.train_model.family import FitControl
 from pixal.train_model.autoencoder import model as autoencoder
 from pixal.train_model.keras_training import fitting
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
-from pixal.train_model.keras_training.replicas import own_share, strategy
+from pixal.train_model.keras_training.replicas import distribution_strategy, replica_share
 
 folder, params = Path(os.environ["FOLDER"]), json.loads(os.environ["PARAMS"])
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
 )
-said["without_gpus"] = strategy(3) is tf.distribute.get_strategy()
-autoencoder.strategy = partial(strategy, kind="CPU")
+said["without_gpus"] = distribution_strategy(3) is tf.distribute.get_strategy()
+autoencoder.distribution_strategy = partial(distribution_strategy, kind="CPU")
 checkpoint._SECONDS = checkpoint._SHARE = 0.0
 
 def counted(x, y):
-    found = own_share(x, y)
+    found = replica_share(x, y)
     tf.print("rows", tf.shape(found[1])[0], output_stream=f"file://{folder}/rows")
     return found
 
 def fit(model, rows, **more):
-    return model.fit(inputs, rows, np.ones((2, 4, 3), bool), validation_rows=np.arange(9, 11), **more)
+    return model.fit(inputs, rows, np.ones((2, 4, 3), bool), FitControl(validation_rows=np.arange(9, 11), **more))
 
 def killed(epoch, loss):
     if epoch == 3:
@@ -86,7 +88,7 @@ again = said["epochs_after_resuming"] = []
 data = np.random.default_rng(0).random((11, 12)).astype(np.float32)
 labels = np.eye(2, dtype=np.float32)[np.arange(11) % 2]
 inputs = InputSet(data, (4, 3, 1), ("R",), tuple(map(str, range(11))), labels, ("back", "front"))
-fitting.own_share = counted
+fitting.replica_share = counted
 for name, settings in json.loads(os.environ["CASES"]).items():
     for gpus in (1, 2):
         (folder / "rows").write_text("")
@@ -107,7 +109,7 @@ with checkpoint.Checkpoint(folder / "checkpoint", {}, (1,), resume=True) as kept
 said["resumed"] = history.loss + history.validation_loss + history.accuracy
 
 keras.mixed_precision.set_global_policy("mixed_float16")
-with strategy(2, "CPU").scope():
+with distribution_strategy(2, "CPU").scope():
     image = keras.Input((3,))
     model = fitting.TapeModel(image, keras.layers.Dense(2, dtype="float32")(image))
     model.compile("sgd", "mse", jit_compile=False)
@@ -124,7 +126,7 @@ copies = [[copy.numpy() for copy in variable.value.values] for variable in model
 said["copies"] = [bool(np.isfinite(own[0]).all() and (own == own[0]).all()) for own in map(np.array, copies)]
 
 try:
-    strategy(3, "CPU")
+    distribution_strategy(3, "CPU")
 except ConfigError as error:
     said["refused"] = str(error)
 
@@ -327,7 +329,7 @@ def test_threads_that_come_too_late_are_said_aloud(caplog: pytest.LogCaptureFixt
 
 
 def test_an_import_says_what_matters_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
-    with without_chatter():
+    with without_tensorflow_messages():
         os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may see\nno such driver\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err.splitlines() == ["no such driver", "after"]

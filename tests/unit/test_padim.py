@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from patch_parts import SHAPE, TINY, built, input_set, part
 
 from pixal.errors import ConfigError, ModelError
-from pixal.train_model.padim.model import Padim, distribution, mahalanobis
+from pixal.train_model.padim.distribution import distribution, mahalanobis
+from pixal.train_model.padim.model import Padim
 from pixal.train_model.patch_features.backbones import RESNETS
 
 E = 0.01
@@ -125,7 +126,7 @@ def test_one_distribution_a_type() -> None:
         alone = model()
         alone.fit(input_set(images), np.arange(5), mask[None])
         assert alone.error(input_set(images), slice(None)).tobytes() == both.error(inputs, rows).tobytes()
-    with pytest.raises(ModelError, match="which type"):
+    with pytest.raises(ModelError, match="do not name the type of each part"):
         both.error(input_set(front), slice(None))
     with pytest.raises(ModelError, match="type side was never trained"):
         both.error(input_set(front, ("front", "side"), [0] * 5), slice(None))
@@ -137,7 +138,7 @@ def test_saved_and_loaded_it_is_the_same_without_the_weights_file(tmp_path: Path
     padim.fit(inputs, np.arange(5), part()[None])
     files = padim.save(tmp_path)
     assert [path.name for path in files] == ["flex.weights.npz", "flex.backbone.weights.h5"]
-    loaded = Padim.load(tmp_path, {**padim.params, "types": ["another"]})
+    loaded = Padim.load(tmp_path, {**padim.spec.model_dump(), "types": ["another"]})
     for ask in ("error", "latent"):
         ours, theirs = (getattr(one, ask)(dataclasses.replace(inputs), slice(None)) for one in (padim, loaded))
         assert ours.tobytes() == theirs.tobytes()
@@ -147,13 +148,13 @@ def test_saved_and_loaded_it_is_the_same_without_the_weights_file(tmp_path: Path
     padim.save(tmp_path)
     assert [path.read_bytes() for path in files] == before
     with pytest.raises(ModelError, match="is damaged"):
-        Padim.load(tmp_path, {**padim.params, "shape": [40, 52, 3]})
+        Padim.load(tmp_path, {**padim.spec.model_dump(), "shape": [40, 52, 3]})
     files[0].write_bytes(before[0][:1000])
     with pytest.raises(ModelError, match="is damaged"):
-        Padim.load(tmp_path, padim.params)
+        Padim.load(tmp_path, padim.spec)
     files[1].unlink()
     with pytest.raises(ModelError, match="does not exist"):
-        Padim.load(tmp_path, padim.params)
+        Padim.load(tmp_path, padim.spec)
 
 
 def test_a_spot_stands_out_where_it_is() -> None:
@@ -213,7 +214,7 @@ def test_the_seed_draws_the_features() -> None:
     inputs, errors = input_set(good_parts(4)), []
     for seed in (1, 1, 2):
         padim = model()
-        padim.params["seed"] = seed
+        padim.spec = padim.spec.model_copy(update={"seed": seed})
         padim.fit(inputs, np.arange(3), part()[None])
         errors.append(padim.error(inputs, slice(None)).tobytes())
     assert errors[0] == errors[1] != errors[2]

@@ -14,7 +14,8 @@ from scipy.spatial.distance import cdist
 
 from pixal.errors import ModelError
 from pixal.train_model.patch_features.backbones import RESNETS
-from pixal.train_model.patchcore.model import Patchcore, coreset, farthest_first, nearest_distances
+from pixal.train_model.patchcore.memory import coreset, farthest_first, nearest_distances
+from pixal.train_model.patchcore.model import Patchcore
 
 
 @pytest.fixture(autouse=True)
@@ -125,13 +126,13 @@ def test_a_memory_a_type_saved_and_loaded(tmp_path: Path) -> None:
     assert both.error(inputs, slice(3, 6)).tobytes() == alone.error(input_set(images[3:]), slice(None)).tobytes()
     files = both.save(tmp_path)
     assert all(path.is_file() for path in files)
-    loaded = Patchcore.load(tmp_path, both.params)
+    loaded = Patchcore.load(tmp_path, both.spec)
     for ask in ("error", "latent"):
         ours, theirs = (getattr(one, ask)(dataclasses.replace(inputs), slice(None)) for one in (both, loaded))
         assert ours.tobytes() == theirs.tobytes()
         assert ours.dtype == np.float32
     with pytest.raises(ModelError, match="is damaged"):
-        Patchcore.load(tmp_path, alone.params)
+        Patchcore.load(tmp_path, alone.spec)
 
 
 def test_memory_beyond_the_limit_is_refused_before_it_is_taken() -> None:

@@ -208,7 +208,7 @@ def test_passes_serve_all_expected_fits_with_two_readings(memory_limit: float, m
     monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
     sizes = read_values(monkeypatch)
     fitter = SubspaceFitter(inputs, labels, memory_limit)
-    fitter.expect(sets)
+    fitter.prepare(sets)
     found = [fitter.fit([rows], 6)[0] for rows in sets]
     assert sum(sizes) == (22 + 300 + 300) * 500  # 22: where it starts from
     for fitted, true, rows in zip(found, exact, sets, strict=True):
@@ -230,7 +230,7 @@ def test_a_fit_in_passes_knows_nothing_of_what_its_fold_holds_out(monkeypatch: p
     found = []
     for data in (inputs.data, spoilt):
         fitter = SubspaceFitter(inputs_of(data), labels, 4.0)
-        fitter.expect(sets)
+        fitter.prepare(sets)
         found.append([fitter.fit([rows], 6)[0].subspace for rows in sets])
     np.testing.assert_array_equal(found[0][1].basis, found[1][1].basis)
     np.testing.assert_array_equal(found[0][1].mean, found[1][1].mean)
@@ -243,7 +243,7 @@ def test_folds_that_share_too_little_of_a_type_are_fitted_one_by_one(monkeypatch
     sets = folds_of(np.arange(300), held_out=300)  # no row is in all of them
     sizes = read_values(monkeypatch)
     fitter = SubspaceFitter(inputs, labels, 4.0)
-    fitter.expect(sets)
+    fitter.prepare(sets)
     for rows in sets:
         alone = fit(inputs, labels, rows, 6)
         sizes.clear()

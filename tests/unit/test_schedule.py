@@ -8,15 +8,14 @@ import keras
 import numpy as np
 import pytest
 
+from pixal.config.schema import ModelTraining
 from pixal.tasks.photographs.settings import PhotographParameters
-from pixal.train_model.family import History
-from pixal.train_model.keras_training.schedule import learning_rate, repeated
+from pixal.train_model.history import History
+from pixal.train_model.keras_training.schedule import learning_rate, typical_rates
 
 
-def settings(**asked: Any) -> dict[str, Any]:
-    return PhotographParameters.model_validate(
-        {"model_training": {"learning_rate": 0.2} | asked}
-    ).model_training.model_dump()
+def settings(**asked: Any) -> ModelTraining:
+    return PhotographParameters.model_validate({"model_training": {"learning_rate": 0.2} | asked}).model_training
 
 
 def rates(epochs: int, losses: list[float] | None = None, **asked: Any) -> list[float]:
@@ -68,6 +67,15 @@ def test_plateau_stops_at_its_end_and_waits_for_a_validation_loss() -> None:
 
 
 def test_the_final_fit_repeats_the_median_of_the_folds_still_running() -> None:
-    folds = [History(learning_rate=values) for values in ([4.0, 4, 2, 1], [4.0, 2, 2], [4.0, 4, 4, 4])]
-    assert repeated(folds, 4) == [4, 4, 2, 2.5]
-    assert repeated(folds, 2) == [4, 4]
+    rates_of_folds = ([4.0, 4, 2, 1], [4.0, 2, 2], [4.0, 4, 4, 4])
+
+    def fits(*best_epochs: int) -> list[History]:
+        return [
+            History(learning_rate=values, best_epoch=best)
+            for values, best in zip(rates_of_folds, best_epochs, strict=True)
+        ]
+
+    assert typical_rates(fits(4, 3, 4)) == [4, 4, 2, 2.5]
+    assert typical_rates(fits(1, 2, 4)) == [4, 4]
+    assert typical_rates(fits(2, 0, 1)) == [4, 4]  # the median of 1 and 2, rounded up; 0: a fit without epochs
+    assert typical_rates([History(), History()]) is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from specifications import specification
 
 from pixal.calibration.calibration import Calibration
 from pixal.calibration.maps import calibrated_maps, raw_maps
@@ -59,10 +60,7 @@ class Case:
         self.errors[:, 0] = 7.0  # outside the part: must not count
         self.variance = np.full(SHAPE, 0.02**2, np.float32)
         self.calibration = Calibration(self.variance, np.linspace(1.5, 4, 120))
-        self.params = {
-            **{"channels": ["R", "G"], "channel_weights": [1.0, 3.0], "map_smoothing": 0.0},
-            **{"loss_function": "mae", "huber_delta": 0.05},
-        }
+        self.specification = specification(SHAPE, channel_weights=(1.0, 3.0), loss_function="mae")
         self.config = config
         self.cut = cut_of(self.calibration, config)
         self.summary = Summary((*FRAME, 2))
@@ -76,7 +74,8 @@ class Case:
                 self.calibration,
                 mask=self.mask,
                 cut=self.cut,
-                params=self.params,
+                specification=self.specification,
+                map_smoothing=0.0,
                 region_threshold=config.validation.region_threshold,
                 pixel_size_mm=config.validation.pixel_size_mm,
                 summary=self.summary,
@@ -230,8 +229,9 @@ def test_distances_count_from_their_center_without_a_reconstruction() -> None:
     calibration = Calibration(0.25 * one, np.linspace(1.5, 4, 120), center=5 * one)
     images = np.random.default_rng(0).random((9, *SHAPE)).astype(np.float32)
     inputs = InputSet(images.reshape(9, -1), SHAPE, ("R", "G"), tuple(f"{n}.png" for n in range(9)))
-    params = {"gives_distance": True, "map_smoothing": 0.0, "channels": ["R", "G"], "channel_weights": [1.0, 3.0]}
-    summary, settings = Summary((*FRAME, 1), distances=True), {"mask": mask, "params": params}
+    built_from = specification(SHAPE, channel_weights=(1.0, 3.0), gives_distance=True)
+    summary, settings = Summary((*FRAME, 1), distances=True), {"mask": mask, "specification": built_from}
+    settings |= {"map_smoothing": 0.0}
     settings |= {"summary": summary}
     geometries = [PartGeometry(FRAME, np.eye(3))] * 9
 

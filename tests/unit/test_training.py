@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 import signal
@@ -33,7 +34,8 @@ from pixal.tasks.photographs.settings import PhotographConfig, PhotographParamet
 from pixal.tasks.photographs.training import figures as pictures
 from pixal.tasks.photographs.training.stored import load_trained
 from pixal.train_model.autoencoder.model import Autoencoder
-from pixal.train_model.folds import HELD_OUT, make_folds, places
+from pixal.train_model.family import FitControl
+from pixal.train_model.folds import HELD_OUT, held_out_positions, make_folds
 from pixal.train_model.stored_model import trained_types
 
 HEIGHT, WIDTH = 8, 10
@@ -187,7 +189,7 @@ def test_the_calibration_is_of_errors_of_models_that_did_not_see_the_part(traine
     folder, config, record, _ = trained
     model = load_trained(config, "front")
     inputs = InputSet.load(folder / "out.npz")
-    seen = model.load_family().error(inputs, slice(None))
+    seen = model.load_anomaly_model().error(inputs, slice(None))
     mask = state_of("front", HEIGHT).mask
     variance = model.calibrations["front"].variance
     assert variance.shape == (HEIGHT, WIDTH, 2)
@@ -225,17 +227,17 @@ def test_training_again_gives_the_same_files_byte_for_byte(trained: Trained, tmp
     shutil.rmtree(folder / "front")
     write_inputs(tmp_path, {"front": 9})
     train(config=config_in(tmp_path, **USUAL), quiet=True)
-    first, second = (load_trained(config, "front").params for config in (trained[1], config_in(tmp_path)))
-    assert first["files"] == second["files"]
-    assert first["calibration"] == second["calibration"]
-    assert first["fingerprint"] == second["fingerprint"]
+    first, second = (load_trained(config, "front").record for config in (trained[1], config_in(tmp_path)))
+    assert first.files == second.files
+    assert first.calibration == second.calibration
+    assert first.fingerprint == second.fingerprint
 
 
 def test_the_latents_of_the_good_parts_are_kept(trained: Trained) -> None:
     folder, config, *_ = trained
     model = load_trained(config, "front")
     inputs = InputSet.load(folder / "out.npz")
-    np.testing.assert_array_equal(model.latents["front"], model.load_family().latent(inputs, slice(None)))
+    np.testing.assert_array_equal(model.latents["front"], model.load_anomaly_model().latent(inputs, slice(None)))
     assert model.latents["front"].shape == (9, 4)
 
 
@@ -268,7 +270,12 @@ def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: P
     model = load_trained(config, None)
     assert [len(found.scores) for found in model.calibrations.values()] == [5, 4]
     assert [state.mask.shape for state in model.states.values()] == [(HEIGHT, WIDTH), (HEIGHT - 1, WIDTH)]
-    assert model.load_family().error(InputSet.load(component / "out.npz"), slice(None)).shape == (9, HEIGHT, WIDTH, 2)
+    assert model.load_anomaly_model().error(InputSet.load(component / "out.npz"), slice(None)).shape == (
+        9,
+        HEIGHT,
+        WIDTH,
+        2,
+    )
     assert [run.name for run in TRACKED] == ["Part"]
 
 
@@ -289,9 +296,9 @@ def test_two_good_parts_a_type_are_few_and_said_to_be_but_no_nan(
         assert np.isfinite(found.scores).all()
         assert np.isfinite(found.variance).all()
         assert (found.variance > 0).all()
-        assert model.params["calibration"][name]["method"] == "conformal+tail"
-        assert np.isfinite(model.params["calibration"][name]["threshold"])
-    assert np.isfinite(model.params["final_loss"])
+        assert model.record.calibration[name].method == "conformal+tail"
+        assert np.isfinite(model.record.calibration[name].threshold)
+    assert model.record.final_loss is not None  # and finite, as the record is validated
 
 
 def test_a_costly_model_is_fitted_once_and_calibrated_on_what_it_did_not_see(tmp_path: Path) -> None:
@@ -304,7 +311,7 @@ def test_a_costly_model_is_fitted_once_and_calibrated_on_what_it_did_not_see(tmp
     assert (component / "front" / "model" / "pixal_autoencoder.h5").is_file()
     assert [path.name for path in (component / "front" / "figures").iterdir()] == ["reconstructions.png"]
     fold = make_folds(InputSet.load(component / "front" / "out.npz"), 3, 42)[0]
-    errors = model.load_family().error(InputSet.load(component / "front" / "out.npz"), fold)
+    errors = model.load_anomaly_model().error(InputSet.load(component / "front" / "out.npz"), fold)
     mask = state_of("front", HEIGHT).mask
     np.testing.assert_allclose(
         model.calibrations["front"].variance, error_variance((errors**2).mean(0), mask), rtol=1e-4
@@ -358,9 +365,9 @@ def test_one_good_part_is_calibrated_by_its_texture_and_said_to_be(
     assert found.stand_ins
     assert (found.variance > 0).all()
     assert np.isfinite(found.variance).all()
-    assert model.params["calibration"]["front"]["method"] == "texture"
-    assert model.params["calibration"]["front"]["threshold"] > found.scores.max() > 0
-    assert np.isfinite(model.params["final_loss"])
+    assert model.record.calibration["front"].method == "texture"
+    assert model.record.calibration["front"].threshold > found.scores.max() > 0
+    assert model.record.final_loss is not None  # and finite, as the record is validated
     assert [path.name for path in (component / "front" / "figures").iterdir()] == ["loss.png"]
 
 
@@ -373,7 +380,7 @@ def test_a_type_of_one_good_part_stays_in_every_fit_of_one_hot_mode(tmp_path: Pa
     assert [len(model.latents[name]) for name in ("back", "front")] == [1, 6]
     inputs = InputSet.load(tmp_path / "out" / "Part" / "out.npz")
     # Known to the model, it is reconstructed; left out of a fit it would have been, whole, an error.
-    assert np.abs(model.load_family().error(inputs, slice(0, 1))).max() < 0.1
+    assert np.abs(model.load_anomaly_model().error(inputs, slice(0, 1))).max() < 0.1
 
 
 def test_a_type_without_any_good_part_is_named(tmp_path: Path) -> None:
@@ -407,15 +414,16 @@ def killed_in(fit: int, epoch: int, how: Callable[[], None] = kill) -> pytest.Mo
     """Fits in which something happens, ``how``, after an epoch of one of them and before it is saved; to be undone."""
     patch, done, real = pytest.MonkeyPatch(), [0], Autoencoder.fit
 
-    def cut(self: Autoencoder, *arguments: Any, on_epoch: Any, **options: Any) -> Any:
+    def cut(self: Autoencoder, inputs: InputSet, rows: Any, masks: Any, control: FitControl) -> Any:
         done[0] += 1
 
         def told(number: int, loss: float) -> None:
-            on_epoch(number, loss)
+            assert control.on_epoch is not None
+            control.on_epoch(number, loss)
             if (done[0], number) == (fit, epoch):
                 how()
 
-        return real(self, *arguments, on_epoch=told, **options)
+        return real(self, inputs, rows, masks, dataclasses.replace(control, on_epoch=told))
 
     patch.setattr(Autoencoder, "fit", cut)
     return patch
@@ -433,9 +441,9 @@ def test_a_costly_model_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: 
                 train(config=config, quiet=True)
             patch.undo()
         train(config=config, resume=killed, quiet=True)
-        records.append(load_trained(config, "front").params)
+        records.append(load_trained(config, "front").record)
         (tmp_path / "out" / "Part" / "front" / "metadata" / "model_training.yaml").unlink()
-    assert records[0]["files"] == records[1]["files"]
+    assert records[0].files == records[1].files
     metrics = [run.metrics for run in TRACKED if run.status == "FINISHED"]
     assert metrics[0] == metrics[1]
 
@@ -507,14 +515,14 @@ def test_signals_end_the_run_saved_with_one_line_and_resume_goes_on_to_the_same_
         patch = killed_in(fit, 2, lambda number=number: signal.raise_signal(number))
         assert main(["train", "-q", *options]) == 1
         patch.undo()
-        said = f"pixal: training stopped and saved in {where}; the same command with --resume goes on from there\n"
+        said = f"pixal: training stopped and saved in {where}; run the same command with --resume to continue\n"
         assert capsys.readouterr().err.endswith(said)
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
         assert trained_types(config) == []
     assert main(["train", "-q", "--resume"]) == 0
-    record = load_trained(config, "front").params
-    assert record["files"] == trained[2]["files"]
-    assert record["calibration"] == trained[2]["calibration"]
+    record = load_trained(config, "front").record
+    assert record.files == trained[2]["files"]
+    assert record.model_dump()["calibration"] == trained[2]["calibration"]
     assert [run.status for run in TRACKED] == ["KILLED", "KILLED", "FINISHED"]
     assert TRACKED[-1].metrics == trained[3][0].metrics  # the loss curves
     assert not (tmp_path / "out" / "Part" / "front" / "model" / "checkpoint").exists()
@@ -527,7 +535,7 @@ def test_without_resume_a_run_starts_anew_and_says_so(tmp_path: Path, caplog: py
     (checkpoint / "state.npz").write_bytes(b"of another day")
     with caplog.at_level(logging.WARNING, logger="pixal"):
         train(config=config_in(tmp_path), quiet=True)
-    assert f"{checkpoint}: starting anew (--resume would have gone on from there)" in caplog.text
+    assert f"{checkpoint}: starting again from the beginning (use --resume to continue)" in caplog.text
     assert trained_types(config_in(tmp_path)) == ["front"]
 
 
@@ -571,8 +579,8 @@ def test_of_many_parts_of_a_type_some_are_held_out_and_the_rest_is_in_every_fit(
 
 def test_errors_are_kept_of_held_out_rows_alone() -> None:
     folds = [np.array([2, 9]), np.array([4]), np.array([7, 11])]
-    assert [places(fold, folds).tolist() for fold in folds] == [[0, 3], [1], [2, 4]]
-    assert places(np.array([9, 7]), folds).tolist() == [3, 2]
+    assert [held_out_positions(fold, folds).tolist() for fold in folds] == [[0, 3], [1], [2, 4]]
+    assert held_out_positions(np.array([9, 7]), folds).tolist() == [3, 2]
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
@@ -604,7 +612,7 @@ def test_with_more_parts_than_are_held_out_each_score_is_of_a_model_that_did_not
     types = 2 if one_hot else 1
     assert len(kept) == sum(len(fold) for fold in folds) == limit * types == len(errors)
     for row, error in errors.items():
-        np.testing.assert_array_equal(kept[places(np.array([row]), folds)[0]], error)
+        np.testing.assert_array_equal(kept[held_out_positions(np.array([row]), folds)[0]], error)
     assert [len(calibration.scores) for calibration in calibrations.values()] == [limit] * types
     examples = pictures.held_out_examples(inputs, kept, folds, list(calibrations.values()))
     for name, picture in zip(examples.names, examples.errors, strict=True):
@@ -640,27 +648,27 @@ def test_epochs_are_added_to_a_trained_model_as_if_it_had_gone_on(tmp_path: Path
     seven = config_in(tmp_path, model_training=PLAIN | {"n_epochs": 7})
     train(config=seven, quiet=True)
     expected = files_of(component, everything=True)
-    record = load_trained(seven, "front").params
-    assert record["checkpoints"] == [f"checkpoints/pixal_autoencoder_epoch_000{n}.weights.h5" for n in (2, 4, 6)]
+    record = load_trained(seven, "front").record
+    assert record.checkpoints == tuple(f"checkpoints/pixal_autoencoder_epoch_000{n}.weights.h5" for n in (2, 4, 6))
     config = config_in(tmp_path, model_training=PLAIN)
     train(config=config, quiet=True)
     names = [path.name for path in (component / "front" / "model" / "checkpoints").iterdir()]
     assert names == ["pixal_autoencoder_epoch_0002.weights.h5"]  # of the older training none is left
     assert train(config=config, resume=True, epochs=2, quiet=True).done == 7
-    assert load_trained(config, "front").params["epochs_trained"] == 5
+    assert load_trained(config, "front").record.epochs_trained == 5
     for epochs, epoch in ((2, 6), (None, 7)):
         patch = killed_in(1, epoch)
         with pytest.raises(SystemExit):
             train(config=config, resume=True, epochs=epochs, quiet=True)
         patch.undo()
-        assert load_trained(config, "front").params["epochs_trained"] == 5  # it stays until the other is whole
-    with pytest.raises(ModelError, match="front: a run that was to end with epoch 7 was cut short; run train --res"):
+        assert load_trained(config, "front").record.epochs_trained == 5  # it stays until the other is whole
+    with pytest.raises(ModelError, match="front: a run up to epoch 7 was interrupted; run train --res"):
         train(config=config, resume=True, epochs=4, quiet=True)
     train(config=config, resume=True, quiet=True)
     assert files_of(component, everything=True) == expected
-    done = load_trained(config, "front").params
-    assert (done["epochs_trained"], done["extended_to"], done["n_epochs"]) == (7, 7, 3)
-    assert done["checkpoints"] == record["checkpoints"]
+    done = load_trained(config, "front").record
+    assert (done.epochs_trained, done.extended_to, done.n_epochs) == (7, 7, 3)
+    assert done.checkpoints == record.checkpoints
     written = (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns
     train(config=config, resume=True, quiet=True)  # is trained already
     assert (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns == written
@@ -670,23 +678,23 @@ def test_epochs_are_added_after_patience_has_ended_a_fit(tmp_path: Path) -> None
     write_inputs(tmp_path, {"front": 7})
     config = config_in(tmp_path, model_training=PLAIN | {"patience": 1, "min_delta": 1.0, "n_epochs": 20})
     train(config=config, quiet=True)
-    assert load_trained(config, "front").params["epochs_trained"] == 2
+    assert load_trained(config, "front").record.epochs_trained == 2
     train(config=config, resume=True, epochs=3, quiet=True)
-    assert load_trained(config, "front").params["epochs_trained"] == 5
+    assert load_trained(config, "front").record.epochs_trained == 5
 
 
 def test_where_no_epochs_can_be_added_one_line_says_why(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"front": 5})
     config = config_in(tmp_path, model_training=PLAIN)
     for settings, error, said in (
-        ({}, ConfigError, r"front: epochs cannot be added to autoencoder, .*; set model_training.n_epochs and train$"),
-        ({"model": "gaussian"}, ConfigError, r"front: epochs cannot be added to gaussian, which has none; run"),
+        ({}, ConfigError, r"front: cannot add epochs to autoencoder, .*; set model_training.n_epochs and run train$"),
+        ({"model": "gaussian"}, ConfigError, r"front: cannot add epochs to gaussian, which has no epochs; run"),
         (PLAIN, ModelError, r"front: there is no trained model of this input with these settings .* run train, or"),
     ):
         with pytest.raises(error, match=said):
             train(config=config_in(tmp_path, model_training=settings), resume=True, epochs=1, quiet=True)
     for resume, epochs in ((False, 3), (True, 0)):
-        with pytest.raises(InputError, match=f"^{epochs} epochs: it says how many more"):
+        with pytest.raises(InputError, match=f"^{epochs} epochs: the number of additional epochs must"):
             train(config=config, resume=resume, epochs=epochs, quiet=True)
     train(config=config, quiet=True)
     state = component / "front" / "model" / "training_state.npz"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import layers
 
-from pixal.train_model.keras_training.by_name import regularizer
+from pixal.config.schema import ModelTraining
+from pixal.train_model.keras_training.optimization import build_regularizer
 
 
-def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping[str, Any], gains: int = 0) -> Any:
+def dense_autoencoder(width: int, types: int, activation: str, settings: ModelTraining, gains: int = 0) -> Any:
     """A Keras model from values (n, width), with several ``types`` also labels (n, types), to values (n, width).
 
     With ``gains`` it has so many outputs more, (n, gains), which start at 0. ``settings``: those of
@@ -19,18 +19,18 @@ def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping
     the decoder mirrors the other layers. All layers have names of their own: Keras would count them up over the life
     of the process, and the names are part of the saved files.
     """
-    sizes = settings["autoencoder_architecture"]
+    sizes = settings.autoencoder_architecture
     values = keras.Input((width,), name="values")
     inputs = [values]
     hidden = values
-    if settings["input_noise"]:
-        hidden = layers.GaussianNoise(settings["input_noise"], seed=settings["seed"], name="noise")(values)
+    if settings.input_noise:
+        hidden = layers.GaussianNoise(settings.input_noise, seed=settings.seed, name="noise")(values)
     for index, size in enumerate(sizes):
         name = "latent" if index == len(sizes) - 1 else f"encoder_{index + 1}"
         hidden = _dense(size, name, settings)(hidden)
     if types > 1:
         inputs.append(keras.Input((types,), name="label"))
-        label = layers.Dense(settings["label_latent_size"], activation="relu", name="label_latent")(inputs[1])
+        label = layers.Dense(settings.label_latent_size, activation="relu", name="label_latent")(inputs[1])
         hidden = layers.Concatenate(name="joined_latent")([hidden, label])
     for index, size in enumerate(reversed(sizes[:-1])):
         hidden = _dense(size, f"decoder_{index + 1}", settings)(hidden)
@@ -42,5 +42,5 @@ def dense_autoencoder(width: int, types: int, activation: str, settings: Mapping
     return keras.Model(inputs, [output, more], name="core")
 
 
-def _dense(size: int, name: str, settings: Mapping[str, Any]) -> Any:
-    return layers.Dense(size, activation="relu", kernel_regularizer=regularizer(settings), name=name)
+def _dense(size: int, name: str, settings: ModelTraining) -> Any:
+    return layers.Dense(size, activation="relu", kernel_regularizer=build_regularizer(settings), name=name)

@@ -39,7 +39,7 @@ class SubspaceFitter:
 
     Up to EXACT_IMAGES images by the eigenvectors of their inner products: exact; one reading of the inputs serves all
     fits, and each call of ``fit`` takes one more. Beyond, see ``Passes``: two readings, which serve all the fits that
-    ``expect`` was told of, where these have enough in common.
+    ``prepare`` was called with, where these have enough in common.
     """
 
     def __init__(self, inputs: InputSet, labels: Single, memory_limit: float) -> None:
@@ -50,7 +50,7 @@ class SubspaceFitter:
         self._expected: Sequence[Rows] = ()
         self._passes: Passes | None = None
 
-    def expect(self, row_sets: Sequence[Rows]) -> None:
+    def prepare(self, row_sets: Sequence[Rows]) -> None:
         """Fits of ``row_sets`` are to come."""
         common = reduce(np.intersect1d, row_sets)
         # Of a type that is less than half in all fits, too little would enter into what these share.

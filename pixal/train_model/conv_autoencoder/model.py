@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from pixal.config.section import Count, Section
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.conv_autoencoder.conv_network import conv_autoencoder, step_bytes
 from pixal.train_model.conv_autoencoder.means import Means
+from pixal.train_model.conv_autoencoder.network import conv_autoencoder, step_bytes
+from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
 from pixal.train_model.conv_autoencoder.tile_training import TileAccuracy, TileLoss, Tiles
 from pixal.train_model.conv_autoencoder.tiles import Grid
-from pixal.train_model.family import NOT_FITTED, History, Rows
-from pixal.train_model.keras_training.keras_family import KerasFamily
+from pixal.train_model.family import NO_CONTROL, NOT_FITTED, FitControl, Rows
+from pixal.train_model.history import History
+from pixal.train_model.keras_training.keras_family import KerasAnomalyModel
 from pixal.train_model.keras_training.losses import bounded_log_variance, check_gaussian
-from pixal.train_model.keras_training.replicas import strategy
+from pixal.train_model.keras_training.replicas import distribution_strategy
+from pixal.train_model.specification import ModelSpecification
 
 _log = logging.getLogger(__name__)
 
@@ -34,38 +34,21 @@ _CELLS = 8  # latent: means of the bottleneck in this many by as many cells
 _SHARE = 0.5  # of the memory limit, for a training step
 
 
-class Options(Section):
-    """The settings of ``model_training.model_options``; see ``docs/models.md``."""
-
-    size: Literal["redux", "medium", "large"] = "redux"
-    poolings: Annotated[int, Field(ge=1, le=5)] = 5
-    bottleneck: Count = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    tile: Annotated[int, Field(ge=16)] | None = 128
-    overlap: Annotated[int, Field(ge=0)] = 32
-    tile_places: Literal["random", "grid"] = "random"
-    output: Literal["values", "gaussian"] = "values"
-
-    @model_validator(mode="after")
-    def _overlap_within_a_tile(self) -> Options:
-        if self.tile is not None and 2 * self.overlap > self.tile:
-            raise ValueError(f"an overlap of {self.overlap} is more than half a tile of {self.tile}")
-        return self
-
-
-class ConvAutoencoder(KerasFamily):
+class ConvAutoencoder(KerasAnomalyModel):
     """The model family "conv_autoencoder"; see ``pixal.train_model.family.ModelFamily``.
 
     The network sees how far an image is from the mean of its type's good parts. One serves all types, and is not told
     which it sees. What is beside the part is 0 to it, and so is its error there.
     """
 
-    Options = Options
-    folds_are_cheap = False
+    Options = ConvAutoencoderOptions
+    Specification = ConvSpecification
+    spec: ConvSpecification
+    options: ConvAutoencoderOptions
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
         """Nothing is built yet."""
-        super().__init__(params)
+        super().__init__(specification)
         self._means: Means | None = None
         self._encoder: Any = None
         self._predict: Any = None
@@ -78,47 +61,29 @@ class ConvAutoencoder(KerasFamily):
     @property
     def grid(self) -> Grid:
         """Where the tiles are."""
-        options = self.params["model_options"]
-        height, width, _ = self.params["shape"]
-        return Grid(height, width, options["tile"], options["overlap"])
+        height, width, _ = self.spec.shape
+        return Grid(height, width, self.options.tile, self.options.overlap)
 
-    def fit(
-        self,
-        inputs: InputSet,
-        rows: Rows,
-        masks: NDArray[np.bool_],
-        *,
-        validation_rows: Rows | None = None,
-        learning_rates: Sequence[float] | None = None,
-        on_epoch: Callable[[int, float], None] | None = None,
-        checkpoint: Checkpoint | None = None,
-    ) -> History:
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts; see ``ModelFamily.fit``. Tiles of ``validation_rows`` are those of the grid."""
-        p = self.params
+        validation_rows = control.validation_rows
         kinds, weights = self._labels(inputs).argmax(1), self._value_weights(masks)
-        self._means = Means.of(inputs, rows, kinds, masks[: self._types])
-        p["spread"] = self._means.spread.tolist()
-        random = p["model_options"]["tile_places"] == "random"
+        self._means = Means.of(inputs, rows, kinds, masks[: self._type_count])
+        self.spec = self.spec.model_copy(update={"spread": tuple(self._means.spread.tolist())})
+        spec = self.spec
+        random = self.options.tile_places == "random"
         given: dict[str, Any] = {"kinds": kinds, "means": self._means, "grid": self.grid, "weights": weights}
-        training = Tiles(inputs, rows, **given, random=random, seed=p["seed"])
+        training = Tiles(inputs, rows, **given, random=random, seed=spec.seed)
         validation = None
         if validation_rows is not None:
-            validation = Tiles(inputs, validation_rows, **given, random=False, seed=p["seed"])
+            validation = Tiles(inputs, validation_rows, **given, random=False, seed=spec.seed)
         trained = self._untrained(inputs.data.shape[1], weights is not None)
         accuracy = None
-        if p["metric_accuracy"]:
-            seen = Tiles(inputs, rows, **given, random=False, seed=p["seed"])
+        if spec.metric_accuracy:
+            seen = Tiles(inputs, rows, **given, random=False, seed=spec.seed)
             accuracy = TileAccuracy(self._predict, seen, validation, inputs.shape[2])
-        return self._run(
-            trained,
-            training,
-            validation,
-            learning_rates=learning_rates,
-            accuracy=accuracy,
-            on_epoch=on_epoch,
-            checkpoint=checkpoint,
-            batch_size=self._batch_size(),
-        )
+        batch_size = self._batch_size()
+        return self._run(trained, training, validation, control, accuracy=accuracy, batch_size=batch_size)
 
     def residual(self, images: Images, labels: Images) -> Images:
         """Input minus reconstruction, (n, D), 0 beside the part; with ``output: gaussian`` in its own sigmas."""
@@ -133,7 +98,7 @@ class ConvAutoencoder(KerasFamily):
         """The bottleneck's means in 8x8 cells of the image, (n, 64 B); 0 in a cell that it is too coarse for."""
         tiles = (self._tiles_of(deviation, self._encoder) for _, deviation in self._deviations(images, labels))
         latents = [self._cells(part) for part in tiles]
-        length = _CELLS * _CELLS * self.params["model_options"]["bottleneck"]
+        length = _CELLS * _CELLS * self.options.bottleneck
         return np.array(latents, np.float32).reshape(-1, length)
 
     def save(self, folder: Path) -> list[Path]:
@@ -141,49 +106,52 @@ class ConvAutoencoder(KerasFamily):
         self._fitted.save(self._means_file(folder))
         return [*super().save(folder), self._means_file(folder)]
 
-    def _load_more(self, folder: Path) -> None:
-        self._means = Means.load(self._means_file(folder), (self._types, *self.params["shape"]))
+    def _load_other_files(self, folder: Path) -> None:
+        self._means = Means.load(self._means_file(folder), (self._type_count, *self.spec.shape))
+
+    @property
+    def _is_gaussian(self) -> bool:
+        return self.options.output == "gaussian"
 
     def _build(self, input_dim: int) -> Any:
         if self._is_gaussian:
-            check_gaussian(self.params)
-        if self.params["output_activation"] != "linear":
+            check_gaussian(self.spec)
+        if self.spec.output_activation != "linear":
             raise ConfigError(
                 f"model_training.output_activation: conv_autoencoder reconstructs deviations from a mean, of either "
-                f"sign; set linear in place of {self.params['output_activation']}"
+                f"sign; set linear in place of {self.spec.output_activation}"
             )
-        model, encoder = conv_autoencoder(*self.grid.frame, self.params["shape"][2], self.params)
+        model, encoder = conv_autoencoder(*self.grid.frame, self.spec, self.options)
         self._predict = tf.function(lambda tiles: model(tiles, training=False), reduce_retracing=True)
         self._encoder = tf.function(lambda tiles: encoder(tiles, training=False), reduce_retracing=True)
         return model
 
     def _untrained(self, input_dim: int, weighted: bool) -> Any:
         """The compiled Keras model to train; it shares its layers with ``model``, which is never compiled."""
-        p = self.params
-        keras.utils.set_random_seed(p["seed"])
-        loss = TileLoss(p, weighted=weighted)
-        replicas = strategy(p["gpus"])
+        keras.utils.set_random_seed(self.spec.seed)
+        loss = TileLoss(self.spec, gaussian=self._is_gaussian, weighted=weighted)
+        replicas = distribution_strategy(self.spec.gpus)
         with replicas.scope():
             self.build_model(input_dim)
-            return self._compile(self.model, loss, shared=replicas.num_replicas_in_sync > 1)
+            return self._compile(self.model, loss, replicated=replicas.num_replicas_in_sync > 1)
 
     def _batch_size(self) -> int:
         """Tiles a training step: those of ``batchsize``, or as many as half the memory limit holds."""
-        p = self.params
-        one = step_bytes(*self.grid.frame, p["model_options"]["size"])
-        held = int(_SHARE * p["memory_limit"] * 2**30 / one)
+        spec = self.spec
+        one = step_bytes(*self.grid.frame, self.options.size)
+        held = int(_SHARE * spec.memory_limit * 2**30 / one)
         if not held:
             raise ConfigError(
                 f"model_training.model_options.tile: a training step of a {'x'.join(map(str, self.grid.frame))} image "
-                f"takes some {one / _SHARE / 2**30:.1f} GB, execution.memory_limit is {p['memory_limit']}; "
+                f"takes some {one / _SHARE / 2**30:.1f} GB, execution.memory_limit is {spec.memory_limit}; "
                 "set tile (256 is a good size), or a higher limit"
             )
-        if held < p["batchsize"]:
-            _log.info("%d tiles a step in place of batchsize %d: execution.memory_limit", held, p["batchsize"])
-        return min(held, int(p["batchsize"]))
+        if held < spec.batchsize:
+            _log.info("%d tiles a step in place of batchsize %d: execution.memory_limit", held, spec.batchsize)
+        return min(held, spec.batchsize)
 
     def _residual(self, images: Images, labels: Images, *, in_sigmas: bool) -> Images:
-        channels = self.params["shape"][2]
+        channels = self.spec.shape[2]
         found = []
         for kind, deviation in self._deviations(images, labels):
             output = self.grid.blend(self._tiles_of(deviation, self._predict))
@@ -197,14 +165,14 @@ class ConvAutoencoder(KerasFamily):
 
     def _deviations(self, images: Images, labels: Images) -> Iterator[tuple[int, Images]]:
         """Number of the type, and deviation (H, W, C) from its mean, of each image of (n, D) with labels (n, T)."""
-        for image, kind in zip(images.reshape(-1, *self.params["shape"]), labels.argmax(1), strict=True):
+        for image, kind in zip(images.reshape(-1, *self.spec.shape), labels.argmax(1), strict=True):
             yield kind, self._fitted.deviation(image, kind)
 
     def _tiles_of(self, image: Images, network: Any) -> Iterator[Images]:
         """What a network makes of each tile of an image (H, W, C), a few at a time."""
         places = self.grid.places()
         # Without gradients few values are kept at a time, a tenth of what a step keeps.
-        several = max(1, int(_SHARE * 2**30 / step_bytes(*self.grid.frame, self.params["model_options"]["size"])))
+        several = max(1, int(_SHARE * 2**30 / step_bytes(*self.grid.frame, self.options.size)))
         for start in range(0, len(places), several):
             tiles = np.stack([image[place] for place in places[start : start + several]])
             yield from network(tiles).numpy().astype(np.float32, copy=False)
@@ -212,7 +180,7 @@ class ConvAutoencoder(KerasFamily):
     def _cells(self, tiles: Iterator[Images]) -> Images:
         """The means of the tiles' bottlenecks (h, w, B) in cells of the image, (cells, cells, B)."""
         grid = self.grid
-        bottleneck = self.params["model_options"]["bottleneck"]
+        bottleneck = self.options.bottleneck
         total, count = np.zeros((_CELLS, _CELLS, bottleneck)), np.zeros((_CELLS, _CELLS, 1))
         for place, values in zip(grid.places(), tiles, strict=True):
             cells = np.ix_(
@@ -233,7 +201,7 @@ class ConvAutoencoder(KerasFamily):
         return self._means
 
     def _means_file(self, folder: Path) -> Path:
-        return folder / f"{self.params['model_name']}.weights.means.npz"
+        return folder / f"{self.spec.model_name}.weights.means.npz"
 
 
 def _relative_precision(log_variance: Images, mask: NDArray[np.bool_]) -> Images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,8 +12,10 @@ from numpy.typing import NDArray
 from pixal.inputs import InputSet, evenly_spaced
 from pixal.io.arrays import release_pages
 from pixal.train_model.conv_autoencoder.means import Means
+from pixal.train_model.conv_autoencoder.options import ConvSpecification
 from pixal.train_model.conv_autoencoder.tiles import Grid
-from pixal.train_model.family import History, Rows
+from pixal.train_model.family import Rows
+from pixal.train_model.history import History
 from pixal.train_model.keras_training.accuracy import ACCURACY_TOLERANCE, Accuracy
 from pixal.train_model.keras_training.data import Data
 from pixal.train_model.keras_training.losses import gaussian_nll, pointwise_loss
@@ -102,12 +103,12 @@ class TileLoss(keras.losses.Loss):
     (n, h, w, 2 C), the means and then the log-variances.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, weighted: bool) -> None:
-        """``settings``: those of ``model_training``, and ``spread`` (C,)."""
+    def __init__(self, spec: ConvSpecification, *, gaussian: bool, weighted: bool) -> None:
+        """``spec`` holds the ``spread`` (C,)."""
         super().__init__(name="tile_loss")
-        self._weighted, self._gaussian = weighted, settings["model_options"]["output"] == "gaussian"
-        self._pointwise = pointwise_loss(settings["loss_function"], settings["huber_delta"])
-        self._unit = 1 / np.asarray(self._pointwise(np.array(settings["spread"], np.float32)), np.float32)
+        self._weighted, self._gaussian = weighted, gaussian
+        self._pointwise = pointwise_loss(spec.loss_function, spec.huber_delta)
+        self._unit = 1 / np.asarray(self._pointwise(np.array(spec.spread, np.float32)), np.float32)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each tile, (n,)."""

@@ -1,1 +1,1 @@
-"""Training with Keras, shared by the autoencoders."""
+"""What all families trained with Keras share: the training loop, losses, learning rates, hardware and files."""

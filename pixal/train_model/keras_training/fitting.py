@@ -1,9 +1,9 @@
-"""Run a Keras fit: learning rates, early stopping, best weights, checkpoints; and the custom training step."""
+"""The training loop: learning rates, early stopping, best weights and checkpoints; and a custom training step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -13,50 +13,80 @@ from numpy.typing import NDArray
 
 from pixal.errors import ConfigError
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.family import History
+from pixal.train_model.history import History
 from pixal.train_model.keras_training.accuracy import Accuracy
 from pixal.train_model.keras_training.data import Data
-from pixal.train_model.keras_training.replicas import finite_everywhere, own_share, summed
+from pixal.train_model.keras_training.replicas import (
+    nan_if_not_finite_anywhere,
+    replica_share,
+    sum_over_replicas,
+)
+from pixal.train_model.state_file import FitState
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The settings of one fit.
+
+    Attributes:
+        epochs: The most epochs to train.
+        batch_size: Rows per training step.
+        rate: Returns the learning rate of the epoch after those of a history.
+        patience: Epochs without an improvement after which the fit stops; 0: never.
+        min_delta: The least decrease of the validation loss that counts as an improvement.
+        seed: Seed of the order of the rows.
+    """
+
+    epochs: int
+    batch_size: int
+    rate: Callable[[History], float]
+    patience: int
+    min_delta: float
+    seed: int
 
 
 def run_fit(
     model: Any,
     training: Data,
     validation: Data | None,
+    settings: FitSettings,
     *,
-    epochs: int,
-    batch_size: int,
-    rate: Callable[[History], float],
-    patience: int,
-    min_delta: float,
-    seed: int,
-    accuracy: Accuracy | None,
-    on_epoch: Callable[[int, float], None] | None,
-    checkpoint: Checkpoint | None,
+    accuracy: Accuracy | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
-    """Fit a compiled Keras model batch by batch, in an order drawn from ``seed``; keep the best epoch's weights.
+    """Fit a compiled Keras model batch by batch, and keep the weights of the best epoch.
 
-    ``rate``: the learning rate of the epoch after those of a history. With ``validation`` data the best epoch is that
-    of the least validation loss, and ``patience`` epochs without an improvement of ``min_delta`` end the fit (0:
-    never). Without, the last epoch is kept. A fit that is in the ``checkpoint`` goes on from there, to the number of
-    epochs that it may name. (``Model.fit`` would do the same at ten times the cost: building its data pipeline anew
-    each epoch takes longer than a step of a small network.)
+    With validation data the best epoch is the one with the least validation loss; without them it is the last one.
+    ``keras.Model.fit`` would do the same at ten times the cost: it builds its data pipeline in each epoch, which takes
+    longer than a step of a small network.
 
-    Raises ConfigError where the loss is no longer finite.
+    Args:
+        model: The compiled model.
+        training: The training data.
+        validation: The validation data, or None.
+        settings: The settings of the fit.
+        accuracy: Measures the accuracy after each epoch.
+        on_epoch: Called after each epoch with its number, from 1, and its loss.
+        checkpoint: Saves the state of the fit. An interrupted fit resumes from it, up to its ``target_epochs``.
+
+    Raises:
+        ConfigError: The loss is not finite.
     """
-    if checkpoint is not None and checkpoint.until:
-        epochs, patience = checkpoint.until, 0
-    fit = _Fit(model, seed)
-    saved = checkpoint.fit_at_work() if checkpoint is not None else None
-    if saved is not None:
-        fit.restore(*saved)
+    epochs, patience = settings.epochs, settings.patience
+    if checkpoint is not None and checkpoint.target_epochs:
+        epochs, patience = checkpoint.target_epochs, 0
+    fit = _Fit(model, settings.seed)
+    state = checkpoint.take_fit_state() if checkpoint is not None else None
+    if state is not None:
+        fit.restore(state)
     history = fit.history
-    while len(history.loss) < epochs and not (patience and fit.waited >= patience):
+    while len(history.loss) < epochs and not (patience and fit.epochs_since_best >= patience):
         epoch = len(history.loss) + 1
         training.start(epoch)
-        history.learning_rate.append(rate(history))
+        history.learning_rate.append(settings.rate(history))
         model.optimizer.learning_rate = history.learning_rate[-1]
-        history.loss.append(_run_epoch(model.train_on_batch, model, training, batch_size, fit.generator))
+        history.loss.append(_run_epoch(model.train_on_batch, model, training, settings.batch_size, fit.generator))
         if not np.isfinite(history.loss[-1]):
             raise ConfigError(
                 f"the loss is {history.loss[-1]} in epoch {epoch}: training diverged; "
@@ -67,19 +97,20 @@ def run_fit(
         if validation is None:
             history.best_epoch = epoch
         else:
-            fit.judge(_run_epoch(model.test_on_batch, model, validation, batch_size, None), min_delta)
+            loss = _run_epoch(model.test_on_batch, model, validation, settings.batch_size, None)
+            fit.add_validation_loss(loss, settings.min_delta)
         if on_epoch is not None:
             on_epoch(epoch, history.loss[-1])
         if checkpoint is not None:
             checkpoint.epoch_done(fit.state)
     if checkpoint is not None:
-        checkpoint.fit_ended(fit.state)
-    fit.keep_best()
+        checkpoint.last_epoch_done(fit.state)
+    fit.restore_best_weights()
     return history
 
 
 class _Fit:
-    """A fit at work: the model, and all else that its next epoch depends on."""
+    """A running fit: the model and everything else that the next epoch depends on."""
 
     def __init__(self, model: Any, seed: int) -> None:
         self.history = History()
@@ -88,12 +119,11 @@ class _Fit:
         self._best: list[NDArray[Any]] = []
 
     @property
-    def waited(self) -> int:
-        """Epochs since the best one."""
+    def epochs_since_best(self) -> int:
         return len(self.history.validation_loss) - self.history.best_epoch
 
-    def judge(self, loss: float, min_delta: float) -> None:
-        """Note an epoch's validation loss, and its weights if they are the best so far."""
+    def add_validation_loss(self, loss: float, min_delta: float) -> None:
+        """Add an epoch's validation loss; keep its weights if they are the best so far."""
         history = self.history
         best = history.validation_loss[history.best_epoch - 1] if history.best_epoch else np.inf
         history.validation_loss.append(loss)
@@ -101,14 +131,14 @@ class _Fit:
             history.best_epoch = len(history.validation_loss)
             self._best = [variable.numpy() for variable in self._model.trainable_variables]
 
-    def keep_best(self) -> None:
-        """Put the model back to the best epoch, where there was one."""
+    def restore_best_weights(self) -> None:
+        """Set the model to the weights of the best epoch, if they were kept."""
         if self._best:
             for variable, value in zip(self._model.trainable_variables, self._best, strict=True):
                 variable.assign(value)
 
     def state(self) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
-        """What ``restore`` needs: arrays by name, and notes."""
+        """What ``restore`` needs: arrays by name, and notes as JSON values."""
         notes = {
             "epoch": len(self.history.loss),
             "history": asdict(self.history),
@@ -116,8 +146,9 @@ class _Fit:
         }
         return self._arrays(), notes
 
-    def restore(self, arrays: dict[str, NDArray[Any]], notes: dict[str, Any]) -> None:
-        """Be as ``state`` says."""
+    def restore(self, state: FitState) -> None:
+        """Continue from a state that ``state`` gave."""
+        arrays, notes = state.arrays, state.notes
         self.history = History(**notes["history"])
         self.generator.bit_generator.state = notes["generator"]
         for index, variable in enumerate(self._variables):
@@ -140,31 +171,31 @@ class _Fit:
 def _run_epoch(
     step: Callable[..., Any], model: Any, data: Data, batch_size: int, generator: np.random.Generator | None
 ) -> float:
-    """Run ``step`` over all rows, shuffled if there is a ``generator``; the mean loss."""
+    """Run ``step`` on all rows, in random order if there is a ``generator``; return the mean loss."""
     order = np.arange(len(data)) if generator is None else generator.permutation(len(data))
     total = 0.0
     for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
-        model.reset_metrics()  # some versions of Keras do so in each step, some never
-        total += float(step(*data.batch(part), return_dict=True)["loss"]) * len(part)
+        rows = order[start : start + batch_size]
+        model.reset_metrics()  # some versions of Keras reset them in each step, others do not
+        total += float(step(*data.batch(rows), return_dict=True)["loss"]) * len(rows)
     return total / len(order)
 
 
 @keras.saving.register_keras_serializable("pixal")
 class TapeModel(keras.Model):
-    """A Keras model with its training step written out (``use_gradient_tape``): the place to change it."""
+    """A Keras model with its training step written out (``use_gradient_tape``), so that it can be changed."""
 
     def train_step(self, data: Any) -> Any:
-        """One batch, shared by all replicas: forward, loss, gradients, update. The same numbers as Keras's own step."""
+        """Train on one batch, shared by all replicas. Gives the same numbers as the step of Keras."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        x, y, weights = own_share(x, y)
+        x, y, weights = replica_share(x, y)
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x, y, self(x, training=True), sample_weight=weights)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = finite_everywhere(tape.gradient(scaled, self.trainable_weights))
+        gradients = nan_if_not_finite_anywhere(tape.gradient(scaled, self.trainable_weights))
         self.optimizer.apply(gradients, self.trainable_weights)
         size = tf.shape(y)[0]
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(summed(loss), sample_weight=size)
+                metric.update_state(sum_over_replicas(loss), sample_weight=size)
         return self.get_metrics_result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,17 +13,22 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError
 
-VARIANCES = 1e-8, 1.0  # of values in [0, 1]: a tenth of a 10-bit level, squared, and more than any can have
-CHARBONNIER_EPSILON = 1e-3  # Charbonnier et al. 1994: where sqrt(r² + e²) turns from quadratic to linear
+# Bounds of the variance of values in [0, 1]: a tenth of a 10-bit level, squared; and more than any value can have.
+VARIANCES = 1e-8, 1.0
+CHARBONNIER_EPSILON = 1e-3  # Charbonnier et al. 1994: where sqrt(r² + e²) changes from quadratic to linear
 
 
 def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
-    """The loss of a residual, value by value (Keras operations; NumPy arrays work too).
+    """Return the loss of a residual r, value by value. It takes Keras tensors and NumPy arrays.
 
-    mse: r². mae: |r|. huber: r²/2 up to ``huber_delta``, then delta (|r| - delta/2) (Huber 1964).
-    charbonnier: sqrt(r² + e²) - e. masked_mse: r², over the part's pixels alone (see ``value_weights``).
+    - ``mse``: r².
+    - ``masked_mse``: r², of the part's pixels only (see ``value_weights``).
+    - ``mae``: abs(r).
+    - ``huber``: r²/2 up to ``huber_delta``, then delta (abs(r) - delta/2) (Huber 1964).
+    - ``charbonnier``: sqrt(r² + e²) - e (Charbonnier et al. 1994).
     """
     if name in ("mse", "masked_mse"):
         return lambda residual: ops.square(residual)
@@ -44,38 +49,49 @@ def pointwise_loss(name: str, huber_delta: float) -> Callable[[Any], Any]:
 
 
 def bounded_log_variance(log_variance: Any) -> Any:
-    """A log-variance, kept between the logarithms of ``VARIANCES`` by softplus at either end (Chua et al. 2018).
+    """Limit a log-variance to the logarithms of ``VARIANCES``, by softplus at either end (Chua et al. 2018).
 
-    Well inside it stays what it is. Beyond, the slope goes to 0 smoothly, and no gradient is infinite or NaN.
+    Values well inside the limits do not change. Outside, the slope goes to 0 smoothly: no gradient is infinite or NaN.
     """
     low, high = (math.log(variance) for variance in VARIANCES)
     return low + ops.softplus(high - ops.softplus(high - log_variance) - low)
 
 
 def gaussian_nll(residual: Any, log_variance: Any) -> Any:
-    """The negative log-likelihood of a residual under a normal distribution, value by value, without log(2 pi)/2.
+    """The negative log-likelihood of a residual r under a normal distribution, without log(2 pi)/2, value by value.
 
-    0.5 (v + r² exp(-v)), v the ``bounded_log_variance`` (Nix and Weigend 1994); Keras operations, NumPy arrays too.
+    0.5 (v + r² exp(-v)) with v the ``bounded_log_variance`` (Nix and Weigend 1994). Takes Keras tensors and NumPy
+    arrays.
     """
     bounded = bounded_log_variance(log_variance)
     return 0.5 * (bounded + ops.square(residual) * ops.exp(-bounded))
 
 
-def check_gaussian(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for settings of ``model_training`` that make no sense with ``output: gaussian``."""
-    if settings["loss_function"] != "mse":
+def check_gaussian(settings: ModelTraining) -> None:
+    """Check that the settings fit ``output: gaussian``.
+
+    Raises:
+        ConfigError: ``loss_function`` is set; the loss of this output is the likelihood.
+    """
+    if settings.loss_function != "mse":
         raise ConfigError(
-            f"model_training.loss_function: {settings['loss_function']} does not go with output gaussian, "
-            "whose loss is the likelihood; leave it out"
+            f"model_training.loss_function: {settings.loss_function} cannot be used with output gaussian, "
+            "whose loss is the likelihood; remove it"
         )
 
 
 def value_weights(
     masks: NDArray[np.bool_], channel_weights: Sequence[float], *, masked: bool
 ) -> NDArray[np.float32] | None:
-    """What each value of an image counts in the loss, (T, D), 1 on average; None where all count alike.
+    """Compute the weight of each value of an image in the loss.
 
-    masks: (T, H, W), where each type's part is; it counts with ``masked`` alone. channel_weights: (C,).
+    Args:
+        masks: The consensus mask of each type, (T, H, W).
+        channel_weights: The weight of each of the C channels.
+        masked: Whether only the part counts.
+
+    Returns:
+        Weights (T, D) with mean 1; None if all are equal.
     """
     if not masked and len(set(channel_weights)) == 1:
         return None
@@ -86,14 +102,20 @@ def value_weights(
 
 @keras.saving.register_keras_serializable("pixal")
 class ImageLoss(keras.losses.Loss):
-    """The weighted mean of a pointwise loss over an image's values, and over the images of a batch.
+    """The weighted mean of a pointwise loss over the values of an image.
 
-    weights: (T, D) float32, a weight for each value of an image of each type, 1 on average. y_true is (n, D) or, with
-    T > 1, (n, D + T): the image and its one-hot label.
+    ``y_true`` is (n, D) or, with T > 1 rows of weights, (n, D + T): the image and its one-hot label.
     """
 
     def __init__(self, name: str = "mse", huber_delta: float = 0.05, weights: Any = None, **options: Any) -> None:
-        """``name``, ``huber_delta``: see ``pointwise_loss``. ``weights``: see ``value_weights``."""
+        """Create the loss.
+
+        Args:
+            name: See ``pointwise_loss``.
+            huber_delta: See ``pointwise_loss``.
+            weights: The weights of ``value_weights``, (T, D); None: all equal.
+            **options: Arguments of ``keras.losses.Loss``.
+        """
         super().__init__(name=name, **options)
         self.huber_delta = huber_delta
         self._pointwise = pointwise_loss(name, huber_delta)
@@ -112,24 +134,27 @@ class ImageLoss(keras.losses.Loss):
         return ops.mean(losses, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras needs to build the loss again; the weights packed: as text they would be longer than a model."""
+        """What Keras needs to rebuild the loss. The weights are compressed: as text they would be very large."""
         weights = None if self._weights is None else _pack(ops.convert_to_numpy(self._weights))
         config: dict[str, Any] = super().get_config()
         return config | {"huber_delta": self.huber_delta, "weights": weights}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ImageLoss:
-        """The loss that ``get_config`` described."""
+        """Rebuild the loss from ``get_config``."""
         packed = config.get("weights")
         return cls(**(config | {"weights": None if packed is None else _unpack(packed)}))
 
 
 @keras.saving.register_keras_serializable("pixal")
 class GaussianLoss(ImageLoss):
-    """``gaussian_nll``, meant as ``ImageLoss`` is. y_pred: (n, 2 D), the means and then the log-variances."""
+    """The weighted mean of ``gaussian_nll`` over the values of an image.
+
+    ``y_pred`` is (n, 2 D): the means, then the log-variances. ``y_true`` is as in ``ImageLoss``.
+    """
 
     def __init__(self, name: str = "gaussian_nll", weights: Any = None, **options: Any) -> None:
-        """``weights``: see ``value_weights``."""
+        """Create the loss with the ``weights`` of ``value_weights``, (T, D); None: all equal."""
         super().__init__(name=name, weights=weights, **options)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Keras models as files: written whole or not at all, and the same model as the same bytes."""
+"""Write Keras models to files: complete or not at all, and the same model as the same bytes."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from typing import Any
 
 from pixal.io.files import atomic_write
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can name
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold
 
 
 def save_weights(model: Any, path: Path) -> None:
-    """Write the weights, ``path`` ending in ``.weights.h5``."""
+    """Write the weights; ``path`` ends in ``.weights.h5``."""
     with atomic_write(path) as temporary:
         model.save_weights(temporary)
 
 
-def save_whole(model: Any, path: Path) -> None:
-    """Write the whole model, ``path`` ending in ``.keras`` or ``.h5``."""
+def save_model(model: Any, path: Path) -> None:
+    """Write the whole model; ``path`` ends in ``.keras`` or ``.h5``."""
     with atomic_write(path) as temporary:
         model.save(temporary)
         if path.suffix == ".keras":
-            _as_by_anyone(temporary)
+            _make_reproducible(temporary)
 
 
-def _as_by_anyone(path: Path) -> None:
-    """Write a ``.keras`` archive anew without what is only of this run: dates, and addresses of objects in memory."""
-    theirs = path.with_name(f"theirs_{path.name}")
-    path.replace(theirs)
+def _make_reproducible(path: Path) -> None:
+    """Rewrite a ``.keras`` archive without dates and addresses of objects in memory."""
+    original = path.with_name(f"original_{path.name}")
+    path.replace(original)
     try:
-        with zipfile.ZipFile(theirs) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
+        with zipfile.ZipFile(original) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
             for name in source.namelist():
                 with source.open(name) as old, target.open(zipfile.ZipInfo(name, _DATE), "w", force_zip64=True) as new:
                     if name.endswith(".json"):
-                        new.write(_plain_json(old.read()))
+                        new.write(_without_run_details(old.read()))
                     else:
                         shutil.copyfileobj(old, new, 1 << 20)
     finally:
-        theirs.unlink()
+        original.unlink()
 
 
-def _plain_json(text: bytes) -> bytes:
-    def plain(found: dict[str, Any]) -> dict[str, Any]:
-        # An object's address, by which layers share their precision's policy; a policy each is as good.
-        found.pop("shared_object_id", None)
-        return found | {"date_saved": "1980-01-01@00:00:00"} if "date_saved" in found else found
+def _without_run_details(text: bytes) -> bytes:
+    def clean(node: dict[str, Any]) -> dict[str, Any]:
+        # An object's address, by which layers share one precision policy; one policy per layer is equivalent.
+        node.pop("shared_object_id", None)
+        return node | {"date_saved": "1980-01-01@00:00:00"} if "date_saved" in node else node
 
-    return json.dumps(json.loads(text, object_hook=plain)).encode()
+    return json.dumps(json.loads(text, object_hook=clean)).encode()

@@ -6,67 +6,55 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from pixal.config.schema import ModelTraining
-from pixal.config.section import Count, Fraction, Section
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.train_model.family import NOT_FITTED, History, ModelFamily, Rows, type_numbers
+from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, Rows, type_indices
+from pixal.train_model.history import History
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.keras_training.saving import save_weights
 from pixal.train_model.patch_features.backbone_weights import load_backbone
 from pixal.train_model.patch_features.backbones import Backbone, build_backbone
 from pixal.train_model.patch_features.features import Features, FeatureStore, Frame, PatchFeatures
+from pixal.train_model.patch_features.options import PatchOptions, PatchSpecification
+from pixal.train_model.specification import ModelSpecification
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _log = logging.getLogger(__name__)
 
-Size = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 Arrays = dict[str, NDArray[Any]]
 
 _ROWS = 4  # parts whose features are in memory at a time
 
 
-class PatchOptions(Section):
-    """The options of every family of patch features.
-
-    backbone: of ``backbones.RESNETS`` or ``keras.applications``. weights: "imagenet", "random" or a file. layers: whose
-    maps are taken; None: the family's stages. resize, cropsize: of the input, see ``features.Frame``. smoothing: sigma
-    of the map's Gaussian, input pixels. flip_...: how likely a good image is mirrored for a fit.
-    """
-
-    backbone: str = "resnet18"
-    weights: str = "imagenet"
-    layers: Annotated[list[str], Field(min_length=1)] | None = None
-    resize: Size | None = None
-    cropsize: Size | None = None
-    smoothing: Annotated[float, Field(ge=0)] = 0.0
-    flip_horizontal: Fraction = 0.0
-    flip_vertical: Fraction = 0.0
-
-
-class PatchModel(ModelFamily):
+class PatchModel(AnomalyModel):
     """Base of such families; see ``pixal.train_model.family.ModelFamily``.
 
     What was learned is a few arrays a type. A family says which features it takes (``_features``), what it learns of
     them (``_learn``) and how far off others are (``_distances``).
     """
 
+    Options: ClassVar[type[PatchOptions]] = PatchOptions
+    Specification = PatchSpecification
     gives_distance = True
     folds_are_cheap = True
+    spec: PatchSpecification
+    options: PatchOptions
     _saves_memory: ClassVar[str] = "set a smaller model_options.resize"
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
         """Nothing is built yet."""
-        self.params = dict(params)
-        self._options: dict[str, Any] = self.params["model_options"]
-        self._frame = Frame(params["shape"], self._options["resize"], self._options["cropsize"])
+        super().__init__(specification)
+        self._frame = Frame(self.spec.shape, self.options.resize, self.options.cropsize)
         self._backbone: Backbone | None = None
         self._patches: PatchFeatures | None = None
         self._masks: NDArray[np.bool_] | None = None
@@ -79,29 +67,27 @@ class PatchModel(ModelFamily):
         """Start TensorFlow as the settings say; see ``ModelFamily.set_up``."""
         return set_up_tensorflow(settings)
 
-    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], **_: Any) -> History:
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts; see ``ModelFamily.fit``. There are no epochs."""
         if self._patches is None:
-            options, size = self._options, self._frame.size
-            backbone, source = load_backbone(
-                options["backbone"], size, options["layers"], options["weights"], int(self.params["seed"])
-            )
-            self.params["backbone_weights"] = source
+            options, size = self.options, self._frame.size
+            backbone, source = load_backbone(options.backbone, size, options.layers, options.weights, self.spec.seed)
+            self.spec = self.spec.model_copy(update={"backbone_weights": source})
             self._use(backbone)
-        patches, of_row = self._ready(), type_numbers(inputs, self.params)
+        patches, of_row = self._ready(), type_indices(inputs, self.spec.types)
         stores = self._stores_of(inputs, masks, of_row)
         self._masks, self._learned = stores[0].masks, []
         for index, mask in enumerate(masks):
             own, places = rows[of_row[rows] == index], np.flatnonzero(patches.cells(mask))
             if not len(places):
-                raise ModelError(f"{self.params['model']}: cropsize leaves nothing of the part; set a larger one")
+                raise ModelError(f"{self.spec.model}: cropsize leaves nothing of the part; set a larger one")
             self._learned.append(self._learn(stores[-1], own, places))
         return History()
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The distance of each place from what is good there, (n, H, W, 1); 0 beside the part and beside the crop."""
         masks, patches = self._fitted(), self._ready()
-        index, of_row = np.arange(len(inputs))[rows], type_numbers(inputs, self.params)
+        index, of_row = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
         found = np.zeros((len(index), *inputs.shape[:2], 1), np.float32)
         for kind, mask in enumerate(masks):
             own = np.flatnonzero(of_row[index] == kind)
@@ -118,7 +104,7 @@ class PatchModel(ModelFamily):
     def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The mean feature vector over the part, (n, D)."""
         masks, patches = self._fitted(), self._ready()
-        index, of_row = np.arange(len(inputs))[rows], type_numbers(inputs, self.params)
+        index, of_row = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
         found = np.zeros((len(index), patches.depth), np.float32)
         for number, row in enumerate(index):
             places = np.flatnonzero(patches.cells(masks[of_row[row]]))
@@ -129,7 +115,7 @@ class PatchModel(ModelFamily):
     def save(self, folder: Path) -> list[Path]:
         """Write ``MODEL.weights.npz`` and ``MODEL.backbone.weights.h5``: no other file is needed to use the model."""
         self._fitted()
-        learned, backbone = self._files(folder, self.params)
+        learned, backbone = self._files(folder)
         arrays = {f"{key}_{kind}": value for kind, one in enumerate(self._learned) for key, value in one.items()}
         save_arrays(learned, masks=np.asarray(self._masks), **arrays)
         assert self._backbone is not None
@@ -137,11 +123,11 @@ class PatchModel(ModelFamily):
         return [learned, backbone]
 
     @classmethod
-    def load(cls, folder: Path, params: Mapping[str, Any]) -> PatchModel:
+    def load(cls, folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Self:
         """Rebuild a saved model. Raises ModelError when a file is missing, damaged or does not match."""
-        found = cls(params)
-        learned, weights = cls._files(folder, params)
-        backbone = build_backbone(found._options["backbone"], found._frame.size, found._options["layers"])
+        found = cls(specification)
+        learned, weights = found._files(folder)
+        backbone = build_backbone(found.options.backbone, found._frame.size, found.options.layers)
         try:
             with warnings.catch_warnings():
                 # Keras would go on with new weights for what a file lacks.
@@ -180,14 +166,14 @@ class PatchModel(ModelFamily):
 
         Raises ModelError where that is more than ``memory_limit``.
         """
-        limit = float(self.params["memory_limit"])
+        limit = self.spec.memory_limit
         size += sum(values.nbytes for learned in self._learned for values in learned.values())
         if not self._has_said:  # once, not for each fold
-            _log.info("%s: %s will take %.2f GB (memory_limit %g)", self.params["model"], what, size / 1e9, limit)
+            _log.info("%s: %s will take %.2f GB (memory_limit %g)", self.spec.model, what, size / 1e9, limit)
         self._has_said = True
         if size > limit * 1e9:
             raise ModelError(
-                f"{self.params['model']}: {what} would take {size / 1e9:.1f} GB, more than execution.memory_limit "
+                f"{self.spec.model}: {what} would take {size / 1e9:.1f} GB, more than execution.memory_limit "
                 f"{limit:g}; {self._saves_memory}, or raise the limit"
             )
 
@@ -206,7 +192,7 @@ class PatchModel(ModelFamily):
 
     def _check(self, masks: NDArray[np.bool_]) -> None:
         """Raises ValueError where the arrays are not of this model."""
-        shape = (max(1, len(self.params["types"])), *self.params["shape"][:2])
+        shape = (max(1, len(self.spec.types)), *self.spec.shape[:2])
         if masks.shape != shape:
             raise ValueError(f"masks of shape {masks.shape} where {shape} is expected")
         if not all(self._learned):
@@ -216,12 +202,10 @@ class PatchModel(ModelFamily):
         """The features of the rows as they are and, last, as they are fitted: the same, unless images are mirrored."""
         known = self._stores[0] if self._stores else None
         if known is None or known.inputs is not inputs or not np.array_equal(known.masks, masks):
-            chances = [self._options["flip_horizontal"], self._options["flip_vertical"]]
-            drawn = np.random.default_rng(self.params["seed"]).random((len(inputs), 2)) < chances
+            chances = [self.options.flip_horizontal, self.options.flip_vertical]
+            drawn = np.random.default_rng(self.spec.seed).random((len(inputs), 2)) < chances
             self._stores = [
-                FeatureStore(
-                    self._ready(), inputs, masks, of_row, flips=flips, memory_limit=self.params["memory_limit"]
-                )
+                FeatureStore(self._ready(), inputs, masks, of_row, flips=flips, memory_limit=self.spec.memory_limit)
                 for flips in ([None, drawn] if any(chances) else [None])
             ]
         return self._stores
@@ -237,11 +221,11 @@ class PatchModel(ModelFamily):
 
     def _map(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """A map of the grid, on the input's pixels and smoothed."""
-        found, sigma = self._frame.back(grid), float(self._options["smoothing"])
+        found, sigma = self._frame.back(grid), self.options.smoothing
         if sigma:
             return np.asarray(cv2.GaussianBlur(found, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
         return found
 
-    @staticmethod
-    def _files(folder: Path, params: Mapping[str, Any]) -> tuple[Path, Path]:
-        return folder / f"{params['model_name']}.weights.npz", folder / f"{params['model_name']}.backbone.weights.h5"
+    def _files(self, folder: Path) -> tuple[Path, Path]:
+        name = self.spec.model_name
+        return folder / f"{name}.weights.npz", folder / f"{name}.backbone.weights.h5"

@@ -71,12 +71,12 @@ def _write_vectors(path: Path, vectors: IO[bytes], shape: tuple[int, int]) -> No
 
 
 def _record(source: PartSource, shape: tuple[int, int], files: list[Path]) -> dict[str, Any]:
-    params = source.model.params
+    record = source.model.record
     return provenance() | {
         "component": source.config.paths.component,
         "type": source.name,
-        "model": params["model"],
-        "model_fingerprint": params.get("fingerprint"),
+        "model": record.model,
+        "model_fingerprint": record.fingerprint,
         "n_images": shape[0],
         "latent_size": shape[1],
         "not_encoded": [{"image": failure.image, "reason": failure.reason} for failure in source.failures],

@@ -128,9 +128,9 @@ def evaluate(
 
 
 def _check_reconstructs(source: PartSource) -> None:
-    if source.model.params.get("gives_distance"):
+    if source.model.record.gives_distance:
         raise ModelError(
-            f"{source.model.params['model']} gives a distance and makes no reconstruction that could be measured; "
+            f"{source.model.record.model} gives a distance and makes no reconstruction that could be measured; "
             "use pixal validate --truth"
         )
 
@@ -143,14 +143,14 @@ def _find_weights(source: PartSource, checkpoint: int | str | Path | None, n_mod
     """
     if checkpoint is None:
         return None
-    name = source.model.params["model"]
-    if not hasattr(source.family, "load_weights"):
+    name = source.model.record.model
+    if not source.family.has_weights:
         raise ModelError(f"{name} has no checkpoints; leave --checkpoint out")
     if not str(checkpoint).isdecimal():
         if n_models > 1:
             raise ModelError(f"{checkpoint} is one file, but there are {n_models} models; name the input of one type")
         return Path(str(checkpoint))
-    stem = f"{source.model.params['model_name']}_epoch_"
+    stem = f"{source.model.record.model_name}_epoch_"
     folder = source.model.folder / "checkpoints"
     path = folder / f"{stem}{int(str(checkpoint)):04d}.weights.h5"
     if not path.is_file():
@@ -162,15 +162,15 @@ def _find_weights(source: PartSource, checkpoint: int | str | Path | None, n_mod
 
 def _evaluate(source: PartSource, weights: Path | None, samples: int, quiet: bool) -> TypeEvaluation | None:
     """Evaluate one type and write its files; return None if no part could be prepared."""
-    family, params = source.family, source.model.params
+    family, model_record = source.family, source.model.record
     if weights is not None:
-        family.load_weights(weights)  # type: ignore[attr-defined]
+        family.load_weights(weights)
     mask = source.model.states[source.name].mask
-    mask = on_canvas(mask[..., None], (*params["shape"][:2], 1))[..., 0]
-    channels = list(params["channels"])
+    mask = on_canvas(mask[..., None], (*model_record.shape[:2], 1))[..., 0]
+    channels = list(model_record.channels)
     rows: list[dict[str, str | float]] = []
     values: list[NDArray[np.float64]] = []
-    sample = PartSample(len(source), samples, params["seed"])
+    sample = PartSample(len(source), samples, model_record.seed)
     for parts, inputs in source.chunks(step=f"{source.name}: reconstructions", quiet=quiet):
         # ``error`` of a family may be in standard deviations; ``difference`` is always in units of the input.
         errors = family.difference(inputs, slice(None))
@@ -187,8 +187,8 @@ def _evaluate(source: PartSource, weights: Path | None, samples: int, quiet: boo
     evaluation = TypeEvaluation(
         component=source.config.paths.component,
         type=source.name,
-        model=params["model"],
-        model_fingerprint=params.get("fingerprint"),
+        model=model_record.model,
+        model_fingerprint=model_record.fingerprint,
         checkpoint=weights,
         n_images=len(rows),
         not_evaluated=tuple(source.failures),

@@ -20,7 +20,7 @@ from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.preparation import Preparation
-from pixal.train_model.family import ModelFamily, Rows, family_named
+from pixal.train_model.family import AnomalyModel, Rows, anomaly_family_named
 from pixal.train_model.stored_model import trained_types
 
 # Parts in memory at a time. It must not depend on the number of workers: the number of rows that are multiplied
@@ -58,10 +58,10 @@ class PartSource(ABC):
         self.failures: list[Failure] = []
 
     @cached_property
-    def family(self) -> ModelFamily:
+    def family(self) -> AnomalyModel:
         """The loaded model; loading it starts TensorFlow if the model needs it."""
-        family_named(self.model.params["model"]).set_up(self.config.model_training)
-        return self.model.load_family()
+        anomaly_family_named(self.model.record.model).set_up(self.config.model_training)
+        return self.model.load_anomaly_model()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -182,11 +182,11 @@ def _read_inputs(path: Path, models: Models, config: PhotographConfig) -> Iterat
 
 def _check_match(path: Path, inputs: InputSet, name: str, model: TrainedModel) -> None:
     """Raise ModelError if the inputs were prepared differently from those that the model was trained on."""
-    params = model.params
-    types = list(params["types"])
+    record = model.record
+    types = list(record.types)
     for aspect, actual, expected in (
-        ("shape", list(inputs.shape), list(params["shape"])),
-        ("channels", list(inputs.channels), list(params["channels"])),
+        ("shape", list(inputs.shape), list(record.shape)),
+        ("channels", list(inputs.channels), list(record.channels)),
         ("types", list(inputs.types) or types, types),
         ("preprocessing", _preprocessing_hash(path, name), file_hash(state_file(model.folder, name))),
     ):

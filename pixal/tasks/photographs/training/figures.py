@@ -14,8 +14,8 @@ from pixal.calibration.calibration import Calibration
 from pixal.inputs import InputSet
 from pixal.io.images import write_figure
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.train_model.family import Rows
-from pixal.train_model.folds import Fitted, of_type, places
+from pixal.train_model.family import Rows, as_anomaly_model
+from pixal.train_model.folds import Fitted, folds_of_type, held_out_positions
 
 _MAX_SIDE = 1200  # pixels of an image's longer side; more would not be visible in the figure
 _FIGURES = ("loss.png", "accuracy.png", "reconstructions.png")
@@ -67,11 +67,11 @@ def save_training(
     """
     from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 
-    history, figures, distances = fitted.history, {}, fitted.model.gives_distance
+    history, figures, distances = fitted.history, {}, as_anomaly_model(fitted.model).gives_distance
     if config.plotting.plot_loss and history.loss:
         figures["loss.png"] = loss_curve(
             np.array(history.loss),
-            _pad([fold.validation_loss for fold in fitted.folds]),
+            _pad([fold.validation_loss for fold in fitted.fold_histories]),
             best_epoch=history.best_epoch,
             loss_name=fitted.model.loss_name,
             log=config.plotting.use_log_loss,
@@ -80,7 +80,7 @@ def save_training(
     if config.plotting.plot_accuracy and history.accuracy:
         figures["accuracy.png"] = accuracy_curve(
             np.array(history.accuracy),
-            _pad([fold.validation_accuracy for fold in fitted.folds]),
+            _pad([fold.validation_accuracy for fold in fitted.fold_histories]),
             name="share of values within 0.02",
             title=f"{label}: accuracy",
         )
@@ -121,14 +121,14 @@ def held_out_examples(
     """
     type_rows, type_scores = [], []
     for index, calibration in enumerate(calibrations):
-        if type_folds := of_type(inputs, index, folds):
+        if type_folds := folds_of_type(inputs, index, folds):
             type_rows.append(np.concatenate(type_folds))
             type_scores.append(calibration.scores)
     rows, scores = np.concatenate(type_rows), np.concatenate(type_scores)
     order = np.argsort(scores)[[-1, len(scores) // 2, 0]]
     rows, scores = rows[order], scores[order]
     images, reconstructions, error_maps = [], [], []
-    for row, error_row in zip(rows, places(rows, folds), strict=True):
+    for row, error_row in zip(rows, held_out_positions(rows, folds), strict=True):
         image, error = inputs.images(row[None])[0], errors[error_row]
         images.append(_reduce(image[..., 0]))
         reconstructions.append(_reduce(image[..., 0] - error[..., 0]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from pixal.calibration.calibration import Calibration
 from pixal.config import Config
@@ -16,6 +17,7 @@ from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
+from pixal.train_model.specification import ModelRecord
 from pixal.train_model.stored_model import StoredModel, load_stored
 
 _CALIBRATION = "calibration.npz"
@@ -23,17 +25,45 @@ _LATENTS = "latents.npz"
 _CONDITIONS = "conditions.npz"
 
 
+class StoredThreshold(BaseModel):
+    """The threshold that training chose for a type.
+
+    Attributes:
+        threshold: The score above which a part fails.
+        method: How the threshold was chosen.
+        false_alarm_rate: The rate of good parts that may fail.
+    """
+
+    threshold: float
+    method: str
+    false_alarm_rate: float
+
+
+class PhotographModelRecord(ModelRecord):
+    """The record of a model of photographs.
+
+    Attributes:
+        map_smoothing: Sigma of the Gaussian that smooths the anomaly map, in input pixels.
+        calibration: The threshold of each type.
+    """
+
+    map_smoothing: float
+    calibration: dict[str, StoredThreshold]
+
+
 @dataclass(frozen=True)
 class TrainedModel(StoredModel):
     """A trained model with everything that validation needs.
 
     Attributes:
+        record: What training stored about the model.
         states: The preprocessing of each type.
         calibrations: The calibration of each type.
         latents: The latent vectors of good parts of each type, (N, L).
         conditions: How the good photographs of each type were taken.
     """
 
+    record: PhotographModelRecord
     states: dict[str, PreprocessingState]
     calibrations: dict[str, Calibration]
     latents: dict[str, NDArray[Any]]
@@ -51,10 +81,11 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
         ModelError: The model is missing, or one of its files is not the one that training wrote.
     """
     stored = load_stored(config, owner)
-    folder, types = stored.folder, stored.params["types"]
+    record = PhotographModelRecord.read(stored.record)
+    folder, types = stored.folder, record.types
     return TrainedModel(
         stored.owner,
-        stored.params,
+        record,
         folder,
         {name: PreprocessingState.load(state_file(folder, name)) for name in types},
         _load_calibrations(folder, types),
@@ -96,7 +127,7 @@ def save_conditions(folder: Path, conditions: Sequence[Conditions]) -> Path:
     return folder / _CONDITIONS
 
 
-def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]:
+def _load_calibrations(folder: Path, types: Sequence[str]) -> dict[str, Calibration]:
     try:
         file = load_arrays(folder / _CALIBRATION)
         return {
@@ -109,7 +140,7 @@ def _load_calibrations(folder: Path, types: list[str]) -> dict[str, Calibration]
         raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error
 
 
-def _load_latents(folder: Path, types: list[str]) -> dict[str, NDArray[Any]]:
+def _load_latents(folder: Path, types: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         file = load_arrays(folder / _LATENTS)
         return {name: file[f"latent_{i}"] for i, name in enumerate(types)}
@@ -117,7 +148,7 @@ def _load_latents(folder: Path, types: list[str]) -> dict[str, NDArray[Any]]:
         raise ModelError(f"{folder / _LATENTS} is missing or damaged ({error}); run train again") from error
 
 
-def _load_conditions(folder: Path, types: list[str]) -> dict[str, Conditions]:
+def _load_conditions(folder: Path, types: Sequence[str]) -> dict[str, Conditions]:
     try:
         file = load_arrays(folder / _CONDITIONS)
         return {name: Conditions(file[f"values_{i}"], int(file[f"tried_{i}"])) for i, name in enumerate(types)}

@@ -20,9 +20,10 @@ from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training import figures
 from pixal.tasks.photographs.training.stored import save_calibrations, save_conditions, save_latents, state_file
 from pixal.tasks.photographs.training.training_data import TrainingData, find_sources
-from pixal.train_model.family import error_weights
-from pixal.train_model.folds import of_type, places
-from pixal.train_model.training import Finished, FinishedFit, TrainingSet, TrainingTask, train_models
+from pixal.train_model.family import as_anomaly_model
+from pixal.train_model.folds import folds_of_type, held_out_positions
+from pixal.train_model.training import train_models
+from pixal.train_model.training_task import Finished, FinishedFit, TrainingSet, TrainingTask
 
 _MAX_LATENTS = 1000  # latent vectors stored per type, enough to show their distribution
 
@@ -56,7 +57,8 @@ class _Calibrated(Finished):
 
     def save(self, folder: Path) -> list[Path]:
         """Store calibrations, latent vectors, conditions and preprocessing; see ``Finished.save``."""
-        inputs, model, states = self.fit.training_set.inputs, self.fit.fitted.model, self.data.states
+        inputs, states = self.fit.training_set.inputs, self.data.states
+        model = as_anomaly_model(self.fit.fitted.model)
         rows = [evenly_spaced(inputs.rows_of_type(index), _MAX_LATENTS) for index in range(len(states))]
         files = [
             save_calibrations(folder, self.calibrations),
@@ -131,14 +133,14 @@ class _PhotographTraining(TrainingTask):
 
 def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
     """Return the calibration of each type; ``smoothing`` is the Gaussian sigma of the maps, input pixels."""
-    inputs, masks, model = fit.training_set.inputs, fit.training_set.masks, fit.fitted.model
-    weights = np.array(list(error_weights(fit.params).values()), np.float32)
+    inputs, masks, model = fit.training_set.inputs, fit.training_set.masks, as_anomaly_model(fit.fitted.model)
+    weights = np.array(list(fit.specification.error_weights.values()), np.float32)
     calibrations = {}
     for index, (name, mask) in enumerate(zip(fit.training_set.types, masks, strict=True)):
-        if type_folds := of_type(inputs, index, fit.folds):
+        if type_folds := folds_of_type(inputs, index, fit.folds):
             calibrations[name] = calibrate(
                 fit.errors,
-                [places(rows, fit.folds) for rows in type_folds],
+                [held_out_positions(rows, fit.folds) for rows in type_folds],
                 mask=mask,
                 weights=weights,
                 smoothing=smoothing,

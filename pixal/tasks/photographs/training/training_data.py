@@ -17,7 +17,7 @@ from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.preprocessing.records import InputStep, read_step
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.train_model.training import TrainingSet
+from pixal.train_model.training_task import TrainingSet
 
 _log = logging.getLogger(__name__)
 

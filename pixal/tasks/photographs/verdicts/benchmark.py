@@ -25,7 +25,7 @@ from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_TABLE, MEASURES, ClassResult, MasterResults
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
-from pixal.train_model.family import family_named, options_of
+from pixal.train_model.family import anomaly_family_named, checked_options
 from pixal.train_model.stored_model import MODEL_RECORD
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,9 @@ def benchmark(
     quiet: bool = False,
 ) -> MasterResults:
     """Train and validate each class; see ``pixal.benchmark``."""
-    options_of(family_named(config.model_training.model), config.model_training)  # raises before any work starts
+    checked_options(
+        anomaly_family_named(config.model_training.model), config.model_training
+    )  # raises before any work starts
     runs = [_ClassRun(folders, config, Path(out)) for folders in _find_classes(Path(input_path), classes)]
     done = {} if force else {run.name: result for run in runs if (result := run.stored_result())}
     results = MasterResults(Path(out) / MASTER_TABLE)

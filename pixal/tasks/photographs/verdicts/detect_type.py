@@ -81,12 +81,12 @@ class TypeDetection:
 
     def _check(self) -> None:
         """Compare the inputs with what the model needs."""
-        params, inputs = self._model.params, self._inputs
+        model_record, inputs = self._model.record, self._inputs
         state = file_hash(state_file(self._model.folder, self._model.states[self.name].type_name))
         names = [record.image for record in self.records if record.is_ok]
         compared: tuple[tuple[str, Any, Any], ...] = (
-            ("shape differs", list(inputs.shape), list(params["shape"])),
-            ("channels differ", list(inputs.channels), list(params["channels"])),
+            ("shape differs", list(inputs.shape), list(model_record.shape)),
+            ("channels differ", list(inputs.channels), list(model_record.channels)),
             ("preprocessing differs", self._record["preprocessing_sha256"], state),
             ("names differ", list(inputs.names), names),
         )

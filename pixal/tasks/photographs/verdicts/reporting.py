@@ -86,16 +86,16 @@ def write_results(
     for note in notes if log_notes else ():
         _log.info("%s", note)
     written = provenance()
-    params = types[0].model.params
+    record = types[0].model.record
     results = ResultsDocument(
         component=config.paths.component,
         created=written["created"],
         pixal_version=written["pixal_version"],
         model=ModelSummary(
-            family=params["model"],
-            name=params["model_name"],
-            trained=params["created"],
-            good_images=params["n_images"],
+            family=record.model,
+            name=record.model_name,
+            trained=record.created,
+            good_images=record.n_images,
             type=_named_model(types),
         ),
         drift=drift,

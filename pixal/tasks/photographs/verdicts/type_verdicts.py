@@ -32,7 +32,7 @@ from pixal.tasks.photographs.verdicts.part_files import (
 )
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
-from pixal.train_model.family import ModelFamily, error_weights, family_named
+from pixal.train_model.family import AnomalyModel, anomaly_family_named
 from pixal.validation.metrics import LabelledPart
 from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.scoring import PartGeometry, Summary, choose_cut, score_parts
@@ -91,20 +91,20 @@ class TypeVerdicts:
         self.set_batch([])
 
     @cached_property
-    def family(self) -> ModelFamily:
+    def family(self) -> AnomalyModel:
         """The loaded model. The first access may import TensorFlow, which takes seconds."""
-        family_named(self.model.params["model"]).set_up(self.config.model_training)
-        return self.model.load_family()
+        anomaly_family_named(self.model.record.model).set_up(self.config.model_training)
+        return self.model.load_anomaly_model()
 
     def key(self, prepared: str) -> str:
         """Fingerprint of everything that a verdict depends on, except the photograph. See ``verdict_key``."""
-        files = self.model.params.get("files", {})
+        files = self.model.record.files
         return verdict_key(prepared, files, self.config.validation, self.config.plotting)
 
     def new_summary(self) -> Summary:
         """Sums over no parts."""
-        params = self.model.params
-        return Summary((*self.state.mask.shape, len(error_weights(params))), bool(params.get("gives_distance")))
+        record = self.model.record
+        return Summary((*self.state.mask.shape, len(record.error_weights)), record.gives_distance)
 
     def validate_parts(self, parts: Sequence[PreparedPart], key: str, summary: Summary) -> Iterator[StoredVerdict]:
         """Score parts, write their files, and yield one verdict per part.
@@ -153,7 +153,8 @@ class TypeVerdicts:
             self.calibration,
             mask=self.state.mask,
             cut=self.cut,
-            params=self.model.params,
+            specification=self.model.record,
+            map_smoothing=self.model.record.map_smoothing,
             region_threshold=self.config.validation.region_threshold,
             pixel_size_mm=self.config.validation.pixel_size_mm,
             summary=summary,
@@ -236,7 +237,7 @@ class TypeVerdicts:
             summary=self.summary,
             mask=self.state.mask,
             channels=self.channels,
-            error_channels=tuple(error_weights(self.model.params)),
+            error_channels=tuple(self.model.record.error_weights),
             training_scores=np.zeros(0) if self.cut.raw else self.calibration.scores,
             training_latents=self.model.latents[self.name],
             latents=self._latents,

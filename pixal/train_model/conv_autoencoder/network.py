@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from pixal.train_model.keras_training.by_name import regularizer
+from pixal.errors import ModelError
+from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
+from pixal.train_model.keras_training.optimization import build_regularizer
 
 # Channels of each stage, after each of which the size is halved: VGG16's pattern (Simonyan and Zisserman 2015), 64 to
 # 512 channels in five stages, at 1/8, 1/4 and the whole of its width.
@@ -22,34 +23,38 @@ STAGES = {
 _COPIES = 100  # values a step keeps for each of the first stage's, all stages together: measured
 
 
-def conv_autoencoder(height: int, width: int, channels: int, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The autoencoder of deviations (n, height, width, channels), and its encoder to (n, h, w, bottleneck).
+def conv_autoencoder(
+    height: int, width: int, spec: ConvSpecification, options: ConvAutoencoderOptions
+) -> tuple[Any, Any]:
+    """The autoencoder of deviations (n, height, width, C), and its encoder to (n, h, w, bottleneck).
 
-    ``settings``: those of ``model_training``, and the ``spread`` (C,) of deviations. The output has ``channels``, with
-    ``output: gaussian`` twice as many: means, then logarithms of variances. Images are padded by their reflection to a
-    size that all poolings divide, and the reconstruction is cut back to theirs. At the start each block is the identity
-    and the output 0, so that a deep network trains as well as a shallow one (as with Fixup; Zhang, Dauphin, Ma 2019).
+    The output has C channels, with ``output: gaussian`` twice as many: means, then logarithms of variances. Images are
+    padded by their reflection to a size that all poolings divide, and the reconstruction is cropped again. At the start
+    each block is the identity and the output 0, so that a deep network trains as well as a shallow one (as with Fixup;
+    Zhang, Dauphin, Ma 2019).
     """
-    options = settings["model_options"]
-    stages = STAGES[options["size"]][: options["poolings"]]
+    if spec.spread is None:
+        raise ModelError("the model's metadata lack 'spread'; run train again")
+    channels = spec.shape[2]
+    stages = STAGES[options.size][: options.poolings]
     image = keras.Input((height, width, channels), name="image")
-    spread = {"mean": [0.0] * channels, "variance": np.square(settings["spread"], dtype=np.float64).tolist()}
+    spread = {"mean": [0.0] * channels, "variance": np.square(spec.spread, dtype=np.float64).tolist()}
     hidden = layers.Normalization(**spread, dtype="float32", name="in_spreads")(image)
-    if settings["input_noise"]:
-        hidden = layers.GaussianNoise(settings["input_noise"], seed=settings["seed"], name="noise")(hidden)
+    if spec.input_noise:
+        hidden = layers.GaussianNoise(spec.input_noise, seed=spec.seed, name="noise")(hidden)
     step = 2 ** len(stages)
     margins = tuple((-size % step // 2, -size % step - -size % step // 2) for size in (height, width))
     hidden = ReflectionPadding(margins, name="padding")(hidden)
-    layer = {"padding": "same", "kernel_initializer": "he_normal", "kernel_regularizer": regularizer(settings)}
+    layer = {"padding": "same", "kernel_initializer": "he_normal", "kernel_regularizer": build_regularizer(spec)}
     down, up = partial(layers.Conv2D, **layer), partial(layers.Conv2DTranspose, **layer)
     hidden = down(stages[0], 3, name="first")(hidden)
     for index, size in enumerate(stages):
         hidden = _block(hidden, size, down, f"encoder_{index + 1}")
         hidden = Halving(name=f"pooling_{index + 1}")(hidden)
-    hidden = down(options["bottleneck"], 1, name="bottleneck")(hidden)
+    hidden = down(options.bottleneck, 1, name="bottleneck")(hidden)
     encoder = keras.Model(image, hidden, name="encoder")
-    if options["dropout"]:
-        hidden = layers.SpatialDropout2D(options["dropout"], seed=settings["seed"], name="dropout")(hidden)
+    if options.dropout:
+        hidden = layers.SpatialDropout2D(options.dropout, seed=spec.seed, name="dropout")(hidden)
     hidden = up(stages[-1], 1, name="expansion")(hidden)
     for index, size in reversed(list(enumerate(stages))):
         hidden = layers.UpSampling2D(interpolation="nearest", name=f"upsampling_{index + 1}")(hidden)
@@ -59,13 +64,13 @@ def conv_autoencoder(height: int, width: int, channels: int, settings: Mapping[s
     last = {"padding": "same", "dtype": "float32", "kernel_initializer": "zeros"}
     output = layers.Conv2DTranspose(channels, 3, name="output", **last)(hidden)
     output = layers.Normalization(**spread, invert=True, dtype="float32", name="in_values")(output)
-    if options["output"] == "gaussian":
+    if options.output == "gaussian":
         log_variance = layers.Conv2DTranspose(channels, 3, name="log_variance", **last)(hidden)
         level = np.log(spread["variance"]).tolist()
         log_variance = layers.Rescaling(1.0, offset=level, dtype="float32", name="level")(log_variance)
         output = layers.Concatenate(dtype="float32", name="mean_and_log_variance")([output, log_variance])
     output = layers.Cropping2D(margins, dtype="float32", name="cropping")(output)
-    return keras.Model(image, output, name=settings["model_name"].replace(".", "_")), encoder
+    return keras.Model(image, output, name=spec.model_name.replace(".", "_")), encoder
 
 
 def step_bytes(height: int, width: int, size: str) -> float:

@@ -1,0 +1,52 @@
+"""The options of the convolutional autoencoder, and what its fit stores."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pixal.config.section import Count, Section
+from pixal.train_model.specification import ModelSpecification
+
+
+class ConvAutoencoderOptions(Section):
+    """The settings of ``model_training.model_options``; see ``docs/models.md``.
+
+    Attributes:
+        size: The width of the network.
+        poolings: How often the network halves height and width.
+        bottleneck: Channels of the bottleneck.
+        dropout: Share of bottleneck channels that are set to 0 in training.
+        tile: Height and width of a tile in pixels; None: the whole image.
+        overlap: Least overlap of neighbouring tiles in pixels.
+        tile_places: Where the training tiles are: at random positions on the part, or on the grid.
+        output: What the network gives: an image (``values``), or also the standard deviation of each value
+            (``gaussian``).
+    """
+
+    size: Literal["redux", "medium", "large"] = "redux"
+    poolings: Annotated[int, Field(ge=1, le=5)] = 5
+    bottleneck: Count = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    tile: Annotated[int, Field(ge=16)] | None = 128
+    overlap: Annotated[int, Field(ge=0)] = 32
+    tile_places: Literal["random", "grid"] = "random"
+    output: Literal["values", "gaussian"] = "values"
+
+    @model_validator(mode="after")
+    def _overlap_within_a_tile(self) -> ConvAutoencoderOptions:
+        if self.tile is not None and 2 * self.overlap > self.tile:
+            raise ValueError(f"an overlap of {self.overlap} is more than half a tile of {self.tile}")
+        return self
+
+
+class ConvSpecification(ModelSpecification):
+    """What a convolutional autoencoder is built from.
+
+    Attributes:
+        spread: The root mean square deviation of good parts from their mean in each of the C channels, found by the
+            fit; None before it.
+    """
+
+    spread: tuple[float, ...] | None = None
