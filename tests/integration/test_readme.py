@@ -299,7 +299,7 @@ def _commands(text: str) -> Iterator[list[str]]:
     for line in lines:
         for command in re.split(r"&&|\|\|", line):
             words = shlex.split(command, comments=True)
-            if words[:1] == ["pixal"] and "COMMAND" not in words:
+            if words[:1] == ["pixal"] and not {"COMMAND", "--help", "--version"} & set(words):
                 yield words[1:]
 
 
