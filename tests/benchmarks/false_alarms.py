@@ -1,11 +1,12 @@
-"""How many good parts fail, against the rate that was asked for: good-only batches of many seeds.
+"""Count the good parts that fail, and compare them with the requested false-alarm rate.
 
     python tests/benchmarks/false_alarms.py WORK [--seeds 20] [--train 40] [--good 60] [--rates 0.01 0.05 0.2]
                                            [--models autoencoder gaussian]
 
-PIXAL renders the batches, of one type of 640x360 photographs each, and preprocesses, trains and validates without
-pictures; ``detect`` judges again for each other rate. What that leaves in WORK is kept and not made again. A rate is
-held where the false alarms of all seeds together lie within the central 95 % of the binomial distribution of the rate.
+PIXAL renders one batch of good parts per seed: one image type, 640x360 pixels. It is preprocessed, trained on and
+validated without figures; ``detect`` computes the verdicts of the other rates. The results stay in WORK, and runs that
+are already done are skipped. The table says whether the number of failed parts, over all seeds, is within the central
+95 % interval of the binomial distribution with the requested rate.
 """
 
 from __future__ import annotations
@@ -15,76 +16,70 @@ import json
 import os
 from pathlib import Path
 
-from page import write_configs, write_section
+from page import WITHOUT_FIGURES, write_configs, write_section
 from scipy.stats import binom
 from tqdm import tqdm
 
 _TYPE = "front"
-_PLAIN = [
-    *("preprocessing.draw_matches=False", "preprocessing.save_metrics=False", "preprocessing.save_overlays=False"),
-    *(f"plotting.plot_{name}=False" for name in ("loss", "accuracy", "anomaly_heatmap", "distributions")),
-    "validation.save_anomaly_maps=False",
-]
 
 
 def main() -> None:
-    """Run what is not there yet, and write the page's table."""
+    """Do the runs that are not done yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--train", type=int, default=40)
-    parser.add_argument("--good", type=int, default=60)
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.01, 0.05, 0.2])
-    parser.add_argument("--models", nargs="+", default=["autoencoder", "gaussian"])
-    parser.add_argument("--note", default="")
+    parser.add_argument("work", type=Path, help="folder for the results")
+    parser.add_argument("--seeds", type=int, default=20, help="number of batches")
+    parser.add_argument("--train", type=int, default=40, help="good images for training, per batch")
+    parser.add_argument("--good", type=int, default=60, help="good parts to validate, per batch")
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.01, 0.05, 0.2], help="requested false-alarm rates")
+    parser.add_argument("--models", nargs="+", default=["autoencoder", "gaussian"], help="model families")
+    parser.add_argument("--note", default="", help="added to the page")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    os.chdir(options.work)  # where MLflow's store then is
+    os.chdir(options.work)  # MLflow stores the runs in the working directory
     lines = [
         "| model | requested rate | good parts | failed | rate | expected (95 %) | within |",
         "|---|---:|---:|---:|---:|---|---|",
     ]
     for model in options.models:
-        found = [_alarms(seed, model, options) for seed in tqdm(range(options.seeds), desc=model)]
-        for rate, alarms in zip(options.rates, zip(*found, strict=True), strict=True):
-            parts, failed = options.seeds * options.good, sum(alarms)
+        failed_per_seed = [_count_failed(seed, model, options) for seed in tqdm(range(options.seeds), desc=model)]
+        for rate, counts in zip(options.rates, zip(*failed_per_seed, strict=True), strict=True):
+            parts, failed = options.seeds * options.good, sum(counts)
             low, high = (int(end) for end in binom.interval(0.95, parts, rate))
-            held = "yes" if low <= failed <= high else "no"
+            is_within = "yes" if low <= failed <= high else "no"
             share = f"{rate:g} | {parts} | {failed} | {failed / parts:.4f}"
-            lines.append(f"| {model} | {share} | {low} to {high} | {held} |")
-    note = f"{options.train} good images to train on, {options.good} good parts, {options.seeds} seeds. {options.note}"
-    write_section("false alarms", lines, note.strip())
+            lines.append(f"| {model} | {share} | {low} to {high} | {is_within} |")
+    note = f"{options.train} good images for training, {options.good} good parts per seed, {options.seeds} seeds."
+    write_section("false alarms", lines, f"{note} {options.note}".strip())
 
 
-def _alarms(seed: int, model: str, options: argparse.Namespace) -> list[int]:
-    """How many good parts of one seed fail at each rate, as the model judges them."""
+def _count_failed(seed: int, model: str, options: argparse.Namespace) -> list[int]:
+    """Number of good parts of one seed that fail, one per rate. The run is skipped if it is already done."""
     import pixal
     from pixal.config import load_config
     from pixal.synthetic import write_batch
 
     component = f"Seed_{seed:02}"
-    kept = Path(f"{component}_{model}_{'_'.join(f'{rate:g}' for rate in options.rates)}.json")
-    if not kept.is_file():
+    result = Path(f"{component}_{model}_{'_'.join(f'{rate:g}' for rate in options.rates)}.json")
+    if not result.is_file():
         folder = Path(component)
         if not folder.is_dir():
             write_configs(folder, component)
         batch = write_batch(
             folder, component=component, types=[_TYPE], train=options.train, good=options.good, bad=0, seed=1000 + seed
         )
+        settings = [*WITHOUT_FIGURES, "validation.save_anomaly_maps=False", f"model_training.model={model}"]
         configs = [
-            load_config(
-                folder / "configs",
-                [*_PLAIN, f"model_training.model={model}", f"validation.false_alarm_rate={rate}"],
-            )
+            load_config(folder / "configs", [*settings, f"validation.false_alarm_rate={rate}"])
             for rate in options.rates
         ]
         pixal.preprocess(batch.train, config=configs[0], quiet=True)
         pixal.train(config=configs[0], quiet=True)
-        results = [pixal.validate(batch.production, config=configs[0], quiet=True)]
-        results += [pixal.detect(config=config, quiet=True) for config in configs[1:]]
-        kept.write_text(json.dumps([sum(part.verdict == "fail" for part in found.parts) for found in results]))
-    alarms: list[int] = json.loads(kept.read_text())
-    return alarms
+        outcomes = [pixal.validate(batch.production, config=configs[0], quiet=True)]
+        outcomes += [pixal.detect(config=config, quiet=True) for config in configs[1:]]
+        counts = [sum(part.verdict == "fail" for part in outcome.parts) for outcome in outcomes]
+        result.write_text(json.dumps(counts))
+    failed: list[int] = json.loads(result.read_text())
+    return failed
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: measuring a command, and writing a section of a page in ``docs``."""
+"""Functions of all benchmarks: measure a command, and write a section of a page in ``docs``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 
+WITHOUT_FIGURES = (  # settings of a run that writes as few figures as possible
+    *("preprocessing.draw_matches=False", "preprocessing.save_metrics=False", "preprocessing.save_overlays=False"),
+    *(f"plotting.plot_{name}=False" for name in ("loss", "accuracy", "anomaly_heatmap", "distributions")),
+)
+
 
 def write_configs(work: Path, component: str) -> None:
-    """The shipped configuration in ``work/configs``, with the component's name."""
+    """Write the default configuration to ``work/configs``, with the name of the component."""
     defaults = ROOT / "configs"
     (work / "configs").mkdir(parents=True)
     (work / "configs" / "parameters.yaml").write_text((defaults / "parameters.yaml").read_text())
@@ -25,21 +30,35 @@ def write_configs(work: Path, component: str) -> None:
 
 
 def measure(arguments: list[str], work: Path) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds, and peak memory in GB of one command."""
+    """Run ``pixal`` in a process of its own, in the folder ``work``.
+
+    Returns:
+        Wall time in seconds, CPU time in seconds, and peak memory in GB.
+
+    Raises:
+        SystemExit: The command failed.
+    """
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "pixal.cli", *arguments], cwd=work)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"pixal {' '.join(arguments)}: exit status {os.waitstatus_to_exitcode(status)}")
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak_memory(usage.ru_maxrss)
+
+
+def peak_memory(max_rss: int) -> float:
+    """Return ``ru_maxrss`` in GB. It is in bytes on macOS and in KB elsewhere."""
+    return max_rss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def write_section(name: str, lines: list[str], note: str = "", page: Path = PAGE) -> None:
-    """Put ``lines`` between the page's marks of section ``name``, under a line that says when and with what."""
-    libraries = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "opencv-python-headless", "keras"))
+    """Replace a section of a page by ``lines``, after a line with date, machine, versions and ``note``.
+
+    The section is between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``.
+    """
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "opencv-python-headless", "keras"))
     machine = f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, Python {platform.python_version()}"
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, rest = page.read_text().split(begin)
-    text = "\n".join([begin, f"{machine}, {libraries}. {note}".rstrip(), "", *lines, end])
+    text = "\n".join([begin, f"{machine}, {packages}. {note}".rstrip(), "", *lines, end])
     page.write_text(before + text + rest.split(end)[1])

@@ -1,9 +1,9 @@
-"""What ``pixal preprocess`` takes: photographs a second, and memory, by number of photographs, workers and backend.
+"""Measure ``pixal preprocess``: time and memory for different numbers of photographs, workers and backends.
 
     python tests/benchmarks/preprocessing_cost.py PHOTOGRAPHS [--most 400]
 
-PHOTOGRAPHS is a folder of good photographs of one type. They are repeated under other names where more are needed. Each
-run is a process of its own, with pictures and start-up; the outputs of every backend are compared byte by byte.
+PHOTOGRAPHS is a folder of good photographs of one type. If more are needed, they are copied under other names. Each run
+is a separate process, with figures and start-up. The outputs of all backends must be the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMPONENT = "Benchmark"
 
 
 def main() -> None:
-    """Measure and write the page's table."""
+    """Measure all runs, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--most", type=int, default=400, help="photographs of the largest run")
@@ -42,12 +42,12 @@ def main() -> None:
         "|---|---:|---:|---|---:|---:|---:|---:|",
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        made = set()
+        hashes = set()
         for backend, workers, count, run in runs:
             work = Path(scratch) / "run"
             if run == "first run":
                 shutil.rmtree(work, ignore_errors=True)
-                _lay_out(work, source, count)
+                _copy_photographs(work, source, count)
             command = ["preprocess", "-q", "-i", "photos", "--workers", str(workers)]
             wall, cpu, memory = measure([*command, "--set", f"execution.backend={backend}"], work)
             lines.append(
@@ -55,13 +55,14 @@ def main() -> None:
                 f"| {memory:.2f} |"
             )
             if count == 40:
-                made.add(_digest(work / "out" / COMPONENT))
-    if len(made) != 1:
-        raise SystemExit("the backends did not give the same bytes")
-    write_section("preprocessing", lines, "The outputs of all runs of 40 photographs are the same, byte for byte.")
+                hashes.add(_folder_hash(work / "out" / COMPONENT))
+    if len(hashes) != 1:
+        raise SystemExit("the backends gave different outputs")
+    write_section("preprocessing", lines, "All runs of 40 photographs gave the same outputs, byte for byte.")
 
 
-def _lay_out(work: Path, source: list[Path], count: int) -> None:
+def _copy_photographs(work: Path, source: list[Path], count: int) -> None:
+    """Copy ``count`` photographs to a new working directory."""
     folder = work / "photos" / "front"
     folder.mkdir(parents=True)
     for number, path in enumerate(itertools.islice(itertools.cycle(source), count)):
@@ -69,8 +70,8 @@ def _lay_out(work: Path, source: list[Path], count: int) -> None:
     write_configs(work, COMPONENT)
 
 
-def _digest(folder: Path) -> str:
-    """The SHA-256 of all images and arrays below ``folder``, names included."""
+def _folder_hash(folder: Path) -> str:
+    """The SHA-256 of the names and contents of all images, arrays and tables in a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".png", ".jpg", ".npz", ".csv"):

@@ -1,9 +1,10 @@
-"""Run the whole chain on a batch, stage by stage, and write what it took and found to ``docs/benchmarks.md``.
+"""Measure the whole chain on batches: time, memory, and how well it finds defects.
 
-    python tests/benchmarks/run_benchmarks.py BATCH [BATCH ...] [--note TEXT]
+    python tests/benchmarks/run_benchmarks.py [BATCH ...] [--note TEXT]
 
 A BATCH is a folder with ``train/COMPONENT``, ``production/COMPONENT`` and ``truth``. Without one, a batch of 1920x1080
-photographs is rendered. Each command runs as a process of its own, start-up included, in both label modes.
+photographs is rendered. Each command is a separate process, with start-up. Both label modes are measured. The tables go
+to ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "pixe
 
 
 def main() -> None:
-    """Measure and write the page's table."""
+    """Measure all batches, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batch", nargs="*", type=Path)
     parser.add_argument("--note", default="", help="what the batches are, for the page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         batches = [path.absolute() for path in options.batch] or [_render(Path(scratch) / "rendered")]
-        stages, found = [], []
+        cost_rows, metric_rows = [], []
         for batch in batches:
-            for mode in (False, True):
-                work = Path(scratch) / f"{batch.name}_{mode}"
+            for one_hot in (False, True):
+                work = Path(scratch) / f"{batch.name}_{one_hot}"
                 work.mkdir()
-                more_stages, more_found = _chain(batch, work, mode)
-                stages += more_stages
-                found += more_found
+                costs, metrics = _run_chain(batch, work, one_hot)
+                cost_rows += costs
+                metric_rows += metrics
     lines = [
         "| batch | models | stage | wall s | CPU s | peak GB |",
         "|---|---|---|---:|---:|---:|",
-        *stages,
+        *cost_rows,
         "",
         f"| batch | models | type | {' | '.join(MEASURES)} |",
         f"|---|---|---|{'---:|' * len(MEASURES)}",
-        *found,
+        *metric_rows,
     ]
     write_section("chain", lines, options.note)
 
@@ -53,7 +54,8 @@ def _render(folder: Path) -> Path:
     return folder
 
 
-def _chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]]:
+def _run_chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]]:
+    """Preprocess, train and validate a batch; return the table rows of the costs and of the metrics."""
     component = next((batch / "train").iterdir()).name
     write_configs(work, component)
     mode = "one-hot" if one_hot else "one model per type"
@@ -67,18 +69,18 @@ def _chain(batch: Path, work: Path, one_hot: bool) -> tuple[list[str], list[str]
             *("--truth", str(batch / "truth")),
         ],
     }
-    stages, total = [], 0.0
+    cost_rows, total = [], 0.0
     for name, command in commands.items():
         wall, cpu, memory = measure([*command, "-q", "--set", f"model_training.one_hot_encoding={one_hot}"], work)
         total += wall
-        stages.append(f"| {batch.name} | {mode} | {name} | {wall:.1f} | {cpu:.1f} | {memory:.2f} |")
-    stages.append(f"| {batch.name} | {mode} | **all** | **{total:.1f}** | | |")
-    measures = json.loads((work / "validate" / component / "metrics.json").read_text())
-    found = []
-    for name, row in {**measures["types"], "all": measures["overall"]}.items():
+        cost_rows.append(f"| {batch.name} | {mode} | {name} | {wall:.1f} | {cpu:.1f} | {memory:.2f} |")
+    cost_rows.append(f"| {batch.name} | {mode} | **all** | **{total:.1f}** | | |")
+    metrics = json.loads((work / "validate" / component / "metrics.json").read_text())
+    metric_rows = []
+    for name, row in {**metrics["types"], "all": metrics["overall"]}.items():
         values = " | ".join("" if row.get(key) is None else f"{row[key]:.3f}" for key in MEASURES)
-        found.append(f"| {batch.name} | {mode} | {name} | {values} |")
-    return stages, found
+        metric_rows.append(f"| {batch.name} | {mode} | {name} | {values} |")
+    return cost_rows, metric_rows
 
 
 if __name__ == "__main__":
