@@ -27,7 +27,7 @@ Box = tuple[int, int, int, int]
 
 TINT: Colour = (255, 0, 0)
 BOX: Colour = style.hex_to_rgb(style.BLUE)
-FULL_TINT = 3.0  # times the threshold: from there on the tint is strongest, in every image
+FULL_TINT = 3.0  # times the threshold; above it the tint does not grow
 MIN_TINT, MAX_TINT = 0.25, 0.70  # share of the tint at the threshold, and at ``FULL_TINT``
 BAND_BRIGHTNESS = 0.35  # of the photograph under caption and colour bar
 
@@ -72,7 +72,7 @@ def anomaly_overlay(
         threshold: In units of the map. Nothing is tinted if it is not finite.
         boxes: Regions to mark.
         caption: One line, on a dark band at the top or the bottom. Cut if it is too long.
-        map_label: Title of the colour bar: what the map holds, with its unit.
+        map_label: Title of the colour bar: name and unit of the values.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -122,7 +122,7 @@ def tint_anomalies(photo: Image, anomaly_map: Map, *, threshold: float) -> Image
 
 
 def place_label(box: Box, size: tuple[int, int], occupied: Image, top: int = 0) -> tuple[int, int]:
-    """Find a place for the label of a box: the nearest one that hides nothing, or the one that hides least.
+    """Find a place for the label of a box: the nearest one that hides no occupied pixel, else the one that hides least.
 
     Args:
         box: (x, y, width, height) in pixels.
@@ -254,7 +254,7 @@ def _draw_label(canvas: Image, box: Box, label: str, size: int, occupied: Image,
 
 
 def _clip_box(box: LabelledBox, shape: Sequence[int], *, margin: int) -> Box:
-    """The box in whole pixels with a margin, so that its line hides nothing of the region, cut at the image's edge."""
+    """The box in whole pixels, cut at the edges of the image. A margin keeps its line outside the region."""
     left, top = max(0, int(box.x) - margin), max(0, int(box.y) - margin)
     right = min(shape[1], int(np.ceil(box.x + box.width)) + margin)
     bottom = min(shape[0], int(np.ceil(box.y + box.height)) + margin)

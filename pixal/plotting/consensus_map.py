@@ -43,7 +43,7 @@ def consensus_map(
         reference: (H, W, 3) uint8 RGB.
         mask_share: (H, W), share of the masks that include each pixel, from 0 to 1.
         level: The consensus mask is where the share is above it.
-        title: Title of the figure; what the figure shows as text is appended to it.
+        title: Title of the figure. Notes on ``left_out``, and on masks that all agree, are appended.
         left_out: Photographs whose mask was not used, and the IoU of their mask with the others.
     """
     part = add_margin(cv2.boundingRect((mask_share > 0).view(np.uint8)), mask_share.shape)
@@ -67,7 +67,7 @@ def consensus_map(
 
 
 def _title_notes(details: list[Box], left_out: Sequence[tuple[str, float]]) -> str:
-    """What to append to the title: that the masks agree, and which photographs were left out."""
+    """Notes for the title: whether all masks agree, and which masks were left out."""
     notes = "" if details else "; all masks agree on every pixel"
     if left_out:
         names = [f"{style.shorten(name)} (IoU\u00a0{overlap:.2f})" for name, overlap in left_out[:MAX_NAMED]]

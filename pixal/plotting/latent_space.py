@@ -58,8 +58,8 @@ def latent_space(
     positions = (latents[list(rows)] - centre) @ directions.T
     for position, text in _number_texts(positions, np.asarray(ax.dataLim.size)):
         ax.annotate(text, position, (5, 4), textcoords="offset points", fontsize=style.TICK_SIZE, weight="bold")
-    whose = "good parts'" if is_plane_of_good else "parts'"
-    names = (f"latent component {i + 1} ({share:.0%} of the {whose} variance)" for i, share in enumerate(shares))
+    owner = "good parts'" if is_plane_of_good else "parts'"
+    names = (f"latent component {i + 1} ({share:.0%} of the {owner} variance)" for i, share in enumerate(shares))
     style.label_axes(ax, *names)
     ax.margins(0.08)
     style.add_grid(ax)

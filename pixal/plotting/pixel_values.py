@@ -29,7 +29,7 @@ def pixel_loss_histogram(
             the first bin also holds all smaller values.
         counts: (C, bins). Each channel is a line, and so is their sum.
         names: C channel names.
-        loss_name: What the loss is, for the axis label.
+        loss_name: Name of the loss, for the axis label.
         title: Title of the figure.
     """
     has_many = len(names) > MANY_CHANNELS
@@ -62,7 +62,7 @@ def pixel_map(
 
     Args:
         values: (H, W), at least 0. Values that are not finite are blank.
-        label: What the values are, with their unit.
+        label: Name and unit of the values, for the colour bar.
         mask: (H, W); pixels outside it are blank and do not change the colours.
         title: Title of the figure.
         log: Use a logarithmic colour scale. Zeros have its lowest colour.

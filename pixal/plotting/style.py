@@ -128,7 +128,7 @@ def add_colour_bar(
         figure: The figure.
         shown: The image that the colours belong to.
         axes: The axes next to which the bar is placed.
-        label: What the colours mean, with their unit.
+        label: Name and unit of the values.
         location: "right" or "bottom".
         extend: "neither", "max" or "both": the ends beyond which values share one colour.
         aspect: Length of the bar divided by its thickness.

@@ -82,7 +82,7 @@ def reconstruction_strip(
             percentile.
         names: N names, one above each row.
         title: Title of the figure.
-        error_name: What the errors are, for the column and the colour bar.
+        error_name: Title of the error column and label of its colour bar.
         input_size: (width, height) of the network input in pixels, if the arrays are smaller.
     """
     from matplotlib import colormaps

@@ -1,4 +1,4 @@
-"""A texture laid out as MVTec AD's objects, from its folders to its measures, nothing renamed."""
+"""A data set with the folders of MVTec AD, from its images to the metrics, without renaming any file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SMALL = [
 
 
 def texture(generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Noise over stripes that begin anywhere: no two images are alike pixel by pixel."""
+    """An image of stripes with a random phase, and noise: no two images agree pixel by pixel."""
     stripes = 25 * np.sin(np.arange(SIZE[1]) / 3 + generator.uniform(0, 6))
     plane = 128 + stripes + 20 * cv2.GaussianBlur(generator.normal(0, 2, SIZE), (0, 0), 1)
     return np.clip(np.dstack([plane, plane, 0.8 * plane]), 0, 255).astype(np.uint8)
@@ -46,7 +46,7 @@ def write(path: Path, image: NDArray[np.uint8]) -> None:
 
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a validated data set of one object, ``sets/felt``, was worked on in."""
+    """The output folder of ``validate`` for a data set with one object, ``sets/felt``."""
     folder = tmp_path_factory.mktemp("public")
     generator = np.random.default_rng(0)
     root = folder / "sets" / "felt"
@@ -70,7 +70,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next((folder / "validate").iterdir())
 
 
-def test_every_test_image_is_found_and_told_from_its_namesakes(validated: Path) -> None:
+def test_images_of_the_same_name_in_different_folders_are_kept_apart(validated: Path) -> None:
     with (validated / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     images = [f"{kind}/{i:03d}.png" for kind, count in (("good", 4), ("hole", 3), ("paint", 3)) for i in range(count)]
@@ -80,22 +80,22 @@ def test_every_test_image_is_found_and_told_from_its_namesakes(validated: Path) 
         values = tifffile.imread(validated / "felt/anomaly_maps" / f"{name}.tiff")
         assert values.shape == SIZE
         assert (validated / "felt/figures" / f"anomaly_overlay_{name}.png").is_file()
-        assert (values > 0).mean() > 0.99  # the whole photograph is the part
+        assert (values > 0).mean() > 0.99  # the part fills the photograph
 
 
-def test_kinds_and_masks_are_those_of_the_folders(validated: Path) -> None:
-    measures = json.loads((validated / "metrics.json").read_text())["types"]["felt"]
-    assert (measures["good"], measures["defective"]) == (4, 6)
-    assert {kind: found["parts"] for kind, found in measures["kinds"].items()} == {"hole": 3, "paint": 3}
-    assert measures["image_auroc"] >= 0.9
-    assert measures["pixel_auroc"] >= 0.95
-    assert measures["aupro"] >= 0.8
-    assert 0 <= measures["aupimo"] <= 1
+def test_defect_kinds_and_masks_come_from_the_folders(validated: Path) -> None:
+    metrics = json.loads((validated / "metrics.json").read_text())["types"]["felt"]
+    assert (metrics["good"], metrics["defective"]) == (4, 6)
+    assert {kind: values["parts"] for kind, values in metrics["kinds"].items()} == {"hole": 3, "paint": 3}
+    assert metrics["image_auroc"] >= 0.9
+    assert metrics["pixel_auroc"] >= 0.95
+    assert metrics["aupro"] >= 0.8
+    assert 0 <= metrics["aupimo"] <= 1
 
 
 @pytest.mark.parametrize("name", ["results", "metrics"])
-def test_the_files_are_as_their_schemas_say(validated: Path, name: str) -> None:
+def test_documents_match_their_schemas(validated: Path, name: str) -> None:
     schemas = {kind: json.loads((DOCS / f"{kind}.schema.json").read_text("utf-8")) for kind in ("results", "metrics")}
-    registry = Registry().with_resources((one["$id"], Resource.from_contents(one)) for one in schemas.values())
+    registry = Registry().with_resources((schema["$id"], Resource.from_contents(schema)) for schema in schemas.values())
     document = json.loads((validated / f"{name}.json").read_text("utf-8"))
     Draft202012Validator(schemas[name], registry=registry).validate(document)
