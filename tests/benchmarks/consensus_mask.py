@@ -50,7 +50,7 @@ def main() -> None:
             outcome = pixal.validate(batch / "production" / component, truth=batch / "truth", config=config, quiet=True)
             os.chdir("/")
         metrics = outcome.metrics
-        for name, row in {**metrics["types"], "all": metrics["overall"]}.items():
+        for name, row in {**metrics.types, "all": metrics.overall}.items():
             lines.append(f"| {mask_name} | {name} | {' | '.join(f'{row[key]:.3f}' for key in MEASURES)} |")
     write_section("consensus", lines)
 
