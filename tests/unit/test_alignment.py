@@ -10,34 +10,20 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rendered_photographs import rendered_photograph
 from skimage.metrics import structural_similarity
 
 from pixal.errors import AlignmentError, InputError
-from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
+from pixal.synthetic import RenderedPhotograph
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
 from pixal.tasks.photographs.settings import AlignmentSettings
 
-drawn = functools.cache(draw_component)
-
-
-@functools.cache
-def photograph(
-    type_name: str,
-    seed: int,
-    *kinds: str,
-    size: tuple[int, int] = (640, 360),
-    turn: float = 0.0,
-    scale: float = 1.0,
-) -> RenderedPhotograph:
-    rng = np.random.default_rng(seed)
-    return render_photograph(*drawn(type_name, size), kinds, rng, frame_size=size, turn=turn, scale=scale)
-
 
 @functools.cache
 def reference(type_name: str = "front", size: tuple[int, int] = (640, 360), scale: float = 1.0) -> Reference:
-    photo = photograph(type_name, 0, size=size, scale=scale)
+    photo = rendered_photograph(type_name, 0, size=size, scale=scale)
     return Reference.from_photograph(photo.image, photo.foreground > 0, AlignmentSettings().number_of_points)
 
 
@@ -45,10 +31,12 @@ def aligned(photo: RenderedPhotograph, to: Reference, **settings: Any) -> Alignm
     return align_photograph(photo.image, photo.foreground > 0, to, AlignmentSettings(**settings))
 
 
-def displacement(found: NDArray[np.float64], true: NDArray[np.float64], inside: NDArray[Any]) -> NDArray[np.float64]:
+def displacement(
+    homography: NDArray[np.float64], true: NDArray[np.float64], inside: NDArray[Any]
+) -> NDArray[np.float64]:
     """How far apart, in pixels, two homographies put each of the part's pixels."""
     points = np.argwhere(inside)[:, ::-1].astype(np.float64)[None]
-    apart = cv2.perspectiveTransform(points, found) - cv2.perspectiveTransform(points, true)
+    apart = cv2.perspectiveTransform(points, homography) - cv2.perspectiveTransform(points, true)
     return np.asarray(np.linalg.norm(apart[0], axis=-1))
 
 
@@ -60,10 +48,10 @@ def check_pose(
     worst: float,
     **settings: Any,
 ) -> None:
-    found = aligned(photo, to, **settings)
-    assert not found.reason
+    result = aligned(photo, to, **settings)
+    assert not result.reason
     truth = true_reference.pose @ np.linalg.inv(photo.pose)
-    apart = displacement(found.homography, truth, photo.foreground)
+    apart = displacement(result.homography, truth, photo.foreground)
     assert apart.mean() <= mean
     assert apart.max() <= worst
 
@@ -72,34 +60,34 @@ def check_pose(
 @pytest.mark.parametrize("kinds", [(), ("stain", "scratch"), ("torn_edge", "missing_pad", "splash")])
 def test_the_pose_is_recovered(type_name: str, kinds: tuple[str, ...]) -> None:
     for seed in (1, 2):
-        photo = photograph(type_name, seed, *kinds)
-        check_pose(photo, photograph(type_name, 0), reference(type_name), mean=0.1, worst=0.4)
+        photo = rendered_photograph(type_name, seed, *kinds)
+        check_pose(photo, rendered_photograph(type_name, 0), reference(type_name), mean=0.1, worst=0.4)
 
 
 @pytest.mark.parametrize("type_name", ["front", "back"])
 def test_a_part_turned_by_180_degrees_is_aligned(type_name: str) -> None:
     # A feature detector with a bias of a quarter pixel, OpenCV's default, is wrong by 0.7 px here.
-    photo = photograph(type_name, 1, turn=180)
-    check_pose(photo, photograph(type_name, 0), reference(type_name), mean=0.1, worst=0.4)
+    photo = rendered_photograph(type_name, 1, turn=180)
+    check_pose(photo, rendered_photograph(type_name, 0), reference(type_name), mean=0.1, worst=0.4)
 
 
 @pytest.mark.parametrize("turn", [90.0, -90.0, 45.0])
 def test_a_part_turned_by_a_large_angle_is_aligned(turn: float) -> None:
-    true = photograph("back", 0, scale=0.75)
-    photo = photograph("back", 1, turn=turn, scale=0.75)
+    true = rendered_photograph("back", 0, scale=0.75)
+    photo = rendered_photograph("back", 1, turn=turn, scale=0.75)
     check_pose(photo, true, reference("back", scale=0.75), mean=0.15, worst=0.6)
 
 
 @pytest.mark.parametrize(("turn", "scale"), [(20.0, 0.6), (200.0, 0.94)])
 def test_a_smaller_or_larger_part_is_scaled_to_the_reference(turn: float, scale: float) -> None:
-    true = photograph("front", 0, scale=0.75)
-    photo = photograph("front", 1, turn=turn, scale=scale)
+    true = rendered_photograph("front", 0, scale=0.75)
+    photo = rendered_photograph("front", 1, turn=turn, scale=scale)
     check_pose(photo, true, reference("front", scale=0.75), mean=0.15, worst=0.6)
 
 
 def test_a_large_photograph_is_aligned_from_features_at_a_smaller_scale() -> None:
     size = (1280, 720)
-    true, photo = photograph("front", 0, size=size), photograph("front", 1, size=size, turn=180)
+    true, photo = rendered_photograph("front", 0, size=size), rendered_photograph("front", 1, size=size, turn=180)
     width, height = cv2.boundingRect(photo.foreground)[2:]
     assert width * height > 160_000  # more pixels than the feature detection works on
     check_pose(photo, true, reference("front", size), mean=0.15, worst=0.6)
@@ -114,22 +102,22 @@ WARPS = {
 
 @pytest.mark.parametrize("model", WARPS)
 def test_a_known_warp_is_recovered_within_a_fraction_of_a_pixel(model: str) -> None:
-    true, planted = photograph("front", 0), np.array(WARPS[model], np.float64)
+    true, planted = rendered_photograph("front", 0), np.array(WARPS[model], np.float64)
     seen = warp(true.image, planted)
     mask = warp(true.foreground, planted, nearest=True) > 0
-    found = align_photograph(seen, mask, reference(), AlignmentSettings(model=model))
-    apart = displacement(found.homography @ planted, np.eye(3), true.foreground)
+    result = align_photograph(seen, mask, reference(), AlignmentSettings(model=model))
+    apart = displacement(result.homography @ planted, np.eye(3), true.foreground)
     assert apart.mean() < 0.05
     assert apart.max() < 0.2
-    assert found.ssim > 0.9
-    assert found.overlap > 0.99
-    assert found.homography[2, 2] == 1.0
-    assert np.array_equal(found.is_inlier.nonzero()[0].size, found.inliers)
-    assert found.inlier_ratio == found.inliers / len(found.photo_points)
+    assert result.ssim > 0.9
+    assert result.overlap > 0.99
+    assert result.homography[2, 2] == 1.0
+    assert np.array_equal(result.is_inlier.nonzero()[0].size, result.inliers)
+    assert result.inlier_ratio == result.inliers / len(result.photo_points)
 
 
 def test_each_model_has_only_its_degrees_of_freedom() -> None:
-    photo = photograph("front", 1)  # with perspective
+    photo = rendered_photograph("front", 1)  # with perspective
     affine, similar = (aligned(photo, reference(), model=model).homography for model in ("affine", "similarity"))
     assert np.array_equal(affine[2], [0, 0, 1])
     assert np.array_equal(similar[2], [0, 0, 1])
@@ -144,9 +132,9 @@ def test_the_pose_is_the_least_squares_fit_to_the_inliers(model: str, unknowns: 
     source = rng.uniform(0, 500, (80, 2)).astype(np.float32)
     target = (source @ [[1.02, 0.1], [-0.1, 1.02]] + (7, -9) + rng.normal(0, 0.3, (80, 2))).astype(np.float32)
     target[:20] += rng.uniform(40, 90, (20, 2)).astype(np.float32)  # wrong matches
-    found = fit_pose(source, target, model, 3.0)
-    assert found is not None
-    matrix, is_inlier = found
+    result = fit_pose(source, target, model, 3.0)
+    assert result is not None
+    matrix, is_inlier = result
     assert not is_inlier[:20].any()
     assert is_inlier[20:].mean() > 0.9
     (x, y), wanted = source[is_inlier].astype(np.float64).T, target[is_inlier].astype(np.float64)
@@ -161,24 +149,24 @@ def test_the_pose_is_the_least_squares_fit_to_the_inliers(model: str, unknowns: 
 
 
 def test_inliers_are_close_and_outliers_far() -> None:
-    found = aligned(photograph("front", 2), reference(), ransac_threshold=1.0)
-    moved = cv2.perspectiveTransform(found.photo_points[None].astype(np.float64), found.homography)[0]
-    apart = np.linalg.norm(moved - found.reference_points, axis=1)
-    assert apart[found.is_inlier].max() < 2.0
-    assert np.median(apart[~found.is_inlier]) > 5.0
+    result = aligned(rendered_photograph("front", 2), reference(), ransac_threshold=1.0)
+    moved = cv2.perspectiveTransform(result.photo_points[None].astype(np.float64), result.homography)[0]
+    apart = np.linalg.norm(moved - result.reference_points, axis=1)
+    assert apart[result.is_inlier].max() < 2.0
+    assert np.median(apart[~result.is_inlier]) > 5.0
 
 
 def test_another_type_is_rejected() -> None:
     for seed in (1, 2):
         with pytest.raises(AlignmentError, match="not aligned"):
-            aligned(photograph("back", seed), reference("front"))
+            aligned(rendered_photograph("back", seed), reference("front"))
         with pytest.raises(AlignmentError, match="not aligned"):
-            aligned(photograph("front", seed), reference("back"))
+            aligned(rendered_photograph("front", seed), reference("back"))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_mirrored_part_is_rejected(axis: int) -> None:
-    photo = photograph("front", 1)
+    photo = rendered_photograph("front", 1)
     with pytest.raises(AlignmentError, match="not aligned"):
         align_photograph(
             np.flip(photo.image, axis).copy(), np.flip(photo.foreground, axis) > 0, reference(), AlignmentSettings()
@@ -240,7 +228,7 @@ def test_a_photograph_without_the_part_is_rejected(content: str) -> None:
 
 
 def test_a_reference_without_features_is_an_error() -> None:
-    photo = photograph("front", 1)
+    photo = rendered_photograph("front", 1)
     blank = Reference.from_photograph(np.full_like(photo.image, 90), photo.foreground > 0, 500)
     assert blank.features.points.shape == (0, 2)
     with pytest.raises(AlignmentError, match="0 features found on the reference"):
@@ -250,91 +238,95 @@ def test_a_reference_without_features_is_an_error() -> None:
 def test_a_part_with_a_sixth_of_the_contrast_is_aligned() -> None:
     pale = [
         (RenderedPhotograph((100 + (photo.image.astype(float) - 100) / 6).astype(np.uint8), *rest))
-        for photo, *rest in ((p, p.foreground, p.defects, p.pose) for p in (photograph("front", i) for i in (0, 1)))
+        for photo, *rest in (
+            (p, p.foreground, p.defects, p.pose) for p in (rendered_photograph("front", i) for i in (0, 1))
+        )
     ]
     to = Reference.from_photograph(pale[0].image, pale[0].foreground > 0, 2000)
     check_pose(pale[1], pale[0], to, mean=0.1, worst=0.5)
 
 
 def test_a_part_that_only_shares_a_logo_with_the_type_is_rejected() -> None:
-    true, other = photograph("front", 0), photograph("back", 1)
+    true, other = rendered_photograph("front", 0), rendered_photograph("back", 1)
     x, y, width, height = cv2.boundingRect(true.foreground)
     logo = np.s_[y + height // 4 : y + 3 * height // 4, x + width // 3 : x + 2 * width // 3]
     image = other.image.copy()
     image[logo] = true.image[logo]
-    found = align_photograph(image, other.foreground > 0, reference(), AlignmentSettings())
-    assert found.inliers > 25
-    assert found.reason.startswith("not aligned: SSIM")
+    result = align_photograph(image, other.foreground > 0, reference(), AlignmentSettings())
+    assert result.inliers > 25
+    assert result.reason.startswith("not aligned: SSIM")
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.001, 0.01, 0.3])
 def test_a_part_that_extends_beyond_the_photograph_is_rejected(cut: float) -> None:
-    true = photograph("front", 0)
+    true = rendered_photograph("front", 0)
     columns = np.cumsum(true.foreground.any(0) * (true.foreground > 0).sum(0)) / (true.foreground > 0).sum()
     shift = np.array([[1, 0, -int(np.searchsorted(columns, cut, side="right"))], [0, 1, 0], [0, 0, 1]], np.float64)
     mask = warp(true.foreground, shift, nearest=True) > 0
-    found = align_photograph(warp(true.image, shift), mask, reference(), AlignmentSettings(MIN_SCORE_THRESHOLD=0.2))
-    assert displacement(found.homography @ shift, np.eye(3), true.foreground).max() < 0.1
-    assert found.visible == pytest.approx(1 - cut, abs=0.004)
-    assert found.overlap == pytest.approx(1 - cut, abs=0.01)
-    unseen = f"{100 * (1 - found.visible):.2f} %"
+    result = align_photograph(warp(true.image, shift), mask, reference(), AlignmentSettings(MIN_SCORE_THRESHOLD=0.2))
+    assert displacement(result.homography @ shift, np.eye(3), true.foreground).max() < 0.1
+    assert result.visible == pytest.approx(1 - cut, abs=0.004)
+    assert result.overlap == pytest.approx(1 - cut, abs=0.01)
+    unseen = f"{100 * (1 - result.visible):.2f} %"
     expected = f"not aligned: {unseen} of the part is outside the photograph, at most 0.2 % is allowed"
-    assert found.reason == (expected if cut > 0.002 else "")
+    assert result.reason == (expected if cut > 0.002 else "")
 
 
 def test_overlap_and_visible_equal_a_pixel_by_pixel_count() -> None:
-    true = photograph("front", 0)
+    true = rendered_photograph("front", 0)
     planted = np.array([[0.9, 0.2, -230.0], [-0.2, 0.9, 70], [0, 0, 1]])
     mask = warp(true.foreground, planted, nearest=True) > 0
     mask[:, :80] = False
     mask[300:, 100:300] = True
-    found = align_photograph(warp(true.image, planted), mask, reference(), AlignmentSettings(MIN_SCORE_THRESHOLD=-1))
+    result = align_photograph(warp(true.image, planted), mask, reference(), AlignmentSettings(MIN_SCORE_THRESHOLD=-1))
     y, x = np.indices(mask.shape).reshape(2, -1)
-    x, y, depth = np.linalg.inv(found.homography) @ [x, y, np.ones_like(x)]
+    x, y, depth = np.linalg.inv(result.homography) @ [x, y, np.ones_like(x)]
     x, y = np.rint(x / depth).astype(int), np.rint(y / depth).astype(int)
     target = true.foreground.ravel() > 0
     within = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
     moved = within & mask[np.where(within, y, 0), np.where(within, x, 0)]
-    assert found.overlap == pytest.approx((moved & target).sum() / (moved | target).sum(), abs=1e-3)
-    assert found.visible == pytest.approx((within & target).sum() / target.sum(), abs=1e-3)
-    assert 0.2 < found.overlap < found.visible < 0.95
+    assert result.overlap == pytest.approx((moved & target).sum() / (moved | target).sum(), abs=1e-3)
+    assert result.visible == pytest.approx((within & target).sum() / target.sum(), abs=1e-3)
+    assert 0.2 < result.overlap < result.visible < 0.95
 
 
 def test_a_mask_of_half_the_part_is_rejected() -> None:
-    photo = photograph("front", 1)
+    photo = rendered_photograph("front", 1)
     half = photo.foreground > 0
     half[:, 320:] = False
-    found = align_photograph(photo.image, half, reference(), AlignmentSettings())
-    assert 0.4 < found.overlap < 0.6
-    assert found.reason.startswith(f"not aligned: the foreground mask overlaps the reference's by {found.overlap:.3f}")
+    result = align_photograph(photo.image, half, reference(), AlignmentSettings())
+    assert 0.4 < result.overlap < 0.6
+    assert result.reason.startswith(
+        f"not aligned: the foreground mask overlaps the reference's by {result.overlap:.3f}"
+    )
     assert not align_photograph(photo.image, half, reference(), AlignmentSettings(MIN_OVERLAP=0.4)).reason
 
 
 def test_another_size_is_rejected_and_both_sizes_named() -> None:
-    small = photograph("front", 1, size=(480, 270))
+    small = rendered_photograph("front", 1, size=(480, 270))
     with pytest.raises(InputError, match=r"480x270.*640x360"):
         aligned(small, reference())
 
 
 def test_without_alignment_the_photograph_is_not_moved_but_must_meet_the_limits() -> None:
-    true, photo = photograph("front", 0), photograph("front", 1)
-    found = aligned(photo, reference(), apply_alignment=False)
-    assert np.array_equal(found.homography, np.eye(3))
-    assert found.aligned is photo.image
-    assert (found.inliers, found.inlier_ratio, found.visible) == (0, 0.0, 1.0)
-    assert aligned(photo, reference()).ssim > found.ssim + 0.2
-    assert found.reason.startswith("not aligned: SSIM")
-    assert found.reason.endswith("(apply_alignment is off)")
+    true, photo = rendered_photograph("front", 0), rendered_photograph("front", 1)
+    result = aligned(photo, reference(), apply_alignment=False)
+    assert np.array_equal(result.homography, np.eye(3))
+    assert result.aligned is photo.image
+    assert (result.inliers, result.inlier_ratio, result.visible) == (0, 0.0, 1.0)
+    assert aligned(photo, reference()).ssim > result.ssim + 0.2
+    assert result.reason.startswith("not aligned: SSIM")
+    assert result.reason.endswith("(apply_alignment is off)")
     loose_limits = {"apply_alignment": False, "MIN_SCORE_THRESHOLD": -1, "MAX_MSE_THRESHOLD": 1e5}
     assert not aligned(photo, reference(), MIN_OVERLAP=0, **loose_limits).reason
     assert "overlaps the reference's by" in aligned(photo, reference(), MIN_OVERLAP=0.99, **loose_limits).reason
     assert not aligned(true, reference(), apply_alignment=False).reason
     with pytest.raises(InputError, match="480x270"):
-        aligned(photograph("front", 1, size=(480, 270)), reference(), apply_alignment=False)
+        aligned(rendered_photograph("front", 1, size=(480, 270)), reference(), apply_alignment=False)
 
 
 def test_number_of_points_limits_the_features() -> None:
-    photo = photograph("front", 1)
+    photo = rendered_photograph("front", 1)
     few, many = (detect_features(photo.image, photo.foreground > 0, n) for n in (100, 400))
     assert 100 <= len(few.points) < 110  # SIFT also keeps features as strong as the last one
     assert 400 <= len(many.points) < 410
@@ -342,84 +334,84 @@ def test_number_of_points_limits_the_features() -> None:
 
 
 def test_a_stricter_knn_ratio_keeps_fewer_and_better_matches() -> None:
-    photo = photograph("back", 1)
+    photo = rendered_photograph("back", 1)
     loose, strict = (aligned(photo, reference("back"), knn_ratio=ratio) for ratio in (0.95, 0.5))
     assert len(strict.photo_points) < 0.8 * len(loose.photo_points)
     assert strict.inlier_ratio > loose.inlier_ratio
 
 
 def test_a_smaller_ransac_threshold_accepts_fewer_inliers() -> None:
-    photo = photograph("back", 1)
+    photo = rendered_photograph("back", 1)
     counts = [aligned(photo, reference("back"), ransac_threshold=t).inliers for t in (0.05, 0.5, 3.0)]
     assert counts[0] < counts[1] < counts[2]
 
 
 def test_min_good_matches_is_a_limit_for_matches_and_inliers() -> None:
-    photo = photograph("front", 1)
-    found = aligned(photo, reference())
-    matches = len(found.photo_points)
-    assert aligned(photo, reference(), MIN_GOOD_MATCHES=found.inliers).inliers == found.inliers
-    with pytest.raises(AlignmentError, match=f"{found.inliers} of {matches} .* at least {found.inliers + 1} are"):
-        aligned(photo, reference(), MIN_GOOD_MATCHES=found.inliers + 1)
+    photo = rendered_photograph("front", 1)
+    result = aligned(photo, reference())
+    matches = len(result.photo_points)
+    assert aligned(photo, reference(), MIN_GOOD_MATCHES=result.inliers).inliers == result.inliers
+    with pytest.raises(AlignmentError, match=f"{result.inliers} of {matches} .* at least {result.inliers + 1} are"):
+        aligned(photo, reference(), MIN_GOOD_MATCHES=result.inliers + 1)
     with pytest.raises(AlignmentError, match=f"{matches} matches .* at least {matches + 1} are"):
         aligned(photo, reference(), MIN_GOOD_MATCHES=matches + 1)
 
 
 def test_ssim_and_mse_have_limits() -> None:
-    photo = photograph("front", 1)
-    found = aligned(photo, reference())
-    assert not aligned(photo, reference(), MIN_SCORE_THRESHOLD=found.ssim - 0.001).reason
-    low_ssim = aligned(photo, reference(), MIN_SCORE_THRESHOLD=found.ssim + 0.001)
+    photo = rendered_photograph("front", 1)
+    result = aligned(photo, reference())
+    assert not aligned(photo, reference(), MIN_SCORE_THRESHOLD=result.ssim - 0.001).reason
+    low_ssim = aligned(photo, reference(), MIN_SCORE_THRESHOLD=result.ssim + 0.001)
     assert low_ssim.reason.startswith("not aligned: SSIM")
-    assert np.array_equal(low_ssim.homography, found.homography)
-    assert not aligned(photo, reference(), MAX_MSE_THRESHOLD=found.mse * 1.01).reason
-    high_mse = aligned(photo, reference(), MAX_MSE_THRESHOLD=found.mse * 0.99)
+    assert np.array_equal(low_ssim.homography, result.homography)
+    assert not aligned(photo, reference(), MAX_MSE_THRESHOLD=result.mse * 1.01).reason
+    high_mse = aligned(photo, reference(), MAX_MSE_THRESHOLD=result.mse * 0.99)
     assert high_mse.reason.startswith("not aligned: MSE")
 
 
 def test_ssim_and_mse_are_measured_over_the_part_at_half_size() -> None:
-    photo = photograph("front", 3)
+    photo = rendered_photograph("front", 3)
     to = reference()
-    found = aligned(photo, to)
+    result = aligned(photo, to)
     rows, columns = np.nonzero(to.mask)
     top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
     halved = []
-    for photo_or_reference in (warp(photo.image, found.homography), to.image):
+    for photo_or_reference in (warp(photo.image, result.homography), to.image):
         grey = cv2.cvtColor(photo_or_reference, cv2.COLOR_RGB2GRAY)[top:bottom, left:right]
         halved.append(cv2.resize(grey, ((right - left) // 2, (bottom - top) // 2), interpolation=cv2.INTER_AREA))
     mask = to.mask[top:bottom, left:right].astype(np.uint8)
     inside = cv2.resize(mask, halved[0].shape[::-1], interpolation=cv2.INTER_AREA) > 0
     _, similarity = structural_similarity(*halved, win_size=7, data_range=255, full=True)
-    assert found.ssim == pytest.approx(similarity[inside].mean(), abs=1e-5)  # in single precision
+    assert result.ssim == pytest.approx(similarity[inside].mean(), abs=1e-5)  # in single precision
     squares = np.subtract(*(grey.astype(float) for grey in halved))[inside] ** 2
-    assert found.mse == pytest.approx(squares.mean(), rel=1e-5)
+    assert result.mse == pytest.approx(squares.mean(), rel=1e-5)
 
 
 def test_the_reference_aligns_to_itself() -> None:
-    true = photograph("back", 0)
-    found = aligned(true, reference("back"))
-    assert displacement(found.homography, np.eye(3), true.foreground).max() < 1e-3
-    assert found.ssim > 0.9999
-    assert found.mse < 1e-3
-    assert found.inlier_ratio == 1.0
+    true = rendered_photograph("back", 0)
+    result = aligned(true, reference("back"))
+    assert displacement(result.homography, np.eye(3), true.foreground).max() < 1e-3
+    assert result.ssim > 0.9999
+    assert result.mse < 1e-3
+    assert result.inlier_ratio == 1.0
 
 
 def test_a_16_bit_photograph_aligns_like_an_8_bit_one() -> None:
-    photo = photograph("front", 1)
+    photo = rendered_photograph("front", 1)
     deep = align_photograph(photo.image.astype(np.uint16) * 257, photo.foreground > 0, reference(), AlignmentSettings())
-    found = aligned(photo, reference())
-    assert np.array_equal(deep.homography, found.homography)
-    assert deep.ssim == pytest.approx(found.ssim, abs=1e-3)
-    assert deep.mse == pytest.approx(found.mse, abs=1.0)
+    result = aligned(photo, reference())
+    assert np.array_equal(deep.homography, result.homography)
+    assert deep.ssim == pytest.approx(result.ssim, abs=1e-3)
+    assert deep.mse == pytest.approx(result.mse, abs=1.0)
 
 
 def test_alignment_is_deterministic_also_in_threads() -> None:
     jobs = [(name, seed) for name in ("front", "back") for seed in (1, 2, 3)]
 
     def result_bytes(job: tuple[str, int]) -> bytes:
-        found = aligned(photograph(*job), reference(job[0]))
-        figures = np.array([found.ssim, found.mse, found.overlap, found.visible])
-        return b"".join(part.tobytes() for part in (found.homography, found.is_inlier, found.aligned, figures))
+        result = aligned(rendered_photograph(*job), reference(job[0]))
+        figures = np.array([result.ssim, result.mse, result.overlap, result.visible])
+        return b"".join(part.tobytes() for part in (result.homography, result.is_inlier, result.aligned, figures))
 
     one_by_one = [result_bytes(job) for job in jobs]
     cv2.setRNGSeed(99)  # as another image may leave it
@@ -428,20 +420,20 @@ def test_alignment_is_deterministic_also_in_threads() -> None:
 
 
 def test_the_result_does_not_depend_on_opencv_threads() -> None:
-    photo, threads = photograph("back", 1), cv2.getNumThreads()
-    found = []
+    photo, threads = rendered_photograph("back", 1), cv2.getNumThreads()
+    result = []
     try:
         for number in (1, 3):
             cv2.setNumThreads(number)
-            found.append(aligned(photo, reference("back")))
+            result.append(aligned(photo, reference("back")))
     finally:
         cv2.setNumThreads(threads)
-    assert np.array_equal(found[0].homography, found[1].homography)
-    assert np.array_equal(found[0].aligned, found[1].aligned)
+    assert np.array_equal(result[0].homography, result[1].homography)
+    assert np.array_equal(result[0].aligned, result[1].aligned)
 
 
 def test_features_lie_on_the_part() -> None:
-    photo = photograph("front", 1)
+    photo = rendered_photograph("front", 1)
     near = cv2.dilate(photo.foreground, np.ones((11, 11), np.uint8)) > 0
     points = detect_features(photo.image, photo.foreground > 0, 2000).points
     x, y = np.rint(points).astype(int).T
@@ -481,14 +473,14 @@ def random_features(rng: np.random.Generator, count: int, near: NDArray[np.float
 
 
 def slow_matches(photo: Features, to: Features, ratio: float) -> list[tuple[int, int]]:
-    found = []
+    result = []
     for i, ours in enumerate(photo.descriptors.astype(float)):
         away = [float(np.linalg.norm(ours - theirs)) for theirs in to.descriptors.astype(float)]
         first, second = np.argsort(away)[:2]
         back = [float(np.linalg.norm(other - to.descriptors[first])) for other in photo.descriptors.astype(float)]
         if away[first] < ratio * away[second] and int(np.argmin(back)) == i:
-            found.append((i, int(first)))
-    return found
+            result.append((i, int(first)))
+    return result
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.75, 0.95])
@@ -504,7 +496,7 @@ def test_matches_equal_those_of_a_double_loop(ratio: float) -> None:
 
 
 def test_matches_of_a_photograph_equal_those_of_opencv() -> None:
-    photo = photograph("front", 2)
+    photo = rendered_photograph("front", 2)
     features, to = detect_features(photo.image, photo.foreground > 0, 2000), reference().features
     matcher = cv2.BFMatcher(cv2.NORM_L2)
     mutual = {(m.trainIdx, m.queryIdx) for m in matcher.match(to.descriptors, features.descriptors)}
@@ -514,9 +506,9 @@ def test_matches_of_a_photograph_equal_those_of_opencv() -> None:
         if best.distance < 0.75 * second.distance
     ]
     expected = {pair for pair in pairs if pair in mutual}
-    found = match_features(features, to, 0.75)
+    result = match_features(features, to, 0.75)
     where = {tuple(point): i for i, point in enumerate(features.points.tolist())}
-    got = {(where[tuple(a)], tuple(b)) for a, b in zip(*(points.tolist() for points in found), strict=True)}
+    got = {(where[tuple(a)], tuple(b)) for a, b in zip(*(points.tolist() for points in result), strict=True)}
     want = {(where[tuple(features.points[i].tolist())], tuple(to.points[j].tolist())) for i, j in expected}
     assert len(want) > 300
     assert len(got ^ want) <= 0.01 * len(want)  # ties that rounding decides

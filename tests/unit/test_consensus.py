@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from rendered_photographs import overlap
 
 from pixal.errors import InputError
 from pixal.tasks.photographs.geometry import Box
@@ -52,10 +53,6 @@ def bad_mask(kind: str, rng: np.random.Generator) -> NDArray[np.bool_]:
         "whole frame": np.ones(PART.shape, bool),
     }
     return bad[kind]
-
-
-def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 def consensus_of(named: dict[str, NDArray[np.bool_]]) -> Consensus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,17 +9,16 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rendered_photographs import cached_component, overlap, rendered_photograph
 from scipy import ndimage
 
 from pixal.errors import InputError
-from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
 from pixal.tasks.photographs.foreground.border import choose_part
 from pixal.tasks.photographs.foreground.methods import Foreground, choose_method, find_foreground, model_hash
 from pixal.tasks.photographs.settings import RemoveBackground
 
 FRAME = (480, 270)
 BORDER = RemoveBackground(method="border")
-drawn = functools.cache(draw_component)
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -29,14 +27,6 @@ Y, X = np.mgrid[: FRAME[1], : FRAME[0]]
 
 def border_mask(image: NDArray[Any]) -> Mask:
     return find_foreground(image, BORDER).mask
-
-
-def photograph(type_name: str, seed: int, size: tuple[int, int] = FRAME, *kinds: str) -> RenderedPhotograph:
-    return render_photograph(*drawn(type_name, size), kinds, np.random.default_rng(seed), frame_size=size)
-
-
-def overlap(mask: NDArray[np.bool_], truth: NDArray[Any]) -> float:
-    return float((mask & (truth > 0)).sum() / (mask | (truth > 0)).sum())
 
 
 def plate(colour: tuple[int, int, int], noise: float = 3.0) -> Floats:
@@ -94,7 +84,7 @@ def moved(
     plate: Floats, shift: tuple[float, float], turn: float = 0, scale: float = 1, part: str = "front"
 ) -> tuple[Image, Mask]:
     """Return a photograph of the component on a plate, shifted and turned (degrees), and its mask."""
-    image, mask = drawn(part, FRAME)
+    image, mask = cached_component(part, FRAME)
     pose = cv2.getRotationMatrix2D((FRAME[0] / 2, FRAME[1] / 2), turn, scale)
     pose[:, 2] += np.array(shift)
     alpha = cv2.warpAffine(mask.astype(np.float64) / mask.max(), pose, FRAME)[..., None]
@@ -106,7 +96,7 @@ def moved(
 @pytest.mark.parametrize(("size", "limit"), [((320, 180), 0.97), (FRAME, 0.985), ((960, 540), 0.985)])
 def test_the_border_method_finds_the_rendered_part(type_name: str, size: tuple[int, int], limit: float) -> None:
     for seed in range(2):
-        photo = photograph(type_name, seed, size)
+        photo = rendered_photograph(type_name, seed, size=size)
         foreground = find_foreground(photo.image, BORDER)
         assert overlap(foreground.mask, photo.foreground) > limit
         assert foreground.alpha.dtype == np.uint8
@@ -115,7 +105,7 @@ def test_the_border_method_finds_the_rendered_part(type_name: str, size: tuple[i
 
 
 def test_a_torn_off_piece_is_not_in_the_mask() -> None:
-    whole, torn = photograph("back", 1), photograph("back", 1, FRAME, "torn_edge")
+    whole, torn = (rendered_photograph("back", 1, *kinds, size=FRAME) for kinds in ((), ("torn_edge",)))
     gone = (whole.foreground > 0) & (torn.foreground == 0)
     assert gone.sum() > 40
     assert border_mask(whole.image)[gone].mean() > 0.8
@@ -165,7 +155,7 @@ def test_a_part_without_texture_may_extend_beyond_the_edge(name: str) -> None:
 def test_a_part_may_fill_almost_the_whole_frame(name: str, margin: int) -> None:
     photo, mask = PLATES[name].copy(), np.zeros(X.shape, bool)
     mask[margin:-margin, margin:-margin] = True
-    photo[mask] = np.resize(drawn("front", FRAME)[0][100:170, 120:360], (*X.shape, 3))[mask]
+    photo[mask] = np.resize(cached_component("front", FRAME)[0][100:170, 120:360], (*X.shape, 3))[mask]
     assert overlap(border_mask(pixels(photo)), mask) > 0.98
 
 
@@ -351,7 +341,7 @@ def test_a_part_may_be_slightly_darker_than_the_plate(contrast: float) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_an_alpha_channel_that_removes_pixels_is_used(dtype: type[np.unsignedinteger[Any]]) -> None:
-    photo = photograph("front", 0)
+    photo = rendered_photograph("front", 0, size=FRAME)
     top = np.iinfo(dtype).max
     cut = np.zeros(photo.image.shape[:2], dtype)
     cut[40:200, 30:150] = top  # elsewhere than the part
@@ -363,19 +353,19 @@ def test_an_alpha_channel_that_removes_pixels_is_used(dtype: type[np.unsignedint
 
 
 def test_an_opaque_alpha_channel_is_ignored() -> None:
-    photo = photograph("front", 0)
+    photo = rendered_photograph("front", 0, size=FRAME)
     rgba = np.dstack([photo.image, np.full(photo.image.shape[:2], 255, np.uint8)])
     assert np.array_equal(border_mask(rgba), border_mask(photo.image))
 
 
 def test_an_alpha_channel_that_removes_everything_is_an_error() -> None:
-    rgba = np.dstack([photograph("front", 0).image, np.zeros((FRAME[1], FRAME[0]), np.uint8)])
+    rgba = np.dstack([rendered_photograph("front", 0, size=FRAME).image, np.zeros((FRAME[1], FRAME[0]), np.uint8)])
     with pytest.raises(InputError, match="no part found"):
         border_mask(rgba)
 
 
 def test_a_16_bit_photograph_has_the_mask_of_the_8_bit_one() -> None:
-    photo = photograph("back", 2).image
+    photo = rendered_photograph("back", 2, size=FRAME).image
     assert np.array_equal(border_mask(photo.astype(np.uint16) * 257), border_mask(photo))
 
 
@@ -391,7 +381,7 @@ def test_the_mask_turns_and_mirrors_with_the_photograph(name: str) -> None:
 
 
 def test_the_mask_is_the_same_in_all_threads() -> None:
-    photos = [photograph(name, seed).image for name in ("front", "back") for seed in range(3)]
+    photos = [rendered_photograph(name, seed, size=FRAME).image for name in ("front", "back") for seed in range(3)]
     photos.append(moved(*DISCS["cut below"][:2])[0])
     one_by_one = [border_mask(photo) for photo in photos]
     with ThreadPoolExecutor(4) as pool:

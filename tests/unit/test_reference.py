@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rendered_photographs import rendered_photograph
 
-from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
 from pixal.tasks.photographs.alignment.reference import describe_appearance, most_typical
 
 ImageAndMask = tuple[NDArray[Any], NDArray[np.bool_]]
@@ -19,19 +19,9 @@ ImageAndMask = tuple[NDArray[Any], NDArray[np.bool_]]
 SIZE = (480, 270)
 GOOD, BAD = 9, 6
 
-drawn = functools.cache(draw_component)
 
-
-@functools.cache
-def photograph(
-    seed: int, *kinds: str, type_name: str = "front", turn: float = 0.0, scale: float = 1.0
-) -> RenderedPhotograph:
-    rng = np.random.default_rng(seed)
-    return render_photograph(*drawn(type_name, SIZE), kinds, rng, frame_size=SIZE, turn=turn, scale=scale)
-
-
-def image_and_mask(seed: int, *kinds: str, **how: Any) -> ImageAndMask:
-    photo = photograph(seed, *kinds, **how)
+def image_and_mask(seed: int, *kinds: str, type_name: str = "front", **pose: float) -> ImageAndMask:
+    photo = rendered_photograph(type_name, seed, *kinds, size=SIZE, **pose)
     return photo.image, photo.foreground > 0
 
 
@@ -109,11 +99,11 @@ def test_bad_photographs_are_not_chosen_if_two_in_five_are_bad(kind: Callable[[i
 def test_bad_photographs_are_not_chosen_if_every_part_is_turned(kind: Callable[[int], ImageAndMask]) -> None:
     turns = np.linspace(0, 320, GOOD)
     good = [describe_appearance(*image_and_mask(seed, turn=float(turn), scale=0.55)) for seed, turn in enumerate(turns)]
-    how = {"type_name": "back"} if kind is other_type else {}
+    type_name = "back" if kind is other_type else "front"
     kinds = ("stain", "splash", "torn_edge", "scratch") if kind is defective else ()
     bad = []
     for seed in range(100, 104):
-        image, mask = image_and_mask(seed, *kinds, turn=77.0 * seed, scale=0.55, **how)
+        image, mask = image_and_mask(seed, *kinds, type_name=type_name, turn=77.0 * seed, scale=0.55)
         bad.append(describe_appearance(cv2.GaussianBlur(image, (0, 0), 2) if kind is blurred else image, mask))
     assert most_typical(np.array([*bad, *good])) >= len(bad)
 

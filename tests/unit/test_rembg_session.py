@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rendered_photographs import overlap
 
 from pixal.errors import ConfigError, InputError
 from pixal.tasks.photographs.foreground import rembg_session
@@ -27,10 +28,6 @@ slow = pytest.mark.slow  # rembg takes two seconds to import
 
 def rembg(**settings: Any) -> RemoveBackground:
     return RemoveBackground(method="rembg", **settings)
-
-
-def overlap(mask: Mask, truth: Mask) -> float:
-    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def _varint(number: int) -> bytes:

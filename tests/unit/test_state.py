@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rendered_photographs import rendered_photograph
 
 from pixal.errors import ModelError
-from pixal.synthetic import RenderedPhotograph, draw_component, render_photograph
+from pixal.synthetic import RenderedPhotograph
 from pixal.tasks.photographs.alignment.align import Reference, warp
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
@@ -24,9 +24,8 @@ FRAME = (320, 180)
 BOX = Box(55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3
 
 
-@functools.cache
 def photograph(seed: int) -> RenderedPhotograph:
-    return render_photograph(*draw_component("front", FRAME), [], np.random.default_rng(seed), frame_size=FRAME)
+    return rendered_photograph("front", seed, size=FRAME)
 
 
 def fitted(
