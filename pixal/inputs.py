@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.arrays import ARCHIVE_ERRORS, create_member, map_member, release_pages
-from pixal.io.files import atomic_write
+from pixal.io.arrays import ARCHIVE_ERRORS, map_member, release_pages
+from pixal.io.growing import GrowingRows
 
-_COPY_BYTES = 1 << 24  # copied at a time from the temporary file to the archive
 _CHUNK_BYTES = 1 << 28  # of rows that are processed together
 
 
@@ -163,7 +160,8 @@ class InputSet:
 class InputSetWriter:
     """Write an ``out.npz`` file row by row, so that memory does not grow with the number of parts.
 
-    Use it as a context manager. The complete file appears when the block ends without an error.
+    Use it as a context manager. The complete file appears when the block ends without an error. Each row is written to
+    disk once.
     """
 
     def __init__(
@@ -184,8 +182,9 @@ class InputSetWriter:
         self._targets: list[NDArray[np.float32]] = []
 
     def __enter__(self) -> InputSetWriter:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._rows = tempfile.TemporaryFile(dir=self._path.parent)
+        temporary = self._path.with_name(f".{uuid.uuid4().hex[:12]}.{self._path.name}")
+        self._rows = GrowingRows(temporary, int(np.prod(self._shape)))
+        self._rows.start()
         return self
 
     def append(
@@ -209,7 +208,7 @@ class InputSetWriter:
         if image.shape != self._shape:
             raise InputError(f"{name}: input has shape {image.shape}, expected {self._shape}")
         self._add_target(name, target)
-        self._rows.write(np.ascontiguousarray(image, np.float32).data)
+        self._rows.append(image)
         self._names.append(name)
         if self._types:
             self._labels.append(self._types.index(str(type_name)))
@@ -227,35 +226,41 @@ class InputSetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._rows:
+        try:
             if kind is None:
-                self._finish()
+                others = describing_arrays(self._shape, self._channels, self._names, self._types, self._labels)
+                if self._targets:
+                    others["targets"] = np.stack(self._targets)
+                self._rows.finish(self._path, others)
+        finally:
+            self._rows.path.unlink(missing_ok=True)
 
-    def _finish(self) -> None:
-        others: dict[str, NDArray[Any]] = {
-            "shape": np.array(self._shape, np.int64),
-            "channels": np.array(self._channels),
-            "names": np.array(self._names, str),
-        }
-        if self._types:
-            others["labels"] = np.eye(len(self._types), dtype=np.float32)[self._labels]
-            others["types"] = np.array(self._types)
-        if self._targets:
-            others["targets"] = np.stack(self._targets)
-        header = {
-            "descr": "<f4",
-            "fortran_order": False,
-            "shape": (len(self._names), int(np.prod(self._shape))),
-        }
-        self._rows.seek(0)
-        with atomic_write(self._path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            with create_member(archive, "data") as member:
-                npy_format.write_array_header_1_0(member, header)
-                while copied := self._rows.read(_COPY_BYTES):
-                    member.write(copied)
-            for name, array in others.items():
-                with create_member(archive, name) as member:
-                    npy_format.write_array(member, array, allow_pickle=False)
+
+def describing_arrays(
+    shape: tuple[int, int, int],
+    channels: Sequence[str],
+    names: Sequence[str],
+    types: Sequence[str] = (),
+    type_indices: Sequence[int] = (),
+) -> dict[str, NDArray[Any]]:
+    """Make the arrays of an ``out.npz`` that describe its rows.
+
+    Args:
+        shape: (H, W, C) of each image.
+        channels: The C channel names.
+        names: The name of each row.
+        types: In one-hot mode, the type names.
+        type_indices: In one-hot mode, the index of each row's type.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "shape": np.array(shape, np.int64),
+        "channels": np.array(channels),
+        "names": np.array(names, str),
+    }
+    if types:
+        arrays["labels"] = np.eye(len(types), dtype=np.float32)[list(type_indices)]
+        arrays["types"] = np.array(types)
+    return arrays
 
 
 def evenly_spaced(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.errors import InputError
-from pixal.inputs import InputSet
+from pixal.inputs import InputSet, describing_arrays
 from pixal.io.files import write_bytes
 from pixal.io.growing import GrowingRows
 from pixal.io.records import to_builtin
@@ -213,17 +213,9 @@ class VerdictStore:
         return list(inputs.names) if inputs.shape == self._shape else None
 
     def _other_arrays(self, names: list[str]) -> dict[str, NDArray[Any]]:
-        """The arrays of an ``out.npz`` other than the inputs, as ``InputSetWriter`` writes them."""
-        arrays: dict[str, NDArray[Any]] = {
-            "shape": np.array(self._shape, np.int64),
-            "channels": np.array(self._channels),
-            "names": np.array(names, str),
-        }
-        if self._types:
-            index = self._types.index(self._type_name)
-            arrays["labels"] = np.eye(len(self._types), dtype=np.float32)[[index] * len(names)]
-            arrays["types"] = np.array(self._types)
-        return arrays
+        """The arrays of an ``out.npz`` that describe its rows."""
+        indices = [self._types.index(self._type_name)] * len(names) if self._types else []
+        return describing_arrays(self._shape, self._channels, names, self._types, indices)
 
     def _rows_file(self, name: str) -> GrowingRows:
         return GrowingRows(self._archive.with_name(name), int(np.prod(self._shape)))
