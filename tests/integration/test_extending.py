@@ -1,7 +1,8 @@
-"""What docs/extending.md shows, taken from the page and used as it says: a model family of a package of its own."""
+"""The code in docs/extending.md, taken from the page and used as it says: a model family, a channel, a task."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -16,19 +17,21 @@ import pytest
 
 import pixal
 from pixal.calibration.maps import calibrated_maps, part_scores
+from pixal.cli import main
 from pixal.config import Paths
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.io.records import read_record
 from pixal.outcome import Outcome
-from pixal.registry import MODELS
+from pixal.registry import MODELS, TASKS
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.network_input import channels
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.tasks.photographs.training.stored import load_trained
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
-MODEL, CHANNEL = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[:2]
+_BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+MODEL, CHANNEL, TASK = _BLOCKS[0], _BLOCKS[1], _BLOCKS[-1]
 FASTER: dict[str, Any] = {
     "preprocessing": {"draw_matches": False, "save_metrics": False, "save_overlays": False},
     "plotting": {"plot_anomaly_heatmap": False},
@@ -164,3 +167,92 @@ def test_the_channel_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     found = channels.compute_channels(image, ["Redness"])
     np.testing.assert_allclose(found[0, :3, 0], [1, 0, 0.5], atol=1e-6)
     del vars(channels)["_redness"]
+
+
+@pytest.fixture
+def curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with three CSV files to train on, two new ones, and the page's task installed."""
+    site = tmp_path / "site-packages"
+    information = site / "pixal_curves-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pixal-curves\nVersion: 1.0\n")
+    groups = re.findall(r'^\[project.entry-points."(pixal.\w+)"\]\n(\w+ = )"(pixal_curves:\w+)"$', PAGE, re.MULTILINE)
+    assert [group for group, _, _ in groups] == [TASKS.group, MODELS.group]
+    (information / "entry_points.txt").write_text(
+        "".join(f"[{group}]\n{name}{place}\n" for group, name, place in groups)
+    )
+    (site / "pixal_curves.py").write_text(TASK)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(5)
+    for name, count in (("good", 3), ("new", 2)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            samples = generator.random((20, 8))
+            target = 2 * samples[:, :2].mean(1) - samples[:, 4:6].mean(1) + 0.5  # of averages of two samples
+            np.savetxt(tmp_path / name / f"{number}.csv", np.column_stack([target, samples]), delimiter=",")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/parameters.yaml").write_text("task: curves\ncurves: {average: 2}\n")
+    (tmp_path / "configs/paths.yaml").write_text(
+        "component_model_path: {component: Curves, base: ./out}\n"
+        "component_validate_path: {component: Curves, base: ./validate}\n"
+    )
+    yield tmp_path
+    sys.modules.pop("pixal_curves", None)
+
+
+def test_a_task_of_another_package_runs_through_the_same_commands(
+    curves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preprocess", "-q", "-i", "good"]) == 0
+    inputs = InputSet.load(curves / "out/Curves/out.npz")
+    assert inputs.targets is not None
+    assert (inputs.shape, inputs.targets.shape) == ((1, 4, 1), (60, 1))
+    assert main(["train", "-q"]) == 0
+    record = read_record(curves / "out/Curves/metadata/model_training.yaml")
+    assert (record["model"], record["n_images"], record["settings"]["curves"]) == ("linear", 60, {"average": 2})
+
+    (curves / "new/2.csv").write_text("voltage,current\n")
+    capsys.readouterr()
+    assert main(["validate", "-q", "-i", "new"]) == 3
+    assert "curves/2.csv: could not convert" in capsys.readouterr().err
+    with (curves / "validate/Curves/results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["0.csv"] * 20 + ["1.csv"] * 20
+    np.testing.assert_allclose(
+        [float(row["predicted"]) for row in rows], [float(row["target"]) for row in rows], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["align", "-i", "good"], "pixal align does not apply to task curves"),
+        (["validate", "-i", "new", "--watch"], "pixal validate --watch does not apply to task curves"),
+        (["preprocess", "-i", "good", "--set", "curves.averages=2"], "unknown key curves.averages"),
+        (["preprocess", "-i", "good", "--set", "plotting.plot_loss=False"], "unknown key plotting"),
+        (["preprocess", "-i", "good", "--set", "curves.average=0"], "curves.average: input should be greater"),
+        (["preprocess", "-i", "good", "--set", "task=curve"], "'curve' is not one of curves, photographs; the nearest"),
+    ],
+)
+def test_what_does_not_apply_to_a_task_is_one_clear_line(
+    arguments: list[str], message: str, curves: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+
+
+def test_a_task_says_which_model_it_needs(curves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["preprocess", "-q", "-i", "good"])
+    assert main(["train", "-q", "--set", "model_training.model=gaussian"]) == 2
+    assert "the only model of the task curves is linear" in capsys.readouterr().err
+
+
+def test_photographs_need_a_model_that_shows_where_parts_differ(
+    curves: Path, batch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_in(batch, model="linear")
+    with pytest.raises(ConfigError, match="linear does not show where a part differs"):
+        pixal.train(config=config, quiet=True)
