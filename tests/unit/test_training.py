@@ -24,11 +24,12 @@ from pixal.config import Paths
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
-from pixal.io.records import read_record, write_record
+from pixal.io.records import read_record
 from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
+from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.tasks.photographs.training import figures as pictures
@@ -76,6 +77,29 @@ def state_of(name: str, rows: int) -> PreprocessingState:
     return PreprocessingState(name, reference, consensus, ~consensus, Box(0, 0, WIDTH, rows), None, settings)
 
 
+def make_input_record(path: Path, states: dict[str, PreprocessingState], count: int) -> None:
+    """Write the record that belongs to an ``out.npz`` of ``count`` rows."""
+    InputStep(
+        component="Part",
+        input=path.name,
+        input_dim=HEIGHT * WIDTH * 2,
+        shape=(HEIGHT, WIDTH, 2),
+        channels=("R", "G"),
+        n_images=count,
+        sha256=file_hash(path),
+        types={
+            name: TypeRecord(
+                background_method="none",
+                crop_box=state.box,
+                shape=state.shape,
+                part_pixels=int(state.mask.sum()),
+            )
+            for name, state in states.items()
+        },
+        settings=next(iter(states.values())).settings,
+    ).write(path.parent / "metadata" / "preprocessing.yaml")
+
+
 def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0) -> Path:
     """What ``make_input`` leaves: ``out.npz`` with its record and states; types differ in their height."""
     generator = np.random.default_rng(seed)
@@ -95,9 +119,7 @@ def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False,
                     image = 0.4 + 0.2 * pattern + 0.1 * generator.normal() * pattern[::-1]
                     image += generator.normal(0, 0.01, image.shape)
                     out.append((image * mask).astype(np.float32), f"{name}_{n}.png", name)
-        write_record(
-            path.parent / "metadata" / "preprocessing.yaml", {"types": names, "sha256": file_hash(path), "images": []}
-        )
+        make_input_record(path, {name: states[name] for name in names}, sum(counts[name] for name in names))
     return component
 
 
