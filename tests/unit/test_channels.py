@@ -99,8 +99,8 @@ IMAGES = {
     "near grey, 16 bit": near_grey("uint16"),
     "smaller than the filters": noise("uint8", (2, 1)),
     "faint texture on bright ground": noise("uint16") // 20000 + np.uint16(60000),
-    "several chunks": noise("uint16", (2 * channels._CHUNK_ROWS + 1, 5)),
-    "several chunks, single": noise("float32", (2 * channels._CHUNK_ROWS + 1, 5)),
+    "several chunks": noise("uint16", (2 * channels.CHUNK_ROWS + 1, 5)),
+    "several chunks, single": noise("float32", (2 * channels.CHUNK_ROWS + 1, 5)),
 }
 
 
@@ -219,7 +219,7 @@ def test_one_16_bit_level_changes_the_channels() -> None:
 @given(st.integers(0, 70), st.integers(0, 20), st.sampled_from(["uint8", "uint16", "float32"]), st.integers(0, 99))
 def test_the_channels_of_a_shifted_image_are_shifted(down: int, right: int, dtype: str, seed: int) -> None:
     """Also if the chunks begin at other rows. Hue is periodic: 0 and 1 are the same red."""
-    image = noise(dtype, (channels._CHUNK_ROWS + 41, 44), seed)
+    image = noise(dtype, (channels.CHUNK_ROWS + 41, 44), seed)
     whole, part = compute_channels(image, "ALL"), compute_channels(image[down:, right:], "ALL")
     inner = FILTER_RADIUS
     apart = np.abs(part - whole[down:, right:])[inner:, inner:]
@@ -245,7 +245,7 @@ def test_filter_radius_is_the_largest_reach() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(CONTRACT), min_size=1, unique=True), st.sampled_from(["uint8", "uint16", "float32"]))
 def test_a_subset_has_the_values_of_all_channels(names: list[str], dtype: str) -> None:
-    image = noise(dtype, (channels._CHUNK_ROWS + 7, 9), 9)
+    image = noise(dtype, (channels.CHUNK_ROWS + 7, 9), 9)
     columns = [CONTRACT.index(name) for name in names]
     np.testing.assert_array_equal(compute_channels(image, names), compute_channels(image, "ALL")[..., columns])
 

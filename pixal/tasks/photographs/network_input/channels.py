@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -20,13 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError, InputError
-
-Plane = NDArray[np.float32]
-"""(H, W) values of a channel, or (H, W, K) values of several."""
+from pixal.tasks.photographs.network_input.colour_spaces import BT601, Colours, Plane, affine
 
 
 def channel_names(spec: Sequence[str] | str) -> list[str]:
-    """Return the channel names that a ``channels`` setting stands for, in the same order.
+    """Return the channel names of a ``channels`` setting, in the same order.
 
     Args:
         spec: A list of names (case-sensitive), one name, or ``"ALL"``, alone or in a list, for all of ``CHANNELS``.
@@ -73,10 +70,10 @@ def compute_channels(image: NDArray[Any], names: Sequence[str]) -> NDArray[np.fl
     image = _check_image(image)
     computed = np.empty((*image.shape[:2], len(channels)), dtype=np.float32)
     # Chunks of rows that fit into the processor's cache are twice as fast, and need no large temporary arrays.
-    for top in range(0, len(image), _CHUNK_ROWS):
-        first, chunk = max(top - FILTER_RADIUS, 0), computed[top : top + _CHUNK_ROWS]
+    for top in range(0, len(image), CHUNK_ROWS):
+        first, chunk = max(top - FILTER_RADIUS, 0), computed[top : top + CHUNK_ROWS]
         # The same margin for all channels: the last bit of a value depends on where an array begins and ends.
-        _fill_chunk(chunk, Colours(image[first : top + _CHUNK_ROWS + FILTER_RADIUS]), channels, top - first)
+        _fill_chunk(chunk, Colours(image[first : top + CHUNK_ROWS + FILTER_RADIUS]), channels, top - first)
         # By their scales all values are in the range, except for the last bit of float32.
         np.clip(chunk, 0.0, 1.0, out=chunk)
     return computed
@@ -89,52 +86,6 @@ def _fill_chunk(chunk: Plane, colours: Colours, channels: Sequence[Channel], fir
     starts = dict(zip(functions, np.cumsum([0, *(plane.shape[2] for plane in planes)]), strict=False))
     pairs = [(starts[channel.function] + channel.plane, target) for target, channel in enumerate(channels)]
     cv2.mixChannels(planes, [chunk], np.ravel(pairs).tolist())
-
-
-class Colours:
-    """An RGB image in several colour spaces, (H, W, 3) float32. Each is computed on first use and then kept."""
-
-    def __init__(self, image: NDArray[Any]) -> None:
-        self._image = image
-        self._white = {"B": 255.0, "H": 65535.0}.get(self._image.dtype.char, 1.0)
-
-    @cached_property
-    def levels(self) -> Plane:
-        """The values of an integer image, whose differences are exact; a float image unchanged."""
-        return np.asarray(self._image, dtype=np.float32)
-
-    @cached_property
-    def rgb(self) -> Plane:
-        """Gamma-encoded sRGB in [0, 1]."""
-        return self.levels if self._white == 1 else np.divide(self.levels, self._white, dtype=np.float32)
-
-    @cached_property
-    def hsv(self) -> Plane:
-        """Hue in turns, saturation, value, all in [0, 1]."""
-        # A power of two scales a float exactly; with a large one OpenCV's epsilons have no effect.
-        scale = 2.0**24 if self._white == 1 else 1.0
-        hsv = np.asarray(cv2.cvtColor(self.levels * np.float32(scale), cv2.COLOR_RGB2HSV), dtype=np.float32)
-        return _affine(hsv, np.diag([1 / 360, 1, 1 / (self._white * scale)]))
-
-    @cached_property
-    def luma(self) -> Plane:
-        """ITU-R BT.601 luma, (H, W) in [0, 1]."""
-        return _affine(self.levels, np.divide([_BT601], self._white))[..., 0]
-
-    @cached_property
-    def lab(self) -> Plane:
-        """CIE 1976 L*a*b* of sRGB, D65, 2 degree observer: L in [0, 100], a and b in (-128, 127).
-
-        The constants are those of ``skimage.color.rgb2lab``. OpenCV interpolates tables, with an error of 2e-3.
-        """
-        if self._image.dtype.kind == "f":
-            light: NDArray[Any] = _srgb_to_linear(self._image)
-        else:
-            light = np.asarray(cv2.LUT(self._image, _linear_table(int(self._white) + 1)))
-        xyz = _affine(light, _XYZ_OVER_WHITE)
-        line = cv2.addWeighted(xyz, 7.787, xyz, 0, 16 / 116)
-        cone = _replaced(_power(xyz, 1 / 3), line, xyz <= 0.008856)
-        return _affine(cone, [[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]])
 
 
 ChannelFunction = Callable[[Colours], NDArray[Any]]
@@ -162,7 +113,8 @@ class Channel:
 CHANNELS: dict[str, Channel] = {}
 """All channels by name, in the order of ``"ALL"``."""
 
-_CHUNK_ROWS = 64
+CHUNK_ROWS = 64
+"""Rows that ``compute_channels`` processes at a time."""
 
 
 def _register(*, reach: int = 0, **meanings: str) -> Callable[[ChannelFunction], ChannelFunction]:
@@ -203,9 +155,8 @@ def _hsv(colours: Colours) -> Plane:
 
 
 # ITU-R BT.601 at full range, as in JFIF: Cr is (R - Y) / 1.402, Cb is (B - Y) / 1.772.
-_BT601 = (0.299, 0.587, 0.114)
 _YCRCB = [
-    [*_BT601, 0],
+    [*BT601, 0],
     [0.701 / 1.402, -0.587 / 1.402, -0.114 / 1.402, 0.5],
     [-0.299 / 1.772, -0.587 / 1.772, 0.886 / 1.772, 0.5],
 ]
@@ -217,7 +168,7 @@ _YCRCB = [
     Cb="blue difference, (B - Y) / 1.772 + 1/2",
 )
 def _ycrcb(colours: Colours) -> Plane:
-    return _affine(colours.rgb, _YCRCB)
+    return affine(colours.rgb, _YCRCB)
 
 
 @_register(
@@ -226,7 +177,7 @@ def _ycrcb(colours: Colours) -> Plane:
     LAB_b="CIE blue to yellow (D65), (b + 128) / 255",
 )
 def _lab(colours: Colours) -> Plane:
-    return _affine(colours.lab, [[1 / 100, 0, 0, 0], [0, 1 / 255, 0, 128 / 255], [0, 0, 1 / 255, 128 / 255]])
+    return affine(colours.lab, [[1 / 100, 0, 0, 0], [0, 1 / 255, 0, 128 / 255], [0, 0, 1 / 255, 128 / 255]])
 
 
 # The largest chroma of sRGB is that of pure blue, 133.81.
@@ -251,7 +202,7 @@ def _lch(colours: Colours) -> Plane:
 def _chromaticity(colours: Colours) -> Plane:
     tiny = 1e-30  # changes only the sum of black, whose fractions become equal
     rows = [1, 0, 0, tiny], [0, 1, 0, tiny], [1, 1, 1, 3 * tiny]
-    red, green, total = (_affine(colours.levels, [row]) for row in rows)
+    red, green, total = (affine(colours.levels, [row]) for row in rows)
     return np.dstack([red / total, green / total])
 
 
@@ -265,7 +216,7 @@ _OPPONENT = [[1 / 2, -1 / 2, 0, 1 / 2], [1 / 4, 1 / 4, -1 / 2, 1 / 2], [1 / 3, 1
     Opp_O3="opponent intensity, (R + G + B) / 3",
 )
 def _opponent(colours: Colours) -> Plane:
-    return _affine(colours.rgb, _OPPONENT)
+    return affine(colours.rgb, _OPPONENT)
 
 
 @_register(GradMag="magnitude of the 3x3 Sobel gradient of luma, over its largest, sqrt 20", reach=1)
@@ -308,36 +259,3 @@ def _check_image(image: NDArray[Any]) -> NDArray[Any]:
     if not (low >= 0.0 and high <= 1.0):
         raise InputError(f"channels: the values are {low:g} to {high:g}; clip a float image to [0, 1] first")
     return np.ascontiguousarray(image, dtype=np.float32)
-
-
-def _affine(pixels: NDArray[Any], matrix: Sequence[Sequence[float]] | NDArray[np.float64]) -> Plane:
-    """Apply a (K, 3) matrix, or a (K, 4) one whose last column is added, to every pixel: (H, W, K)."""
-    mapped = np.asarray(cv2.transform(pixels, np.asarray(matrix, dtype=np.float64)), dtype=np.float32)
-    return mapped.reshape(*pixels.shape[:2], -1)
-
-
-# sRGB primaries to CIE XYZ, each row divided by the white of D65 (2 degree observer).
-_XYZ_OVER_WHITE = np.array(
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-) / np.array([[0.95047], [1.0], [1.08883]])
-
-
-@lru_cache(maxsize=2)
-def _linear_table(levels: int) -> Plane:
-    return _srgb_to_linear(np.linspace(0.0, 1.0, levels, dtype=np.float32)[:, None])
-
-
-def _srgb_to_linear(encoded: Plane) -> Plane:
-    curve = _power(cv2.addWeighted(encoded, 1 / 1.055, encoded, 0, 0.055 / 1.055), 2.4)
-    return _replaced(curve, encoded * np.float32(1 / 12.92), encoded <= 0.04045)
-
-
-def _power(base: NDArray[Any], exponent: float) -> Plane:
-    """Return powers of a base above 0, as exact as ``cv2.pow`` and three times as fast."""
-    power = np.asarray(cv2.log(base), dtype=np.float32)
-    return np.asarray(cv2.exp(np.multiply(power, exponent, out=power, dtype=np.float32), dst=power), dtype=np.float32)
-
-
-def _replaced(values: NDArray[Any], others: NDArray[Any], where: NDArray[np.bool_]) -> Plane:
-    """Return ``values`` with those of ``others`` at ``where``."""
-    return np.asarray(cv2.copyTo(others, where.view(np.uint8), values), dtype=np.float32)
