@@ -239,9 +239,9 @@ def test_a_central_part_is_chosen_over_a_larger_one_in_the_corner() -> None:
 
 def lit_disc(x: float = 240, y: float = 135, radius: float = 125, stretch: float = 1) -> Floats:
     """Return a plate under a microscope: its light falls off towards the rim, and there is a faint reflection."""
-    away = np.hypot((X - x) / stretch, Y - y)
-    light = np.clip((radius - away) / 3 + 0.5, 0, 1) * (1 - 0.25 * (away / radius) ** 2)
-    light += 0.08 * np.exp(-(((away - 1.2 * radius) / 2) ** 2))
+    distance = np.hypot((X - x) / stretch, Y - y)
+    light = np.clip((radius - distance) / 3 + 0.5, 0, 1) * (1 - 0.25 * (distance / radius) ** 2)
+    light += 0.08 * np.exp(-(((distance - 1.2 * radius) / 2) ** 2))
     return np.asarray(plate((0, 0, 0)) + 3 + light[..., None] * np.array((250, 110, 105)))
 
 
@@ -283,8 +283,8 @@ def test_a_dark_part_in_a_lit_disc_is_not_taken_for_the_surround(grey: int) -> N
 @pytest.mark.parametrize("hole", [0, 30])
 @pytest.mark.parametrize("radius", [60, 90, 120])
 def test_a_round_part_on_a_black_plate_is_found(radius: float, hole: float) -> None:
-    away = np.hypot(X - 240, Y - 135)
-    mask = (away < radius) & (away >= hole)
+    distance = np.hypot(X - 240, Y - 135)
+    mask = (distance < radius) & (distance >= hole)
     photo = np.where(mask[..., None], plate((150, 160, 170)), PLATES["black"])
     photo[60:68, 225:255] = (60, 40, 30)  # print
     assert overlap(border_mask(pixels(photo)), mask) > 0.97
