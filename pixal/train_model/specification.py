@@ -122,7 +122,9 @@ class ModelRecord(ModelSpecification):
 def _problem(error: ValidationError) -> str:
     """The first problem of ``error`` in words: all missing keys, or one bad value."""
     problems = error.errors()
-    missing = [str(problem["loc"][-1]) for problem in problems if problem["type"] == "missing"]
+    missing = [
+        str(problem["loc"][0]) for problem in problems if problem["type"] == "missing" and len(problem["loc"]) == 1
+    ]
     if missing:
         return f"lack {', '.join(map(repr, missing))}"
     key = ".".join(map(str, problems[0]["loc"])) or "model"

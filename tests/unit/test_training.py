@@ -35,7 +35,7 @@ from pixal.tasks.photographs.settings import PhotographConfig, PhotographParamet
 from pixal.tasks.photographs.training import figures as pictures
 from pixal.tasks.photographs.training.stored import load_trained
 from pixal.train_model.autoencoder.model import Autoencoder
-from pixal.train_model.family import FitControl
+from pixal.train_model.family import FitControl, ModelFamily
 from pixal.train_model.folds import HELD_OUT, held_out_positions, make_folds
 from pixal.train_model.stored_model import trained_types
 
@@ -279,6 +279,40 @@ def test_a_model_file_that_is_not_the_one_written_is_refused(trained: Trained) -
     assert trained_types(config) == ["front"]
     with pytest.raises(ModelError, match="back was never trained"):
         load_trained(config, "back")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("input_dim", None, "lack 'input_dim'; run train again"),
+        ("map_smoothing", None, "lack 'map_smoothing'; run train again"),
+        ("n_images", "some", "have a bad value for n_images .*; run train again"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_its_key(trained: Trained, key: str, value: Any, message: str) -> None:
+    folder, config, record, _ = trained
+    path = folder / "metadata" / "model_training.yaml"
+    original = path.read_bytes()
+    changed = {name: content for name, content in record.items() if name != key}
+    try:
+        write_record(path, changed if value is None else changed | {key: value})
+        with pytest.raises(ModelError, match=message):
+            load_trained(config, "front")
+    finally:
+        path.write_bytes(original)
+
+
+def test_a_family_that_shows_no_anomalies_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Predictor(ModelFamily):
+        """A family without error maps."""
+
+    write_inputs(tmp_path, {"front": 3})
+    monkeypatch.setattr("pixal.train_model.family.family_named", lambda name: Predictor)
+    with pytest.raises(ConfigError, match=r"^model_training\.model: gaussian does not show where a part differs"):
+        train(config=config_in(tmp_path, model_training={"model": "gaussian"}), quiet=True)
+    assert not (tmp_path / "out/Part/front/model").exists()
 
 
 def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: Path) -> None:
