@@ -24,7 +24,7 @@ from pixal.config import Paths
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
-from pixal.io.records import read_record
+from pixal.io.records import read_record, write_record
 from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
