@@ -20,10 +20,10 @@ from numpy.lib import format as npy_format
 from page import measure, write_configs, write_section
 
 from pixal.io.files import file_hash
-from pixal.io.records import write_record
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
+from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographParameters
 
@@ -46,12 +46,30 @@ def main() -> None:
         work = Path(temporary)
         write_configs(work, "Large")
         path = work / "out" / "Large" / "type" / "out.npz"
-        _write_state(path.parent / "metadata", side)
+        state = _write_state(path.parent / "metadata", side)
         _write_inputs(path, options.images, side)
         started = time.perf_counter()
-        record = {"types": ["type"], "sha256": file_hash(path), "images": []}
+        sha256 = file_hash(path)
         hashing_seconds = time.perf_counter() - started
-        write_record(path.parent / "metadata" / "preprocessing.yaml", record)
+        record = InputStep(
+            component="Large",
+            input=path.name,
+            input_dim=side * side * len(_CHANNELS),
+            shape=(side, side, len(_CHANNELS)),
+            channels=tuple(_CHANNELS),
+            n_images=options.images,
+            sha256=sha256,
+            types={
+                "type": TypeRecord(
+                    background_method="none",
+                    crop_box=state.box,
+                    shape=state.shape,
+                    part_pixels=int(state.mask.sum()),
+                )
+            },
+            settings=state.settings,
+        )
+        record.write(path.parent / "metadata" / "preprocessing.yaml")
         command = ["train", "-q", *(word for setting in settings for word in ("--set", setting))]
         wall, cpu, peak = measure(command, work)
         size, disk = path.stat().st_size, path.stat().st_blocks * 512
@@ -95,7 +113,7 @@ def _write_inputs(path: Path, images: int, side: int) -> None:
                 npy_format.write_array(member, array, allow_pickle=False)
 
 
-def _write_state(folder: Path, side: int) -> None:
+def _write_state(folder: Path, side: int) -> PreprocessingState:
     """Write the preprocessing state that ``pixal train`` stores with the model."""
     mask = np.zeros((side, side), bool)
     mask[1:-1, 1:-1] = True
@@ -105,6 +123,7 @@ def _write_state(folder: Path, side: int) -> None:
     settings = PhotographParameters.model_validate({"preprocessing": {"preprocessor": preprocessor}}).preprocessing
     state = PreprocessingState("type", reference, mask, ~mask, Box(0, 0, side, side), None, settings)
     state.save(folder / "preprocessing.npz")
+    return state
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_measures_are_their_formulas_over_the_mask() -> None:
         assert found["ssim"][channel] == pytest.approx(np.mean(windows), abs=1e-5)
 
 
-def test_what_is_beside_the_mask_plays_no_part_and_a_right_picture_is_perfect() -> None:
+def test_pixels_outside_the_mask_do_not_count_and_a_perfect_reconstruction_has_ssim_1() -> None:
     image, error, mask = drawn()
     other = np.where(mask[..., None], error, 7)
     for name, values in reconstruction_measures(image, error, mask).items():
@@ -139,9 +139,9 @@ def test_the_files_hold_the_measures_of_the_reconstructions(
     assert {name: value for name, value, _ in tracker.metrics}["front/ssim"] == record["measures"]["ssim"]["mean"]
     assert {path.name for path, _ in tracker.artifacts} == {"evaluation.yaml", "evaluation.csv", FIGURE.name}
 
-    picture = FIGURE.read_bytes()
+    figure = FIGURE.read_bytes()
     pixal.evaluate(samples=2, quiet=True)
-    assert FIGURE.read_bytes() == picture
+    assert FIGURE.read_bytes() == figure
     pixal.evaluate(samples=0, quiet=True)
     assert not FIGURE.exists()
 

@@ -66,7 +66,7 @@ class TrainedModel(StoredModel):
     record: PhotographModelRecord
     states: dict[str, PreprocessingState]
     calibrations: dict[str, Calibration]
-    latents: dict[str, NDArray[Any]]
+    latents: dict[str, NDArray[np.float32]]
     conditions: dict[str, Conditions]
 
 
@@ -112,7 +112,7 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
     return folder / _CALIBRATION
 
 
-def save_latents(folder: Path, latents: Sequence[NDArray[Any]]) -> Path:
+def save_latents(folder: Path, latents: Sequence[NDArray[np.float32]]) -> Path:
     """Write the latent vectors (N, L) of the good parts of each type, in the order of the types; return the file."""
     save_arrays(folder / _LATENTS, **{f"latent_{index}": values for index, values in enumerate(latents)})
     return folder / _LATENTS
@@ -140,7 +140,7 @@ def _load_calibrations(folder: Path, types: Sequence[str]) -> dict[str, Calibrat
         raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error
 
 
-def _load_latents(folder: Path, types: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _load_latents(folder: Path, types: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     try:
         file = load_arrays(folder / _LATENTS)
         return {name: file[f"latent_{i}"] for i, name in enumerate(types)}

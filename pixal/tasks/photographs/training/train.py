@@ -19,7 +19,7 @@ from pixal.outcome import Outcome
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training import figures
 from pixal.tasks.photographs.training.stored import save_calibrations, save_conditions, save_latents, state_file
-from pixal.tasks.photographs.training.training_data import TrainingData, find_sources
+from pixal.tasks.photographs.training.training_data import TrainingData, find_training_data
 from pixal.train_model.family import as_anomaly_model
 from pixal.train_model.folds import folds_of_type, held_out_positions
 from pixal.train_model.training import train_models
@@ -94,8 +94,7 @@ class _PhotographTraining(TrainingTask):
 
     @cached_property
     def _data(self) -> dict[str | None, TrainingData]:
-        sources = find_sources(self._input_path, self._config)
-        return {owner: TrainingData(owner, path) for owner, path in sources}
+        return {data.owner: data for data in find_training_data(self._input_path, self._config)}
 
     def training_sets(self) -> list[TrainingSet]:
         """See ``TrainingTask``."""

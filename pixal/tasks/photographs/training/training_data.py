@@ -28,6 +28,7 @@ class TrainingData:
     """Good parts to train one model on.
 
     Attributes:
+        owner: The type that the model is for; None for one model of all types.
         inputs: The good parts of all types that the model is for.
         states: The preprocessing of each type.
         sha256: The SHA-256 of the file of the inputs.
@@ -43,7 +44,7 @@ class TrainingData:
         Raises:
             InputError: The file cannot be used for training.
         """
-        self._owner, self._path, self._folder = owner, path, path.parent
+        self.owner, self._path, self._folder = owner, path, path.parent
         self.inputs = InputSet.load(path)
         if (owner is None) != bool(self.inputs.types):
             labels = "one-hot labels" if self.inputs.types else "no labels"
@@ -69,12 +70,12 @@ class TrainingData:
 
     def state_file(self, name: str) -> Path:
         """Return the path of the preprocessing of a type."""
-        folder = self._folder / name if self._owner is None else self._folder
+        folder = self._folder / name if self.owner is None else self._folder
         return folder / "metadata" / STATE_FILE
 
     def training_set(self, component: str) -> TrainingSet:
         """Return the data in the form that ``train_models`` takes."""
-        owner = self._owner
+        owner = self.owner
         return TrainingSet(
             owner,
             owner or component,
@@ -106,11 +107,15 @@ class TrainingData:
         return [Conditions.from_records(record.images(name), record.photographs.get(name, 0)) for name in self.states]
 
 
-def find_sources(input_path: str | Path | None, config: PhotographConfig) -> list[tuple[str | None, Path]]:
-    """Return the ``out.npz`` files to train on, each with its type (None for one file of all types).
+def find_training_data(input_path: str | Path | None, config: PhotographConfig) -> list[TrainingData]:
+    """Read the ``out.npz`` files to train on: one file per type, or one file for all types.
+
+    Args:
+        input_path: A file, or a folder with such files; None for those of the component.
+        config: The configuration.
 
     Raises:
-        InputError: A file is missing.
+        InputError: A file is missing, or cannot be used for training.
     """
     name = config.preprocessing.preprocessor.file_name
     root = Path(input_path) if input_path is not None else config.paths.resolve("component_model_path")
@@ -125,7 +130,7 @@ def find_sources(input_path: str | Path | None, config: PhotographConfig) -> lis
     if not files or missing:
         path = missing[0] if missing else root / "TYPE" / name
         raise InputError(f"{path} does not exist; run preprocess first")
-    return [(None if one_hot else path.resolve().parent.name, path) for path in files]
+    return [TrainingData(None if one_hot else path.resolve().parent.name, path) for path in files]
 
 
 def _warn_if_few(name: str, count: int) -> None:

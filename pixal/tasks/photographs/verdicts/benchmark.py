@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal import mlflow_utils
 from pixal.config.section import result_settings
@@ -83,6 +82,22 @@ class _ClassFolders:
     truth: Path | None
 
 
+class _BenchmarkRecord(BaseModel):
+    """The content of ``benchmark.yaml``, which says whether a class is done.
+
+    Attributes:
+        key: The fingerprint of the files of the class and of the settings that change a result.
+        results_sha256: The SHA-256 of ``results.json``; None if the run is not finished.
+        row: The result; None if the run is not finished.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    results_sha256: str | None = None
+    row: ClassResult | None = None
+
+
 class _ClassRun:
     """Preprocesses, trains and validates one class; a record next to its results says whether it is done."""
 
@@ -95,18 +110,14 @@ class _ClassRun:
         """Return the result of an earlier, finished run with the same input and settings; None if there is none."""
         record = self._read_record()
         results = self._results_folder / "results.json"
-        if record.get("key") != self._key or record.get("row") is None or not results.is_file():
+        if record is None or record.key != self._key or not results.is_file():
             return None
-        if file_hash(results) != record["results_sha256"]:
-            return None
-        try:
-            return ClassResult.model_validate(record["row"])
-        except ValidationError:  # written by another version
-            return None
+        return record.row if file_hash(results) == record.results_sha256 else None
 
     def run(self, *, force: bool, quiet: bool) -> ClassResult:
         """Run all steps; return the result, also of a class that fails."""
-        is_interrupted = not force and self._read_record().get("key") == self._key
+        record = self._read_record()
+        is_interrupted = not force and record is not None and record.key == self._key
         write_record(self._results_folder / _RECORD, {"key": self._key, "row": None})
         try:
             result = self._run(force=force, resume=is_interrupted, quiet=quiet)
@@ -114,10 +125,11 @@ class _ClassRun:
             text = " ".join(str(error).split())
             reason = text if isinstance(error, PixalError) else f"unexpected failure: {type(error).__name__}: {text}"
             _log.debug("class %s failed", self.name, exc_info=True)
-            return self._result(status="failed", reason=reason)
+            model = self._config.model_training.model
+            return ClassResult(class_name=self.name, model=model, status="failed", reason=reason)
         sha256 = file_hash(self._results_folder / "results.json")
-        record = {"key": self._key, "results_sha256": sha256, "row": result.as_row()}
-        write_record(self._results_folder / _RECORD, record)
+        content = {"key": self._key, "results_sha256": sha256, "row": result.as_row()}
+        write_record(self._results_folder / _RECORD, content)
         return result
 
     def _run(self, *, force: bool, resume: bool, quiet: bool) -> ClassResult:
@@ -127,32 +139,34 @@ class _ClassRun:
         batch = validate(folders.test, truth=folders.truth, config=config, force=force, quiet=quiet)
         if len(batch.failures) == len(batch.parts):
             raise InputError(f"none of {len(batch.parts)} photographs could be validated: {batch.failures[0]}")
-        status = _status([*prepared.failures, *batch.failures])
-        return self._result(**self._numbers(batch), **status)
+        return self._class_result(batch, [*prepared.failures, *batch.failures])
 
-    def _numbers(self, batch: Batch) -> dict[str, Any]:
+    def _class_result(self, batch: Batch, failures: Sequence[Failure]) -> ClassResult:
         one_hot = self._config.model_training.one_hot_encoding
         owners = [None] if one_hot else sorted({part.type for part in batch.parts})
         folders = [self._config.paths.resolve("metadata_path", owner) for owner in owners]
         trained = [read_record(folder / MODEL_RECORD) for folder in folders]
         measures = {} if batch.metrics is None else batch.metrics.overall
-        return {
+        count = len(failures)
+        columns = {
+            "class": self.name,
+            "model": self._config.model_training.model,
             "images_trained": sum(record["n_images"] for record in trained),
             "parts": len(batch.parts),
             **{name: measures.get(name) for name in MEASURES},
             "training_seconds": sum(record["training_seconds"] for record in trained),
             "seconds_a_part": batch.seconds_per_part,
+            "status": "incomplete" if failures else "ok",
+            "reason": f"{count} photograph{'s' * (count > 1)} not processed: {failures[0]}" if failures else "",
         }
+        return ClassResult.model_validate(columns)
 
-    def _result(self, **columns: Any) -> ClassResult:
-        model = self._config.model_training.model
-        return ClassResult.model_validate({"class": self.name, "model": model, **columns})
-
-    def _read_record(self) -> dict[str, Any]:
+    def _read_record(self) -> _BenchmarkRecord | None:
+        """Return the record of an earlier run; None if there is none, or another version wrote it."""
         try:
-            return read_record(self._results_folder / _RECORD)
-        except InputError:  # there is none yet
-            return {}
+            return _BenchmarkRecord.model_validate(read_record(self._results_folder / _RECORD))
+        except (InputError, ValidationError):
+            return None
 
     @cached_property
     def _key(self) -> str:
@@ -191,10 +205,3 @@ def _find_classes(root: Path, wanted: Sequence[str] | None) -> list[_ClassFolder
 def _folders(root: Path) -> list[Path]:
     entries = root.iterdir() if root.is_dir() else ()
     return [path for path in entries if path.is_dir() and not path.name.startswith(".")]
-
-
-def _status(failures: Sequence[Failure]) -> dict[str, str]:
-    if not failures:
-        return {"status": "ok", "reason": ""}
-    count = len(failures)
-    return {"status": "incomplete", "reason": f"{count} photograph{'s' * (count > 1)} not processed: {failures[0]}"}

@@ -47,7 +47,7 @@ class ClassResult(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    class_name: str = Field(alias="class")
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
     model: str
     images_trained: int | float | None = None
     parts: int | float | None = None
