@@ -27,9 +27,10 @@ from pixal.plotting.scores import score_distribution
 from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 
 SHAPE = (50, 80)
-BOX = (10, 5, 40, 20)
+BOX, TALL_BOX = (10, 5, 40, 20), (30, 2, 12, 45)
+REFERENCE, NO_MASK, MASK = np.full((*SHAPE, 3), 150, np.uint8), np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+MASK[8:20, 15:45] = True
 EDGES = np.linspace(0, 1, 5)
-RANDOM = np.random.default_rng(7).random
 NAN = np.full(3, np.nan)
 DOLLARS = r"cost $\undefined$"  # an error if it is read as a formula
 LONG = "a component with a long name " * 5
@@ -67,10 +68,9 @@ def histogram(figure: Figure, label: str, panel: int = 0) -> Any:
     return next(p for p in figure.axes[panel].patches if str(p.get_label()).startswith(label)).get_data()
 
 
-def masks(*shape: int) -> NDArray[np.bool_]:
-    mask = np.zeros(shape, bool)
-    mask[8:20, 15:45] = True
-    return mask
+def uniform(shape: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """Random values from 0 to 1, the same in each call."""
+    return np.random.default_rng(7).random(shape)
 
 
 def metrics(count: int, failed: NDArray[np.bool_], names: str = "{}.png") -> Figure:
@@ -97,7 +97,7 @@ def metrics(count: int, failed: NDArray[np.bool_], names: str = "{}.png") -> Fig
 
 
 def strip(shape: tuple[int, ...], names: str = "{}", **options: Any) -> Figure:
-    images = RANDOM((3, *shape))
+    images = uniform((3, *shape))
     errors = images if images.ndim == 3 else images[..., 0]
     return reconstruction_strip(images, images, errors, [names.format(i) for i in range(3)], title="t", **options)
 
@@ -113,53 +113,35 @@ RECALL = {"recall (share of defective parts that fail)", "precision (share of fa
 COUNTS = {"inliers (count)", "SSIM", "MSE (grey levels²)", "photographs"}
 LATENT = {f"latent component {i} (50% of the good parts' variance)" for i in (1, 2)}
 PREDICTIONS = {"input value of R (0 to 1)", "reconstructed value of R (0 to 1)", "pixels (count)"}
+LOSSES = {"squared error of a pixel", "pixels per bin (count)"}
 SHARES = {"channel value (0 to 1)", "share of pixels (%)"}
-CHANNEL_BAR = "channel value, in the range above each panel"
+CHANNELS = PIXELS | {"channel value, in the range above each panel"}
+MEAN, CONSENSUS = PIXELS | {"mean grey level (0 to 1)"}, PIXELS | {"share of the masks (0 to 1)"}
 
 # Name, function that draws the figure, labels of its axes and colour bars.
 CASES: list[tuple[str, Callable[[], Figure], set[str]]] = [
     ("metrics", lambda: metrics(12, np.arange(12) % 5 == 2), COUNTS),
     ("metrics, one photograph", lambda: metrics(1, np.zeros(1, bool)), COUNTS),
     ("metrics, all failed", lambda: metrics(40, np.ones(40, bool), "R0_Triplet_image_{:03d}.jpg"), COUNTS),
-    ("mean", lambda: stacked_intensity(RANDOM(SHAPE), BOX, title="t"), PIXELS | {"mean grey level (0 to 1)"}),
-    (
-        "mean, constant",
-        lambda: stacked_intensity(np.zeros((9, 9)), (0, 0, 9, 9), title=DOLLARS, consensus_mask=np.zeros((9, 9), bool)),
-        PIXELS | {"mean grey level (0 to 1)"},
-    ),
-    (
-        "crop",
-        lambda: crop_preview(np.zeros((*SHAPE, 3), np.uint8), masks(*SHAPE), BOX, ignore_mask=masks(*SHAPE), title="t"),
-        PIXELS,
-    ),
-    (
-        "crop, empty and tall",
-        lambda: crop_preview(np.zeros((*SHAPE, 3), np.uint8), np.zeros(SHAPE, bool), (30, 2, 12, 45), title=LONG),
-        PIXELS,
-    ),
-    ("channels", lambda: channel_sheet(RANDOM((20, 70, 5)), list("RGBHS"), title="t"), PIXELS | {CHANNEL_BAR}),
-    (
-        "channels, empty mask",
-        lambda: channel_sheet(np.zeros((9, 9, 1)), [DOLLARS], title="t", mask=np.zeros((9, 9), bool)),
-        PIXELS | {CHANNEL_BAR},
-    ),
-    (
-        "consensus, all agree",
-        lambda: consensus_map(np.zeros((*SHAPE, 3), np.uint8), masks(*SHAPE).astype(np.float32), 0.5, title=LONG),
-        PIXELS | {"share of the masks (0 to 1)"},
-    ),
-    ("loss", lambda: loss_curve(RANDOM(40), RANDOM((3, 40)), loss_name="mse", title="t"), {"epoch", "loss (mse)"}),
+    ("mean", lambda: stacked_intensity(uniform(SHAPE), BOX, title="t"), MEAN),
+    ("mean, constant", lambda: stacked_intensity(0.0 * MASK, BOX, title=DOLLARS, consensus_mask=NO_MASK), MEAN),
+    ("crop", lambda: crop_preview(REFERENCE, MASK, BOX, ignore_mask=MASK, title="t"), PIXELS),
+    ("crop, empty and tall", lambda: crop_preview(REFERENCE, NO_MASK, TALL_BOX, title=LONG), PIXELS),
+    ("channels", lambda: channel_sheet(uniform((20, 70, 5)), list("RGBHS"), title="t"), CHANNELS),
+    ("channels, empty", lambda: channel_sheet(0.0 * REFERENCE, [DOLLARS] * 3, title="t", mask=NO_MASK), CHANNELS),
+    ("consensus, all agree", lambda: consensus_map(REFERENCE, MASK.astype(np.float32), 0.5, title=LONG), CONSENSUS),
+    ("loss", lambda: loss_curve(uniform(40), uniform((3, 40)), loss_name="mse", title="t"), {"epoch", "loss (mse)"}),
     *(
         (f"loss, {name}", partial(loss_curve, np.array(v), loss_name="m", log=True, title="t"), {"epoch", "loss (m)"})
         for name, v in {"one epoch": [1.0], "a zero": [0.5, 0.0], "zeros": [0.0, 0.0], "NaN": [0.5, np.nan]}.items()
     ),
-    ("accuracy", lambda: accuracy_curve(RANDOM(9), RANDOM(9), name="R²", title="t"), {"epoch", "R²"}),
+    ("accuracy", lambda: accuracy_curve(uniform(9), uniform(9), name="R²", title="t"), {"epoch", "R²"}),
     (
         "latent space",
-        lambda: latent_space(np.eye(3), RANDOM((5, 3)), np.arange(5) > 2, row_labels={4: DOLLARS}, title="t"),
+        lambda: latent_space(np.eye(3), np.eye(3), np.eye(3)[0] > 0, row_labels={2: LONG}, title="t"),
         LATENT,
     ),
-    ("scores", lambda: scores(RANDOM(40), RANDOM(9), log=True, unit="loss"), {"anomaly score (loss)", PARTS_PER_BIN}),
+    ("scores", lambda: scores(uniform(40), uniform(9), log=True, unit="loss"), {"anomaly score (loss)", PARTS_PER_BIN}),
     *(
         (f"scores, {name}, {log=}", partial(scores, *values, threshold=threshold, log=log), {PARTS_PER_BIN})
         for log in (False, True)
@@ -174,9 +156,9 @@ CASES: list[tuple[str, Callable[[], Figure], set[str]]] = [
     ),
     *(
         (
-            f"losses, {count} empty channels",
-            partial(pixel_loss_histogram, EDGES, np.zeros((count, 4)), [f"C{i}" for i in range(count)], title="t"),
-            {"squared error of a pixel", "pixels per bin (count)"},
+            f"losses, {count} empty",
+            partial(pixel_loss_histogram, EDGES, np.zeros((count, 4)), ["C"] * count, title="t"),
+            LOSSES,
         )
         for count in (1, 23)
     ),
@@ -184,7 +166,7 @@ CASES: list[tuple[str, Callable[[], Figure], set[str]]] = [
         (f"map, {name}, {log=}", partial(pixel_map, v, label="error (unit)", title="t", log=log), {"error (unit)"})
         for log in (False, True)
         for name, v in {
-            "random": RANDOM(SHAPE),
+            "random": uniform(SHAPE),
             "zeros": np.zeros((5, 9)),
             "NaN": np.full((5, 9), np.nan),
             "few values": np.diag([5.0] + 49 * [0.0]),
@@ -193,11 +175,11 @@ CASES: list[tuple[str, Callable[[], Figure], set[str]]] = [
     ),
     ("predictions", lambda: pixel_predictions(EDGES, np.eye(4), channel="R", title="t"), PREDICTIONS),
     ("predictions, empty", lambda: pixel_predictions(EDGES, np.zeros((4, 4)), channel="R", title="t"), PREDICTIONS),
-    ("values", lambda: value_distributions(EDGES, RANDOM((5, 4)), RANDOM((5, 4)), list("RGBHS"), title="t"), SHARES),
+    ("values", lambda: value_distributions(EDGES, uniform((5, 4)), uniform((5, 4)), list("RGBHS"), title="t"), SHARES),
     ("values, empty", lambda: value_distributions(EDGES, np.zeros((1, 4)), np.zeros((1, 4)), "R", title="t"), SHARES),
-    ("ROC", lambda: roc_curve(RANDOM(3), RANDOM(3), auc=0.9, point=(0.1, 0.9), title="t"), RATES),
-    ("ROC, NaN", lambda: roc_curve(NAN, RANDOM(3), auc=np.nan, point=(np.nan, 0.5), title="t"), RATES),
-    ("precision", lambda: precision_recall_curve(RANDOM(3), RANDOM(3), ap=0.9, prevalence=0.5, title="t"), RECALL),
+    ("ROC", lambda: roc_curve(uniform(3), uniform(3), auc=0.9, point=(0.1, 0.9), title="t"), RATES),
+    ("ROC, NaN", lambda: roc_curve(NAN, uniform(3), auc=np.nan, point=(np.nan, 0.5), title="t"), RATES),
+    ("precision", lambda: precision_recall_curve(uniform(3), uniform(3), ap=0.9, prevalence=0.5, title="t"), RECALL),
     ("precision, NaN", lambda: precision_recall_curve(NAN, NAN, ap=np.nan, prevalence=0.0, title="t"), RECALL),
     ("confusion", lambda: confusion_matrix(np.eye(2, dtype=int), title=LONG), {"verdict", "truth"}),
 ]
@@ -232,11 +214,11 @@ class TestEveryFigure:
     def test_pyplot_does_not_know_the_figures(self) -> None:
         import matplotlib.pyplot as plt
 
-        pixel_map(RANDOM((4, 5)), label="x", title="t")
+        pixel_map(uniform((4, 5)), label="x", title="t")
         assert plt.get_fignums() == []
 
     def test_threads_draw_the_same_as_one_thread(self) -> None:
-        values = [RANDOM((20, 30)) for _ in range(4)]
+        values = [uniform((20, 30)) ** power for power in range(1, 5)]
         start = threading.Barrier(2)
 
         def draw(i: int) -> bytes:
@@ -322,7 +304,7 @@ class TestAlignmentMetrics:
 
 class TestPreprocessing:
     def test_the_mean_image_is_shown_around_the_box(self) -> None:
-        mean = RANDOM(SHAPE)
+        mean = uniform(SHAPE)
         figure = stacked_intensity(mean, BOX, title="t")
         box, image = line(figure, "crop box: 40 × 20 pixels at (10, 5)"), figure.axes[0].images[0]
         assert (min(box.get_xdata()), max(box.get_xdata())) == (9.5, 49.5)
@@ -335,10 +317,9 @@ class TestPreprocessing:
     def test_only_compared_pixels_are_bright(self) -> None:
         ignored = np.zeros(SHAPE, bool)
         ignored[10:12, 20:25], ignored[15:18, 30:40] = True, True
-        mask, reference = masks(*SHAPE), np.full((*SHAPE, 3), 150, np.uint8)
-        figure = crop_preview(reference, mask, BOX, ignore_mask=ignored, title="t")
+        figure = crop_preview(REFERENCE, MASK, BOX, ignore_mask=ignored, title="t")
         image = figure.axes[0].images[0].get_array()
-        assert (image == np.where(mask & ~ignored, 150, 50)[..., None]).all()
+        assert (image == np.where(MASK & ~ignored, 150, 50)[..., None]).all()
         assert legend(figure)[:2] == ["consensus mask: 360 pixels", "ignored: 2 regions, 40 pixels"]
         outline = line(figure, "consensus mask", 1)
         assert (np.nanmin(outline.get_xdata()), np.nanmax(outline.get_ydata())) == (15, 19)
@@ -346,7 +327,7 @@ class TestPreprocessing:
     def test_holes_are_outlined_and_not_hatched(self) -> None:
         ring = np.zeros(SHAPE, bool)
         ring[10:40, 10:60], ring[20:30, 20:50] = True, False
-        figure = crop_preview(np.zeros((*SHAPE, 3), np.uint8), ring, BOX, ignore_mask=ring, title="t")
+        figure = crop_preview(REFERENCE // 150, ring, BOX, ignore_mask=ring, title="t")
         assert np.isnan(line(figure, "consensus mask").get_xdata()).sum() == 2  # two closed lines
         (hatched,) = figure.axes[1].patches
         hatched.set(hatch=None, facecolor="red")
@@ -357,7 +338,7 @@ class TestPreprocessing:
 
     @pytest.mark.parametrize("count", [1, 5])
     def test_each_channel_fills_the_range_in_its_title(self, count: int) -> None:
-        channels = 0.1 * RANDOM((20, 70, count)) + 0.3
+        channels = 0.1 * uniform((20, 70, count)) + 0.3
         channels[0] = 0.0  # outside the mask
         mask = np.ones((20, 70), bool)
         mask[0] = False
@@ -457,7 +438,7 @@ class TestTraining:
 
     @pytest.mark.parametrize("is_rgb", [False, True])
     def test_reconstructions_share_an_error_scale(self, is_rgb: bool) -> None:
-        inputs, errors = RANDOM((3, 20, 30, 3) if is_rgb else (3, 20, 30)), np.full((3, 20, 30), 0.25)
+        inputs, errors = uniform((3, 20, 30, 3) if is_rgb else (3, 20, 30)), np.full((3, 20, 30), 0.25)
         errors[2, 3, 4], errors[:, 0] = 9.0, np.nan
         names = ["best", "median", "worst"]
         figure = reconstruction_strip(inputs, inputs, errors, names, title="t")
@@ -517,7 +498,7 @@ class TestScores:
         assert np.nansum(histogram(scores(good, [np.nan], log=log), "held-out").values) == len(good)
 
     def test_many_parts_have_no_rug(self) -> None:
-        assert len(scores(RANDOM(300), RANDOM(200)).axes) == 1
+        assert len(scores(uniform(300), uniform(200)).axes) == 1
 
 
 class TestPixelValues:
@@ -541,7 +522,7 @@ class TestPixelValues:
 
     @pytest.mark.parametrize("log", [False, True])
     def test_a_map_is_blank_outside_the_mask_and_ignores_outliers(self, log: bool) -> None:
-        values, mask = RANDOM((100, 50)), np.zeros((100, 50), bool)
+        values, mask = uniform((100, 50)), np.zeros((100, 50), bool)
         values[3, 4], values[5, 6] = 1e6, np.nan
         mask[:60] = True
         figure = pixel_map(values, label="squared error", mask=mask, title="t", log=log)
