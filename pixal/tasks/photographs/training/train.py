@@ -18,7 +18,13 @@ from pixal.inputs import evenly_spaced
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training import figures
-from pixal.tasks.photographs.training.stored import save_calibrations, save_conditions, save_latents, state_file
+from pixal.tasks.photographs.training.stored import (
+    StoredThreshold,
+    save_calibrations,
+    save_conditions,
+    save_latents,
+    state_file,
+)
 from pixal.tasks.photographs.training.training_data import TrainingData, find_training_data
 from pixal.train_model.family import as_anomaly_model
 from pixal.train_model.folds import folds_of_type, held_out_positions
@@ -109,7 +115,7 @@ class _PhotographTraining(TrainingTask):
         """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
         calibrations = _calibrate(fit, config.validation.map_smoothing)
-        drawn = figures.save_training(
+        figure_files = figures.save_training(
             config.paths.resolve("figures_path", fit.training_set.owner),
             fit.training_set.label,
             fit.fitted,
@@ -119,14 +125,15 @@ class _PhotographTraining(TrainingTask):
             calibrations,
             config,
         )
-        return _Calibrated(drawn, self._record(calibrations), data, fit, calibrations)
+        return _Calibrated(figure_files, self._record(calibrations), data, fit, calibrations)
 
     def _record(self, calibrations: dict[str, Calibration]) -> dict[str, Any]:
         validation = self._config.validation
         rate, thresholds = validation.false_alarm_rate, {}
         for name, calibration in calibrations.items():
             threshold, method = choose_threshold(calibration, rate, validation.threshold)
-            thresholds[name] = {"threshold": threshold, "method": method, "false_alarm_rate": rate}
+            stored = StoredThreshold(threshold=threshold, method=method, false_alarm_rate=rate)
+            thresholds[name] = stored.model_dump()
         return {"map_smoothing": validation.map_smoothing, "calibration": thresholds}
 
 

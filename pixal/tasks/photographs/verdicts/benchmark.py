@@ -25,7 +25,7 @@ from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_TABLE, MEA
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 from pixal.train_model.family import anomaly_family_named, checked_options
-from pixal.train_model.stored_model import MODEL_RECORD
+from pixal.train_model.stored_model import load_stored
 
 _log = logging.getLogger(__name__)
 
@@ -144,17 +144,16 @@ class _ClassRun:
     def _class_result(self, batch: Batch, failures: Sequence[Failure]) -> ClassResult:
         one_hot = self._config.model_training.one_hot_encoding
         owners = [None] if one_hot else sorted({part.type for part in batch.parts})
-        folders = [self._config.paths.resolve("metadata_path", owner) for owner in owners]
-        trained = [read_record(folder / MODEL_RECORD) for folder in folders]
+        models = [load_stored(self._config, owner).record for owner in owners]
         measures = {} if batch.metrics is None else batch.metrics.overall
         count = len(failures)
         columns = {
             "class": self.name,
             "model": self._config.model_training.model,
-            "images_trained": sum(record["n_images"] for record in trained),
+            "images_trained": sum(model.n_images for model in models),
             "parts": len(batch.parts),
             **{name: measures.get(name) for name in MEASURES},
-            "training_seconds": sum(record["training_seconds"] for record in trained),
+            "training_seconds": sum(model.training_seconds for model in models),
             "seconds_a_part": batch.seconds_per_part,
             "status": "incomplete" if failures else "ok",
             "reason": f"{count} photograph{'s' * (count > 1)} not processed: {failures[0]}" if failures else "",
