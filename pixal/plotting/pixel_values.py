@@ -78,7 +78,9 @@ def pixel_map(
     ax.set_facecolor(style.PALE)
     if log:
         norm = style.log_norm(visible, upper)
-        shown = ax.imshow(np.ma.masked_array(np.maximum(image, norm.vmin), is_blank), cmap=style.ERROR_MAP, norm=norm)
+        shown = ax.imshow(
+            np.ma.masked_array(np.maximum(image, norm.vmin or 0.0), is_blank), cmap=style.ERROR_MAP, norm=norm
+        )
     else:
         shown = ax.imshow(np.ma.masked_array(image, is_blank), cmap=style.ERROR_MAP, vmin=0.0, vmax=upper)
     style.label_pixel_axes(ax)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.colorbar import Colorbar
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
 # Okabe & Ito, "Color Universal Design" (2008): readers with any common colour vision can tell them apart.
@@ -173,7 +174,7 @@ def set_log_scale(ax: Axes, which: str, low: float, high: float) -> None:
         axis.set_minor_locator(NullLocator())
 
 
-def log_norm(values: NDArray[Any], upper: float | None = None) -> Any:
+def log_norm(values: NDArray[Any], upper: float | None = None) -> LogNorm:
     """Return a ``LogNorm`` from the smallest positive value to ``upper`` (default: the largest value).
 
     It spans at most six decades. Values of 0 and below are under its lower limit. If no value is positive, the limits
