@@ -1,4 +1,4 @@
-"""What all tests share: a quiet, offline process, and one small rendered batch."""
+"""What all tests share: an offline process, one small rendered batch, and a small trained model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import collect_runs
+from helpers import collect_runs, write_configs
 from hypothesis import HealthCheck, settings
 
 from pixal.mlflow_utils import SWITCH, Tracker
@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ["PIXAL_TRACKING"] = "off"  # an MLflow store takes seconds to make; see tracking_on, tracked_runs
 
-# Shared machines stall: no deadline. The same examples in every run: a red test is a change, not luck.
+# No deadline, because shared machines stall. The same examples in every run, so that a failure means a change.
 settings.register_profile(
     "pixal",
     deadline=None,
@@ -31,7 +31,7 @@ settings.register_profile(
 )
 settings.load_profile("pixal")
 
-# A job in the background of a shell script ignores Ctrl-C; the tests of it must not.
+# A background job of a shell script ignores Ctrl-C. The tests of Ctrl-C need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FRAME = (480, 270)
@@ -39,13 +39,13 @@ FRAME = (480, 270)
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """``method: auto`` means ``border`` here, whatever models the machine has."""
+    """``method: auto`` means ``border`` in the tests, even if rembg models are on this machine."""
     os.environ["U2NET_HOME"] = str(tmp_path_factory.mktemp("no_models"))
 
 
 @pytest.fixture(autouse=True)
-def _logging_untouched() -> Iterator[None]:
-    """``pixal.cli.main`` sets up the package's logger for a process of its own, also in fixtures of wider scope."""
+def _reset_logging_per_test() -> Iterator[None]:
+    """Undo what ``pixal.cli.main`` does to the package's logger, also in fixtures of wider scope."""
     _reset_logging()
     yield
     _reset_logging()
@@ -76,7 +76,7 @@ def tracked_runs(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A batch of two types, 480x270: 10 good photographs each to train on, 4 good and 4 defective parts.
+    """A batch of two types, 480x270 pixels: 10 good photographs each for training, 4 good and 4 defective parts.
 
     Holds ``train/Part``, ``production/Part`` and ``truth``. Read only.
     """
@@ -93,15 +93,11 @@ def trained_front(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     import pixal
 
     folder = tmp_path_factory.mktemp("trained_front")
-    (folder / "configs").mkdir()
-    (folder / "configs/paths.yaml").write_text(
-        "component_model_path: {component: Part, base: ./out}\n"
-        "component_validate_path: {component: Part, base: ./validate}\n"
-    )
-    (folder / "configs/parameters.yaml").write_text(
+    write_configs(
+        folder,
         "model_training: {autoencoder_architecture: [8, 4], n_epochs: 4, calibration_folds: 2}\n"
         "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n"
-        "plotting: {plot_loss: False, plot_accuracy: False, plot_anomaly_heatmap: False, plot_distributions: False}\n"
+        "plotting: {plot_loss: False, plot_accuracy: False, plot_anomaly_heatmap: False, plot_distributions: False}\n",
     )
     photographs = folder / "photographs/front"
     photographs.mkdir(parents=True)

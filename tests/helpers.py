@@ -1,61 +1,63 @@
-"""What several test modules need: configuration folders, and the tracked runs without an MLflow store."""
+"""What several test modules share: configurations, and tracked runs without an MLflow store."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
+from pixal.config import Paths, load_config
+from pixal.config.loading import DEFAULTS
 from pixal.mlflow_utils import SWITCH, Tracker
+from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters, photograph_config
 
 PATHS = """\
 component_model_path: {component: Part, base: ./out}
 component_validate_path: {component: Part, base: ./validate}
 """
+"""A ``paths.yaml`` whose folders are ``out/Part`` and ``validate/Part`` in the working directory."""
 
+PREPROCESSING_FIGURES = ("draw_matches", "save_metrics", "save_overlays")
+PLOTS = tuple(name for name in PhotographParameters().plotting.model_dump() if name.startswith("plot_"))
 NO_FIGURES = (
-    *(f"preprocessing.{key}=False" for key in ("draw_matches", "save_metrics", "save_overlays")),
-    *(
-        f"plotting.{key}=False"
-        for key in (
-            "plot_loss",
-            "plot_accuracy",
-            "plot_confusion_matrix",
-            "plot_roc_recall_curve",
-            "plot_anomaly_heatmap",
-            "plot_abs_loss_per_pixel",
-            "plot_mse_per_pixel",
-            "plot_pixel_predictions",
-            "plot_distributions",
-            "plot_latent_space",
-        )
-    ),
+    *(f"preprocessing.{name}=False" for name in PREPROCESSING_FIGURES),
+    *(f"plotting.{name}=False" for name in PLOTS),
 )
 """Overrides (``KEY=VALUE``) that turn all optional figures off."""
 
 
-def write_configs(folder: Path, settings: str, paths: str = PATHS) -> Path:
-    """Write ``folder/configs`` with the YAML ``settings`` and ``paths``; return the new folder."""
+def make_config(root: Path, **sections: dict[str, Any]) -> PhotographConfig:
+    """Settings with the given values per section, without files. The folders are ``root/out`` and ``root/validate``."""
+    return PhotographConfig(PhotographParameters.model_validate(sections), _paths(root), root)
+
+
+def config_in(folder: Path, *overrides: str) -> PhotographConfig:
+    """The default settings with ``overrides`` (``KEY=VALUE``). The folders are in ``folder``."""
+    config = photograph_config(load_config(DEFAULTS, overrides))
+    return PhotographConfig(config.parameters, _paths(folder), folder)
+
+
+def write_configs(folder: Path, settings: str) -> Path:
+    """Write ``folder/configs`` with the YAML ``settings``, and with ``PATHS``; return the new folder."""
     configs = folder / "configs"
     configs.mkdir(parents=True)
     (configs / "parameters.yaml").write_text(settings)
-    (configs / "paths.yaml").write_text(paths)
+    (configs / "paths.yaml").write_text(PATHS)
     return configs
 
 
-def component_paths(root: Path, component: str = "Part") -> str:
-    """The text of a ``paths.yaml`` whose folders are ``root/out`` and ``root/validate``."""
-    return yaml.safe_dump(
-        {
-            f"component_{kind}_path": {"component": component, "base": str(root / folder)}
-            for kind, folder in (("model", "out"), ("validate", "validate"))
-        }
-    )
-
-
 def collect_runs(patch: pytest.MonkeyPatch, runs: list[Tracker]) -> None:
-    """Append tracked runs to ``runs`` instead of writing them to MLflow, whose store takes long to make."""
+    """Append tracked runs to ``runs`` instead of writing them to MLflow, whose store takes seconds to create."""
     patch.setenv(SWITCH, "on")
     patch.setattr("pixal.mlflow_utils.store_run", runs.append)
     patch.setattr("pixal.mlflow_utils.import_mlflow", lambda: None)
+
+
+def _paths(root: Path) -> Paths:
+    return Paths(
+        {
+            "component_model_path": {"component": "Part", "base": str(root / "out")},
+            "component_validate_path": {"component": "Part", "base": str(root / "validate")},
+        }
+    )

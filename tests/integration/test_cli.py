@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from helpers import write_configs
 
 import pixal
 from pixal import cli
@@ -22,11 +23,7 @@ COMMANDS = (
     *("encode", "evaluate", "benchmark", "demo"),
 )
 HEAVY = ("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas")
-NO_PICTURES = "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}"
-PATHS = """
-component_model_path: {component: Part, base: ./out}
-component_validate_path: {component: Part, base: ./validate}
-"""
+NO_FIGURES = "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}"
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure() -> None:
-    Path("configs").mkdir()
-    Path("configs/paths.yaml").write_text(PATHS)
-    Path("configs/parameters.yaml").write_text(NO_PICTURES)
+    write_configs(Path(), NO_FIGURES)
 
 
 @pytest.fixture

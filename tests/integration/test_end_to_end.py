@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from helpers import NO_FIGURES, write_configs
 from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 from referencing import Registry, Resource
@@ -28,31 +29,10 @@ from pixal.io.images import read_image
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
 TYPES = ("back", "front")
-PATHS = """
-component_model_path: {component: Part, base: ./out}
-component_validate_path: {component: Part, base: ./validate}
-"""
 SETTINGS = (
     "model_training: {autoencoder_architecture: [8, 4], n_epochs: 8, calibration_folds: 3, one_hot_encoding: %s}\n"
 )
-PLAIN = (
-    *("plot_loss", "plot_accuracy", "plot_confusion_matrix", "plot_roc_recall_curve", "plot_anomaly_heatmap"),
-    *(
-        "plot_abs_loss_per_pixel",
-        "plot_mse_per_pixel",
-        "plot_pixel_predictions",
-        "plot_distributions",
-        "plot_latent_space",
-    ),
-)
-NO_PICTURES = [
-    part
-    for key in (
-        *(f"plotting.{key}" for key in PLAIN),
-        *(f"preprocessing.{key}" for key in ("draw_matches", "save_metrics", "save_overlays")),
-    )
-    for part in ("--set", f"{key}=False")
-]
+NO_PICTURES = [word for override in NO_FIGURES for word in ("--set", override)]
 FRAME = (270, 480)
 
 
@@ -84,9 +64,7 @@ def run(*arguments: str | Path, status: int = 0) -> str:
 
 def complete(folder: Path, batch: Path, *, one_hot: bool, options: list[str]) -> Done:
     """Preprocess, train and validate ``batch`` in ``folder``."""
-    (folder / "configs").mkdir()
-    (folder / "configs/paths.yaml").write_text(PATHS)
-    (folder / "configs/parameters.yaml").write_text(SETTINGS % one_hot)
+    write_configs(folder, SETTINGS % one_hot)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PIXAL_TRACKING", "on")

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import make_config
 
 import pixal
 from pixal.calibration.maps import calibrated_maps, part_scores
 from pixal.cli import main
-from pixal.config import Paths
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.io.records import read_record
@@ -40,10 +40,7 @@ FASTER: dict[str, Any] = {
 
 
 def config_in(folder: Path, **model_training: Any) -> PhotographConfig:
-    parameters = PhotographParameters.model_validate(FASTER | {"model_training": model_training})
-    base = {"component": "Part", "base": str(folder / "out")}
-    paths = Paths({"component_model_path": base, "component_validate_path": {**base, "base": str(folder / "validate")}})
-    return PhotographConfig(parameters, paths, folder)
+    return make_config(folder, **FASTER, model_training=model_training)
 
 
 @pytest.fixture

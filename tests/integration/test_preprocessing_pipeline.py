@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from helpers import NO_FIGURES, config_in
 
-from pixal.config import load_config
 from pixal.errors import ConfigError, InputError
 from pixal.inputs import InputSet
 from pixal.io.images import read_image, write_image
@@ -23,23 +23,9 @@ from pixal.synthetic import write_batch
 from pixal.tasks.photographs.preprocessing.conditions import measure_light_and_focus
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
-from pixal.tasks.photographs.settings import PhotographConfig
 
 FRAME = (400, 225)
-NO_FIGURES = tuple(f"preprocessing.{key}=false" for key in ("draw_matches", "save_metrics", "save_overlays"))
 COLUMNS = "image,status,reason,inliers,inlier_ratio,ssim,mse,h00,h01,h02,h10,h11,h12,h20,h21,h22"
-
-
-def configured(folder: Path, *overrides: str) -> PhotographConfig:
-    """A configuration whose results go below ``folder``."""
-    configs = folder / "configs"
-    configs.mkdir(parents=True, exist_ok=True)
-    entries = [
-        f"component_{what}_path: {{component: Part, base: {folder / name}}}\n"
-        for what, name in (("model", "out"), ("validate", "validate"))
-    ]
-    (configs / "paths.yaml").write_text("".join(entries))
-    return load_config(configs, overrides)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -68,7 +54,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """The batch, preprocessed in threads, without figures; read only."""
     folder = tmp_path_factory.mktemp("done")
-    return folder / "out/Part", preprocess(batch, config=configured(folder, *NO_FIGURES), quiet=True)
+    return folder / "out/Part", preprocess(batch, config=config_in(folder, *NO_FIGURES), quiet=True)
 
 
 def only_front(batch: Path, folder: Path, count: int = 3) -> Path:
@@ -185,7 +171,7 @@ def test_the_crop_holds_the_part_and_little_else(done: tuple[Path, Outcome], bat
 
 
 def test_renamed_images_are_numbered_by_type(batch: Path, tmp_path: Path) -> None:
-    config = configured(tmp_path, *NO_FIGURES, "preprocessing.rename_images=true")
+    config = config_in(tmp_path, *NO_FIGURES, "preprocessing.rename_images=true")
     photos = only_front(batch, tmp_path)
     preprocess(photos, config=config, quiet=True)
     front = tmp_path / "out/Part/front"
@@ -198,7 +184,7 @@ def test_renamed_images_are_numbered_by_type(batch: Path, tmp_path: Path) -> Non
 
     # A second run, of fewer photographs under other names, leaves nothing of the first.
     (photos / "front/image_001.jpg").unlink()
-    preprocess(photos, config=configured(tmp_path, *NO_FIGURES), quiet=True)
+    preprocess(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
     assert names_in(pictures / "background_removed") == ["image_000_no_bg.png", "image_002_no_bg.png"]
     assert names_in(pictures / "aligned_images") == ["image_000_aligned.png", "image_002_aligned.png"]
     assert InputSet.load(front / "out.npz").names == ("image_000.jpg", "image_002.jpg")
@@ -208,15 +194,15 @@ def test_renamed_images_are_numbered_by_type(batch: Path, tmp_path: Path) -> Non
 def test_figures_are_written_where_asked_for_and_go_with_their_photographs(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path, count=2)
     metrics = tmp_path / "out/Part/front/figures/aligned_metrics"
-    remove_bg(photos, config=configured(tmp_path), quiet=True)
-    align(photos, config=configured(tmp_path), quiet=True)
+    remove_bg(photos, config=config_in(tmp_path), quiet=True)
+    align(photos, config=config_in(tmp_path), quiet=True)
     assert [Path(name).stem for name in names_in(metrics / "matches")] == ["image_000_matches", "image_001_matches"]
     overlays = names_in(metrics / "overlay_diagnostics")
     assert [Path(name).stem for name in overlays] == ["image_000_overlay", "image_001_overlay"]
     assert (metrics / "metrics.png").is_file()
     (photos / "front/image_001.jpg").unlink()
-    remove_bg(photos, config=configured(tmp_path), quiet=True)
-    align(photos, config=configured(tmp_path, "preprocessing.save_overlays=false"), quiet=True)
+    remove_bg(photos, config=config_in(tmp_path), quiet=True)
+    align(photos, config=config_in(tmp_path, "preprocessing.save_overlays=false"), quiet=True)
     assert [Path(name).stem for name in names_in(metrics / "matches")] == ["image_000_matches"]
     assert names_in(metrics / "overlay_diagnostics") == []
 
@@ -224,7 +210,7 @@ def test_figures_are_written_where_asked_for_and_go_with_their_photographs(batch
 def test_the_preprocessors_settings_shape_the_input(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
     def made(*overrides: str) -> tuple[InputSet, dict[str, Any]]:
         prefixed = [f"preprocessing.preprocessor.{text}" for text in overrides]
-        make_input(photos, config=configured(tmp_path, *NO_FIGURES, *prefixed), quiet=True)
+        make_input(photos, config=config_in(tmp_path, *NO_FIGURES, *prefixed), quiet=True)
         folder = tmp_path / "out/Part/front"
         whole = record(folder, "preprocessing")
         return InputSet.load(folder / whole["input"]), whole
@@ -263,7 +249,7 @@ def test_the_preprocessors_settings_shape_the_input(done: tuple[Path, Outcome], 
 
 def test_one_hot_inputs_hold_every_type_on_one_canvas(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
     shutil.copytree(done[0], tmp_path / "out/Part")
-    config = configured(tmp_path, *NO_FIGURES, "model_training.one_hot_encoding=true")
+    config = config_in(tmp_path, *NO_FIGURES, "model_training.one_hot_encoding=true")
     outcome = make_input(config=config, quiet=True)
     assert outcome.done == 6
     together = InputSet.load(tmp_path / "out/Part/out.npz")
@@ -285,13 +271,13 @@ def test_one_hot_inputs_hold_every_type_on_one_canvas(done: tuple[Path, Outcome]
 
 def test_the_reference_is_chosen_named_and_refused(batch: Path, tmp_path: Path) -> None:
     def reference(*overrides: str) -> str:
-        align(photos, config=configured(tmp_path, *NO_FIGURES, *overrides), quiet=True)
+        align(photos, config=config_in(tmp_path, *NO_FIGURES, *overrides), quiet=True)
         return str(record(tmp_path / "out/Part/front", "alignment")["reference"])
 
     photos = only_front(batch, tmp_path, count=4)
     blurred = cv2.GaussianBlur(read_image(photos / "front/image_002.jpg"), (0, 0), 2.5)
     write_image(photos / "front/a_blurred.png", blurred)
-    remove_bg(photos, config=configured(tmp_path, *NO_FIGURES), quiet=True)
+    remove_bg(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
     assert reference() in {f"image_00{number}.jpg" for number in range(4)}  # not the first by name
     assert reference("preprocessing.alignment.reference=image_003.jpg") == "image_003.jpg"
     assert reference("preprocessing.alignment.reference={front: image_001}") == "image_001.jpg"
@@ -307,7 +293,7 @@ def test_a_mask_image_and_ignored_regions_say_what_counts(
 ) -> None:
     def made(*settings: str) -> PreprocessingState:
         overrides = [f"preprocessing.preprocessor.{text}" for text in settings]
-        make_input(photos, config=configured(tmp_path, *NO_FIGURES, *overrides), quiet=True)
+        make_input(photos, config=config_in(tmp_path, *NO_FIGURES, *overrides), quiet=True)
         return PreprocessingState.load(tmp_path / "out/Part/front/metadata/preprocessing.npz")
 
     photos = batch / "front"
@@ -353,7 +339,7 @@ def test_a_second_part_and_one_that_the_crop_cuts_are_named(
     photo = read_image(photos / "front/image_001.jpg")
     photo[20:50, 180:220] = (20, 60, 40)  # on the plate
     write_image(photos / "front/with_another.png", photo)
-    outcome = preprocess(photos, config=configured(tmp_path, *NO_FIGURES), quiet=True)
+    outcome = preprocess(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
     assert outcome.done == 4
     assert "front/with_another.png: another part" in caplog.text
     row = record(tmp_path / "out/Part/front", "background")["images"][3]
@@ -364,7 +350,7 @@ def test_a_second_part_and_one_that_the_crop_cuts_are_named(
     cut[:, :200] = 255
     write_image(tmp_path / "left.png", cut)
     caplog.clear()
-    make_input(config=configured(tmp_path, *NO_FIGURES, f"preprocessing.preprocessor.mask={tmp_path / 'left.png'}"))
+    make_input(config=config_in(tmp_path, *NO_FIGURES, f"preprocessing.preprocessor.mask={tmp_path / 'left.png'}"))
     assert re.search(r"front/image_000\.jpg: [45]\d\.\d% of the part lies outside the crop box", caplog.text)
 
 
@@ -381,7 +367,7 @@ def test_bad_images_are_named_and_the_good_ones_done(batch: Path, tmp_path: Path
     shutil.copy(batch / "back/image_000.jpg", folder / "x_other_side.jpg")
     write_image(folder / "y_other_size.png", cv2.resize(read_image(folder / "image_001.jpg"), (480, 270)))
     write_image(folder / "z_mirrored.png", np.ascontiguousarray(read_image(folder / "image_001.jpg")[:, ::-1]))
-    outcome = preprocess(photos, config=configured(tmp_path, *NO_FIGURES), quiet=True)
+    outcome = preprocess(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
     assert outcome.done == 3
     reasons = {failure.image: (failure.step, failure.reason) for failure in outcome.failures}
     expected = {
@@ -416,7 +402,7 @@ def test_a_type_that_cannot_be_aligned_leaves_the_others_be(batch: Path, tmp_pat
         write_image(photos / f"plain/part_{number}.png", plain)
     for number in range(2):
         write_image(photos / f"void/empty_{number}.png", np.zeros((225, 400, 3), np.uint8))
-    outcome = preprocess(photos, config=configured(tmp_path, *NO_FIGURES), quiet=True)
+    outcome = preprocess(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
     assert outcome.done == 3
     failed = {(failure.type_name, failure.image, failure.step) for failure in outcome.failures}
     plain_ones = {("plain", f"part_{number}.png", "alignment") for number in range(2)}
@@ -429,11 +415,11 @@ def test_nothing_that_can_be_processed_is_an_error_that_names_the_first(tmp_path
     for number in range(2):
         write_image(tmp_path / f"photos/void/empty_{number}.png", np.zeros((180, 320, 3), np.uint8))
     with pytest.raises(InputError, match=r"none of 2 images.*void/empty_0\.png: no part found"):
-        preprocess(tmp_path / "photos", config=configured(tmp_path), quiet=True)
+        preprocess(tmp_path / "photos", config=config_in(tmp_path), quiet=True)
 
 
 def test_a_step_says_which_one_comes_before_it(batch: Path, tmp_path: Path) -> None:
-    config = configured(tmp_path, *NO_FIGURES)
+    config = config_in(tmp_path, *NO_FIGURES)
     photos = only_front(batch, tmp_path, count=2)
     with pytest.raises(InputError, match=r"front.*run remove_bg"):
         align(photos, config=config, quiet=True)
@@ -456,7 +442,7 @@ def test_the_reference_has_the_size_that_most_have(batch: Path, tmp_path: Path) 
     photos = only_front(batch, tmp_path, count=2)
     odd = cv2.resize(read_image(photos / "front/image_000.jpg"), (480, 270))
     write_image(photos / "front/first.png", odd)
-    config = configured(tmp_path, *NO_FIGURES)
+    config = config_in(tmp_path, *NO_FIGURES)
     remove_bg(photos, config=config, quiet=True)
     outcome = align(photos, config=config, quiet=True)
     assert [failure.image for failure in outcome.failures] == ["first.png"]
@@ -467,7 +453,7 @@ def test_the_reference_has_the_size_that_most_have(batch: Path, tmp_path: Path) 
 
 
 def test_processes_give_the_bytes_of_threads(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
-    config = configured(tmp_path, *NO_FIGURES, "execution.backend=processes", "execution.workers=2")
+    config = config_in(tmp_path, *NO_FIGURES, "execution.backend=processes", "execution.workers=2")
     preprocess(batch, config=config, quiet=True)
     again = tmp_path / "out/Part"
     files = sorted(path.relative_to(done[0]) for path in done[0].rglob("*") if path.is_file())
@@ -486,7 +472,7 @@ def test_a_photograph_shifted_gives_the_same_channels(batch: Path, tmp_path: Pat
     shift = np.array([[1, 0, 9], [0, 1, -6]], np.float64)
     moved = cv2.warpAffine(photo, shift, FRAME, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     write_image(photos / "front/image_001_moved.png", moved)
-    config = configured(tmp_path, *NO_FIGURES, "preprocessing.preprocessor.channels=[R,LAB_L,LAB_a,LAB_b,GradMag]")
+    config = config_in(tmp_path, *NO_FIGURES, "preprocessing.preprocessor.channels=[R,LAB_L,LAB_a,LAB_b,GradMag]")
     preprocess(photos, config=config, quiet=True)
     inputs = InputSet.load(tmp_path / "out/Part/front/out.npz")
     images = dict(zip(inputs.names, inputs.images(), strict=True))

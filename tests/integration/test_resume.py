@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from helpers import config_in
 
-from pixal.config import load_config
 from pixal.io.images import read_image, write_image
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.preprocessing import alignment_step as run_alignment
@@ -49,13 +49,7 @@ def again(once: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def configured(folder: Path, *overrides: str) -> PhotographConfig:
-    configs = folder / "configs"
-    configs.mkdir(parents=True, exist_ok=True)
-    entries = [
-        f"component_{what}_path: {{component: Part, base: {folder / 'out'}}}\n" for what in ("model", "validate")
-    ]
-    (configs / "paths.yaml").write_text("".join(entries))
-    return load_config(configs, [*overrides, "preprocessing.save_metrics=false"])
+    return config_in(folder, *overrides, "preprocessing.save_metrics=False")
 
 
 def made(folder: Path) -> Made:

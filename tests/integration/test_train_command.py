@@ -16,14 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers import write_configs
 
 from pixal.synthetic import write_batch
 
 EPOCHS, FOLDS = 120, 2
-PATHS = """
-component_model_path: {component: Part, base: ./out}
-component_validate_path: {component: Part, base: ./validate}
-"""
 PARAMETERS = f"""
 preprocessing: {{draw_matches: False, save_metrics: False, save_overlays: False}}
 plotting: {{plot_loss: False, plot_accuracy: False}}
@@ -54,9 +51,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(folder: Path, photographs: Path, mode: Mode) -> Path:
     """A working directory with inputs: of one type, or in one-hot mode of two."""
-    (folder / "configs").mkdir(parents=True)
-    (folder / "configs" / "paths.yaml").write_text(PATHS)
-    (folder / "configs" / "parameters.yaml").write_text(PARAMETERS)
+    write_configs(folder, PARAMETERS)
     shutil.copytree(photographs if mode else photographs / "front", folder / "photos" / ("" if mode else "front"))
     done = subprocess.run(
         command("preprocess", "-q", "-i", "photos", *mode), cwd=folder, capture_output=True, text=True

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import PLOTS, write_configs
 
 import pixal
 from pixal import cli
@@ -33,21 +34,12 @@ from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore, read_journal
 
 Step = Callable[[], object]
-FLAGS = (
-    *("plot_loss", "plot_accuracy", "plot_confusion_matrix", "plot_roc_recall_curve", "plot_abs_loss_per_pixel"),
-    *("plot_mse_per_pixel", "plot_pixel_predictions", "plot_latent_space", "plot_distributions"),
-    "plot_anomaly_heatmap",
-)
 SETTINGS = f"""
 model_training: {{autoencoder_architecture: [8, 4], n_epochs: 4, calibration_folds: 2, one_hot_encoding: False}}
 preprocessing: {{draw_matches: False, save_metrics: False, save_overlays: False}}
-plotting: {{{", ".join(f"{flag}: False" for flag in FLAGS)}}}
+plotting: {{{", ".join(f"{flag}: False" for flag in PLOTS)}}}
 execution: {{workers: 2}}
 validation: {{watch_interval: 10}}
-"""
-PATHS = """
-component_model_path: {component: Part, base: ./out}
-component_validate_path: {component: Part, base: ./validate}
 """
 
 
@@ -55,9 +47,7 @@ component_validate_path: {component: Part, base: ./validate}
 def trained(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with one model per type; read only."""
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "configs").mkdir()
-    (folder / "configs/paths.yaml").write_text(PATHS)
-    (folder / "configs/parameters.yaml").write_text(SETTINGS)
+    write_configs(folder, SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         pixal.preprocess(rendered / "train/Part", quiet=True)
@@ -466,7 +456,7 @@ def test_the_command_ends_as_validate_does(
     assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly", "-q"]) == 4
     assert capsys.readouterr().err == ""
     for arguments, said in (
-        (("-i", "new", "--truth", "new"), "--truth does not go with --watch"),
+        (("-i", "new", "--truth", "new"), "--truth cannot be used with --watch"),
         (("-i", "new/front/part_000.jpg"), "is not a folder"),
         (("-i", "nowhere"), "is not a folder"),
     ):

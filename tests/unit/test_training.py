@@ -14,13 +14,12 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from helpers import collect_runs
+from helpers import collect_runs, make_config
 
 from pixal.calibration.spread import error_variance
 from pixal.calibration.thresholds import choose_threshold
 from pixal.cli import main
 from pixal.commands.train import train
-from pixal.config import Paths
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
@@ -60,9 +59,7 @@ def config_in(folder: Path, **sections: Any) -> PhotographConfig:
     tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 3, "learning_rate": 0.01, "calibration_folds": 3}
     tiny["metric_accuracy"] = False
     sections["model_training"] = tiny | sections.get("model_training", {})
-    base = {"component": "Part", "base": str(folder / "out")}
-    paths = Paths({"component_model_path": base, "component_validate_path": {**base, "base": str(folder / "validate")}})
-    return PhotographConfig(PhotographParameters.model_validate(sections), paths, folder)
+    return make_config(folder, **sections)
 
 
 def state_of(name: str, rows: int) -> PreprocessingState:
