@@ -133,8 +133,8 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 def stopped_in(said: str, *, fit: int) -> int:
     """The epoch in which a run says, in its last line, to have stopped; it must be one of the fit."""
-    pattern = r"pixal: training stopped and saved in fit (\d+), epoch (\d+); the same command with --resume goes on "
-    found = re.fullmatch(pattern + "from there", said.splitlines()[-1])
+    pattern = r"pixal: training stopped and saved in fit (\d+), epoch (\d+); run the same command with --resume "
+    found = re.fullmatch(pattern + "to continue", said.splitlines()[-1])
     assert found, said
     assert int(found[1]) == fit
     return int(found[2])
@@ -186,7 +186,7 @@ def test_interrupted_and_killed_a_run_goes_on_to_the_same_end_as_an_unbroken_one
     assert status == -signal.SIGKILL
     status, said = pixal(cut, "--resume", at=EPOCHS * FOLDS + 2)  # in the last one
     assert status == 1
-    assert "going on after 1 finished fits" in said
+    assert "resuming after 1 finished fits" in said
     stopped_in(said, fit=FOLDS + 1)
     assert pixal(cut, "-q", "--resume") == (0, "")
     check_same(cut, unbroken)
@@ -194,7 +194,7 @@ def test_interrupted_and_killed_a_run_goes_on_to_the_same_end_as_an_unbroken_one
     before = {path: path.stat().st_mtime_ns for path in (cut / "out").rglob("model/*")}
     status, said = pixal(cut, "--resume")
     assert status == 0
-    assert "front: trained already, of the same input with the same settings" in said
+    assert "front: skipped, already trained on the same input with the same settings" in said
     assert {path: path.stat().st_mtime_ns for path in (cut / "out").rglob("model/*")} == before
 
 
@@ -212,10 +212,10 @@ def test_the_metadata_says_what_the_same_bytes_take(unbroken: Path) -> None:
 @pytest.mark.slow
 def test_going_on_with_another_setting_or_input_is_refused_in_one_line(cut: Path) -> None:
     (state,) = cut.glob("out/**/checkpoint/state.npz")
-    saved, refused = state.read_bytes(), "; train without --resume to start anew"
+    saved, refused = state.read_bytes(), "; train without --resume to start again"
     status, said = pixal(cut, "-q", "--resume", "--set", "model_training.learning_rate=0.002")
     assert status == 2
-    assert re.fullmatch(rf"pixal: error: .* is of a run with another model_training\.learning_rate{refused}", said)
+    assert re.fullmatch(rf"pixal: error: .* belongs to a run with another model_training\.learning_rate{refused}", said)
     (path,) = cut.glob("out/**/out.npz")
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
@@ -228,7 +228,7 @@ def test_going_on_with_another_setting_or_input_is_refused_in_one_line(cut: Path
     note.write_text(yaml.safe_dump(content | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
     status, said = pixal(cut, "-q", "--resume")
     assert status == 2
-    assert re.fullmatch(rf"pixal: error: .* is of a run with another input{refused}", said)
+    assert re.fullmatch(rf"pixal: error: .* belongs to a run with another input{refused}", said)
     assert state.read_bytes() == saved
 
 
