@@ -1,4 +1,4 @@
-"""The command line in its own process's place: exit statuses, one line for what is wrong, silence under -q."""
+"""Tests of the command line: exit statuses, error messages in one line, no output with -q."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_FIGURES = "preprocessing: {draw_matches: False, save_metrics: False, save_ove
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a configuration that draws as little as possible."""
+    """A working directory with a configuration without figures."""
     monkeypatch.chdir(tmp_path)
     configure()
     return tmp_path
@@ -50,7 +50,7 @@ def photos(rendered: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def preprocessed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``preprocess`` makes of four good photographs of one type."""
+    """The output of ``preprocess`` on four good photographs of one type."""
     folder = tmp_path_factory.mktemp("preprocessed")
     (folder / "front").mkdir()
     for index in range(4):
@@ -64,12 +64,12 @@ def preprocessed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def prepared(preprocessed: Path, here: Path) -> None:
-    """A copy of that in the working directory."""
+    """A copy of ``preprocessed`` in the working directory."""
     shutil.copytree(preprocessed, here / "out")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 2) -> str:
-    """Run a command that has to fail with one line on standard error; return that line."""
+    """Run a command that must fail with one line on standard error; return that line."""
     capsys.readouterr()
     assert cli.main([*map(str, arguments), "-q"]) == status
     out, err = capsys.readouterr()
@@ -80,8 +80,8 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: i
     return err
 
 
-def test_help_loads_nothing_heavy() -> None:
-    """In a process of its own, for this one has loaded everything."""
+def test_help_imports_no_heavy_library() -> None:
+    """This needs a new process, because the test process has imported everything."""
     code = f"""
 import sys
 from pixal.cli import main
@@ -101,7 +101,7 @@ sys.stderr.write(" ".join(sorted(set({HEAVY}) & set(sys.modules))))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_takes_the_options_of_all(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_the_common_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "-h"])
     assert stop.value.code == 0
@@ -146,7 +146,7 @@ def test_a_folder_that_is_missing_or_empty(command: str, capsys: pytest.CaptureF
 
 
 def spoil(name: str, folder: Path, whole: Path) -> Path:
-    """A copy of the photograph ``whole`` that cannot be processed."""
+    """Write a copy of the photograph ``whole`` that cannot be processed."""
     path = folder / f"zz_{name}{'.jpg' if name != 'black' else '.png'}"
     if name == "text":
         path.write_text("I am no image")
@@ -159,7 +159,7 @@ def spoil(name: str, folder: Path, whole: Path) -> Path:
     elif name == "size":
         with PIL.Image.open(whole) as image:
             image.resize((400, 300)).save(path)
-    elif name == "other":  # the part's other side
+    elif name == "other":  # the other side of the part
         PIL.Image.fromarray(np.ascontiguousarray(read_image(whole)[:, ::-1])).save(path)
     return path
 
@@ -173,7 +173,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_batch_of_bad_images_alone(name: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_of_only_bad_images(name: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("bad/front")
     folder.mkdir(parents=True)
     path = spoil(name, folder, photos / "front/image_000.jpg")
@@ -183,9 +183,7 @@ def test_a_batch_of_bad_images_alone(name: str, photos: Path, capsys: pytest.Cap
         assert BAD[name] in said
 
 
-def test_bad_images_among_good_ones_are_named_and_the_rest_is_done(
-    photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_images_are_named_and_the_others_are_processed(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reasons = BAD | {"size": "is 400x300, the reference is 480x270", "other": "not aligned"}
     for name in reasons:
         spoil(name, photos / "front", photos / "front/image_000.jpg")
@@ -204,7 +202,7 @@ def test_bad_images_among_good_ones_are_named_and_the_rest_is_done(
     table = Path("out/Part/front/figures/aligned_metrics/results.csv").read_text().splitlines()
     assert len(table) == 1 + 4 + len(reasons)
     assert sum(",ok," in row for row in table) == 4
-    # The rest of the steps are done one by one, with the same end and the failures of that step alone.
+    # The single steps give the same result, each with its own failures.
     whole = Path("out/Part/front/out.npz").read_bytes()
     assert cli.main(["remove_bg", "-i", str(photos), "-q"]) == 3
     assert len(capsys.readouterr().err.splitlines()) == len(BAD)
@@ -214,7 +212,7 @@ def test_bad_images_among_good_ones_are_named_and_the_rest_is_done(
     assert Path("out/Part/front/out.npz").read_bytes() == whole
 
 
-def test_quiet_is_silent_and_otherwise_each_step_has_a_bar(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_step_has_a_progress_bar_unless_quiet(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 0
     assert capfd.readouterr() == ("", "")
     assert cli.main(["preprocess", "-i", str(photos), "--force"]) == 0
@@ -263,14 +261,14 @@ def test_a_faulty_override(override: str, word: str, capsys: pytest.CaptureFixtu
     assert word in said
 
 
-def test_a_configuration_folder_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere does not exist" in failed(capsys, "train", "-c", "nowhere")
     Path("other").mkdir()
     assert "other contains neither" in failed(capsys, "train", "-c", "other")
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
-def test_steps_out_of_order_say_what_to_run_first(
+def test_steps_in_wrong_order_name_the_step_to_run_first(
     one_hot: bool, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mode = ("--set", f"model_training.one_hot_encoding={one_hot}")
@@ -285,7 +283,7 @@ def test_steps_out_of_order_say_what_to_run_first(
     assert "run align" in failed(capsys, "make_input", *mode)
 
 
-def test_one_good_image_trains_and_says_what_that_is_worth(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_one_image_works_with_a_warning(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted(photos.glob("front/*"))[1:]:
         path.unlink()
     assert cli.main(["preprocess", "-i", str(photos), "-q"]) == 0
@@ -297,7 +295,7 @@ def test_one_good_image_trains_and_says_what_that_is_worth(photos: Path, capsys:
 
 
 @pytest.mark.usefixtures("prepared")
-def test_a_damaged_or_foreign_npz_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_npz_or_one_of_another_tool_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("out/Part/front/out.npz")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -312,9 +310,7 @@ def test_a_damaged_or_foreign_npz_is_refused(capsys: pytest.CaptureFixture[str])
     )
 
 
-def test_debug_shows_where_and_nothing_else_does(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_debug_shows_a_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["preprocess", "-i", "nowhere", "--debug"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" in err
@@ -335,7 +331,7 @@ def test_debug_shows_where_and_nothing_else_does(
     assert "interrupted" in failed(capsys, "preprocess", "-i", "x", status=1)
 
 
-def test_the_configuration_is_looked_for_where_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_the_configuration_is_searched(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(DEFAULTS, "mine")
     with Path("mine/parameters.yaml").open("a") as file:
         file.write("\nunknown: 1\n")
@@ -345,7 +341,7 @@ def test_the_configuration_is_looked_for_where_it_is_said(capsys: pytest.Capture
     assert "R0_Triplet_Data_Flex_F1" in failed(capsys, "train")  # the shipped defaults
 
 
-def test_renamed_images_keep_their_own_names_in_tables(photos: Path) -> None:
+def test_tables_have_the_original_names_of_renamed_images(photos: Path) -> None:
     setting = ("--set", "preprocessing.rename_images=True")
     assert cli.main(["preprocess", "-i", str(photos), "-q", *setting]) == 0
     folder = Path("out/Part/front")

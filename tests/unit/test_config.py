@@ -1,4 +1,4 @@
-"""Loading settings: what users' files hold, how files merge, and what is said when something is wrong."""
+"""Tests of loading settings: existing users' files, merging of files, and error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ component_model_path: {component: PART, base: *out}
 component_validate_path: {component: PART, base: *validate}
 """
 
-# Every key of the contract, and a value that is not the default.
+# Every key of existing users' files, with a value that is not the default.
 CONTRACT: dict[str, Any] = {
     "experimentName": "Flex line 2",
     "preprocessing.rename_images": True,
@@ -103,7 +103,7 @@ CONTRACT: dict[str, Any] = {
     "execution.scheduler": "tcp://somewhere:8786",
     "execution.memory_limit": 1.5,
 }
-# What only counts with another key.
+# Keys that need another key.
 NEEDS = {
     "preprocessing.preprocessor.weights": ["preprocessing.preprocessor.channels"],
     "execution.scheduler": ["execution.backend"],
@@ -111,7 +111,7 @@ NEEDS = {
 
 
 def write(folder: Path, **files: str) -> Path:
-    """A configuration folder: ``paths.yaml`` and the given files, named without their ending."""
+    """Write a configuration folder: ``paths.yaml`` and the given files, named without extension."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in ({"paths": PATHS} | files).items():
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -154,19 +154,19 @@ def test_each_key_of_the_contract_loads_from_a_file_and_from_set(tmp_path: Path,
     assert value_at(load_config(DEFAULTS, overrides), key) == CONTRACT[key]
 
 
-def test_the_shipped_parameters_are_the_defaults_of_the_schema_and_name_every_key() -> None:
+def test_the_shipped_parameters_have_every_key_with_its_default() -> None:
     shipped = yaml.safe_load((DEFAULTS / "parameters.yaml").read_text())
     defaults = PhotographParameters().model_dump()
-    # These may stand in either of two places; the file names the upper one.
+    # These keys have two possible places; the file has the upper one.
     del defaults["preprocessing"]["remove_background"]["rename_images"]
     for key in ("draw_matches", "save_metrics", "save_overlays"):
         del defaults["preprocessing"]["alignment"][key]
-    defaults["model_training"]["model_name"] = None  # the model's own, once read
+    defaults["model_training"]["model_name"] = None  # set from the family when the settings are checked
     assert shipped == defaults
     assert PhotographParameters.model_validate(shipped) == PhotographParameters()
 
 
-def test_a_model_has_the_name_of_its_family_or_the_one_it_is_given() -> None:
+def test_the_model_name_is_that_of_the_family_unless_set() -> None:
     for family in ("autoencoder", "gaussian"):
         assert (
             PhotographParameters.model_validate({"model_training": {"model": family}}).model_training.model_name
@@ -176,7 +176,7 @@ def test_a_model_has_the_name_of_its_family_or_the_one_it_is_given() -> None:
     assert PhotographParameters.model_validate({"model_training": named}).model_training.model_name == "flex"
 
 
-def test_without_a_folder_the_working_directory_s_configs_come_first(
+def test_without_a_folder_configs_in_the_working_directory_are_used_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -187,7 +187,7 @@ def test_without_a_folder_the_working_directory_s_configs_come_first(
     assert (config.model_training.n_epochs, config.paths.component) == (4, "PART")
 
 
-def test_settings_are_a_nested_namespace_and_read_only(tmp_path: Path) -> None:
+def test_settings_are_nested_attributes_and_read_only(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, parameters="preprocessing: {preprocessor: {pool_size: 3}}"))
     assert config.preprocessing.preprocessor.pool_size == 3
     with pytest.raises(ValueError, match="frozen"):
@@ -229,11 +229,10 @@ component_validate_path:
 """
 
 
-def test_files_as_existing_users_have_them_load(tmp_path: Path) -> None:
+def test_files_of_existing_users_load(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, parameters=EXISTING_PARAMETERS, paths=EXISTING_PATHS))
     preprocessing = config.preprocessing
     assert tuple(preprocessing.preprocessor.channels) == tuple(CHANNELS)
-    assert len(CHANNELS) == 23
     assert preprocessing.remove_background.rename_images is True
     assert (preprocessing.alignment.draw_matches, preprocessing.alignment.save_overlays) == (False, False)
     assert (preprocessing.alignment.save_metrics, preprocessing.save_metrics) == (True, True)
@@ -246,7 +245,7 @@ def test_files_as_existing_users_have_them_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["preprocessing", "preprocessing.alignment"])
-def test_a_switch_counts_in_either_place_and_the_nearer_wins(place: str) -> None:
+def test_a_switch_has_two_places_and_the_inner_one_wins(place: str) -> None:
     config = load_config(DEFAULTS, [f"{place}.save_overlays=False"])
     assert config.preprocessing.alignment.save_overlays is False
     both = load_config(DEFAULTS, ["preprocessing.save_overlays=False", "preprocessing.alignment.save_overlays=True"])
@@ -255,7 +254,7 @@ def test_a_switch_counts_in_either_place_and_the_nearer_wins(place: str) -> None
 
 @pytest.mark.parametrize("on_top", [False, True])
 @pytest.mark.parametrize("section", section_names(PhotographParameters))
-def test_a_section_may_live_in_a_file_of_its_own(tmp_path: Path, section: str, on_top: bool) -> None:
+def test_a_section_may_have_its_own_file(tmp_path: Path, section: str, on_top: bool) -> None:
     values = nested({key: value for key, value in CONTRACT.items() if key.startswith(f"{section}.")})
     content = values if on_top else values[section]
     config = load_config(write(tmp_path, **{section: yaml.safe_dump(content), "parameters": "experimentName: X"}))
@@ -288,7 +287,7 @@ def test_anchors_and_merge_keys_work_in_parameters(tmp_path: Path) -> None:
     assert config.model_training.seed == 1
 
 
-# Faulty file, the line its message has to name, and what else the message has to say.
+# A faulty file, the line that the message must name, and other words that it must contain.
 FAULTS = {
     "unknown key": ("model_training:\n  n_epoch: 3\n", 2, ["model_training.n_epoch", "model_training.n_epochs"]),
     "key in the wrong section": ("plotting:\n  pool_size: 3\n", 2, ["preprocessing.preprocessor.pool_size"]),
@@ -339,7 +338,7 @@ def test_a_fault_is_named_with_file_line_and_key(tmp_path: Path, fault: str) -> 
     assert all(word in said for word in words), said
 
 
-def test_a_fault_in_a_section_s_own_file_is_named_there(tmp_path: Path) -> None:
+def test_a_fault_in_the_file_of_a_section_is_named(tmp_path: Path) -> None:
     said = message(write(tmp_path, validation="false_alarm_rate: 0.1\nfalse_alarm_rat: 2\n"))
     assert said.startswith(f"{tmp_path / 'validation.yaml'}, line 2: unknown key validation.false_alarm_rat")
     assert said.endswith("the nearest is validation.false_alarm_rate")
@@ -349,7 +348,7 @@ def test_a_fault_in_a_section_s_own_file_is_named_there(tmp_path: Path) -> None:
     ("text", "word"),
     [("- 1\n- 2\n", "list"), ("just words\n", "str"), ("\x00", "cannot be read"), ("a: 1\n---\nb: 2\n", "line 2")],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str, word: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str, word: str) -> None:
     said = message(write(tmp_path, parameters=text))
     assert str(tmp_path / "parameters.yaml") in said
     assert word in said
@@ -360,7 +359,7 @@ def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path / "parameters.yaml") in message(tmp_path)
 
 
-def test_text_beyond_ascii_is_read_as_utf_8(tmp_path: Path) -> None:
+def test_text_is_read_as_utf_8(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, parameters="experimentName: Prüfung")).experimentName == "Prüfung"
 
 
@@ -368,21 +367,21 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, parameters="# nothing\n")).parameters == PhotographParameters()
 
 
-def test_a_missing_file_has_its_shipped_values(tmp_path: Path) -> None:
+def test_a_missing_file_has_the_default_values(tmp_path: Path) -> None:
     (tmp_path / "parameters.yaml").write_text("experimentName: X")
     config = load_config(tmp_path)
     assert config.paths.component == load_config(DEFAULTS).paths.component
 
 
 @pytest.mark.parametrize("make", [False, True])
-def test_a_folder_that_is_no_configuration_is_refused(tmp_path: Path, make: bool) -> None:
+def test_a_folder_without_configuration_is_refused(tmp_path: Path, make: bool) -> None:
     folder = tmp_path / "nowhere"
     if make:
         folder.mkdir()
     assert str(folder) in message(folder)
 
 
-def test_a_yaml_file_that_nothing_reads_is_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_yaml_file_that_is_not_read_causes_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_config(write(tmp_path, plots="plot_loss: False"))
     assert f"{tmp_path / 'plots.yaml'} is not read" in caplog.text
 
@@ -407,7 +406,7 @@ def test_a_bad_override_is_quoted_in_the_message(override: str, words: list[str]
     assert all(word in said for word in words), said
 
 
-def test_overrides_come_after_the_files_and_the_last_one_counts(tmp_path: Path) -> None:
+def test_overrides_win_over_files_and_the_last_one_wins(tmp_path: Path) -> None:
     folder = write(tmp_path, parameters="model_training: {n_epochs: 5, seed: 1}", validation="pixel_size_mm: 0.1")
     overrides = ["model_training.n_epochs=6", "model_training.n_epochs=7", "validation.pixel_size_mm=null"]
     config = load_config(folder, overrides)

@@ -1,4 +1,4 @@
-"""map_parallel: every backend gives what a plain loop gives, in its order; errors come out; workers are as asked."""
+"""Tests of parallel execution: all backends give the results of a loop, in its order, and raise its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import Execution
 from pixal.errors import ConfigError, InputError
-from pixal.execution import map_parallel
+from pixal.execution import in_background, map_parallel
 
 
 def work(seed: int) -> tuple[int, NDArray[np.float64]]:
@@ -36,7 +36,7 @@ def process(_: int) -> int:
 
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Execution]:
-    """A Dask cluster within this process, and the settings that name it."""
+    """Settings for a Dask cluster in this process."""
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
@@ -54,7 +54,7 @@ def collected(function: Any, items: list[int], settings: Execution, **options: A
 
 
 @pytest.mark.parametrize("backend", ["one", "threads", "processes", "dask"])
-def test_every_backend_gives_what_a_loop_gives_in_its_order(backend: str, request: pytest.FixtureRequest) -> None:
+def test_every_backend_gives_the_results_of_a_loop_in_order(backend: str, request: pytest.FixtureRequest) -> None:
     if backend == "dask":
         settings: Execution = request.getfixturevalue("dask")
     else:
@@ -65,7 +65,7 @@ def test_every_backend_gives_what_a_loop_gives_in_its_order(backend: str, reques
     for number, values in found:
         np.testing.assert_array_equal(values, work(number)[1])
     assert collected(work, [], settings) == []
-    if backend == "processes":  # the workers are up by now
+    if backend == "processes":  # the workers have started by now
         processes = set(collected(process, list(range(12)), settings))
         assert os.getpid() not in processes
         assert 1 <= len(processes) <= 2
@@ -74,7 +74,7 @@ def test_every_backend_gives_what_a_loop_gives_in_its_order(backend: str, reques
 
 
 @pytest.mark.parametrize(("workers", "of_step", "expected"), [(1, None, 1), (3, None, 3), (1, 2, 2), (4, 1, 1)])
-def test_as_many_items_are_in_work_as_there_are_workers(workers: int, of_step: int | None, expected: int) -> None:
+def test_the_number_of_items_in_work_is_the_number_of_workers(workers: int, of_step: int | None, expected: int) -> None:
     lock, now, most = threading.Lock(), 0, 0
 
     def watched(_: int) -> None:
@@ -90,7 +90,7 @@ def test_as_many_items_are_in_work_as_there_are_workers(workers: int, of_step: i
     assert most == expected
 
 
-def test_the_bar_is_on_standard_error_and_silent_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_is_on_standard_error_and_off_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     settings = Execution(workers=1)
     list(map_parallel(abs, [1, 2], settings, step="front: alignment", quiet=True))
     assert capsys.readouterr() == ("", "")
@@ -111,3 +111,22 @@ def test_a_scheduler_that_does_not_answer_is_a_configuration_error(monkeypatch: 
     settings = Execution(backend="dask", scheduler="tcp://nowhere:1")
     with pytest.raises(ConfigError, match=r"execution\.scheduler tcp://nowhere:1 does not answer"):
         collected(abs, [1], settings)
+
+
+def test_background_calls_run_in_order_and_the_first_error_is_raised_at_the_end() -> None:
+    numbers: list[int] = []
+
+    def fail(number: int, *, reason: str) -> None:
+        numbers.append(number)
+        raise InputError(f"{reason} {number}")
+
+    def run() -> None:
+        with in_background() as submit:
+            submit(numbers.append, 0)
+            submit(fail, 1, reason="bad")
+            submit(fail, 2, reason="bad")
+            submit(numbers.append, 3)
+
+    with pytest.raises(InputError, match="bad 1"):
+        run()
+    assert numbers == [0, 1, 2, 3]

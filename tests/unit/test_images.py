@@ -1,4 +1,4 @@
-"""Reading every kind of image file, and writing files whole or not at all."""
+"""Tests of reading all kinds of image files, and of writing files atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RGBA16 = RNG.integers(0, 2**16, (6, 9, 4), np.uint16)
 
 
 def as_rgb(values: NDArray[Any]) -> NDArray[Any]:
-    """What PIXAL makes of grey (1 channel), grey and alpha (2), RGB (3) or RGBA (4)."""
+    """The image that PIXAL reads from grey (1 channel), grey and alpha (2), RGB (3) or RGBA (4)."""
     if values.ndim == 2:
         return np.dstack([values] * 3)
     return np.dstack([values[..., :1]] * 3 + [values[..., 1:]]) if values.shape[2] == 2 else values
@@ -59,7 +59,7 @@ class TestReading:
         np.testing.assert_array_equal(found, as_rgb(values))
         np.testing.assert_array_equal(as_uint8(found), as_rgb(values) // 256)
 
-    def test_a_palette_its_transparency_and_two_colours(self, tmp_path: Path) -> None:
+    def test_palettes_transparency_and_binary_images(self, tmp_path: Path) -> None:
         picture = PIL.Image.fromarray(RGBA[..., :3]).quantize(8)
         cases: tuple[tuple[str, PIL.Image.Image, dict[str, Any]], ...] = (
             ("palette", picture, {}),
@@ -79,13 +79,11 @@ class TestReading:
         ("mode", "extension"),
         [("RGB", ".jpg"), *[(mode, ext) for mode in ("RGB", "RGBA") for ext in (".png", ".webp", ".tif")]],
     )
-    def test_exif_orientation_turns_the_picture_upright(
-        self, tmp_path: Path, orientation: int, mode: str, extension: str
-    ) -> None:
-        # Four flat colours, one a quarter, survive JPEG; the upright picture has them in this order.
+    def test_the_exif_orientation_is_applied(self, tmp_path: Path, orientation: int, mode: str, extension: str) -> None:
+        # JPEG preserves four flat colours, one per quarter. The upright image has them in this order.
         upright = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8))
         pixels = np.dstack([upright, 255 - upright, upright // 2, np.full_like(upright, 200)])[..., : len(mode)]
-        # What a viewer does for each value (EXIF 2.32, tag 0x0112), undone.
+        # The inverse of what a viewer does for each value (EXIF 2.32, tag 0x0112).
         stored = {
             1: pixels,
             2: pixels[:, ::-1],
@@ -127,7 +125,7 @@ class TestReading:
         with pytest.raises(InputError, match=r"truncated|damaged"):
             read_image(path)
 
-    def test_a_jpeg_with_something_behind_its_end_is_whole(self, tmp_path: Path) -> None:
+    def test_a_jpeg_with_bytes_after_its_end_is_complete(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jpg"
         PIL.Image.fromarray(RGBA[..., :3]).save(path)
         expected = read_image(path)
@@ -143,7 +141,7 @@ class TestReading:
             (b"\x89PNG\r\n\x1a\n and no more IEND\xaeB`\x82", "is not an image"),
         ],
     )
-    def test_what_is_no_image_is_refused(self, tmp_path: Path, data: bytes, reason: str) -> None:
+    def test_a_file_that_is_not_an_image_is_refused(self, tmp_path: Path, data: bytes, reason: str) -> None:
         (tmp_path / "a.jpg").write_bytes(data)
         with pytest.raises(InputError, match=reason):
             read_image(tmp_path / "a.jpg")
@@ -158,7 +156,7 @@ class TestReading:
         with pytest.raises(InputError, match=r"float32|not an image"):
             read_image(tmp_path / "a.tif")
 
-    def test_a_decompression_bomb_is_refused_before_it_goes_off(self, tmp_path: Path) -> None:
+    def test_a_decompression_bomb_is_refused_before_decoding(self, tmp_path: Path) -> None:
         def chunk(kind: bytes, data: bytes) -> bytes:
             return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -175,7 +173,7 @@ class TestReading:
             assert read_mask(tmp_path / "m.png").tolist() == [[False, False, True, True]]
 
 
-def fail_half_way(path: Path, error: BaseException) -> None:
+def fail_while_writing(path: Path, error: BaseException) -> None:
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"half")
         raise error
@@ -187,18 +185,18 @@ class TestWriting:
         write_image(tmp_path / "new" / "a.png", values)
         np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), as_rgb(values))
 
-    def test_a_failure_leaves_neither_file_nor_temporary(self, tmp_path: Path) -> None:
+    def test_a_failure_leaves_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
-            fail_half_way(tmp_path / "a.bin", ZeroDivisionError())
+            fail_while_writing(tmp_path / "a.bin", ZeroDivisionError())
         assert list(tmp_path.iterdir()) == []
 
     def test_a_failure_leaves_the_old_file(self, tmp_path: Path) -> None:
         write_bytes(tmp_path / "a.bin", b"old")
         with pytest.raises(KeyboardInterrupt):
-            fail_half_way(tmp_path / "a.bin", KeyboardInterrupt())
+            fail_while_writing(tmp_path / "a.bin", KeyboardInterrupt())
         assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.bin", b"old")]
 
-    def test_until_the_block_ends_the_old_file_stands(self, tmp_path: Path) -> None:
+    def test_the_old_file_stays_until_the_block_ends(self, tmp_path: Path) -> None:
         write_bytes(tmp_path / "a.png", b"old")
         with atomic_write(tmp_path / "a.png") as temporary:
             assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
@@ -215,7 +213,7 @@ class TestWriting:
         assert [photo.image for photo in list_photographs(tmp_path)[tmp_path.name]] == ["a.png", "b.png"]
 
     @pytest.mark.parametrize("write", [write_bytes, write_image], ids=["bytes", "image"])
-    def test_a_name_that_cannot_be_written_is_an_error(self, tmp_path: Path, write: Callable[..., None]) -> None:
+    def test_a_path_that_cannot_be_written_is_an_error(self, tmp_path: Path, write: Callable[..., None]) -> None:
         (tmp_path / "a.png").mkdir()
         (tmp_path / "a.png" / "inside").write_bytes(b"")
         with pytest.raises(OSError, match=r"a\.png"):

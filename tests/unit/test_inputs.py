@@ -1,4 +1,4 @@
-"""InputSet: what preprocessing writes is what a model reads, from disk and bit by bit; foreign files are refused."""
+"""Tests of ``InputSet``: a model reads exactly what preprocessing writes; other files are refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_round_trip(
         np.testing.assert_array_equal(found.labels.sum(1), np.ones(count))
     else:
         assert found.labels is None
-    with np.load(path, allow_pickle=False) as file:  # what any other tool sees
+    with np.load(path, allow_pickle=False) as file:  # what other tools read
         np.testing.assert_array_equal(found.data, file["data"])
         assert file["data"].dtype == np.float32
         assert file["data"].shape == (count, int(np.prod(shape)))
@@ -90,7 +90,7 @@ def test_data_stays_on_disk_and_cannot_be_written(tmp_path: Path) -> None:
         found.data[0] = 0
 
 
-def test_rows_can_be_picked_and_walked_in_blocks(tmp_path: Path) -> None:
+def test_rows_are_read_by_index_and_by_slices(tmp_path: Path) -> None:
     images = some_images(7)
     values = images.reshape(7, -1)
     for found in (InputSet.load(write(tmp_path / "out.npz", images)), InputSet(values, SHAPE, ("R", "G"), ("a",) * 7)):
@@ -116,14 +116,14 @@ def test_rows_are_copies(tmp_path: Path, on_disk: bool) -> None:
 
 
 def mapped() -> int:
-    """How many bytes of this process's memory are of mapped files."""
+    """Bytes of mapped files in the memory of this process."""
     if not Path("/proc/self/status").is_file():
         pytest.skip("the system does not say")
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
 
 
-def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path) -> None:
+def test_rows_read_from_disk_do_not_stay_in_memory(tmp_path: Path) -> None:
     with InputSetWriter(tmp_path / "out.npz", (500, 1000, 2), ["R", "G"]) as out:
         for name in "abcdef":
             out.append(np.full((500, 1000, 2), 0.5, np.float32), name)
@@ -132,11 +132,11 @@ def test_what_was_read_from_disk_does_not_stay_in_memory(tmp_path: Path) -> None
     assert sum(float(found.rows(rows).mean()) for rows in found.iterate_slices(1)) == pytest.approx(3)
     assert found.rows(np.array([4, 2]), slice(0, 500_000)).mean() == 0.5
     assert mapped() - before < 2**21
-    assert float(found.data.sum()) == pytest.approx(3e6)  # the plain way keeps all 24 MB
+    assert float(found.data.sum()) == pytest.approx(3e6)  # data[rows] keeps all 24 MB
     assert mapped() - before > 2**24
 
 
-def test_a_map_that_may_be_changed_keeps_its_changes(tmp_path: Path) -> None:
+def test_a_copy_on_write_map_keeps_its_changes(tmp_path: Path) -> None:
     images = some_images(2).reshape(2, -1)
     np.save(tmp_path / "data.npy", images)
     data = np.lib.format.open_memmap(tmp_path / "data.npy", "c")
@@ -146,7 +146,7 @@ def test_a_map_that_may_be_changed_keeps_its_changes(tmp_path: Path) -> None:
         assert (found.rows()[0] == 3).all()
 
 
-def test_what_was_written_to_a_map_is_let_go_and_not_lost(tmp_path: Path) -> None:
+def test_pages_written_to_a_map_are_released_and_not_lost(tmp_path: Path) -> None:
     data = np.lib.format.open_memmap(tmp_path / "data.npy", "w+", np.float32, (8, 1_000_000))
     before = mapped()
     for row in range(8):
@@ -156,10 +156,10 @@ def test_what_was_written_to_a_map_is_let_go_and_not_lost(tmp_path: Path) -> Non
     np.testing.assert_array_equal(data[:, 999_999], np.arange(8))
     data.flush()
     np.testing.assert_array_equal(np.load(tmp_path / "data.npy")[:, 0], np.arange(8))
-    release_pages(np.zeros(3))  # of an array in memory there is nothing to let go
+    release_pages(np.zeros(3))  # does nothing for an array in memory
 
 
-def test_the_same_input_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write(tmp_path / "a.npz", some_images(3)).read_bytes()
     assert write(tmp_path / "b.npz", some_images(3)).read_bytes() == first
     changed = some_images(3)
@@ -172,7 +172,7 @@ def test_the_same_input_gives_the_same_bytes_and_another_one_others(tmp_path: Pa
         np.testing.assert_array_equal(file["x"], some_images(1))
 
 
-def test_an_error_while_writing_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+def test_an_error_while_writing_leaves_no_file(tmp_path: Path) -> None:
     old = write(tmp_path / "out.npz", some_images(2)).read_bytes()
     with (
         pytest.raises(InputError, match=r"b\.png: input has shape \(1, 4, 2\), expected \(3, 4, 2\)"),
@@ -182,7 +182,7 @@ def test_an_error_while_writing_leaves_the_folder_as_it_was(tmp_path: Path) -> N
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("out.npz", old)]
 
 
-def test_arrays_in_any_layout_are_written_in_order(tmp_path: Path) -> None:
+def test_arrays_in_any_memory_layout_are_written(tmp_path: Path) -> None:
     image = np.asfortranarray(some_images(1)[0])
     with InputSetWriter(tmp_path / "out.npz", SHAPE, ["R", "G"]) as out:
         out.append(image, "a.png")
@@ -229,7 +229,7 @@ def test_files_of_other_tools_load(tmp_path: Path, how: Any, layout: str) -> Non
         ({"names": np.array([{"a": 1}, None])}, "damaged or not an .npz"),
     ],
 )
-def test_a_foreign_file_is_refused_by_name(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+def test_a_file_of_another_tool_is_refused_by_name(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     arrays = {name: array for name, array in (CONTENT | change).items() if array is not None}
     np.savez(tmp_path / "out.npz", **arrays, allow_pickle=True)
     with pytest.raises(InputError) as caught:
@@ -239,7 +239,7 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path, change: dict[str, Any
     assert reason in str(caught.value)
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", CONTENT["data"])
     (tmp_path / "text").write_text("hello")
     (tmp_path / "empty").write_bytes(b"")
@@ -273,7 +273,7 @@ def test_a_truncated_file_is_refused(tmp_path_factory: pytest.TempPathFactory, h
 
 @pytest.mark.parametrize("how", ["pixal", "compressed"])
 @given(place=st.floats(0, 0.9999), flip=st.integers(1, 255))
-def test_a_damaged_byte_gives_an_error_of_ours_or_none(
+def test_a_damaged_byte_raises_only_input_errors(
     tmp_path_factory: pytest.TempPathFactory, how: str, place: float, flip: int
 ) -> None:
     path = tmp_path_factory.mktemp("flip") / "out.npz"
@@ -291,7 +291,7 @@ def test_a_damaged_byte_gives_an_error_of_ours_or_none(
     assert found.data.shape == (len(found.names), int(np.prod(found.shape)))
 
 
-def test_a_subset_and_the_rows_of_a_type_are_those_of_numpy() -> None:
+def test_subset_and_rows_of_type_match_numpy() -> None:
     data = np.arange(30, dtype=np.float32).reshape(5, 6)
     labels = np.eye(2, dtype=np.float32)[[1, 0, 1, 1, 0]]
     found = InputSet(data, (1, 3, 2), ("R", "G"), tuple("abcde"), labels, ("back", "front"))
@@ -306,7 +306,7 @@ def test_a_subset_and_the_rows_of_a_type_are_those_of_numpy() -> None:
 
 
 @pytest.mark.parametrize(("side", "several"), [(10, 16), (2500, 10), (9000, 1)])
-def test_of_large_images_fewer_are_held_at_a_time(side: int, several: int) -> None:
+def test_chunks_of_large_images_have_fewer_rows(side: int, several: int) -> None:
     data = np.broadcast_to(np.float32(0), (40, side * side))  # takes no memory
     found = InputSet(data, (side, side, 1), ("R",), tuple(map(str, range(40))))
     assert found.rows_per_chunk() == several

@@ -1,4 +1,4 @@
-"""Two runs that would write into one folder: the second is told, and loses nothing."""
+"""Tests of the folder lock: a second run on the same folder raises an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hold(folder: Path, told: Connection) -> None:
         signal.pause()
 
 
-def test_another_process_is_the_one_writer_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+def test_another_process_holds_the_lock_until_it_ends(tmp_path: Path) -> None:
     folder = tmp_path / "validate" / "Part"
     ours, theirs = multiprocessing.Pipe()
     other = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, theirs))
@@ -40,7 +40,7 @@ def test_another_process_is_the_one_writer_until_it_ends_however_it_ends(tmp_pat
         assert list(folder.iterdir()) == []
 
 
-def test_the_lock_ends_with_its_block_also_where_that_fails(tmp_path: Path) -> None:
+def test_the_lock_is_released_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
         1 / 0  # noqa: B018
     with lock_folder(tmp_path), pytest.raises(InputError, match="another run"), lock_folder(tmp_path):

@@ -26,7 +26,7 @@ def config_named(experiment: str) -> PhotographConfig:
 
 @pytest.fixture(scope="module")
 def store(tracking_on: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory after one run; setting up its store takes MLflow seconds."""
+    """A working directory with one tracked run. MLflow needs seconds to create its store."""
     folder = tmp_path_factory.mktemp("tracked")
     (folder / "out").mkdir()
     (folder / "out" / "model.keras").write_text("weights")
@@ -92,7 +92,7 @@ def test_its_files_are_in_mlruns(store: Path) -> None:
     }
 
 
-def test_a_second_run_joins_the_experiment_of_its_name(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_is_added_to_the_experiment(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store)
     for experiment in ("Twice", "Twice", "Other"):
         with tracked_run(config_named(experiment), "front", "validate") as tracker:
@@ -101,9 +101,7 @@ def test_a_second_run_joins_the_experiment_of_its_name(store: Path, monkeypatch:
     assert len(runs_in(store, "Other")) == 1
 
 
-def test_a_run_took_as_long_as_its_block_not_as_long_as_writing_it_down(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_duration_of_a_run_is_that_of_its_block(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store)
     before = time.time() * 1000
     with tracked_run(config_named("Long"), "front", "train") as tracker:
@@ -115,7 +113,7 @@ def test_a_run_took_as_long_as_its_block_not_as_long_as_writing_it_down(
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_run_that_ends_badly_says_so_and_keeps_what_it_has(
+def test_a_run_that_fails_has_its_status_and_metrics(
     store: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
 ) -> None:
     monkeypatch.chdir(store)
@@ -135,7 +133,7 @@ def test_a_run_that_ends_badly_says_so_and_keeps_what_it_has(
 def test_the_tracking_uri_of_the_environment_is_used(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copyfile(store / "mlflow.db", tmp_path / "elsewhere.db")  # quicker than a new one
+    shutil.copyfile(store / "mlflow.db", tmp_path / "elsewhere.db")  # faster than a new one
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere.db'}")
     with tracked_run(config_named("Elsewhere"), "front", "train"):
@@ -144,7 +142,7 @@ def test_the_tracking_uri_of_the_environment_is_used(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_what_cannot_be_tracked_is_a_warning(
+def test_a_store_that_cannot_be_opened_causes_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -155,10 +153,10 @@ def test_what_cannot_be_tracked_is_a_warning(
     assert done == [True]
     assert "not in MLflow" in caplog.text
     with pytest.raises(ZeroDivisionError), tracked_run(config_named("X"), "front", "train"):
-        raise ZeroDivisionError  # the block's own error stays the one that is seen
+        raise ZeroDivisionError  # the error of the block is raised, not that of the store
 
 
-def test_a_file_that_is_gone_is_a_warning_and_the_rest_is_there(
+def test_a_missing_artifact_causes_a_warning_and_the_rest_is_stored(
     store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(store)
@@ -175,7 +173,17 @@ def test_a_file_that_is_gone_is_a_warning_and_the_rest_is_there(
     assert run.data.params == {"seed": "1"}
 
 
-def test_a_tracker_keeps_what_is_finite() -> None:
+@pytest.mark.parametrize("value", ["off", "OFF"])
+def test_the_switch_turns_tracking_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIXAL_TRACKING", value)
+    with tracked_run(config_named("Off"), "front", "train") as tracker:
+        tracker.log_metric("loss", 0.5)
+    assert tracker.status == "FINISHED"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_finite_are_skipped() -> None:
     tracker = Tracker("Flex", "front", "train")
     for value in (1.0, float("nan"), float("inf"), -2.0):
         tracker.log_metric("x", value, 3)

@@ -1,4 +1,4 @@
-"""Where files go: entries of ``paths.yaml`` followed to their root, with the type right below the component."""
+"""Tests of output paths: entries of ``paths.yaml`` are followed to their root, with the type below the component."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixal.errors import ConfigError
 
 OUT = "out/Part/front"
 VALIDATE = "validate/Part/front"
-# The tree of the contract.
+# The folders that users rely on.
 TREE = {
     "background_removed_path": f"{OUT}/preprocessed_images/background_removed",
     "aligned_images_path": f"{OUT}/preprocessed_images/aligned_images",
@@ -40,7 +40,7 @@ names = st.text("abcXYZ019_.- é", min_size=1, max_size=8).filter(lambda name: n
 
 
 @pytest.mark.parametrize("entries", ["shipped", "two"])
-def test_the_tree_of_the_contract(tmp_path: Path, entries: str) -> None:
+def test_the_shipped_and_the_smallest_file_give_the_same_folders(tmp_path: Path, entries: str) -> None:
     if entries == "shipped":
         text = (DEFAULTS / "paths.yaml").read_text().replace("R0_Triplet_Data_Flex_F1", "Part")
     else:
@@ -49,13 +49,13 @@ def test_the_tree_of_the_contract(tmp_path: Path, entries: str) -> None:
     paths = load_config(tmp_path).paths
     assert paths.component == "Part"
     assert {name: paths.resolve(name, "front") for name in TREE} == {name: Path(path) for name, path in TREE.items()}
-    # One-hot mode: the component's own.
+    # One-hot mode: the folder of the component.
     assert paths.resolve("model_path") == Path("out/Part/model")
     assert paths.resolve("component_validate_path") == Path("validate/Part")
 
 
 @pytest.mark.parametrize("below", [None, "here"])
-def test_another_component_has_the_same_tree_below_its_own_name(tmp_path: Path, below: str | None) -> None:
+def test_another_component_has_the_same_folders(tmp_path: Path, below: str | None) -> None:
     text = (DEFAULTS / "paths.yaml").read_text()
     for entries in (yaml.safe_load(text), TWO, {**TWO, "log_path": {"folder": "logs", "base": "/var"}}):
         paths = Paths(entries)
@@ -64,7 +64,7 @@ def test_another_component_has_the_same_tree_below_its_own_name(tmp_path: Path, 
         for name in TREE:
             own = paths.resolve(name, "front")
             moved = Path(*["Other" if part == paths.component else part for part in own.parts])
-            assert other.resolve(name, "front") == Path(below or "") / moved  # an absolute path stays where it is
+            assert other.resolve(name, "front") == Path(below or "") / moved  # an absolute path does not change
         assert paths.component != "Other"
 
 
@@ -75,7 +75,7 @@ def test_another_component_has_the_same_tree_below_its_own_name(tmp_path: Path, 
     below=st.lists(names, max_size=5),
     type_name=st.none() | names,
 )
-def test_a_path_is_its_names_in_order_whatever_the_depth(
+def test_a_path_has_its_names_in_order_at_any_depth(
     root: str, above: list[str], component: str, below: list[str], type_name: str | None
 ) -> None:
     entry: Any = root
@@ -102,7 +102,7 @@ def test_a_cycle_is_refused_at_any_depth(depth: int, back: int) -> None:
         Paths({**TWO, "loop": chain[0]})
 
 
-def test_the_same_entry_reached_from_two_sides_is_no_cycle() -> None:
+def test_two_entries_with_the_same_base_are_not_a_cycle() -> None:
     base = {"folder": "shared", "base": "root"}
     paths = Paths({**TWO, "a": {"folder": "a", "base": base}, "b": {"folder": "b", "base": base}})
     assert paths.resolve("a").parent == paths.resolve("b").parent == Path("root/shared")

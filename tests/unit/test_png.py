@@ -1,4 +1,4 @@
-"""encode_png: what other libraries read of it is what went in, and it is a whole, lawful file."""
+"""Tests of ``encode_png``: other libraries read the same image, and the file is valid."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_opencv_and_pillow_read_what_was_written(dtype: Any, channels: int, size
         read = cv2.cvtColor(read, {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[channels])
     np.testing.assert_array_equal(read, image)
     with PIL.Image.open(io.BytesIO(data)) as file:
-        file.load()  # checks every chunk's checksum
+        file.load()  # verifies the checksum of every chunk
         assert file.size == (size[1], size[0])
         if dtype == np.uint8:
             np.testing.assert_array_equal(np.asarray(file), image)
 
 
-def test_an_image_that_is_not_contiguous_is_written_as_it_looks() -> None:
+def test_an_image_that_is_not_contiguous_is_encoded() -> None:
     image = noisy((20, 30, 3), np.uint8)[::-1, ::2]
     np.testing.assert_array_equal(decode_image(encode_png(image)), image)
 
 
-def test_a_photograph_is_no_larger_than_opencv_writes_it() -> None:
+def test_the_file_is_not_larger_than_that_of_opencv() -> None:
     smooth = cv2.GaussianBlur(noisy((200, 300, 3), np.uint8), (0, 0), 4)
     image = np.clip(smooth.astype(int) + np.random.default_rng(1).normal(0, 1.5, smooth.shape), 0, 255).astype(np.uint8)
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB]
@@ -51,7 +51,7 @@ def test_a_photograph_is_no_larger_than_opencv_writes_it() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_alpha_is_opaque_at_the_images_depth(dtype: Any) -> None:
+def test_alpha_has_the_range_of_the_image_type(dtype: Any) -> None:
     image = noisy((4, 5, 3), dtype)
     mask = np.zeros((4, 5), bool)
     mask[1:3] = True

@@ -1,4 +1,4 @@
-"""Metadata and tables: what is written can be read by any YAML or CSV reader, and says the same."""
+"""Tests of metadata files and tables: any YAML or CSV reader reads the values that were written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record, write_table
 
 
-def test_a_record_holds_plain_values_whatever_it_was_given(tmp_path: Path) -> None:
+def test_a_record_converts_values_to_builtin_types(tmp_path: Path) -> None:
     write_record(
         tmp_path / "new" / "a.yaml",
         {
@@ -54,7 +54,7 @@ def test_a_record_holds_plain_values_whatever_it_was_given(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "", "a: [1", "\x00", "a: !!python/name:os.system"])
-def test_a_file_that_is_no_record_is_refused_by_name(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_record_is_refused_by_name(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(InputError, match=r"a\.yaml: ") as caught:
         read_record(tmp_path / "a.yaml")
@@ -81,28 +81,33 @@ def test_a_table_can_be_read_back(tmp_path: Path) -> None:
     assert [row["n"] for row in found] == ["3", "", str(10**12)]
 
 
-def test_floats_keep_nine_digits(tmp_path: Path) -> None:
+def test_equal_values_of_different_types_are_written_as_they_are(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", ["x"], [{"x": True}, {"x": 1}, {"x": 0.0}, {"x": False}])
+    assert (tmp_path / "t.csv").read_text().split() == ["x", "True", "1", "0", "False"]
+
+
+def test_floats_have_nine_digits(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(0, 10.0 ** np.arange(-6, 6))
     write_table(tmp_path / "t.csv", ["x"], [{"x": value} for value in values])
     found = np.loadtxt(tmp_path / "t.csv", skiprows=1)
     np.testing.assert_allclose(found, values, rtol=1e-8)
-    assert np.abs(found / values - 1).max() > 1e-12  # or the bound above says nothing about the digits
+    assert np.abs(found / values - 1).max() > 1e-12  # otherwise the tolerance above tests nothing
 
 
-def test_provenance_names_this_version_and_its_libraries() -> None:
+def test_provenance_has_the_versions_of_pixal_and_its_libraries() -> None:
     found = provenance()
     assert found["pixal_version"] == pixal.__version__
     assert found["versions"]["numpy"] == np.__version__
     assert found["created"].endswith("+00:00")
 
 
-def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+def test_file_hash_is_the_sha256(tmp_path: Path) -> None:
     data = np.random.default_rng(0).bytes((1 << 20) + 17)
     (tmp_path / "a").write_bytes(data)
     assert file_hash(tmp_path / "a") == hashlib.sha256(data).hexdigest()
 
 
-def test_the_log_of_a_step_holds_the_package_s_messages_of_that_time(tmp_path: Path) -> None:
+def test_the_log_file_has_the_messages_logged_in_the_block(tmp_path: Path) -> None:
     log, package = logging.getLogger("pixal.somewhere"), logging.getLogger("pixal")
     handlers = package.handlers[:]
     package.setLevel(logging.INFO)

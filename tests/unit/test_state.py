@@ -78,17 +78,22 @@ def test_what_happens_in_an_ignored_region_changes_nothing_anywhere(pool_size: i
 
 
 def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
-    state = fitted(channels=["ALL"], pool_size=3, weights=[1.0] * 22 + [2.5])
+    state = fitted(channels=["ALL"], pool_size=3, weights=[1.0] * (len(CHANNELS) - 1) + [2.5])
     state.save(tmp_path / "state.npz")
     loaded = PreprocessingState.load(tmp_path / "state.npz")
     for picture in (aligned(1), aligned(2).astype(np.uint16) * 257):
         before, after = state.to_input(picture), loaded.to_input(picture)
         assert before.dtype == after.dtype == np.float32
         assert before.tobytes() == after.tobytes()
-    assert (loaded.type_name, loaded.box, loaded.method, loaded.shape) == ("front", BOX, "border", (27, 71, 23))
+    assert (loaded.type_name, loaded.box, loaded.method, loaded.shape) == (
+        "front",
+        BOX,
+        "border",
+        (27, 71, len(CHANNELS)),
+    )
     assert (loaded.background_model_sha256, loaded.settings.preprocessor) == ("c0ffee", state.settings.preprocessor)
     assert not loaded.settings.rename_images  # what changes no pixel is not kept: the same state has the same bytes
-    assert loaded.settings.preprocessor.weights == [1.0] * 22 + [2.5]
+    assert loaded.settings.preprocessor.weights == [1.0] * (len(CHANNELS) - 1) + [2.5]
     assert np.array_equal(loaded.reference.features.descriptors, state.reference.features.descriptors)
     assert np.array_equal(loaded.mask, state.mask)
     loaded.save(tmp_path / "again.npz")
