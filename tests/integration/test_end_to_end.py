@@ -1,4 +1,4 @@
-"""From photographs to verdicts, once in each mode, and what may then be done with the results."""
+"""From photographs to verdicts, with one model per type and with one for all, and commands on the results."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ TYPES = ("back", "front")
 SETTINGS = (
     "model_training: {autoencoder_architecture: [8, 4], n_epochs: 8, calibration_folds: 3, one_hot_encoding: %s}\n"
 )
-NO_PICTURES = [word for override in NO_FIGURES for word in ("--set", override)]
+NO_FIGURE_OPTIONS = [word for override in NO_FIGURES for word in ("--set", override)]
 FRAME = (270, 480)
 
 
 @dataclass
 class Done:
-    """A finished run: its working directory, the batch it worked on, what it wrote to standard error."""
+    """A finished run: its working directory, its batch, and what it wrote to standard error."""
 
     folder: Path
     batch: Path
-    said: str
+    messages: str
 
     @property
     def out(self) -> Path:
@@ -55,11 +55,11 @@ class Done:
 
 def run(*arguments: str | Path, status: int = 0) -> str:
     """Run a command in the working directory; return what it wrote to standard error."""
-    said = io.StringIO()
-    with redirect_stderr(said):
+    messages = io.StringIO()
+    with redirect_stderr(messages):
         found = cli.main([str(argument) for argument in arguments])
-    assert found == status, said.getvalue()
-    return said.getvalue()
+    assert found == status, messages.getvalue()
+    return messages.getvalue()
 
 
 def complete(folder: Path, batch: Path, *, one_hot: bool, options: list[str]) -> Done:
@@ -68,34 +68,34 @@ def complete(folder: Path, batch: Path, *, one_hot: bool, options: list[str]) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PIXAL_TRACKING", "on")
-        said = run("preprocess", "-i", batch / "train/Part", "-q", *options)
-        said += run("train", "-q", *options)
-        said += run("validate", "-i", batch / "production/Part", "--truth", batch / "truth", "-q", *options)
-    return Done(folder, batch, said)
+        messages = run("preprocess", "-i", batch / "train/Part", "-q", *options)
+        messages += run("train", "-q", *options)
+        messages += run("validate", "-i", batch / "production/Part", "--truth", batch / "truth", "-q", *options)
+    return Done(folder, batch, messages)
 
 
 @pytest.fixture(scope="module")
 def a_type(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """One model a type, with every picture."""
+    """One model per type, with all figures."""
     return complete(tmp_path_factory.mktemp("per_type"), rendered, one_hot=False, options=[])
 
 
 @pytest.fixture(scope="module")
 def one_hot(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """One model for both types."""
-    return complete(tmp_path_factory.mktemp("one_hot"), rendered, one_hot=True, options=NO_PICTURES)
+    return complete(tmp_path_factory.mktemp("one_hot"), rendered, one_hot=True, options=NO_FIGURE_OPTIONS)
 
 
 @pytest.fixture(params=["a_type", "one_hot"])
 def done(request: pytest.FixtureRequest) -> Done:
-    """Either."""
-    found: Done = request.getfixturevalue(request.param)
-    return found
+    """Each of the two runs."""
+    finished: Done = request.getfixturevalue(request.param)
+    return finished
 
 
 @pytest.fixture
 def copied(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Done:
-    """A copy of the run with a model a type (or that of ``param``), to be worked on; it is the working directory."""
+    """A copy of the run with one model per type, or of the run ``param``, as the working directory."""
     original: Done = request.getfixturevalue(getattr(request, "param", "a_type"))
     shutil.copytree(original.folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ml*"))
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def results(done: Done) -> list[dict[str, str]]:
 
 
 def assert_alike(found: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
-    """Equal rows, but for the last digits: how many parts are multiplied at once changes the order of sums."""
+    """Equal rows to rounding: the number of parts that are multiplied together changes the order of sums."""
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         for key in ("score", "p_value"):
@@ -131,14 +131,14 @@ def record(path: Path) -> dict[str, Any]:
     return found
 
 
-# ---- what is written, and that it is right
+# The files, and their content.
 
 
-def test_quiet_runs_say_nothing(done: Done) -> None:
-    assert done.said == ""
+def test_quiet_runs_write_no_messages(done: Done) -> None:
+    assert done.messages == ""
 
 
-def test_every_file_of_the_contract_is_there(a_type: Done) -> None:
+def test_all_files_of_the_contract_exist(a_type: Done) -> None:
     train = [f"image_{index:03d}" for index in range(10)]
     parts = [f"part_{index:03d}" for index in range(8)]
     for name in TYPES:
@@ -191,7 +191,7 @@ def test_one_hot_mode_has_one_model_for_the_component(one_hot: Done) -> None:
         assert (one_hot.out / path).is_file()
         assert not any((one_hot.out / name / path).exists() for name in TYPES)
     assert record(one_hot.out / "metadata/model_training.yaml")["types"] == list(TYPES)
-    assert list(one_hot.validate.rglob("*.png")) == []  # every picture was asked not to be drawn
+    assert list(one_hot.validate.rglob("*.png")) == []  # all figures are turned off
     with np.load(one_hot.out / "out.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["labels"].sum(0), [10, 10])
         assert [str(name) for name in file["names"]] == [
@@ -200,23 +200,23 @@ def test_one_hot_mode_has_one_model_for_the_component(one_hot: Done) -> None:
         assert [TYPES[row.argmax()] for row in file["labels"]] == [str(n).partition("/")[0] for n in file["names"]]
 
 
-def test_the_input_file_is_as_the_metadata_says(a_type: Done) -> None:
+def test_the_input_file_agrees_with_the_metadata(a_type: Done) -> None:
     for name in TYPES:
-        said = record(a_type.out / name / "metadata/preprocessing.yaml")
+        metadata = record(a_type.out / name / "metadata/preprocessing.yaml")
         with np.load(a_type.out / name / "out.npz", allow_pickle=False) as file:
             assert set(file.files) == {"data", "shape", "channels", "names"}
-            assert list(file["shape"]) == said["shape"]
-            assert file["data"].shape == (10, said["input_dim"]) == (10, int(np.prod(file["shape"])))
+            assert list(file["shape"]) == metadata["shape"]
+            assert file["data"].shape == (10, metadata["input_dim"]) == (10, int(np.prod(file["shape"])))
             assert file["data"].dtype == np.float32
             assert 0 <= file["data"].min() < 0.1
             assert 0.5 < file["data"].max() <= 1
-            assert list(file["channels"]) == ["LAB_L", "LAB_a", "LAB_b", "GradMag"] == said["channels"]
+            assert list(file["channels"]) == ["LAB_L", "LAB_a", "LAB_b", "GradMag"] == metadata["channels"]
             assert [str(n) for n in file["names"]] == [f"image_{index:03d}.jpg" for index in range(10)]
             assert record(a_type.out / name / "metadata/alignment.yaml")["reference"] in file["names"]
-        box, (height, width, _) = said["crop_box"], said["shape"]
+        box, (height, width, _) = metadata["crop_box"], metadata["shape"]
         assert (-(-box["height"] // 2), -(-box["width"] // 2)) == (height, width)  # pool_size 2
-        assert said["settings"]["alignment"]["knn_ratio"] == 0.75
-        assert said["versions"]["numpy"] == np.__version__
+        assert metadata["settings"]["alignment"]["knn_ratio"] == 0.75
+        assert metadata["versions"]["numpy"] == np.__version__
 
 
 def test_the_table_of_verdicts(done: Done) -> None:
@@ -238,8 +238,8 @@ def test_the_table_of_verdicts(done: Done) -> None:
             assert 0 <= x < x + width <= FRAME[1]
             assert 0 <= y < y + height <= FRAME[0]
             assert 0 < float(row["area_px"]) <= width * height * 1.01
-    said = json.loads((done.validate / "results.json").read_text())
-    assert [(p["image"], p["verdict"], p["score"]) for p in said["parts"]] == [
+    document = json.loads((done.validate / "results.json").read_text())
+    assert [(p["image"], p["verdict"], p["score"]) for p in document["parts"]] == [
         (row["image"], row["verdict"], pytest.approx(float(row["score"]), rel=1e-8)) for row in rows
     ]
 
@@ -255,7 +255,7 @@ def test_planted_defects_fail_and_good_parts_pass(done: Done) -> None:
         assert sum(good) <= 1
 
 
-def test_the_measures_are_those_of_the_table(done: Done) -> None:
+def test_the_measures_agree_with_the_table(done: Done) -> None:
     found = json.loads((done.validate / "metrics.json").read_text())
     assert set(found["types"]) == set(TYPES)
     groups = {name: [row for row in results(done) if row["type"] == name] for name in TYPES}
@@ -276,7 +276,7 @@ def test_the_measures_are_those_of_the_table(done: Done) -> None:
             assert measures["aupro"] >= 0.8
 
 
-def test_the_results_are_as_the_schema_says(done: Done) -> None:
+def test_the_results_agree_with_the_schema(done: Done) -> None:
     docs = Path(__file__).parents[2] / "docs"
     schema, measures = (
         json.loads((docs / f"{name}.schema.json").read_text("utf-8")) for name in ("results", "metrics")
@@ -292,14 +292,14 @@ def f1(truth: NDArray[np.int_], called: NDArray[np.bool_]) -> float:
     return 2 * hits / (int(called.sum()) + int(truth.sum()))
 
 
-def test_maps_lie_in_the_photograph_s_frame_on_the_planted_defects(done: Done) -> None:
+def test_maps_show_the_planted_defects_in_the_frame_of_the_photograph(done: Done) -> None:
     for row in results(done):
         name = Path(row["image"]).stem
         values = tifffile.imread(done.validate / row["type"] / "anomaly_maps" / f"{name}.tiff")
         assert (values.dtype, values.shape) == (np.float16, FRAME)
         assert np.isfinite(values).all()
         assert values.min() == 0
-        # Warping to the photograph interpolates: its largest value is a little below the input frame's, the score.
+        # Warping to the photograph interpolates: the largest value is slightly below the score.
         assert 0.7 * float(row["score"]) < values.max() <= 1.001 * float(row["score"])
         part = read_image(done.batch / "truth" / row["type"] / "foreground" / f"{name}.png")[..., 0] > 0
         assert values[cv2.dilate(part.astype(np.uint8), np.ones((9, 9))) == 0].max() == 0
@@ -334,7 +334,7 @@ def test_homographies_are_the_true_poses(done: Done, stage: str) -> None:
             assert np.linalg.norm(difference, axis=-1).max() < 1.0, row["image"]
 
 
-def test_three_lines_of_python_rebuild_the_model_that_validate_used(done: Done) -> None:
+def test_three_lines_of_python_rebuild_the_model(done: Done) -> None:
     from pixal.train_model.autoencoder.model import Autoencoder
 
     for index, name in enumerate(TYPES):
@@ -382,20 +382,20 @@ def test_mlflow_holds_the_runs(done: Done) -> None:
     assert (done.folder / "mlflow.db").is_file()
     client = MlflowClient(f"sqlite:///{(done.folder / 'mlflow.db').as_posix()}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "PIXAL"]
-    # Latest first, so of each name the first run is kept: tests on copies of the folder use the same store.
+    # Latest first: the dict keeps the first run of each name. Tests on copies of the folder use the same store.
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     owners = TYPES if (done.out / "back/model").is_dir() else ("Part",)
     assert set(runs) == {*(f"train {name}" for name in owners), "validate Part"}
     for name in owners:
         home = done.out / name if name in TYPES else done.out
-        said = record(home / "metadata/model_training.yaml")
+        metadata = record(home / "metadata/model_training.yaml")
         run_ = runs[f"train {name}"]
         assert run_.info.status == "FINISHED"
         assert run_.data.params["model_training.n_epochs"] == "8"
         assert run_.data.params["model_training.autoencoder_architecture"] == "[8, 4]"
         history = client.get_metric_history(run_.info.run_id, "loss")
-        assert [metric.step for metric in history] == list(range(1, said["epochs_trained"] + 1))
-        assert history[-1].value == pytest.approx(said["final_loss"])
+        assert [metric.step for metric in history] == list(range(1, metadata["epochs_trained"] + 1))
+        assert history[-1].value == pytest.approx(metadata["final_loss"])
         kept = {path: artifact_names(client, run_.info.run_id, path) for path in ("model", "metadata", "figures")}
         assert {"pixal_autoencoder.keras", "pixal_autoencoder.weights.h5"} <= kept["model"]
         assert {"preprocessing.yaml", "model_training.yaml"} <= kept["metadata"]
@@ -410,64 +410,64 @@ def artifact_names(client: Any, run_id: str, folder: str) -> set[str]:
     return {Path(artifact.path).name for artifact in client.list_artifacts(run_id, folder)}
 
 
-# ---- what may be done afterwards
+# Commands on the results.
 
 
 def test_validate_again_gives_the_same(copied: Done) -> None:
     before = (copied.validate / "results.csv").read_bytes()
     maps = {path: path.read_bytes() for path in copied.validate.rglob("*.tiff")}
-    run("validate", "-i", copied.batch / "production/Part", "-q", *NO_PICTURES)
+    run("validate", "-i", copied.batch / "production/Part", "-q", *NO_FIGURE_OPTIONS)
     assert (copied.validate / "results.csv").read_bytes() == before
     assert len(maps) == 16
     assert {path: path.read_bytes() for path in copied.validate.rglob("*.tiff")} == maps
 
 
-def test_without_truth_a_line_says_what_is_left_out(copied: Done) -> None:
+def test_a_message_names_what_is_left_out_without_truth(copied: Done) -> None:
     photos = copied.batch / "production/Part/front"
-    said = run("validate", "-i", photos, *NO_PICTURES, "--set", "plotting.plot_roc_recall_curve=True")
-    assert "no --truth: ROC and precision-recall curves and the confusion matrix are left out" in said
+    messages = run("validate", "-i", photos, *NO_FIGURE_OPTIONS, "--set", "plotting.plot_roc_recall_curve=True")
+    assert "no --truth: ROC and precision-recall curves and the confusion matrix are left out" in messages
     assert not any(list(copied.validate.rglob(f"{name}.png")) for name in FIGURES_OF_TRUTH)
     assert not (copied.validate / "metrics.json").exists()
     for step in ("front: verdicts",):
-        assert step in said
+        assert step in messages
 
 
-def test_a_truth_that_cannot_be_used_is_an_error_before_the_work(copied: Done) -> None:
+def test_an_unusable_truth_is_an_error_before_the_work_starts(copied: Done) -> None:
     before = (copied.validate / "results.csv").stat().st_mtime_ns
     for truth in ("nowhere", copied.batch / "train"):
-        said = run("validate", "-i", copied.batch / "production/Part", "-q", "--truth", truth, status=2)
-        assert said.startswith("pixal: error: --truth")
-        assert said.count("\n") == 1
+        messages = run("validate", "-i", copied.batch / "production/Part", "-q", "--truth", truth, status=2)
+        assert messages.startswith("pixal: error: --truth")
+        assert messages.count("\n") == 1
     assert (copied.validate / "results.csv").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("copied", ["a_type", "one_hot"], indirect=True)
-def test_detect_gives_the_verdicts_of_validate_or_those_of_another_threshold(copied: Done) -> None:
+def test_detect_repeats_the_verdicts_of_validate_or_uses_another_threshold(copied: Done) -> None:
     before = results(copied)
-    run("detect", "-q", *NO_PICTURES)
+    run("detect", "-q", *NO_FIGURE_OPTIONS)
     assert results(copied) == before
-    run("detect", "-i", copied.validate / "front", "-q", *NO_PICTURES)
+    run("detect", "-i", copied.validate / "front", "-q", *NO_FIGURE_OPTIONS)
     assert results(copied) == [row for row in before if row["type"] == "front"]
     fixed = ["--set", "validation.threshold.method=fixed", "--set"]
-    run("detect", "-q", *NO_PICTURES, *fixed, "validation.threshold.value=1000")
+    run("detect", "-q", *NO_FIGURE_OPTIONS, *fixed, "validation.threshold.value=1000")
     assert {row["verdict"] for row in results(copied)} == {"pass"}
     assert [row["score"] for row in results(copied)] == [row["score"] for row in before]
     scores = sorted(float(row["score"]) for row in before)
     between = f"validation.threshold.value={(scores[5] + scores[6]) / 2}"
-    said = run("detect", "-q", "--fail-on-anomaly", *NO_PICTURES, *fixed, between, status=4)
-    assert said == ""
+    messages = run("detect", "-q", "--fail-on-anomaly", *NO_FIGURE_OPTIONS, *fixed, between, status=4)
+    assert messages == ""
     assert sum(row["verdict"] == "fail" for row in results(copied)) == 10
 
 
 def test_a_looser_false_alarm_rate_lowers_the_threshold(copied: Done) -> None:
     before = {row["type"]: float(row["threshold"]) for row in results(copied)}
-    run("detect", "-q", *NO_PICTURES, "--set", "validation.false_alarm_rate=0.2")
+    run("detect", "-q", *NO_FIGURE_OPTIONS, "--set", "validation.false_alarm_rate=0.2")
     after = {row["type"]: float(row["threshold"]) for row in results(copied)}
     assert all(after[name] < before[name] for name in TYPES)
 
 
-def test_a_numeric_loss_cut_is_a_cut_on_the_raw_loss(copied: Done) -> None:
-    options = ["-q", *NO_PICTURES, "--set"]
+def test_a_numeric_loss_cut_is_a_threshold_on_the_raw_loss(copied: Done) -> None:
+    options = ["-q", *NO_FIGURE_OPTIONS, "--set"]
     run("detect", *options, "plotting.loss_cut=-9")
     assert {row["verdict"] for row in results(copied)} == {"fail"}
     logs = [float(row["score"]) for row in results(copied)]
@@ -478,21 +478,21 @@ def test_a_numeric_loss_cut_is_a_cut_on_the_raw_loss(copied: Done) -> None:
     np.testing.assert_allclose(np.log10([float(row["score"]) for row in results(copied)]), logs, rtol=1e-6)
 
 
-def test_a_single_image_gets_the_verdict_it_had_in_the_batch(copied: Done) -> None:
+def test_a_single_image_gets_the_same_verdict_as_in_the_batch(copied: Done) -> None:
     rows = [row for row in results(copied) if row["type"] == "front"]
     bad = next(row for row in rows if row["verdict"] == "fail")
     good = next(row for row in rows if row["verdict"] == "pass")
     photos = copied.batch / "production/Part/front"
-    settings = pixal.load_config(overrides=NO_PICTURES[1::2])
+    settings = pixal.load_config(overrides=NO_FIGURE_OPTIONS[1::2])
     batch = pixal.validate(photos / bad["image"], config=settings, quiet=True)
     assert (batch.failed, len(batch.parts)) == (1, 1)
     assert_alike(results(copied), [bad])
-    assert not (copied.validate / "back").exists()  # an earlier batch's results are not taken for this one's
-    run("validate", "-i", photos / good["image"], "-q", "--fail-on-anomaly", *NO_PICTURES)
+    assert not (copied.validate / "back").exists()  # the results of the earlier batch are removed
+    run("validate", "-i", photos / good["image"], "-q", "--fail-on-anomaly", *NO_FIGURE_OPTIONS)
     assert_alike(results(copied), [good])
 
 
-def test_bad_images_in_a_batch_are_rows_with_a_reason(copied: Done) -> None:
+def test_images_that_cannot_be_processed_are_rows_with_a_reason(copied: Done) -> None:
     photos = Path("new/front")
     photos.mkdir(parents=True)
     source = copied.batch / "production/Part/front/part_000.jpg"
@@ -501,10 +501,10 @@ def test_bad_images_in_a_batch_are_rows_with_a_reason(copied: Done) -> None:
     cv2.imwrite(str(photos / "c.png"), np.zeros((*FRAME, 3), np.uint8))
     cv2.imwrite(str(photos / "d.png"), cv2.resize(read_image(source), (400, 300)))
     shutil.copy(copied.batch / "production/Part/back/part_000.jpg", photos / "e.jpg")
-    said = run("validate", "-i", "new", "-q", *NO_PICTURES, status=3).splitlines()
+    messages = run("validate", "-i", "new", "-q", *NO_FIGURE_OPTIONS, status=3).splitlines()
     reasons = {"b.jpg": "truncated", "c.png": "no part found", "d.png": "is 400x300", "e.jpg": "not aligned"}
-    assert len(said) == len(reasons)
-    for line, (name, reason) in zip(said, reasons.items(), strict=True):
+    assert len(messages) == len(reasons)
+    for line, (name, reason) in zip(messages, reasons.items(), strict=True):
         assert line.startswith(f"pixal: not processed: front/{name}: ")
         assert reason in line
     rows = results(copied)
@@ -512,21 +512,21 @@ def test_bad_images_in_a_batch_are_rows_with_a_reason(copied: Done) -> None:
     assert all(reasons[row["image"]] in row["reason"] and not row["score"] for row in rows[1:])
 
 
-def test_what_was_never_trained_is_named(copied: Done) -> None:
+def test_an_untrained_type_is_named(copied: Done) -> None:
     shutil.copytree(copied.batch / "production/Part/front", "new/side")
-    said = run("validate", "-i", "new", "-q", status=2)
-    assert said == "pixal: error: type side was never trained (trained: back, front)\n"
+    messages = run("validate", "-i", "new", "-q", status=2)
+    assert messages == "pixal: error: type side was never trained (trained: back, front)\n"
     shutil.rmtree(copied.out / "front/metadata")
-    said = run("validate", "-i", copied.batch / "production/Part", "-q", status=2)
-    assert said == "pixal: error: type front was never trained (trained: back)\n"
+    messages = run("validate", "-i", copied.batch / "production/Part", "-q", status=2)
+    assert messages == "pixal: error: type front was never trained (trained: back)\n"
 
 
 def test_inputs_that_do_not_match_the_model_are_refused(copied: Done) -> None:
     def refused(*arguments: str | Path) -> str:
-        said = run(*arguments, "-q", *NO_PICTURES, status=2)
-        assert said.startswith("pixal: error: ")
-        assert said.count("\n") == 1
-        return said
+        messages = run(*arguments, "-q", *NO_FIGURE_OPTIONS, status=2)
+        assert messages.startswith("pixal: error: ")
+        assert messages.count("\n") == 1
+        return messages
 
     path = copied.validate / "back/out.npz"
     whole = path.read_bytes()
@@ -535,31 +535,31 @@ def test_inputs_that_do_not_match_the_model_are_refused(copied: Done) -> None:
     path.write_bytes(whole[:3000])
     assert "damaged" in refused("detect")
     path.write_bytes(whole)
-    # Trained again, on other inputs: what validate prepared no longer fits.
+    # Trained again on other inputs: the inputs stored by validate do not match any more.
     run("make_input", "-i", copied.out / "back", "-q", "--set", "preprocessing.preprocessor.pool_size=4")
     assert results(copied)
-    run("train", "-i", copied.out / "back/out.npz", "-q", *NO_PICTURES, "--set", "model_training.n_epochs=1")
+    run("train", "-i", copied.out / "back/out.npz", "-q", *NO_FIGURE_OPTIONS, "--set", "model_training.n_epochs=1")
     assert "does not match the model of back (its shape differs)" in refused("detect")
     weights = copied.out / "front/model/pixal_autoencoder.weights.h5"
     shutil.copy(copied.out / "back/model/pixal_autoencoder.weights.h5", weights)
     assert "is not the file that training wrote" in refused("validate", "-i", copied.batch / "production/Part")
     weights.unlink()
     assert "is missing; run train again" in refused("validate", "-i", copied.batch / "production/Part")
-    assert "Keras knows no optimizer 'adamm'" in refused("train", "--set", "model_training.optimizer=adamm")
+    assert "Keras has no optimizer 'adamm'" in refused("train", "--set", "model_training.optimizer=adamm")
 
 
 @pytest.mark.parametrize("copied", ["one_hot"], indirect=True)
-def test_a_flat_folder_of_mixed_types_is_sorted_by_alignment(copied: Done) -> None:
+def test_photographs_of_a_mixed_folder_get_their_type_by_alignment(copied: Done) -> None:
     before = {(row["type"], row["image"]): row for row in results(copied)}
     Path("mixed").mkdir()
     for name in TYPES:
         for index in range(3):
             image = f"part_{index:03d}.jpg"
             shutil.copy(copied.batch / "production/Part" / name / image, f"mixed/{index}_{name}.jpg")
-    run("validate", "-i", "mixed", "-q", *NO_PICTURES)
+    run("validate", "-i", "mixed", "-q", *NO_FIGURE_OPTIONS)
     expected = [
         before[name, f"part_{index:03d}.jpg"] | {"image": f"{index}_{name}.jpg"} for name in TYPES for index in range(3)
     ]
     assert_alike(results(copied), expected)
-    run("validate", "-i", "mixed/1_front.jpg", "-q", *NO_PICTURES)
+    run("validate", "-i", "mixed/1_front.jpg", "-q", *NO_FIGURE_OPTIONS)
     assert_alike(results(copied), [expected[4]])

@@ -90,10 +90,11 @@ def _save_distributions(folder: Path, data: TypeFigureData, *, log: bool) -> Non
     from pixal.plotting.scores import score_distribution
 
     cut, summary = data.cut, data.summary
-    labels = [-1 if part.truth is None else part.truth.label for part, _ in data.scored]
+    scored = data.scored
+    labels = [-1 if part.truth is None else part.truth.label for part, _ in scored]
     figure = score_distribution(
         data.training_scores,
-        np.array([score for _, score in data.scored]),
+        np.array([score for _, score in scored]),
         np.array(labels) if max(labels) >= 0 else None,
         threshold=cut.threshold,
         log=log and not cut.log,
@@ -125,12 +126,10 @@ def _save_distributions(folder: Path, data: TypeFigureData, *, log: bool) -> Non
 def _save_latent_space(folder: Path, data: TypeFigureData) -> None:
     from pixal.plotting.latent_space import latent_space
 
-    failed = np.array([part.verdict == "fail" for part, _ in data.scored])
-    worst = sorted(np.flatnonzero(failed), key=lambda row: -data.scored[row][1])[:_LABELS]
-    labels = {}
-    for row in worst:
-        part, score = data.scored[row]
-        labels[int(row)] = f"{part.image}, score {score:.3g}"
+    scored = data.scored
+    failed = np.array([part.verdict == "fail" for part, _ in scored])
+    worst = sorted(np.flatnonzero(failed), key=lambda row: -scored[row][1])[:_LABELS]
+    labels = {int(row): f"{scored[row][0].image}, score {scored[row][1]:.3g}" for row in worst}
     figure = latent_space(
         data.training_latents,
         data.latents,
