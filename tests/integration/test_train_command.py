@@ -180,7 +180,7 @@ def check_same(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_interrupted_and_killed_a_run_goes_on_to_the_same_end_as_an_unbroken_one(cut: Path, unbroken: Path) -> None:
+def test_an_interrupted_and_killed_run_resumes_with_the_same_files(cut: Path, unbroken: Path) -> None:
     assert not list(cut.glob("out/**/metadata/model_training.yaml"))
     status, _ = pixal(cut, "--resume", at=EPOCHS + EPOCHS // 4, number=signal.SIGKILL)  # in the second fit
     assert status == -signal.SIGKILL
@@ -198,7 +198,7 @@ def test_interrupted_and_killed_a_run_goes_on_to_the_same_end_as_an_unbroken_one
     assert {path: path.stat().st_mtime_ns for path in (cut / "out").rglob("model/*")} == before
 
 
-def test_the_metadata_says_what_the_same_bytes_take(unbroken: Path) -> None:
+def test_the_record_names_the_conditions_for_the_same_bytes(unbroken: Path) -> None:
     content = record(unbroken)
     assert "byte for byte" in content["repeatable"]
     for name in ("input", "settings", "versions", "hardware"):
@@ -210,7 +210,7 @@ def test_the_metadata_says_what_the_same_bytes_take(unbroken: Path) -> None:
 
 
 @pytest.mark.slow
-def test_going_on_with_another_setting_or_input_is_refused_in_one_line(cut: Path) -> None:
+def test_resume_with_another_setting_or_input_is_refused_in_one_line(cut: Path) -> None:
     (state,) = cut.glob("out/**/checkpoint/state.npz")
     saved, refused = state.read_bytes(), "; train without --resume to start again"
     status, said = pixal(cut, "-q", "--resume", "--set", "model_training.learning_rate=0.002")
@@ -233,7 +233,7 @@ def test_going_on_with_another_setting_or_input_is_refused_in_one_line(cut: Path
 
 
 @pytest.mark.slow
-def test_of_one_seed_two_one_hot_runs_are_the_same_interrupted_or_not(photographs: Path, tmp_path: Path) -> None:
+def test_an_interrupted_one_hot_run_gives_the_same_files(photographs: Path, tmp_path: Path) -> None:
     whole = prepared(tmp_path / "whole", photographs, ONE_HOT)
     broken = tmp_path / "broken"
     shutil.copytree(whole, broken)

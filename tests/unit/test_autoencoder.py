@@ -236,7 +236,7 @@ def test_output_activation_without_projection(activation: str) -> None:
         (2, "masked_mse", False, None),
     ],
 )
-def test_the_loss_of_coefficients_trains_as_the_loss_of_images_does(
+def test_the_loss_of_coefficients_trains_like_the_loss_of_images(
     types: int, loss: str, alike: bool, penalty: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"loss_function": loss, "optimizer": "sgd", "learning_rate": 0.5, "regularization": penalty}
@@ -301,9 +301,7 @@ def test_training_learns() -> None:
     ],
     ids=["images", "coefficients, labels", "float16"],
 )
-def test_the_tape_takes_the_very_steps_that_keras_takes(
-    settings: dict[str, Any], request: pytest.FixtureRequest
-) -> None:
+def test_the_tape_takes_the_same_steps_as_keras(settings: dict[str, Any], request: pytest.FixtureRequest) -> None:
     if settings.get("mixed_precision"):
         request.addfinalizer(partial(keras.mixed_precision.set_global_policy, "float32"))
         keras.mixed_precision.set_global_policy("mixed_float16")
@@ -318,7 +316,7 @@ def test_the_tape_takes_the_very_steps_that_keras_takes(
         assert scaled == settings.get("mixed_precision", False)
 
 
-def test_the_loop_takes_the_very_steps_of_keras_fit() -> None:
+def test_the_loop_takes_the_same_steps_as_keras_fit() -> None:
     model, history = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
     told: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -402,7 +400,7 @@ def test_channel_weights_are_the_weights_of_the_loss() -> None:
     assert history.loss[0] == pytest.approx(np.abs(error[..., 1]).mean(), rel=1e-4)
 
 
-def test_memory_limit_decides_where_the_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_limit_decides_whether_data_stays_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(keras_family, "run_fit", lambda *data, **_: told.append(data[1]) or History())
     inputs, rows = good_parts(), np.array([3, 5])
@@ -465,7 +463,7 @@ def test_a_plateau_lowers_the_learning_rate_of_the_fit() -> None:
     assert history.learning_rate == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
-def test_the_rank_that_was_chosen_is_noted(plain: tuple[Autoencoder, History]) -> None:
+def test_the_chosen_rank_is_stored(plain: tuple[Autoencoder, History]) -> None:
     assert plain[0].spec.projection_rank == 3
 
 
@@ -626,7 +624,7 @@ def test_one_good_part_is_learned_without_nan(projection: str, loss: str) -> Non
     ],
     ids=["coefficients", "images, labels"],
 )
-def test_a_fit_that_goes_on_from_its_checkpoint_is_the_same_to_the_bit(
+def test_a_resumed_fit_is_the_same_to_the_bit(
     tmp_path: Path, types: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a new model, as in a new process; killed in an epoch that was not saved."""
@@ -655,7 +653,7 @@ def test_a_fit_that_goes_on_from_its_checkpoint_is_the_same_to_the_bit(
     assert same(again, model)
 
 
-def test_what_is_not_ready_says_so(tmp_path: Path) -> None:
+def test_a_model_that_is_not_ready_is_an_error(tmp_path: Path) -> None:
     empty = Autoencoder(params())
     for use in (empty.error, empty.latent):
         with pytest.raises(ModelError, match="neither trained nor loaded"):

@@ -1,4 +1,4 @@
-"""The checkpoint by itself: what it trusts, when it is written, how it ends a run."""
+"""The checkpoint: which files it accepts, when it is written, how it ends a run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def after_epoch(number: int) -> Callable[[Checkpoint], None]:
     return lambda checkpoint: checkpoint.epoch_done(state(number))
 
 
-def test_what_was_saved_is_there_in_the_next_process(tmp_path: Path, clock: list[float]) -> None:
+def test_a_saved_checkpoint_is_read_by_the_next_process(tmp_path: Path, clock: list[float]) -> None:
     first = opened(tmp_path)
     first.errors[1] = 0.5
     first.fit_done(History(loss=[1 / 3], best_epoch=1), {"projection_rank": 5})
@@ -87,7 +87,7 @@ def test_what_was_saved_is_there_in_the_next_process(tmp_path: Path, clock: list
     assert again.take_fit_state() is None  # the next fit is another one
 
 
-def test_a_fit_that_ended_leaves_no_state_of_it(tmp_path: Path, clock: list[float]) -> None:
+def test_a_finished_fit_leaves_no_state(tmp_path: Path, clock: list[float]) -> None:
     first = opened(tmp_path)
     clock[0] += 60
     first.epoch_done(state(7))
@@ -95,7 +95,7 @@ def test_a_fit_that_ended_leaves_no_state_of_it(tmp_path: Path, clock: list[floa
     assert opened(tmp_path, resume=True).take_fit_state() is None
 
 
-def test_it_is_written_every_so_often_and_seldom_where_that_takes_long(
+def test_checkpoints_are_written_at_intervals_that_grow_with_the_writing_time(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, takes, written = module.fingerprint, [0.0], []
@@ -120,7 +120,7 @@ def test_it_is_written_every_so_often_and_seldom_where_that_takes_long(
     assert len(written) >= 4
 
 
-def test_without_resume_nothing_is_taken_over(tmp_path: Path) -> None:
+def test_without_resume_the_old_checkpoint_is_deleted(tmp_path: Path) -> None:
     opened(tmp_path).fit_done(History(), {})
     fresh = opened(tmp_path)
     assert (fresh.histories, fresh.specification) == ([], {})
@@ -128,7 +128,7 @@ def test_without_resume_nothing_is_taken_over(tmp_path: Path) -> None:
     assert opened(tmp_path, resume=True).histories == []  # nor is it left for the next one
 
 
-def test_with_nothing_to_start_from_a_run_begins(tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_starts_a_new_run(tmp_path: Path) -> None:
     assert opened(tmp_path, resume=True).histories == []
 
 
@@ -141,7 +141,7 @@ def test_with_nothing_to_start_from_a_run_begins(tmp_path: Path) -> None:
         ({"new key": 1}, "another new key;"),
     ],
 )
-def test_one_of_something_else_is_refused_by_the_name_of_what_differs(
+def test_a_checkpoint_of_another_run_is_refused_with_the_names_of_the_differences(
     tmp_path: Path, change: dict[str, Any], named: str
 ) -> None:
     opened(tmp_path).fit_done(History(), {})
@@ -161,7 +161,7 @@ def test_one_of_something_else_is_refused_by_the_name_of_what_differs(
     ],
     ids=["end cut", "half", "a byte", "empty", "something else"],
 )
-def test_a_damaged_one_is_refused(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
     opened(tmp_path).fit_done(History(), {})
     path = tmp_path / "run" / "state.npz"
     path.write_bytes(harm(path.read_bytes()))
@@ -170,14 +170,14 @@ def test_a_damaged_one_is_refused(tmp_path: Path, harm: Callable[[bytes], bytes]
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
-def test_errors_that_are_gone_or_cut_are_refused(tmp_path: Path, harm: Callable[[Path], Any]) -> None:
+def test_a_missing_or_truncated_error_file_is_refused(tmp_path: Path, harm: Callable[[Path], Any]) -> None:
     opened(tmp_path).fit_done(History(), {})
     harm(tmp_path / "run" / "errors.npy")
     with pytest.raises(ModelError, match="is damaged"):
         opened(tmp_path, resume=True)
 
 
-def test_nothing_in_it_is_run_when_it_is_read(tmp_path: Path) -> None:
+def test_reading_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     """An array of objects is a pickle, and a pickle is a program."""
     opened(tmp_path).fit_done(History(), {})
 
@@ -192,7 +192,7 @@ def test_nothing_in_it_is_run_when_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_when_the_epoch_is_saved(tmp_path: Path, number: int) -> None:
+def test_a_signal_ends_the_run_after_the_epoch_is_saved(tmp_path: Path, number: int) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt, match="saved in fit 1, epoch 3; run the same command with --resume"):
         run(tmp_path, after_epoch(2), signalled(number), after_epoch(3), after_epoch(4))
@@ -201,14 +201,14 @@ def test_a_signal_ends_the_run_when_the_epoch_is_saved(tmp_path: Path, number: i
     assert arrays["count"] == 3
 
 
-def test_a_signal_between_two_fits_ends_the_run_with_all_that_was_found(tmp_path: Path) -> None:
+def test_a_signal_between_two_fits_ends_the_run_with_the_results_saved(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="stopped and saved after fit 1; run the same command with --resume"):
         run(tmp_path, signalled(signal.SIGINT), lambda found: found.fit_done(History(loss=[0.5]), {"rank": 3}))
     again = opened(tmp_path, resume=True)
     assert (again.histories, again.specification, again.take_fit_state()) == ([History(loss=[0.5])], {"rank": 3}, None)
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
     reached: list[int] = []
     twice = (
         signalled(signal.SIGINT),
@@ -226,8 +226,8 @@ def test_a_signal_after_the_last_epoch_is_not_lost(tmp_path: Path) -> None:
         run(tmp_path, after_epoch(1), signalled(signal.SIGINT))
 
 
-def test_ignored_signals_stay_ignored_and_other_threads_have_none(tmp_path: Path) -> None:
-    """As under nohup; and Python hands signals to its main thread alone."""
+def test_ignored_signals_stay_ignored_and_other_threads_set_no_handlers(tmp_path: Path) -> None:
+    """As under nohup. Python delivers signals to its main thread only."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run(tmp_path, signalled(signal.SIGINT), after_epoch(1))
@@ -247,7 +247,7 @@ def test_ignored_signals_stay_ignored_and_other_threads_have_none(tmp_path: Path
     assert failed == []
 
 
-def test_it_is_kept_after_a_crash_and_goes_where_going_on_would_not_help(tmp_path: Path) -> None:
+def test_a_checkpoint_is_kept_after_a_crash_and_deleted_after_an_error_of_the_settings(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk"):
         run(tmp_path, lambda checkpoint: checkpoint.fit_done(History(), {}), raised(OSError("disk")))
     assert (tmp_path / "run" / "state.npz").is_file()
@@ -256,9 +256,7 @@ def test_it_is_kept_after_a_crash_and_goes_where_going_on_would_not_help(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_the_state_after_the_last_epoch_is_kept_and_another_run_goes_on_from_it(
-    tmp_path: Path, clock: list[float]
-) -> None:
+def test_another_run_starts_from_the_state_after_the_last_epoch(tmp_path: Path, clock: list[float]) -> None:
     first = opened(tmp_path)
     first.last_epoch_done(state(3))
     assert not first.last_state.exists()  # nobody asked for it
@@ -282,7 +280,7 @@ def test_the_state_after_the_last_epoch_is_kept_and_another_run_goes_on_from_it(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x05\x06" + bytes(18)])
-def test_a_state_that_is_missing_or_damaged_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_a_missing_or_damaged_state_is_named(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "kept.npz").write_bytes(content)
     with pytest.raises(ModelError, match=r"kept.npz is missing or damaged .*train without --resume"):

@@ -1,4 +1,4 @@
-"""The fit's loop with a scripted model: what is kept, when it stops, what is shuffled; and the data it is fed."""
+"""The training loop with a scripted model: best weights, early stopping, order of rows; and the training data."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Scripted:
 
 
 class Kept:
-    """A checkpoint in memory, through JSON and copies as through a file; stops the fit after an epoch."""
+    """A checkpoint in memory, with JSON and copies like a file; it stops the fit after an epoch."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
@@ -108,7 +108,7 @@ def fit(model: Scripted, *, training: Arrays | None = None, validation: bool = T
     return run_fit(model, training or rows(4), rows(2) if validation else None, FitSettings(**settings), **options)
 
 
-def test_the_best_epoch_s_weights_are_kept() -> None:
+def test_the_weights_of_the_best_epoch_are_kept() -> None:
     model = Scripted([5, 3, 4, 2, 6, 2, 7])
     history = fit(model)
     assert history.best_epoch == 4
@@ -125,7 +125,7 @@ def test_patience_counts_epochs_without_improvement(patience: int, epochs: int, 
     assert model.trainable_variables[0].value == best
 
 
-def test_min_delta_is_what_counts_as_an_improvement() -> None:
+def test_min_delta_is_the_least_improvement_that_counts() -> None:
     losses = [1.0, 0.95, 0.91, 0.85, 0.84]
     assert fit(Scripted(losses)).best_epoch == 5
     assert fit(Scripted(losses), min_delta=0.1).best_epoch == 4
@@ -140,7 +140,7 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
     assert model.trainable_variables[0].value == 6
 
 
-def test_every_row_is_seen_once_an_epoch_in_an_order_of_the_seed() -> None:
+def test_each_epoch_uses_every_row_once_in_an_order_set_by_the_seed() -> None:
     orders = []
     for seed in (1, 1, 2):
         model = Scripted([], batches=3)
@@ -169,7 +169,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_all_its_rows() -> None:
     assert history.loss == history.validation_loss == [pytest.approx(61 / 7)] * 2
 
 
-def test_each_epoch_is_told_and_has_its_learning_rate() -> None:
+def test_each_epoch_is_reported_and_has_its_learning_rate() -> None:
     told: list[tuple[int, float]] = []
     model = Scripted([])
     history = fit(model, validation=False, epochs=5, on_epoch=lambda n, loss: told.append((n, loss)))
@@ -179,7 +179,7 @@ def test_each_epoch_is_told_and_has_its_learning_rate() -> None:
 
 @pytest.mark.parametrize("stopped", range(1, 7))
 @pytest.mark.parametrize("validation", [True, False])
-def test_a_fit_that_was_cut_short_goes_on_as_if_it_had_not_been(stopped: int, validation: bool) -> None:
+def test_an_interrupted_fit_resumes_with_the_same_numbers(stopped: int, validation: bool) -> None:
     losses = [5, 3, 4, 2.5, 2.6, 2.7, 2.8, 2.9]
     options: dict[str, Any] = {"training": rows(7), "validation": validation, "patience": 3, "epochs": 7}
     whole = Scripted(losses, batches=3)
@@ -208,7 +208,7 @@ def test_a_fit_that_diverges_fails_loudly(loss: float) -> None:
 
 @pytest.mark.parametrize("types", [1, 2])
 @pytest.mark.parametrize("label_in_target", [False, True])
-def test_rows_read_from_disk_are_those_in_memory(tmp_path: Path, types: int, label_in_target: bool) -> None:
+def test_rows_from_disk_equal_rows_in_memory(tmp_path: Path, types: int, label_in_target: bool) -> None:
     generator = np.random.default_rng(0)
     names = ("back", "front")[:types]
     path = tmp_path / "out.npz"
@@ -255,7 +255,7 @@ def test_the_loss_of_coefficients_is_the_mean_squared_error_of_the_images(counte
         np.testing.assert_allclose(whole, expected, rtol=1e-5)
 
 
-def test_a_checkpoint_may_name_another_number_of_epochs_and_patience_does_not_end_them() -> None:
+def test_target_epochs_of_a_checkpoint_replace_epochs_and_patience() -> None:
     losses = [5, 4, 4, 4, 4, 3, 4]
     kept = Kept()
     history = fit(Scripted(losses), epochs=9, patience=2, checkpoint=kept)

@@ -1,6 +1,6 @@
-"""The hardware settings, read back from TensorFlow; where they have to come before it starts, in a new process.
+"""The hardware settings, read back from TensorFlow, in a new process if they must be set before it starts.
 
-Logical processors stand in for several GPUs; on a machine that has one, the GPU settings are read back from it.
+Logical processors replace several GPUs. On a machine with a GPU its settings are read back from it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.quiet_import import without_tensorflow_messages
 
-LATE = "waits for a new process"
+LATE = "needs a new process"
 
 SETTINGS = """
 import pixal.train_model.autoencoder.model  # TensorFlow is imported, but its devices have not started
@@ -167,7 +167,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     keras.mixed_precision.set_global_policy(policy)
 
 
-def test_in_a_new_process_every_setting_is_in_force() -> None:
+def test_in_a_new_process_every_setting_takes_effect() -> None:
     said = run(SETTINGS)
     assert (said["intra"], said["inter"]) == (3, 3)
     if said["threads"]:  # Linux names them
@@ -188,7 +188,7 @@ def test_in_a_new_process_every_setting_is_in_force() -> None:
     assert said["first"] == float(keras.random.uniform((1,))[0])
 
 
-def test_two_devices_share_each_batch_and_train_the_model_of_one(tmp_path: Path) -> None:
+def test_two_devices_share_each_batch_and_train_the_same_model_as_one(tmp_path: Path) -> None:
     """Also where a batch cannot be shared evenly, or holds fewer images than there are devices."""
     settings = {"autoencoder_architecture": [4], "n_epochs": 5, "batchsize": 3, "learning_rate": 0.02}
     training = {"one_hot_encoding": True, "input_noise": 0.0, "patience": 0, "projection_rank": 3} | settings
@@ -236,7 +236,7 @@ def test_growth_allocator_and_precision_follow_the_settings() -> None:
 
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize(("growth", "gpus", "used"), [(True, 1, 1), (False, 2, 2), (True, 9, 3)])
-def test_growth_is_set_on_the_gpus_used_and_the_others_are_left_alone(
+def test_memory_growth_is_set_on_the_used_gpus_only(
     growth: bool, gpus: int, used: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{n}", "GPU") for n in range(3)]
@@ -251,12 +251,12 @@ def test_growth_is_set_on_the_gpus_used_and_the_others_are_left_alone(
     assert found["gpus"] == [device.name for device in devices[:used]]
     assert found["gpu_memory_growth"] == [growth] * used
     assert not any(grown[device] for device in devices[used:])
-    assert ("9 GPUs are asked for, 3 found" in caplog.text) == (gpus == 9)
+    assert ("9 GPUs are requested, 3 found" in caplog.text) == (gpus == 9)
     assert "HYBRID_MODE" not in caplog.text
 
 
 @pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="no GPU here")
-def test_a_gpu_takes_memory_as_it_is_needed() -> None:
+def test_a_gpu_allocates_memory_on_demand() -> None:
     script = """
 from pixal.config.schema import ModelTraining
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
@@ -280,12 +280,12 @@ said["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3, 
     [
         ({}, None),
         ({"mixed_precision": True}, "mixed_precision makes training slower"),
-        ({"HYBRID_MODE": True}, "HYBRID_MODE changes nothing"),
-        ({"TF_GPU_ALLOCATOR": "cuda_malloc_async"}, "TF_GPU_ALLOCATOR changes nothing"),
-        ({"gpus": 2}, "2 GPUs are asked for, 0 found"),
+        ({"HYBRID_MODE": True}, "HYBRID_MODE has no effect"),
+        ({"TF_GPU_ALLOCATOR": "cuda_malloc_async"}, "TF_GPU_ALLOCATOR has no effect"),
+        ({"gpus": 2}, "2 GPUs are requested, 0 found"),
     ],
 )
-def test_what_cannot_work_without_a_gpu_is_said_aloud(
+def test_settings_without_effect_give_a_warning(
     settings: dict[str, Any], said: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="pixal"):
@@ -295,7 +295,7 @@ def test_what_cannot_work_without_a_gpu_is_said_aloud(
     assert said is None or said in lines[0]
 
 
-def test_hybrid_mode_goes_with_one_gpu_alone() -> None:
+def test_hybrid_mode_needs_a_single_gpu() -> None:
     """The copies of the basis would lie on the GPUs, whatever it says."""
     with pytest.raises(ValidationError, match="HYBRID_MODE needs gpus 1, not 2"):
         ModelTraining(gpus=2, HYBRID_MODE=True)
@@ -313,14 +313,14 @@ def test_the_seed_sets_every_generator() -> None:
 
 
 @pytest.mark.usefixtures("_as_before")
-def test_threads_that_come_too_late_are_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+def test_threads_that_are_set_too_late_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     tf.zeros(1).numpy()  # TensorFlow runs now, with as many threads as it likes
     now = tf.config.threading.get_intra_op_parallelism_threads()
     with caplog.at_level(logging.WARNING, logger="pixal"):
         found = set_up_tensorflow(ModelTraining(Available_CPU=now or None))
         assert LATE not in caplog.text
         set_up_tensorflow(ModelTraining(Available_CPU=now + 5))
-        assert f"{now + 5} threads (0: all) in place of {now}" in caplog.text
+        assert f"{now + 5} threads (0: all) instead of {now}" in caplog.text
         assert LATE in caplog.text
         caplog.clear()
         set_up_tensorflow(ModelTraining(Available_CPU=now + 5, CPU_MULTI_THREADING=False))
@@ -328,7 +328,7 @@ def test_threads_that_come_too_late_are_said_aloud(caplog: pytest.LogCaptureFixt
     assert found["intra_op_threads"] == now
 
 
-def test_an_import_says_what_matters_and_no_more(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_import_passes_on_all_messages_but_the_routine_ones(capfd: pytest.CaptureFixture[str]) -> None:
     with without_tensorflow_messages():
         os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may see\nno such driver\n")
     os.write(2, b"after\n")

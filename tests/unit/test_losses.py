@@ -57,9 +57,7 @@ def test_huber_and_its_slope_have_no_step_at_delta(delta: float) -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("channels", [CHANNELS, (3.0, 3.0), (1.0, 0.0)])
-def test_weights_of_values_are_those_of_their_channel_inside_the_mask(
-    masked: bool, channels: tuple[float, float]
-) -> None:
+def test_value_weights_equal_channel_weights_inside_the_mask(masked: bool, channels: tuple[float, float]) -> None:
     found = value_weights(MASKS, channels, masked=masked)
     if not masked and channels[0] == channels[1]:
         assert found is None
@@ -153,7 +151,7 @@ def test_the_gradient_of_a_perfect_reconstruction_is_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
-def test_a_compiled_model_file_brings_its_loss_back(tmp_path: Path, kind: str) -> None:
+def test_a_compiled_model_file_restores_its_loss(tmp_path: Path, kind: str) -> None:
     images, _, labels = some_batch(kind, (0.0,))
     target = images if labels is None else np.hstack([images, labels])
     model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(12)])
@@ -166,7 +164,7 @@ def test_a_compiled_model_file_brings_its_loss_back(tmp_path: Path, kind: str) -
     assert float(found.train_on_batch(images, target)) == float(model.train_on_batch(images, target))
 
 
-def test_the_weights_of_a_large_image_take_little_room_in_a_file() -> None:
+def test_the_weights_of_a_large_image_are_small_in_a_file() -> None:
     mask = np.zeros((1, 500, 600), bool)
     mask[:, 40:460, 70:520] = True
     weights = value_weights(mask, (1.0, 0.5, 2.0, 1.0), masked=True)

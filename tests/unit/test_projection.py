@@ -145,7 +145,7 @@ def test_equal_images_give_an_empty_basis_and_no_nan(count: int, monkeypatch: py
     np.testing.assert_allclose(found.outside, 0, atol=1e-6)
 
 
-def test_neither_sign_nor_order_of_components_hangs_on_the_order_of_the_images() -> None:
+def test_sign_and_order_of_components_do_not_depend_on_the_order_of_images() -> None:
     """Eigenvectors come with any sign; the one chosen makes the coefficient largest in size positive."""
     inputs = random_inputs()
     first = fit(inputs, ONE, ALL, 5)
@@ -169,7 +169,7 @@ def many_inputs(count: int = 300, values: int = 500) -> tuple[InputSet, np.ndarr
 
 @pytest.mark.parametrize("memory_limit", [4.0, 2e-4])
 @pytest.mark.parametrize("held_out", [0, 60])
-def test_in_passes_little_is_lost_against_the_exact_components(
+def test_passes_are_almost_as_good_as_the_exact_components(
     memory_limit: float, held_out: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs, labels = many_inputs()
@@ -221,7 +221,7 @@ def test_passes_serve_all_expected_fits_with_two_readings(memory_limit: float, m
     assert sum(sizes) == (22 + 300 + 300 + 22 + 280 + 300) * 500
 
 
-def test_a_fit_in_passes_knows_nothing_of_what_its_fold_holds_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_in_passes_does_not_depend_on_held_out_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
     inputs, labels = many_inputs()
     sets = folds_of(np.arange(300))

@@ -1,4 +1,4 @@
-"""Learning-rate schedules against Keras's own, and the rates that a final fit repeats."""
+"""Learning-rate schedules compared with those of Keras, and the rates of the final fit."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def rates(epochs: int, losses: list[float] | None = None, **asked: Any) -> list[
     return history.learning_rate
 
 
-def test_a_constant_rate_stays() -> None:
+def test_a_constant_rate_does_not_change() -> None:
     assert rates(5, [1.0] * 5) == [0.2] * 5
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
-def test_cosine_is_that_of_keras(epochs: int) -> None:
+def test_cosine_equals_the_schedule_of_keras(epochs: int) -> None:
     found = rates(epochs, learning_rate_schedule="cosine", learning_rate_end=0.1, n_epochs=epochs)
     theirs = keras.optimizers.schedules.CosineDecay(0.2, max(1, epochs - 1), alpha=0.1)
     np.testing.assert_allclose(found, [float(theirs(step)) for step in range(epochs)], rtol=1e-5)
@@ -44,7 +44,7 @@ def test_cosine_is_that_of_keras(epochs: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("min_delta", [0.0, 0.05])
-def test_plateau_is_that_of_keras(seed: int, min_delta: float) -> None:
+def test_plateau_equals_the_callback_of_keras(seed: int, min_delta: float) -> None:
     losses = np.abs(np.random.default_rng(seed).normal(1, 0.2, 60)).tolist()
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.SGD(0.2), loss="mse")
@@ -60,13 +60,13 @@ def test_plateau_is_that_of_keras(seed: int, min_delta: float) -> None:
     assert min(expected) < 0.05
 
 
-def test_plateau_stops_at_its_end_and_waits_for_a_validation_loss() -> None:
+def test_plateau_has_a_lower_limit_and_needs_a_validation_loss() -> None:
     asked = {"learning_rate_schedule": "plateau", "plateau_patience": 1, "learning_rate_end": 0.3}
     assert rates(6, [1.0] * 6, **asked) == [0.2, 0.2, 0.1, 0.06, 0.06, 0.06]
     assert rates(6, None, **asked) == [0.2] * 6
 
 
-def test_the_final_fit_repeats_the_median_of_the_folds_still_running() -> None:
+def test_the_final_fit_uses_the_median_rates_of_the_folds_still_running() -> None:
     rates_of_folds = ([4.0, 4, 2, 1], [4.0, 2, 2], [4.0, 4, 4, 4])
 
     def fits(*best_epochs: int) -> list[History]:

@@ -1,4 +1,4 @@
-"""The train command on inputs made by hand: what it writes, what it refuses."""
+"""The train command on synthetic inputs: what it writes and what it refuses."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhotographC
 Trained = tuple[Path, PhotographConfig, dict[str, Any], list[Tracker]]
 
 
-def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> None:
+def test_the_record_holds_settings_inputs_and_files(trained: Trained) -> None:
     folder, config, record, _ = trained
     assert record["component"] == "Part"
     assert record["types"] == ["front"]
@@ -170,7 +170,7 @@ def test_metadata_says_what_was_trained_with_what_on_what(trained: Trained) -> N
         assert file_hash(folder / "model" / name) == digest
 
 
-def test_the_files_are_where_they_belong_and_nothing_is_left_over(trained: Trained) -> None:
+def test_training_writes_exactly_these_files(trained: Trained) -> None:
     folder = trained[0]
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert written == {
@@ -192,7 +192,7 @@ def test_the_files_are_where_they_belong_and_nothing_is_left_over(trained: Train
     assert "trained on 9 good images" in (folder / "logs" / "train.log").read_text()
 
 
-def test_the_threshold_recorded_is_that_of_the_held_out_scores(trained: Trained) -> None:
+def test_the_recorded_threshold_comes_from_the_held_out_scores(trained: Trained) -> None:
     _, config, record, _ = trained
     calibration = load_trained(config, "front").calibrations["front"]
     scores = calibration.scores
@@ -204,7 +204,7 @@ def test_the_threshold_recorded_is_that_of_the_held_out_scores(trained: Trained)
     assert (method, threshold) == ("conformal", scores.max())
 
 
-def test_the_calibration_is_of_errors_of_models_that_did_not_see_the_part(trained: Trained) -> None:
+def test_calibration_errors_are_larger_than_errors_of_the_final_model(trained: Trained) -> None:
     folder, config, record, _ = trained
     model = load_trained(config, "front")
     inputs = InputSet.load(folder / "out.npz")
@@ -217,7 +217,7 @@ def test_the_calibration_is_of_errors_of_models_that_did_not_see_the_part(traine
     assert record["map_smoothing"] == config.validation.map_smoothing
 
 
-def test_a_run_is_tracked_with_its_metrics_settings_and_files(trained: Trained) -> None:
+def test_a_run_is_tracked_with_metrics_settings_and_files(trained: Trained) -> None:
     folder, _, record, tracked = trained
     (tracker,) = tracked
     assert (tracker.command, tracker.experiment, tracker.name, tracker.status) == (
@@ -252,7 +252,7 @@ def test_training_again_gives_the_same_files_byte_for_byte(trained: Trained, tmp
     assert first.fingerprint == second.fingerprint
 
 
-def test_the_latents_of_the_good_parts_are_kept(trained: Trained) -> None:
+def test_the_latent_vectors_of_good_parts_are_stored(trained: Trained) -> None:
     folder, config, *_ = trained
     model = load_trained(config, "front")
     inputs = InputSet.load(folder / "out.npz")
@@ -260,7 +260,7 @@ def test_the_latents_of_the_good_parts_are_kept(trained: Trained) -> None:
     assert model.latents["front"].shape == (9, 4)
 
 
-def test_a_model_file_that_is_not_the_one_written_is_refused(trained: Trained) -> None:
+def test_a_changed_or_missing_model_file_is_refused(trained: Trained) -> None:
     folder, config, *_ = trained
     path = folder / "model" / "pixal_autoencoder.weights.h5"
     whole = path.read_bytes()
@@ -286,7 +286,9 @@ def test_a_model_file_that_is_not_the_one_written_is_refused(trained: Trained) -
         ("n_images", "some", "have a bad value for n_images .*; run train again"),
     ],
 )
-def test_a_damaged_record_is_refused_by_its_key(trained: Trained, key: str, value: Any, message: str) -> None:
+def test_a_damaged_record_is_refused_with_the_name_of_the_key(
+    trained: Trained, key: str, value: Any, message: str
+) -> None:
     folder, config, record, _ = trained
     path = folder / "metadata" / "model_training.yaml"
     original = path.read_bytes()
@@ -333,7 +335,7 @@ def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: P
 
 
 @pytest.mark.parametrize("types", [["front"], ["back", "front"]])
-def test_two_good_parts_a_type_are_few_and_said_to_be_but_no_nan(
+def test_two_good_parts_per_type_give_a_warning_and_finite_numbers(
     tmp_path: Path, types: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     one_hot = len(types) > 1
@@ -354,7 +356,7 @@ def test_two_good_parts_a_type_are_few_and_said_to_be_but_no_nan(
     assert model.record.final_loss is not None  # and finite, as the record is validated
 
 
-def test_a_costly_model_is_fitted_once_and_calibrated_on_what_it_did_not_see(tmp_path: Path) -> None:
+def test_a_costly_model_is_fitted_once_and_calibrated_on_a_held_out_fold(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"front": 9})
     network = {"input_projection": "none", "n_epochs": 2, "metric_accuracy": False, "model_file_extension": ".h5"}
     config = config_in(tmp_path, model_training=network, plotting={"plot_loss": False})
@@ -405,7 +407,7 @@ def test_inputs_of_the_other_mode_are_refused(tmp_path: Path, one_hot: bool) -> 
     refused(config, f"holds {holds}, but one_hot_encoding is {one_hot}", made)
 
 
-def test_one_good_part_is_calibrated_by_its_texture_and_said_to_be(
+def test_one_good_part_is_calibrated_by_its_texture_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     component = write_inputs(tmp_path, {"front": 1})
@@ -424,7 +426,7 @@ def test_one_good_part_is_calibrated_by_its_texture_and_said_to_be(
     assert [path.name for path in (component / "front" / "figures").iterdir()] == ["loss.png"]
 
 
-def test_a_type_of_one_good_part_stays_in_every_fit_of_one_hot_mode(tmp_path: Path) -> None:
+def test_in_one_hot_mode_a_type_with_one_good_part_is_in_every_fit(tmp_path: Path) -> None:
     write_inputs(tmp_path, {"back": 1, "front": 6}, one_hot=True)
     config = config_in(tmp_path, model_training={"one_hot_encoding": True})
     train(config=config, quiet=True)
@@ -441,7 +443,7 @@ def test_a_type_without_any_good_part_is_named(tmp_path: Path) -> None:
     refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), "back: .* holds no good image")
 
 
-def test_nothing_to_train_on_is_named(tmp_path: Path) -> None:
+def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     refused(config, r"TYPE.out\.npz does not exist; run preprocess first")
     refused(config, r"none\.npz does not exist", tmp_path / "none.npz")
@@ -483,7 +485,7 @@ def killed_in(fit: int, epoch: int, how: Callable[[], None] = kill) -> pytest.Mo
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_costly_model_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_killed_run_of_a_costly_model_resumes_with_the_same_files(tmp_path: Path) -> None:
     records = []
     config = config_in(tmp_path, model_training={"input_projection": "none"})
     write_inputs(tmp_path, {"front": 7})
@@ -502,7 +504,7 @@ def test_a_costly_model_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: 
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_resume_leaves_what_is_trained_goes_on_with_what_was_cut_and_trains_the_rest(tmp_path: Path) -> None:
+def test_resume_skips_finished_models_continues_the_interrupted_one_and_trains_the_rest(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"back": 2, "front": 3, "side": 1})
     config = config_in(tmp_path)
     patch = killed_in(5, 2)  # the second of the second type
@@ -527,7 +529,7 @@ def test_resume_leaves_what_is_trained_goes_on_with_what_was_cut_and_trains_the_
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_checkpoint_of_something_else_is_refused_and_named(tmp_path: Path) -> None:
+def test_resume_with_another_setting_or_input_is_refused(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"front": 5})
     config = config_in(tmp_path)
     patch = killed_in(2, 1)
@@ -553,7 +555,7 @@ def test_a_checkpoint_of_something_else_is_refused_and_named(tmp_path: Path) -> 
     assert state.read_bytes() == saved
 
 
-def test_signals_end_the_run_saved_with_one_line_and_resume_goes_on_to_the_same_end(
+def test_signals_end_the_run_with_one_line_and_resume_gives_the_same_files(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a fold, and in the final fit; the end is that of the unbroken run of ``trained``, to the bit."""
@@ -581,7 +583,7 @@ def test_signals_end_the_run_saved_with_one_line_and_resume_goes_on_to_the_same_
     assert not (tmp_path / "out" / "Part" / "front" / "model" / "checkpoint").exists()
 
 
-def test_without_resume_a_run_starts_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_resume_a_run_starts_again_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     component = write_inputs(tmp_path, {"front": 1})
     checkpoint = component / "front" / "model" / "checkpoint"
     checkpoint.mkdir(parents=True)
@@ -602,7 +604,7 @@ def labelled(counts: list[int]) -> InputSet:
 
 @pytest.mark.parametrize("counts", [[10], [7, 13], [2, 2, 2], [3, 20, 5]])
 @pytest.mark.parametrize("count", [2, 5])
-def test_folds_hold_every_row_once_and_their_share_of_each_type(counts: list[int], count: int) -> None:
+def test_folds_hold_each_row_once_and_equal_shares_of_each_type(counts: list[int], count: int) -> None:
     inputs = labelled(counts)
     folds = make_folds(inputs, count, seed=1)
     assert sorted(np.concatenate(folds).tolist()) == list(range(len(inputs)))
@@ -615,12 +617,12 @@ def test_folds_hold_every_row_once_and_their_share_of_each_type(counts: list[int
         assert max(held) < total  # so that the rest has some too
 
 
-def test_a_type_s_only_row_is_in_no_fold() -> None:
+def test_the_only_row_of_a_type_is_in_no_fold() -> None:
     assert make_folds(labelled([1]), 5, seed=0) == []
     assert sorted(np.concatenate(make_folds(labelled([1, 4, 1]), 2, seed=0)).tolist()) == [1, 2, 3, 4]
 
 
-def test_of_many_parts_of_a_type_some_are_held_out_and_the_rest_is_in_every_fit() -> None:
+def test_folds_hold_a_limited_number_of_rows_per_type() -> None:
     inputs = labelled([HELD_OUT + 300, 7])
     folds = make_folds(inputs, 5, seed=1)
     held = np.concatenate(folds)
@@ -630,7 +632,7 @@ def test_of_many_parts_of_a_type_some_are_held_out_and_the_rest_is_in_every_fit(
     assert held.max() - held.min() > HELD_OUT + 200  # at random, not the first ones
 
 
-def test_errors_are_kept_of_held_out_rows_alone() -> None:
+def test_positions_of_held_out_errors() -> None:
     folds = [np.array([2, 9]), np.array([4]), np.array([7, 11])]
     assert [held_out_positions(fold, folds).tolist() for fold in folds] == [[0, 3], [1], [2, 4]]
     assert held_out_positions(np.array([9, 7]), folds).tolist() == [3, 2]
@@ -638,7 +640,7 @@ def test_errors_are_kept_of_held_out_rows_alone() -> None:
 
 @pytest.mark.parametrize("one_hot", [False, True])
 @pytest.mark.parametrize("projection", ["auto", "none"])
-def test_with_more_parts_than_are_held_out_each_score_is_of_a_model_that_did_not_see_the_part(
+def test_stored_errors_come_from_models_that_did_not_see_the_part(
     one_hot: bool, projection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept of a part, calibrated and drawn, is the error that its fold's model gave of that very part."""
@@ -673,14 +675,14 @@ def test_with_more_parts_than_are_held_out_each_score_is_of_a_model_that_did_not
         np.testing.assert_allclose(picture, np.sqrt(np.mean(errors[row] ** 2, axis=-1)), rtol=1e-5)
 
 
-def test_folds_are_of_the_seed() -> None:
+def test_folds_depend_on_the_seed() -> None:
     inputs = labelled([20])
     first, again, other = (make_folds(inputs, 4, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_keras_is_left_in_single_precision() -> None:
+def test_keras_stays_in_single_precision() -> None:
     assert keras.mixed_precision.global_policy().name == "float32"
 
 
@@ -695,7 +697,7 @@ def files_of(component: Path, *, everything: bool = False) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_epochs_are_added_to_a_trained_model_as_if_it_had_gone_on(tmp_path: Path) -> None:
+def test_added_epochs_give_the_same_files_as_one_long_training(tmp_path: Path) -> None:
     """Three and two and two more, the last cut short twice, give the files of seven, to the bit."""
     component = write_inputs(tmp_path, {"front": 7})
     seven = config_in(tmp_path, model_training=PLAIN | {"n_epochs": 7})
@@ -727,7 +729,7 @@ def test_epochs_are_added_to_a_trained_model_as_if_it_had_gone_on(tmp_path: Path
     assert (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns == written
 
 
-def test_epochs_are_added_after_patience_has_ended_a_fit(tmp_path: Path) -> None:
+def test_epochs_can_be_added_after_early_stopping(tmp_path: Path) -> None:
     write_inputs(tmp_path, {"front": 7})
     config = config_in(tmp_path, model_training=PLAIN | {"patience": 1, "min_delta": 1.0, "n_epochs": 20})
     train(config=config, quiet=True)
@@ -736,7 +738,7 @@ def test_epochs_are_added_after_patience_has_ended_a_fit(tmp_path: Path) -> None
     assert load_trained(config, "front").record.epochs_trained == 5
 
 
-def test_where_no_epochs_can_be_added_one_line_says_why(tmp_path: Path) -> None:
+def test_epochs_that_cannot_be_added_are_refused(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"front": 5})
     config = config_in(tmp_path, model_training=PLAIN)
     for settings, error, said in (
