@@ -81,7 +81,7 @@ def map_parallel(
 
 @contextmanager
 def in_background() -> Iterator[Submit]:
-    """Run function calls in one background thread, for example to draw figures while the block goes on.
+    """Run function calls in one background thread, for example to draw figures while the block continues.
 
     The calls run one after the other. The block ends when all of them have finished.
 

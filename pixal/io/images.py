@@ -50,7 +50,7 @@ def decode_image(data: bytes) -> Image:
     if image is None:
         raise InputError("is not an image, or is damaged")
     if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"holds {image.dtype} values; PIXAL reads 8- and 16-bit images")
+        raise InputError(f"has {image.dtype} values; PIXAL reads 8- and 16-bit images")
     is_tiff = data[:2] in (b"II", b"MM")
     if has_alpha and is_tiff and image.dtype == np.uint8:
         # OpenCV multiplies the colours of an 8-bit TIFF by alpha, and drops the alpha of a grey one.
