@@ -73,7 +73,7 @@ def test_the_record_says_how_each_photograph_was_taken(done: tuple[Path, Outcome
         folder = done[0] / type_name
         noted = record(folder, "preprocessing")
         assert noted["photographs"] == {type_name: count}
-        mask = PreprocessingState.load(folder / "metadata/preprocessing.npz").part
+        mask = PreprocessingState.load(folder / "metadata/preprocessing.npz").part_mask
         for row, aligned in zip(noted["made"][0]["images"][type_name], table(folder), strict=True):
             name = f"{Path(row['image']).stem}_aligned.png"
             image = read_image(folder / "preprocessed_images/aligned_images" / name)[..., :3]
@@ -481,3 +481,19 @@ def test_a_photograph_shifted_gives_the_same_channels(batch: Path, tmp_path: Pat
     assert apart.mean() < 0.002
     assert apart.mean() < 0.1 * others.mean()
     assert np.quantile(apart[..., :4], 0.999) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "command"),
+    [("background", "status", "remove_bg"), ("alignment", "source", "align")],
+)
+def test_a_damaged_record_names_the_command_that_writes_it(
+    done: tuple[Path, Outcome], tmp_path: Path, name: str, field: str, command: str
+) -> None:
+    shutil.copytree(done[0], tmp_path / "out/Part")
+    path = tmp_path / f"out/Part/front/metadata/{name}.yaml"
+    content = yaml.safe_load(path.read_text())
+    del content["images"][1][field]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=rf"{name}\.yaml is damaged \(images\.1\.{field}: .*run {command} again"):
+        make_input(config=config_in(tmp_path, *NO_FIGURES), quiet=True)

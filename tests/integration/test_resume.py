@@ -1,4 +1,4 @@
-"""What preprocessing has made is not made again; what has changed is; a run that was killed goes on."""
+"""Preprocessing skips work that is already done, repeats what has changed, and resumes after it was killed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from helpers import config_in
 
 from pixal.io.images import read_image, write_image
 from pixal.synthetic import write_batch
-from pixal.tasks.photographs.preprocessing import alignment_step as run_alignment
-from pixal.tasks.photographs.preprocessing import background_step as run_background
+from pixal.tasks.photographs.preprocessing import alignment_step, background_step
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess
 from pixal.tasks.photographs.settings import PhotographConfig
 
 Made = dict[str, tuple[float, str]]
-"""By path: when a file was written, and its SHA-256."""
+"""Modification time and SHA-256 of each file, by path."""
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +32,23 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def once(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One whole run; read only."""
-    folder = tmp_path_factory.mktemp("once")
+def first_run(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one complete run; read only."""
+    folder = tmp_path_factory.mktemp("first_run")
     preprocess(batch, config=configured(folder), quiet=True)
     return folder
 
 
 @pytest.fixture
-def again(once: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A copy of that run, times kept, and of its photographs."""
-    shutil.copytree(once / "out", tmp_path / "out")
+def again(first_run: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of that run, with file times, and of its photographs."""
+    shutil.copytree(first_run / "out", tmp_path / "out")
     shutil.copytree(batch, tmp_path / "photos")
     return tmp_path, tmp_path / "photos"
 
 
-def configured(folder: Path, *overrides: str) -> PhotographConfig:
-    return config_in(folder, *overrides, "preprocessing.save_metrics=False")
+def configured(folder: Path, *overrides: str, metrics: bool = False) -> PhotographConfig:
+    return config_in(folder, *overrides, f"preprocessing.save_metrics={metrics}")
 
 
 def made(folder: Path) -> Made:
@@ -69,7 +68,7 @@ def rewritten(before: Made, after: Made) -> set[str]:
     return {Path(name).name for name, (time, _) in after.items() if name not in before or before[name][0] != time}
 
 
-def kind(names: set[str], suffix: str) -> set[str]:
+def stems(names: set[str], suffix: str) -> set[str]:
     return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
 
 
@@ -77,16 +76,14 @@ def record(folder: Path, name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / f"out/Part/front/metadata/{name}.yaml").read_text()))
 
 
-def test_a_second_run_makes_nothing_and_says_the_same(again: tuple[Path, Path]) -> None:
+def test_a_second_run_writes_no_file_and_the_same_records(again: tuple[Path, Path]) -> None:
     folder, photos = again
     before = made(folder)
     records = {name: record(folder, name) for name in ("background", "alignment", "preprocessing")}
     table = (folder / "out/Part/front/figures/aligned_metrics/results.csv").read_bytes()
     outcome = preprocess(photos, config=configured(folder), quiet=True)
     assert (outcome.done, outcome.failures) == (4, [])
-    names = rewritten(before, made(folder))
-    assert not names & {"out.npz", "reference.npz"}
-    assert not [name for name in names if name.endswith(("_no_bg.png", "_aligned.png", ".jpg"))]
+    assert rewritten(before, made(folder)) == set()
     assert bytes_of(made(folder)) == bytes_of(before)
     assert (folder / "out/Part/front/figures/aligned_metrics/results.csv").read_bytes() == table
     for name, content in records.items():
@@ -99,21 +96,23 @@ def test_a_second_run_makes_nothing_and_says_the_same(again: tuple[Path, Path]) 
     assert not list((folder / "out").rglob("*.journal"))
 
 
-def test_a_forced_run_makes_everything_again(again: tuple[Path, Path]) -> None:
+def test_force_makes_everything_again(again: tuple[Path, Path]) -> None:
     folder, photos = again
     before = made(folder)
     preprocess(photos, config=configured(folder), force=True, quiet=True)
     after = made(folder)
-    same = {"reference.npz", "preprocessing.npz"}  # made again, found to be the same, and left
+    same = {"reference.npz", "preprocessing.npz"}  # files of arrays are only written if they change
     assert rewritten(before, after) == {Path(name).name for name in before} - same
     assert bytes_of(after) == bytes_of(before)
 
 
 @pytest.mark.parametrize(
-    ("module", "suffix"), [(run_background, "_no_bg.png"), (run_alignment, "_aligned.png")], ids=["background", "align"]
+    ("module", "suffix"),
+    [(background_step, "_no_bg.png"), (alignment_step, "_aligned.png")],
+    ids=["background", "align"],
 )
-def test_a_killed_run_goes_on_where_it_was(
-    once: Path, batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, suffix: str
+def test_a_killed_run_resumes(
+    first_run: Path, batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, suffix: str
 ) -> None:
     write: Callable[[Path, bytes], None] = module.write_bytes
     written = []
@@ -134,17 +133,17 @@ def test_a_killed_run_goes_on_where_it_was(
     assert not (metadata / "alignment.yaml").exists()
     journal = metadata / ("background.journal" if suffix == "_no_bg.png" else "alignment.journal")
     with journal.open("ab") as file:
-        file.write(b'{"file": "image_003')  # a line that the kill cut short
+        file.write(b'{"file": "image_003')  # a line that was cut off
     before = made(tmp_path)
     preprocess(batch, config=config, quiet=True)
     after = made(tmp_path)
     names = {f"image_00{number}" for number in range(4)}
-    assert kind(rewritten(before, after), suffix) == names - set(written)
-    assert bytes_of(after) == bytes_of(made(once))
+    assert stems(rewritten(before, after), suffix) == names - set(written)
+    assert bytes_of(after) == bytes_of(made(first_run))
     assert not list(metadata.glob("*.journal"))
 
 
-def test_a_photograph_that_changed_is_made_again_and_what_depends_on_it(again: tuple[Path, Path]) -> None:
+def test_change_a_photograph(again: tuple[Path, Path]) -> None:
     folder, photos = again
     reference = record(folder, "alignment")["reference"]
     changed = next(path for path in sorted((photos / "front").iterdir()) if path.name != reference)
@@ -154,12 +153,12 @@ def test_a_photograph_that_changed_is_made_again_and_what_depends_on_it(again: t
     before = made(folder)
     preprocess(photos, config=configured(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
     names = rewritten(before, made(folder))
-    assert kind(names, "_no_bg.png") == {changed.stem}
-    assert kind(names, "_aligned.png") == {changed.stem}
+    assert stems(names, "_no_bg.png") == {changed.stem}
+    assert stems(names, "_aligned.png") == {changed.stem}
     assert {"reference.npz", "out.npz"} <= names
 
 
-def test_a_photograph_more_is_added_and_one_less_taken_out(again: tuple[Path, Path], tmp_path: Path) -> None:
+def test_add_and_remove_a_photograph(again: tuple[Path, Path], tmp_path: Path) -> None:
     folder, photos = again
     extra = tmp_path / "extra"
     write_batch(extra, component="Part", types=("front",), train=5, good=0, bad=0, frame_size=(320, 180))
@@ -170,7 +169,7 @@ def test_a_photograph_more_is_added_and_one_less_taken_out(again: tuple[Path, Pa
     before = made(folder)
     preprocess(photos, config=configured(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
     after = made(folder)
-    assert kind(rewritten(before, after), "_aligned.png") == {"image_004"}
+    assert stems(rewritten(before, after), "_aligned.png") == {"image_004"}
     assert not [name for name in after if gone.stem in name]
     clean = tmp_path / "clean"
     preprocess(photos, config=configured(clean, f"preprocessing.alignment.reference={reference}"), quiet=True)
@@ -185,9 +184,7 @@ def test_a_photograph_more_is_added_and_one_less_taken_out(again: tuple[Path, Pa
         ("remove_background.max_workers=1", set(), {"_no_bg.png", "_aligned.png", "out.npz"}),
     ],
 )
-def test_a_setting_makes_again_what_it_changes(
-    again: tuple[Path, Path], setting: str, again_made: set[str], kept: set[str]
-) -> None:
+def test_change_a_setting(again: tuple[Path, Path], setting: str, again_made: set[str], kept: set[str]) -> None:
     folder, photos = again
     before = made(folder)
     preprocess(photos, config=configured(folder, f"preprocessing.{setting}"), quiet=True)
@@ -198,7 +195,7 @@ def test_a_setting_makes_again_what_it_changes(
         assert not [name for name in names if name.endswith(suffix)], suffix
 
 
-def test_a_file_that_is_not_what_was_written_is_made_again(again: tuple[Path, Path]) -> None:
+def test_damaged_and_deleted_files_are_made_again(again: tuple[Path, Path]) -> None:
     folder, photos = again
     before = made(folder)
     pictures = folder / "out/Part/front/preprocessed_images"
@@ -209,21 +206,23 @@ def test_a_file_that_is_not_what_was_written_is_made_again(again: tuple[Path, Pa
     after = made(folder)
     assert bytes_of(after) == bytes_of(before)
     names = rewritten(before, after)
-    assert kind(names, "_no_bg.png") == {"image_001"}
-    assert {"image_002", "image_003"} <= kind(names, "_aligned.png")
-    assert "image_000" not in kind(names, "_aligned.png")
+    assert stems(names, "_no_bg.png") == {"image_001"}
+    assert {"image_002", "image_003"} <= stems(names, "_aligned.png")
+    assert "image_000" not in stems(names, "_aligned.png")
 
 
-def test_another_version_makes_everything_again(again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_pixal_makes_everything_again(
+    again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, photos = again
     before = made(folder)
     monkeypatch.setattr("pixal.io.provenance.__version__", "99.0")
     preprocess(photos, config=configured(folder), quiet=True)
     names = rewritten(before, made(folder))
-    assert len(kind(names, "_no_bg.png")) == len(kind(names, "_aligned.png")) == 4
+    assert len(stems(names, "_no_bg.png")) == len(stems(names, "_aligned.png")) == 4
 
 
-def test_a_mask_mended_by_hand_is_aligned_anew(again: tuple[Path, Path]) -> None:
+def test_a_mask_edited_by_hand_is_used(again: tuple[Path, Path]) -> None:
     folder, _ = again
     before = made(folder)
     path = folder / "out/Part/front/preprocessed_images/background_removed/image_001_no_bg.png"
@@ -233,5 +232,40 @@ def test_a_mask_mended_by_hand_is_aligned_anew(again: tuple[Path, Path]) -> None
     align(config=configured(folder), quiet=True)
     make_input(config=configured(folder), quiet=True)
     names = rewritten(before, made(folder))
-    assert "image_001" in kind(names, "_aligned.png")
+    assert "image_001" in stems(names, "_aligned.png")
     assert "out.npz" in names
+
+
+def test_a_figure_is_drawn_again_if_it_is_missing_or_has_no_fingerprint(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    figures = folder / "out/Part/front/figures"
+    metrics = figures / "aligned_metrics/metrics.png"
+    config = configured(folder, metrics=True)
+    preprocess(photos, config=config, quiet=True)
+    before = made(folder)
+    for path in (figures / "consensus.png", figures / "channels.png", metrics):  # a killed run did not draw them
+        path.unlink()
+    preprocess(photos, config=config, quiet=True)
+    assert bytes_of(made(folder)) == bytes_of(before)
+    for path in (figures / "crop_preview.png", figures / "channels.png", metrics):  # newer than their sources
+        write_image(path, read_image(path))
+    preprocess(photos, config=config, quiet=True)
+    assert bytes_of(made(folder)) == bytes_of(before)
+
+
+def test_a_figure_follows_the_settings_that_it_shows(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    preprocess(photos, config=configured(folder, metrics=True), quiet=True)
+    before = made(folder)
+    limit = "preprocessing.alignment.MIN_SCORE_THRESHOLD=0.4"
+    preprocess(photos, config=configured(folder, limit, metrics=True), quiet=True)
+    assert "metrics.png" in rewritten(before, made(folder))
+
+
+def test_file_times_do_not_matter(again: tuple[Path, Path]) -> None:
+    folder, photos = again
+    for number, path in enumerate(sorted((folder / "out").rglob("*"))):
+        os.utime(path, (10**9 - number, 10**9 - number))
+    before = made(folder)
+    preprocess(photos, config=configured(folder), quiet=True)
+    assert rewritten(before, made(folder)) == set()

@@ -175,12 +175,12 @@ def test_the_margin_along_every_outline_of_the_mask_is_not_compared() -> None:
     consensus[20:60, 30:90] = True
     consensus[38:42, 50:54] = False
     for margin in (0, 1, 3):
-        part = fitted(consensus=consensus, edge_margin=margin).part
+        part = fitted(consensus=consensus, edge_margin=margin).part_mask
         beside = np.argwhere(~consensus[15:65, 25:95])
         nearest = np.linalg.norm(np.indices((50, 70)).T[:, :, None] - beside, axis=-1).min(-1).T
         np.testing.assert_array_equal(part[15:65, 25:95], nearest > margin)
     # The frame's border is no outline.
-    assert fitted(consensus=np.ones(FRAME[::-1], bool), edge_margin=3).part.all()
+    assert fitted(consensus=np.ones(FRAME[::-1], bool), edge_margin=3).part_mask.all()
 
 
 def test_a_torn_edge_shows_the_plate() -> None:

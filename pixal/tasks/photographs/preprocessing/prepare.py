@@ -114,7 +114,9 @@ def make_model_input(image: NDArray[Any], mask: NDArray[np.bool_], state: Prepro
         mask: Its foreground mask in the reference frame, (H, W).
         state: The fitted preprocessing of its type.
     """
-    return ModelInput(state.to_input(image), measure_light_and_focus(image, state.part), _cut_note(mask, state.box))
+    return ModelInput(
+        state.to_input(image), measure_light_and_focus(image, state.part_mask), _cut_note(mask, state.box)
+    )
 
 
 def prepare_photograph(

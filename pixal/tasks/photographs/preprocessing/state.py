@@ -1,4 +1,4 @@
-"""What preprocessing learned from a type's good photographs, and applies alike to every later one."""
+"""The fitted preprocessing of a type: stored with the model, and applied to every later photograph."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ from pixal.tasks.photographs.network_input.illumination import match_light, unit
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
 
-_HALF = 0.5  # a pooled cell belongs to the part when more than half of it does
+_HALF = 0.5  # a pooled pixel shows the part if more than half of its area does
 
 
 @dataclass(frozen=True)
 class PreprocessingState:
     """The fitted preprocessing of one type.
 
-    reference: the frame. consensus: (H, W) bool, the type's mask in that frame. ignored: (H, W) bool, what of it never
-    counts. box: the crop (x, y, width, height). background_model_sha256: that of rembg's weights, where it was used.
-    settings: the preprocessing settings used.
+    Attributes:
+        type_name: The type.
+        reference: The photograph that defines the reference frame.
+        consensus: The consensus mask, (H, W), in the reference frame.
+        ignored: The pixels that are never compared, (H, W), in the reference frame.
+        box: The crop box in the reference frame.
+        background_model_sha256: The SHA-256 of the network's file, if the background was removed with one.
+        settings: The settings used.
     """
 
     type_name: str
@@ -50,46 +55,57 @@ class PreprocessingState:
         return self.settings.remove_background.method
 
     @cached_property
-    def part(self) -> NDArray[np.bool_]:
-        """The pixels (H, W) of the reference frame that are compared."""
+    def part_mask(self) -> NDArray[np.bool_]:
+        """The pixels of the reference frame that are compared, (H, W): no edge margin, no ignored regions."""
         margin = self.settings.preprocessor.edge_margin
         depth = cv2.distanceTransform(self.consensus.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return (depth > margin) & ~self.ignored
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The input's (H, W, C)."""
+        """The shape (h, w, C) of an input."""
         pool = self.settings.preprocessor.pool_size
         return -(-self.box.height // pool), -(-self.box.width // pool), len(self.settings.preprocessor.channels)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """The input's pixels (H, W) that show the part."""
-        return np.asarray(average_pool(self._crop(self.part).astype(np.float32), self._pool) > _HALF)
+        """The pixels of an input that show the part, (h, w)."""
+        return np.asarray(average_pool(self._crop(self.part_mask).astype(np.float32), self._pool) > _HALF)
 
     def to_input(self, aligned: NDArray[Any]) -> NDArray[np.float32]:
-        """An aligned photograph (H, W, 3), uncut, as the network's input (h, w, C): cut, lit alike, channels, pooled.
+        """Make the model's input of an aligned photograph: crop, match the light, compute the channels, pool.
 
-        Beyond the consensus mask, and in ignored regions, the part's nearest pixel goes on before light or any filter
-        sees them, and the result is 0.
+        Pixels outside the part get the colour of the nearest pixel of the part, before the light is matched and filters
+        are applied: no filter sees the background. In the input they are 0.
+
+        Args:
+            aligned: The photograph in the reference frame, (H, W, 3), 8- or 16-bit RGB.
+
+        Returns:
+            The input, (h, w, C).
         """
         image = unit_range(self._crop(aligned))
-        pixels, (beside, nearest) = image.reshape(-1, 3), self._continued
-        pixels[beside] = pixels[nearest]
-        image = match_light(image, self._lit, self._crop(self.part), self.settings.preprocessor.light_matching)
-        channels = compute_channels(image, self.settings.preprocessor.channels)
+        pixels, (outside, nearest) = image.reshape(-1, 3), self._nearest_of_outside
+        pixels[outside] = pixels[nearest]
+        settings = self.settings.preprocessor
+        image = match_light(image, self._reference_crop, self._crop(self.part_mask), settings.light_matching)
+        channels = compute_channels(image, settings.channels)
         return average_pool(channels, self._pool) * self.mask[..., None]
 
     def photo_to_input(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The 3x3 matrix from the photograph's pixels (x, y) to the input's, for one photograph's homography."""
+        """The 3x3 matrix from a photograph's pixels (x, y) to the input's pixels.
+
+        Args:
+            homography: The 3x3 homography from the photograph's pixels to the reference frame.
+        """
         pool = self._pool
-        # Pixel centres: input pixel i averages crop pixels i * pool ... i * pool + pool - 1.
+        # Pixel centres: input pixel i is the mean of the crop's pixels i * pool to i * pool + pool - 1.
         shift = np.array([[1, 0, -self.box.x], [0, 1, -self.box.y], [0, 0, 1]], np.float64)
         scale = np.array([[1 / pool, 0, 0.5 / pool - 0.5], [0, 1 / pool, 0.5 / pool - 0.5], [0, 0, 1]], np.float64)
         return scale @ shift @ homography
 
     def save(self, path: Path) -> None:
-        """Write the state to an ``.npz`` (no pickle)."""
+        """Write the state to an ``.npz`` file, without the settings that change no result."""
         settings = {
             "type": self.type_name,
             "background_model_sha256": self.background_model_sha256,
@@ -109,7 +125,7 @@ class PreprocessingState:
 
     @classmethod
     def load(cls, path: Path) -> PreprocessingState:
-        """Read a state. Raises ModelError when it is missing or damaged."""
+        """Read a state. Raise ``ModelError`` if the file is missing or damaged."""
         try:
             file = load_arrays(path)
             text = json.loads(file["settings"].tobytes())
@@ -136,23 +152,32 @@ class PreprocessingState:
         return image[self.box.window]
 
     @cached_property
-    def _continued(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The crop's pixels beside the part that an input pixel can see, and the part's pixel nearest to each: flat."""
-        part = self._crop(self.part)
+    def _nearest_of_outside(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Flat indices of the crop's pixels that filters read outside the part, and of the part's nearest pixels."""
+        part = self._crop(self.part_mask)
         cells = np.kron(self.mask, np.ones((self._pool, self._pool), bool)).astype(np.uint8)
         reach = np.ones((2 * FILTER_RADIUS + 1, 2 * FILTER_RADIUS + 1), np.uint8)
-        seen = cv2.dilate(cells[: part.shape[0], : part.shape[1]], reach) > 0
-        beside = np.flatnonzero(seen & ~part)
-        return beside, nearest_inside(part).ravel()[beside]
+        used = cv2.dilate(cells[: part.shape[0], : part.shape[1]], reach) > 0
+        outside = np.flatnonzero(used & ~part)
+        return outside, nearest_inside(part).ravel()[outside]
 
     @cached_property
-    def _lit(self) -> NDArray[np.float32]:
+    def _reference_crop(self) -> NDArray[np.float32]:
         return unit_range(self._crop(self.reference.image))
 
 
 def input_to_photo(
     values: NDArray[np.float32], photo_to_input: NDArray[np.float64], size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """A map (h, w) in the input's frame as (H, W) = ``size`` in the photograph's frame; 0 outside the part."""
+    """Move a map from the input's frame to the photograph's frame.
+
+    Args:
+        values: The map, (h, w).
+        photo_to_input: The 3x3 matrix from the photograph's pixels to the input's pixels.
+        size: Height and width of the photograph.
+
+    Returns:
+        The map, (H, W); 0 outside the part.
+    """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpPerspective(values, photo_to_input, (size[1], size[0]), flags=flags), np.float32)
