@@ -368,6 +368,16 @@ def test_a_drift_is_seen_before_any_verdict(page: Any, width: int) -> None:
     assert line == f"front · {DRIFT['message']} p < 1e-06. {DRIFT['advice']}"
 
 
+@pytest.mark.parametrize("width", [800, 1020, 1100, 1200, 1300, 1400])
+def test_the_name_of_a_part_is_readable_at_every_width(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    box = page.locator("#parts tbody .c-image").first.bounding_box()
+    assert box["width"] >= 100
+    table = page.locator("#parts").bounding_box()
+    marks = page.locator("#parts tbody tr:not(.error) .c-mark").first.bounding_box()
+    assert marks["x"] + marks["width"] <= table["x"] + table["width"] <= width
+
+
 def luminance(page: Any, selector: str, which: str) -> float:
     """Relative luminance (WCAG 2.2) of a colour of the first such element; a ground is the one that shows."""
     colour = page.locator(selector).first.evaluate(
