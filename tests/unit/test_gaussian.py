@@ -20,6 +20,7 @@ from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.spread import error_variance
 from pixal.errors import ModelError
 from pixal.inputs import InputSet, InputSetWriter
+from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
 from pixal.train_model.gaussian.model import Gaussian
 from pixal.train_model.gaussian.whitening import moments, shrunk_correlation, whitening
 from pixal.train_model.specification import ModelSpecification
@@ -294,3 +295,34 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         check=True,
     )
     assert int(done.stdout) * 1024 < 30e6
+
+
+def grey_parts(count: int, seed: int) -> NDArray[np.float32]:
+    """All channels of 8-bit grey photographs (n, 40, 48, 23) whose ends are black and white without noise."""
+    generator = np.random.default_rng(seed)
+    pattern = 0.3 + 0.4 * gaussian_filter(np.random.default_rng(7).random((40, 48)), 2)
+    pattern[:12], pattern[30:] = -1, 2
+    grey = np.clip(pattern + generator.normal(0, 0.01, (count, *pattern.shape)), 0, 1)
+    images = np.repeat(np.round(grey * 255)[..., None] / 255, 3, axis=-1).astype(np.float32)
+    return np.stack([compute_channels(image, list(CHANNELS)) for image in images])
+
+
+def test_channels_of_grey_photographs_that_vary_by_rounding_only_are_no_correlation() -> None:
+    images, names = grey_parts(10, 0), tuple(CHANNELS)
+    mask = np.ones(images.shape[1:3], bool)
+    spec = params(images.shape[1:], channels=names, channel_weights=(1.0,) * len(names))
+    inputs = InputSet(images.reshape(10, -1), images.shape[1:], names, tuple(map(str, range(10))))  # type: ignore[arg-type]
+    model = Gaussian(spec)
+    model.fit(inputs, np.arange(10), mask[None])
+    assert model.whitening is not None
+    assert np.isfinite(model.whitening).all()
+    colours = [names.index(name) for name in ("H", "S", "LAB_a", "LAB_b", "LCh_sinH", "Opp_O1")]
+    others = np.setdiff1d(np.arange(len(names)), colours)
+    # What does not vary takes nothing from the other channels.
+    assert np.abs(model.whitening[..., others[:, None], colours]).max() < 1e-5
+    errors = np.array([model.error(inputs.with_images(part[None]), slice(None))[0] for part in grey_parts(6, 1)])
+    assert np.isfinite(errors).all()
+    defect = grey_parts(1, 2)
+    defect[0, 20:24, 20:24] = compute_channels(np.full((4, 4, 3), 0.9, np.float32), names)
+    found = model.error(inputs.with_images(defect), slice(None))[0]
+    assert np.abs(found[20:24, 20:24]).max() > 3 * np.abs(errors).max()

@@ -14,6 +14,9 @@ Planes = NDArray[np.float32]
 
 _NEIGHBOURS = 4.0  # sigma, input pixels, of the neighbourhood whose covariance stands in for a pixel's
 _STRIP = 32  # lines of pixels whose matrices are worked on at a time
+# A channel that varies less does not vary: the colour channels of a grey photograph scatter by up to 2e-5 because of
+# rounding, a hundredth of an 8-bit level. Correlations of rounding errors need not form a correlation matrix.
+_CONSTANT = 1e-9  # variance
 
 
 def moments(inputs: InputSet, rows: Rows) -> tuple[Planes, Planes]:
@@ -55,6 +58,7 @@ def whitening(covariance: Planes, mask: NDArray[np.bool_], count: int) -> NDArra
         full = np.empty((*mask[lines].shape, channels, channels), np.float32)
         full[..., first, second] = full[..., second, first] = np.moveaxis(packed[:, lines], 0, -1)
         values, vectors = np.linalg.eigh(full)
+        values = np.maximum(values, 0.5 / count)  # at least 1 / count, see shrunk_correlation; less is rounding
         root = np.matmul(vectors * values[..., None, :] ** -0.5, np.swapaxes(vectors, -1, -2))
         in_units = root * spread[lines, :, :, None] / spread[lines, :, None, :]
         found[lines] = in_units * mask[lines][..., None, None]
@@ -84,11 +88,13 @@ def _pairs(planes: Planes) -> tuple[Rows, Rows]:
 
 
 def _correlation(covariance: Planes) -> Planes:
-    """Correlations of the channels in the place of their covariances; 0 where one does not vary."""
+    """Correlations of the channels in the place of their covariances; 0 with a channel that does not vary."""
     first, second = _pairs(covariance)
-    spread = np.sqrt(covariance[first == second])
+    variance = covariance[first == second]
+    spread = np.sqrt(variance)
+    varies = variance > _CONSTANT
     product = spread[first] * spread[second]
-    found = np.divide(covariance, product, out=np.zeros_like(covariance), where=product > 1e-12)
+    found = np.divide(covariance, product, out=np.zeros_like(covariance), where=varies[first] & varies[second])
     return np.asarray(np.clip(found, -1, 1), np.float32)
 
 
