@@ -68,7 +68,7 @@ def only_front(batch: Path, folder: Path, count: int = 3) -> Path:
 # --- what is written
 
 
-def test_the_record_says_how_each_photograph_was_taken(done: tuple[Path, Outcome]) -> None:
+def test_the_record_holds_light_and_focus_of_each_photograph(done: tuple[Path, Outcome]) -> None:
     for type_name, count in (("front", 4), ("back", 2)):
         folder = done[0] / type_name
         noted = record(folder, "preprocessing")
@@ -84,7 +84,7 @@ def test_the_record_says_how_each_photograph_was_taken(done: tuple[Path, Outcome
             assert row["inlier_ratio"] == pytest.approx(float(aligned["inlier_ratio"]))
 
 
-def test_each_photograph_becomes_a_file_a_row_and_an_input(done: tuple[Path, Outcome]) -> None:
+def test_each_photograph_gives_files_a_row_and_an_input(done: tuple[Path, Outcome]) -> None:
     out, outcome = done
     assert (outcome.done, outcome.failures) == (6, [])
     for type_name, count in (("front", 4), ("back", 2)):
@@ -104,7 +104,7 @@ def test_each_photograph_becomes_a_file_a_row_and_an_input(done: tuple[Path, Out
         assert inputs.labels is None
 
 
-def test_the_removed_background_is_transparent_and_still_there(done: tuple[Path, Outcome], batch: Path) -> None:
+def test_the_removed_background_is_transparent_and_keeps_its_colours(done: tuple[Path, Outcome], batch: Path) -> None:
     rgba = read_image(done[0] / "front/preprocessed_images/background_removed/image_002_no_bg.png")
     assert np.array_equal(rgba[..., :3], read_image(batch / "front/image_002.jpg"))
     truth = cv2.imread(str(batch.parents[1] / "truth/front/foreground/image_002.png"), cv2.IMREAD_GRAYSCALE)
@@ -112,7 +112,7 @@ def test_the_removed_background_is_transparent_and_still_there(done: tuple[Path,
     assert (np.not_equal(rgba[..., 3] > 0, truth > 0)).sum() < 0.03 * (truth > 0).sum()
 
 
-def test_the_table_has_the_contracts_columns_and_the_true_poses(done: tuple[Path, Outcome], batch: Path) -> None:
+def test_the_table_has_the_columns_of_the_contract_and_the_true_poses(done: tuple[Path, Outcome], batch: Path) -> None:
     text = (done[0] / "front/figures/aligned_metrics/results.csv").read_text()
     assert text.splitlines()[0] == COLUMNS
     poses = yaml.safe_load((batch.parents[1] / "truth/front/poses.json").read_text())
@@ -130,7 +130,7 @@ def test_the_table_has_the_contracts_columns_and_the_true_poses(done: tuple[Path
         assert float(row["mse"]) >= 0
 
 
-def test_the_records_tell_what_was_done(done: tuple[Path, Outcome], batch: Path) -> None:
+def test_the_records_agree_with_the_files(done: tuple[Path, Outcome], batch: Path) -> None:
     folder = done[0] / "front"
     background, alignment, whole = (record(folder, name) for name in ("background", "alignment", "preprocessing"))
     inputs = InputSet.load(folder / "out.npz")
@@ -158,7 +158,7 @@ def test_the_records_tell_what_was_done(done: tuple[Path, Outcome], batch: Path)
     assert np.array_equal(state.to_input(aligned[..., :3]), inputs.images()[3])
 
 
-def test_the_crop_holds_the_part_and_little_else(done: tuple[Path, Outcome], batch: Path) -> None:
+def test_the_crop_box_fits_the_part(done: tuple[Path, Outcome], batch: Path) -> None:
     reference = record(done[0] / "front", "alignment")["reference"].replace(".jpg", ".png")
     truth = cv2.imread(str(batch.parents[1] / "truth/front/foreground" / reference), cv2.IMREAD_GRAYSCALE)
     x, y, width, height = cv2.boundingRect(truth)
@@ -191,7 +191,7 @@ def test_renamed_images_are_numbered_by_type(batch: Path, tmp_path: Path) -> Non
     assert [row["image"] for row in table(front)] == ["image_000.jpg", "image_002.jpg"]
 
 
-def test_figures_are_written_where_asked_for_and_go_with_their_photographs(batch: Path, tmp_path: Path) -> None:
+def test_figures_follow_the_settings_and_the_photographs(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path, count=2)
     metrics = tmp_path / "out/Part/front/figures/aligned_metrics"
     remove_bg(photos, config=config_in(tmp_path), quiet=True)
@@ -207,7 +207,7 @@ def test_figures_are_written_where_asked_for_and_go_with_their_photographs(batch
     assert names_in(metrics / "overlay_diagnostics") == []
 
 
-def test_the_preprocessors_settings_shape_the_input(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
+def test_settings_of_the_preprocessor_change_the_input(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
     def made(*overrides: str) -> tuple[InputSet, dict[str, Any]]:
         prefixed = [f"preprocessing.preprocessor.{text}" for text in overrides]
         make_input(photos, config=config_in(tmp_path, *NO_FIGURES, *prefixed), quiet=True)
@@ -247,7 +247,7 @@ def test_the_preprocessors_settings_shape_the_input(done: tuple[Path, Outcome], 
     assert padded["types"]["front"]["part_pixels"] > plain_record["types"]["front"]["part_pixels"]
 
 
-def test_one_hot_inputs_hold_every_type_on_one_canvas(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
+def test_one_hot_inputs_hold_all_types_in_one_shape(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
     shutil.copytree(done[0], tmp_path / "out/Part")
     config = config_in(tmp_path, *NO_FIGURES, "model_training.one_hot_encoding=true")
     outcome = make_input(config=config, quiet=True)
@@ -269,7 +269,7 @@ def test_one_hot_inputs_hold_every_type_on_one_canvas(done: tuple[Path, Outcome]
         start += len(part)
 
 
-def test_the_reference_is_chosen_named_and_refused(batch: Path, tmp_path: Path) -> None:
+def test_the_reference_is_chosen_or_named(batch: Path, tmp_path: Path) -> None:
     def reference(*overrides: str) -> str:
         align(photos, config=config_in(tmp_path, *NO_FIGURES, *overrides), quiet=True)
         return str(record(tmp_path / "out/Part/front", "alignment")["reference"])
@@ -288,7 +288,7 @@ def test_the_reference_is_chosen_named_and_refused(batch: Path, tmp_path: Path) 
         reference("preprocessing.alignment.reference=imag_001.jpg")
 
 
-def test_a_mask_image_and_ignored_regions_say_what_counts(
+def test_mask_image_and_ignored_regions(
     done: tuple[Path, Outcome], batch: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def made(*settings: str) -> PreprocessingState:
@@ -332,7 +332,7 @@ def test_a_mask_image_and_ignored_regions_say_what_counts(
     assert "ignore_regions names the type frnt; the types here are front" in caplog.text
 
 
-def test_a_second_part_and_one_that_the_crop_cuts_are_named(
+def test_warnings_name_other_parts_and_parts_cut_by_the_crop_box(
     batch: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photos = only_front(batch, tmp_path)
@@ -357,7 +357,7 @@ def test_a_second_part_and_one_that_the_crop_cuts_are_named(
 # --- what fails
 
 
-def test_bad_images_are_named_and_the_good_ones_done(batch: Path, tmp_path: Path) -> None:
+def test_bad_images_are_reported_and_good_ones_processed(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path)
     folder = photos / "front"
     whole = (folder / "image_000.jpg").read_bytes()
@@ -394,7 +394,7 @@ def test_bad_images_are_named_and_the_good_ones_done(batch: Path, tmp_path: Path
     assert record(front, "alignment")["reference"] in {f"image_00{i}.jpg" for i in range(3)}
 
 
-def test_a_type_that_cannot_be_aligned_leaves_the_others_be(batch: Path, tmp_path: Path) -> None:
+def test_a_type_that_cannot_be_aligned_does_not_stop_the_others(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path)
     for number in range(2):  # a part without a feature to align by
         plain = np.full((225, 400, 3), 230, np.uint8)
@@ -411,14 +411,14 @@ def test_a_type_that_cannot_be_aligned_leaves_the_others_be(batch: Path, tmp_pat
     assert not (tmp_path / "out/Part/plain/out.npz").exists()
 
 
-def test_nothing_that_can_be_processed_is_an_error_that_names_the_first(tmp_path: Path) -> None:
+def test_the_error_names_the_first_photograph_if_none_can_be_processed(tmp_path: Path) -> None:
     for number in range(2):
         write_image(tmp_path / f"photos/void/empty_{number}.png", np.zeros((180, 320, 3), np.uint8))
     with pytest.raises(InputError, match=r"none of 2 images.*void/empty_0\.png: no part found"):
         preprocess(tmp_path / "photos", config=config_in(tmp_path), quiet=True)
 
 
-def test_a_step_says_which_one_comes_before_it(batch: Path, tmp_path: Path) -> None:
+def test_a_step_names_the_command_to_run_first(batch: Path, tmp_path: Path) -> None:
     config = config_in(tmp_path, *NO_FIGURES)
     photos = only_front(batch, tmp_path, count=2)
     with pytest.raises(InputError, match=r"front.*run remove_bg"):
@@ -438,7 +438,7 @@ def test_a_step_says_which_one_comes_before_it(batch: Path, tmp_path: Path) -> N
     assert InputSet.load(tmp_path / "out/Part/front/out.npz").names == ("image_000.jpg",)
 
 
-def test_the_reference_has_the_size_that_most_have(batch: Path, tmp_path: Path) -> None:
+def test_the_reference_has_the_most_frequent_size(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path, count=2)
     odd = cv2.resize(read_image(photos / "front/image_000.jpg"), (480, 270))
     write_image(photos / "front/first.png", odd)
@@ -452,7 +452,7 @@ def test_the_reference_has_the_size_that_most_have(batch: Path, tmp_path: Path) 
 # --- the same each time
 
 
-def test_processes_give_the_bytes_of_threads(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
+def test_processes_give_the_same_bytes_as_threads(done: tuple[Path, Outcome], batch: Path, tmp_path: Path) -> None:
     config = config_in(tmp_path, *NO_FIGURES, "execution.backend=processes", "execution.workers=2")
     preprocess(batch, config=config, quiet=True)
     again = tmp_path / "out/Part"
@@ -466,7 +466,7 @@ def test_processes_give_the_bytes_of_threads(done: tuple[Path, Outcome], batch: 
             assert (done[0] / file).read_bytes() == (again / file).read_bytes(), file
 
 
-def test_a_photograph_shifted_gives_the_same_channels(batch: Path, tmp_path: Path) -> None:
+def test_a_shifted_photograph_gives_the_same_channels(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path)
     photo = read_image(photos / "front/image_001.jpg")
     shift = np.array([[1, 0, 9], [0, 1, -6]], np.float64)

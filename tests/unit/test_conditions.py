@@ -21,7 +21,7 @@ def part() -> tuple[Image, Mask]:
     return np.asarray(image, np.uint8), np.asarray(mask > 0)
 
 
-def test_figures_are_those_of_a_slow_direct_computation(part: tuple[Image, Mask]) -> None:
+def test_light_and_focus_equal_a_slow_direct_computation(part: tuple[Image, Mask]) -> None:
     image, mask = part
     found = measure_light_and_focus(image, mask)
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
@@ -43,7 +43,7 @@ def test_figures_are_those_of_a_slow_direct_computation(part: tuple[Image, Mask]
     assert found.sharpness == pytest.approx(np.std(fine) / np.std(levels), rel=1e-5)
 
 
-def test_light_changes_brightness_in_proportion_and_leaves_the_sharpness(part: tuple[Image, Mask]) -> None:
+def test_light_scales_brightness_and_not_sharpness(part: tuple[Image, Mask]) -> None:
     image, mask = part
     deep = image.astype(np.uint16) * 257
     plain, same = measure_light_and_focus(image, mask), measure_light_and_focus(deep, mask)
@@ -56,7 +56,7 @@ def test_light_changes_brightness_in_proportion_and_leaves_the_sharpness(part: t
     assert same.sharpness == pytest.approx(plain.sharpness, rel=0.02)
 
 
-def test_what_lies_beside_the_part_does_not_count(part: tuple[Image, Mask]) -> None:
+def test_the_background_does_not_count(part: tuple[Image, Mask]) -> None:
     image, mask = part
     other = image.copy()
     other[~mask] = np.random.default_rng(0).integers(0, 256, (int((~mask).sum()), 3))
@@ -73,7 +73,7 @@ def test_sharpness_falls_with_blur(part: tuple[Image, Mask]) -> None:
     assert sharpness[2] < 0.8 * sharpness[0]
 
 
-def test_no_contrast_or_no_pixels_is_no_sharpness() -> None:
+def test_sharpness_is_nan_without_contrast_or_pixels() -> None:
     flat = np.full((20, 30, 3), 90, np.uint8)
     assert np.isnan(measure_light_and_focus(flat, np.ones((20, 30), bool)).sharpness)
     speck = np.zeros((20, 30), bool)

@@ -1,4 +1,4 @@
-"""What preprocessing learned: kept bit for bit, blind to what lies beyond the part, and true about where things are."""
+"""The fitted preprocessing: stored exactly, independent of the background, and exact about positions."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def aligned(seed: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("pool_size", [1, 2, 3])
-def test_what_happens_in_an_ignored_region_changes_nothing_anywhere(pool_size: int) -> None:
+def test_pixels_of_an_ignored_region_change_no_input_pixel(pool_size: int) -> None:
     ignored = np.zeros(photograph(0).foreground.shape, bool)
     x, y, width, height = BOX
     region = np.s_[y + height // 3 : y + height // 3 + 13, x + width // 3 : x + width // 3 + 17]
     ignored[region] = True
     state = fitted(ignored=ignored, channels=["ALL"], pool_size=pool_size)
-    picture = aligned(1)
-    changed = picture.copy()
+    image = aligned(1)
+    changed = image.copy()
     changed[region] = np.random.default_rng(0).integers(0, 255, changed[region].shape)
-    before = state.to_input(picture)
+    before = state.to_input(image)
     np.testing.assert_array_equal(state.to_input(changed), before)
     inside = state.photo_to_input(np.eye(3)) @ np.array([x + width // 3 + 8, y + height // 3 + 6, 1.0])
     column, row = np.rint(inside[:2] / inside[2]).astype(int)
@@ -77,12 +77,12 @@ def test_what_happens_in_an_ignored_region_changes_nothing_anywhere(pool_size: i
     assert 0 < whole.mask.sum() - state.mask.sum() <= np.ceil(13 / pool_size + 1) * np.ceil(17 / pool_size + 1)
 
 
-def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
+def test_a_loaded_state_gives_the_same_bytes(tmp_path: Path) -> None:
     state = fitted(channels=["ALL"], pool_size=3, weights=[1.0] * (len(CHANNELS) - 1) + [2.5])
     state.save(tmp_path / "state.npz")
     loaded = PreprocessingState.load(tmp_path / "state.npz")
-    for picture in (aligned(1), aligned(2).astype(np.uint16) * 257):
-        before, after = state.to_input(picture), loaded.to_input(picture)
+    for image in (aligned(1), aligned(2).astype(np.uint16) * 257):
+        before, after = state.to_input(image), loaded.to_input(image)
         assert before.dtype == after.dtype == np.float32
         assert before.tobytes() == after.tobytes()
     assert (loaded.type_name, loaded.box, loaded.method, loaded.shape) == (
@@ -92,7 +92,7 @@ def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
         (27, 71, len(CHANNELS)),
     )
     assert (loaded.background_model_sha256, loaded.settings.preprocessor) == ("c0ffee", state.settings.preprocessor)
-    assert not loaded.settings.rename_images  # what changes no pixel is not kept: the same state has the same bytes
+    assert not loaded.settings.rename_images  # settings that change no result are not stored
     assert loaded.settings.preprocessor.weights == [1.0] * (len(CHANNELS) - 1) + [2.5]
     assert np.array_equal(loaded.reference.features.descriptors, state.reference.features.descriptors)
     assert np.array_equal(loaded.mask, state.mask)
@@ -100,14 +100,14 @@ def test_a_saved_state_gives_the_same_input_to_the_bit(tmp_path: Path) -> None:
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "state.npz").read_bytes()
 
 
-def test_a_state_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_state_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     with pytest.raises(ModelError, match=r"state\.npz does not exist; run preprocess"):
         PreprocessingState.load(path)
     fitted().save(path)
     whole = path.read_bytes()
     flipped = bytearray(whole)
-    flipped[2000] ^= 255  # in the middle of the picture
+    flipped[2000] ^= 255  # inside the image
     for broken in (b"", b"no archive", whole[: len(whole) // 2], whole[:-30], bytes(flipped)):
         path.write_bytes(broken)
         with pytest.raises(ModelError, match=r"state\.npz is damaged"):
@@ -124,21 +124,21 @@ def test_a_state_that_is_missing_or_damaged_is_refused(tmp_path: Path) -> None:
 # --- the input
 
 
-def test_the_input_is_cut_lit_and_pooled_as_by_hand() -> None:
+def test_the_input_equals_a_direct_computation() -> None:
     state = fitted(channels=["R", "LAB_b", "S"], pool_size=2)
-    picture = aligned(1)
+    image = aligned(1)
     x, y, width, height = BOX
-    crop = picture[y : y + height, x : x + width].astype(np.float32) / np.float32(255)
+    crop = image[y : y + height, x : x + width].astype(np.float32) / np.float32(255)
     lit = state.reference.image[y : y + height, x : x + width].astype(np.float32) / np.float32(255)
     inside = state.consensus[y : y + height, x : x + width]
     matched = np.clip(crop * light_gain(crop, lit, inside), 0, 1)
     channels = compute_channels(matched, ["R", "LAB_b", "S"])
-    got = state.to_input(picture)
+    got = state.to_input(image)
     assert got.shape == (40, 106, 3)
     compared = 0
     for row, column in np.ndindex(40, 106):
         window = np.s_[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        if inside[window].all():  # at the edge the part's own colour is continued instead
+        if inside[window].all():  # at the edge, the colour of the part replaces the background
             assert got[row, column] == pytest.approx(channels[window].mean(axis=(0, 1)), abs=1e-5)
             compared += 1
         elif inside[window].mean() <= 0.5:
@@ -149,53 +149,53 @@ def test_the_input_is_cut_lit_and_pooled_as_by_hand() -> None:
 
 @pytest.mark.parametrize("names", [["GradMag", "Laplacian", "LocalStd"], ["ALL"]])
 @pytest.mark.parametrize("pool", [1, 2, 5])
-def test_what_lies_beyond_the_mask_changes_no_bit(names: list[str], pool: int) -> None:
+def test_the_background_changes_no_bit(names: list[str], pool: int) -> None:
     state = fitted(channels=names, pool_size=pool)
-    picture = aligned(1)
+    image = aligned(1)
     inputs = []
     for colour in [(243, 112, 96), (0, 0, 0), (255, 255, 255), (10, 240, 20)]:
-        plate = picture.copy()
+        plate = image.copy()
         plate[~state.consensus] = colour
         inputs.append(state.to_input(plate).tobytes())
     assert len(set(inputs)) == 1
 
 
-def test_the_edge_of_an_even_part_is_no_edge() -> None:
+def test_the_outline_of_a_uniform_part_gives_no_gradient() -> None:
     consensus = np.zeros(FRAME[::-1], bool)
     consensus[60:120, 70:240] = True
-    picture = np.zeros((*consensus.shape, 3), np.uint8)
-    picture[consensus] = (90, 160, 60)
+    image = np.zeros((*consensus.shape, 3), np.uint8)
+    image[consensus] = (90, 160, 60)
     state = fitted(consensus=consensus, channels=["GradMag", "LocalStd", "Laplacian"], pool_size=1)
-    got = state.to_input(picture)[state.mask]
+    got = state.to_input(image)[state.mask]
     assert got == pytest.approx(np.broadcast_to([0.0, 0.0, 0.5], got.shape), abs=1e-6)
 
 
-def test_the_margin_along_every_outline_of_the_mask_is_not_compared() -> None:
+def test_the_edge_margin_is_not_compared() -> None:
     consensus = np.zeros(FRAME[::-1], bool)
     consensus[20:60, 30:90] = True
     consensus[38:42, 50:54] = False
     for margin in (0, 1, 3):
         part = fitted(consensus=consensus, edge_margin=margin).part_mask
-        beside = np.argwhere(~consensus[15:65, 25:95])
-        nearest = np.linalg.norm(np.indices((50, 70)).T[:, :, None] - beside, axis=-1).min(-1).T
+        outside = np.argwhere(~consensus[15:65, 25:95])
+        nearest = np.linalg.norm(np.indices((50, 70)).T[:, :, None] - outside, axis=-1).min(-1).T
         np.testing.assert_array_equal(part[15:65, 25:95], nearest > margin)
-    # The frame's border is no outline.
+    # The border of the image is not an outline of the part.
     assert fitted(consensus=np.ones(FRAME[::-1], bool), edge_margin=3).part_mask.all()
 
 
-def test_a_torn_edge_shows_the_plate() -> None:
+def test_a_torn_edge_changes_the_input() -> None:
     state = fitted(channels=["R"], pool_size=1)
-    picture = aligned(1)
-    torn = picture.copy()
+    image = aligned(1)
+    torn = image.copy()
     rows, columns = np.nonzero(state.consensus)
     edge = int(rows[columns == 160].min())
     torn[edge : edge + 6, 150:170] = (255, 255, 255)
     x, y = BOX[:2]
-    change = state.to_input(torn) - state.to_input(picture)
+    change = state.to_input(torn) - state.to_input(image)
     assert change[edge - y + 1 : edge - y + 5, 152 - x : 168 - x].min() > 0.2
 
 
-def test_a_cell_belongs_to_the_part_when_more_than_half_of_it_does() -> None:
+def test_a_pooled_pixel_shows_the_part_if_more_than_half_of_it_does() -> None:
     consensus = np.zeros(FRAME[::-1], bool)
     consensus[0, 0:2] = consensus[1, 0] = True  # 3 of 4
     consensus[0:2, 4] = True  # 2 of 4
@@ -206,7 +206,7 @@ def test_a_cell_belongs_to_the_part_when_more_than_half_of_it_does() -> None:
     assert np.argwhere(state.mask).tolist() == [[0, 0], [4, 0]]
 
 
-def test_light_is_matched_unless_switched_off() -> None:
+def test_light_is_matched_unless_disabled() -> None:
     channels = ["R", "G", "B"]
     darker = np.rint(photograph(0).image * np.array([0.7, 0.8, 0.9])).astype(np.uint8)
     matched, plain = (fitted(channels=channels, light_matching=how) for how in ("gain", "none"))
@@ -219,18 +219,18 @@ def test_light_is_matched_unless_switched_off() -> None:
     assert ratio == pytest.approx([0.7, 0.8, 0.9], abs=0.01)
 
 
-def test_sixteen_bits_give_the_input_of_eight() -> None:
+def test_16_bit_images_give_the_input_of_8_bit_images() -> None:
     state = fitted(channels=["ALL"])
-    picture = aligned(1)
-    assert state.to_input(picture.astype(np.uint16) * 257) == pytest.approx(state.to_input(picture), abs=1e-4)
+    image = aligned(1)
+    assert state.to_input(image.astype(np.uint16) * 257) == pytest.approx(state.to_input(image), abs=1e-4)
 
 
 def test_the_channels_are_in_the_order_of_the_settings() -> None:
-    picture = aligned(1)
-    every = fitted(channels=["ALL"]).to_input(picture)
+    image = aligned(1)
+    every = fitted(channels=["ALL"]).to_input(image)
     names = list(CHANNELS)
     chosen = ["GradMag", "B", "LCh_C"]
-    got = fitted(channels=chosen).to_input(picture)
+    got = fitted(channels=chosen).to_input(image)
     for plane, name in enumerate(chosen):
         assert got[..., plane] == pytest.approx(every[..., names.index(name)], abs=1e-6)
 
@@ -253,7 +253,7 @@ POSE = np.array([[0.99, -0.08, 12.5], [0.09, 1.01, -9.25], [2e-5, -3e-5, 1.0]])
 
 @pytest.mark.parametrize("pool", [1, 2, 3, 4])
 @pytest.mark.parametrize("place", [(100.0, 80.0), (161.5, 90.25), (205.0, 70.75)])
-def test_a_dot_on_the_photograph_lands_where_the_matrix_says(place: tuple[float, float], pool: int) -> None:
+def test_a_dot_on_the_photograph_maps_to_the_input(place: tuple[float, float], pool: int) -> None:
     everywhere = np.ones(FRAME[::-1], bool)
     state = fitted(
         consensus=everywhere, box=Box(21, 15, 280, 150), channels=["V"], pool_size=pool, light_matching="none"
@@ -265,7 +265,7 @@ def test_a_dot_on_the_photograph_lands_where_the_matrix_says(place: tuple[float,
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3, 4])
-def test_a_dot_in_the_input_comes_back_to_its_place(pool: int) -> None:
+def test_a_dot_in_the_input_maps_to_the_photograph(pool: int) -> None:
     state = fitted(box=Box(21, 15, 280, 150), pool_size=pool)
     matrix = state.photo_to_input(POSE)
     u, v = 140 / pool, 70.5 / pool
@@ -284,7 +284,7 @@ def test_pooled_pixels_are_centred_on_their_windows() -> None:
     assert landed == pytest.approx(np.array([(-0.375, -0.375), (0, 0), (0.375, 0.375), (1, 1)]))
 
 
-def test_a_map_is_zero_where_the_photograph_shows_no_part() -> None:
+def test_a_map_is_zero_outside_the_part() -> None:
     state = fitted(box=Box(100, 60, 80, 40), pool_size=2)
     back = input_to_photo(np.ones((20, 40), np.float32), state.photo_to_input(np.eye(3)), FRAME[::-1])
     assert (back[62:98, 102:178] == 1).all()

@@ -1,4 +1,4 @@
-"""Which pictures of preprocessing are written, kept and deleted, and what their titles say."""
+"""Which figures of preprocessing are written, kept and deleted, and what their titles say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pixal.tasks.photographs.alignment.align import Reference, align_photograph
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.parts import AlignedImageRecord
-from pixal.tasks.photographs.preprocessing import figures as pictures
+from pixal.tasks.photographs.preprocessing import figures as figure_files
 from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing
@@ -60,19 +60,19 @@ def save(folder: Path, reference: Reference, settings: AlignmentSettings = ON, n
         ({"draw_matches": False, "save_overlays": False}, []),
     ],
 )
-def test_what_is_asked_for_is_written_and_then_is_there(
+def test_the_wanted_figures_are_written_and_found(
     tmp_path: Path, reference: Reference, changes: dict[str, Any], expected: list[str]
 ) -> None:
     settings = ON.model_copy(update=changes)
-    assert pictures.figures_exist(tmp_path, "a", settings) == (not expected)
+    assert figure_files.figures_exist(tmp_path, "a", settings) == (not expected)
     save(tmp_path, reference, settings)
     assert names(tmp_path) == expected
-    assert pictures.figures_exist(tmp_path, "a", settings)
-    assert pictures.figures_exist(tmp_path, "a", ON) == (len(expected) == 2)
+    assert figure_files.figures_exist(tmp_path, "a", settings)
+    assert figure_files.figures_exist(tmp_path, "a", ON) == (len(expected) == 2)
 
 
 @pytest.mark.parametrize("failure", ["other part", "no texture", "another scale"])
-def test_a_photograph_without_a_pose_has_a_match_picture_and_no_stale_overlay(
+def test_a_photograph_without_a_pose_has_a_match_figure_and_no_old_overlay(
     tmp_path: Path, reference: Reference, failure: str
 ) -> None:
     save(tmp_path, reference)
@@ -94,12 +94,12 @@ def test_a_photograph_without_a_pose_has_a_match_picture_and_no_stale_overlay(
     assert names(tmp_path) == ["matches/a_matches.jpg"]
 
 
-def test_only_other_photographs_pictures_are_removed(tmp_path: Path, reference: Reference) -> None:
+def test_only_figures_of_other_photographs_are_removed(tmp_path: Path, reference: Reference) -> None:
     for name in ("a", "b", "a_overlay", "a_matches"):
         save(tmp_path, reference, name=name)
     (tmp_path / "metrics.png").write_bytes(b"")
     (tmp_path / "results.csv").write_text("")
-    pictures.remove_other_figures(tmp_path, {"a", "a_matches"}, ON)
+    figure_files.remove_other_figures(tmp_path, {"a", "a_matches"}, ON)
     kept = [
         f"{folder}/{n}_{kind}.jpg"
         for folder, kind in (("matches", "matches"), ("overlay_diagnostics", "overlay"))
@@ -115,23 +115,23 @@ def test_only_other_photographs_pictures_are_removed(tmp_path: Path, reference: 
 def test_what_is_no_longer_asked_for_is_removed(tmp_path: Path, reference: Reference, key: str, gone: str) -> None:
     save(tmp_path, reference)
     (tmp_path / "metrics.png").write_bytes(b"")
-    pictures.remove_other_figures(tmp_path, {"a"}, ON.model_copy(update={key: False}))
+    figure_files.remove_other_figures(tmp_path, {"a"}, ON.model_copy(update={key: False}))
     assert {path.name for path in tmp_path.iterdir()} == {"matches", "overlay_diagnostics", "metrics.png"} - {gone}
 
 
-def test_nothing_to_remove_is_no_error(tmp_path: Path) -> None:
-    pictures.remove_other_figures(tmp_path / "none", set(), ON)
+def test_removing_from_a_missing_folder_is_no_error(tmp_path: Path) -> None:
+    figure_files.remove_other_figures(tmp_path / "none", set(), ON)
     assert names(tmp_path) == []
 
 
-def test_the_metrics_take_rows_with_and_without_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_records_with_and_without_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = kept_figures(monkeypatch)
     rows = [
         AlignedImageRecord(image="a.jpg", source="a.jpg", status="ok", inliers=90, ssim=1.0, mse=0.0),
         AlignedImageRecord(image="b.jpg", source="b.jpg", status="failed", reason="not aligned: 3 matches"),
     ]
-    pictures.save_alignment_metrics(tmp_path / "metrics.png", rows, ON, "front", reference="a.jpg")
-    pictures.save_alignment_metrics(tmp_path / "metrics.png", rows, ON, "front")
+    figure_files.save_alignment_metrics(tmp_path / "metrics.png", rows, ON, "front", reference="a.jpg")
+    figure_files.save_alignment_metrics(tmp_path / "metrics.png", rows, ON, "front")
     assert "b.jpg: 3 matches" in figures[0].axes[2].get_xlabel()
     shown = [[str(each.get_label()) for each in figure.axes[0].lines] for figure in figures]
     assert ["reference" in labels for labels in shown] == [True, False]
@@ -141,7 +141,7 @@ def test_the_metrics_take_rows_with_and_without_values(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("given", [None, "masks/front.png", {"front": "masks/front.png"}, {"back": "back.png"}])
-def test_titles_say_where_the_mask_is_from(
+def test_titles_name_the_source_of_the_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | dict[str, str] | None
 ) -> None:
     figures = kept_figures(monkeypatch)
@@ -156,7 +156,7 @@ def test_titles_say_where_the_mask_is_from(
     share = mask.astype(np.float32)
     share[80:90] *= 0.5
     brightness = image.mean(axis=2).astype(np.float32)
-    pictures.save_crop_figures(tmp_path, state, share, brightness, left_out=[("odd.jpg", 0.25)])
+    figure_files.save_crop_figures(tmp_path, state, share, brightness, left_out=[("odd.jpg", 0.25)])
     crop, consensus, stacked = figures
     named = given in ("masks/front.png", {"front": "masks/front.png"})
     assert ("mask (front.png)" in crop.get_suptitle()) == named
@@ -177,7 +177,7 @@ def test_channels_are_blank_outside_the_part(tmp_path: Path, monkeypatch: pytest
     state = PreprocessingState(
         "front", Reference(image, mask, nothing), mask, ~mask, Box(100, 60, 440, 240), None, settings
     )
-    pictures.save_channels(tmp_path / "channels.png", state.to_input(image), state)
+    figure_files.save_channels(tmp_path / "channels.png", state.to_input(image), state)
     panels = [ax.images[0].get_array() for ax in figures[0].axes if ax.get_title()]
     assert len(panels) == 2
     for shown in panels:
@@ -195,5 +195,5 @@ def test_long_names_leave_room_for_the_measures(reference: Reference, tmp_path: 
 def kept_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, in the order in which they would have been written."""
     figures: list[Figure] = []
-    monkeypatch.setattr(pictures, "write_figure", lambda _, figure, **options: figures.append(figure))
+    monkeypatch.setattr(figure_files, "write_figure", lambda _, figure, **options: figures.append(figure))
     return figures
