@@ -1,4 +1,4 @@
-"""Backbones: a ResNet against a slow NumPy one with the same weights, where weights come from, and what is refused."""
+"""Backbones: a ResNet is compared with a slow NumPy version, and weights are found, loaded or refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pixal.train_model.patch_features.backbones import (
     RESNETS,
     ResNet,
     build_backbone,
-    canonical,
+    canonical_name,
 )
 
 Weights = dict[str, NDArray[np.float32]]
@@ -36,34 +36,34 @@ def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
 
-def drawn_weights(name: str, seed: int = 0) -> Weights:
-    """Weights by torchvision's names, with a head that the backbone does without."""
+def random_weights(name: str, seed: int = 0) -> Weights:
+    """Weights with torchvision's names, including a head, which the backbone does not use."""
     generator = np.random.default_rng(seed)
-    found: Weights = {"fc.weight": np.zeros((10, 16), np.float32)}
+    weights: Weights = {"fc.weight": np.zeros((10, 16), np.float32)}
 
     def add(layer: str, norm: str, shape: tuple[int, ...]) -> None:
-        found[f"{layer}.weight"] = generator.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
+        weights[f"{layer}.weight"] = generator.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
         for part, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
-            found[f"{norm}.{part}"] = (low + generator.random(shape[0])).astype(np.float32)
-        found[f"{norm}.num_batches_tracked"] = np.zeros((), np.int64)
+            weights[f"{norm}.{part}"] = (low + generator.random(shape[0])).astype(np.float32)
+        weights[f"{norm}.num_batches_tracked"] = np.zeros((), np.int64)
 
-    kind = RESNETS[name]
-    add("conv1", "bn1", (kind.width, 3, 7, 7))
-    channels = kind.width
-    for stage, blocks in enumerate(kind.blocks, 1):
-        width = kind.width * 2 ** (stage - 1)
-        outer = 4 * width if kind.bottleneck else width
+    architecture = RESNETS[name]
+    add("conv1", "bn1", (architecture.width, 3, 7, 7))
+    channels = architecture.width
+    for stage, blocks in enumerate(architecture.blocks, 1):
+        width = architecture.width * 2 ** (stage - 1)
+        outer = 4 * width if architecture.bottleneck else width
         for block in range(blocks):
-            at, inner = f"layer{stage}.{block}", width * kind.widening
+            prefix, inner = f"layer{stage}.{block}", width * architecture.widening
             shapes = [(width, channels, 3, 3), (width, width, 3, 3)]
-            if kind.bottleneck:
+            if architecture.bottleneck:
                 shapes = [(inner, channels, 1, 1), (inner, inner, 3, 3), (outer, inner, 1, 1)]
             for number, shape in enumerate(shapes, 1):
-                add(f"{at}.conv{number}", f"{at}.bn{number}", shape)
+                add(f"{prefix}.conv{number}", f"{prefix}.bn{number}", shape)
             if not block and (stage > 1 or channels != outer):
-                add(f"{at}.downsample.0", f"{at}.downsample.1", (outer, channels, 1, 1))
+                add(f"{prefix}.downsample.0", f"{prefix}.downsample.1", (outer, channels, 1, 1))
             channels = outer
-    return found
+    return weights
 
 
 def slow_maps(name: str, weights: Weights, rgb: NDArray[np.float32]) -> list[NDArray[np.float64]]:
@@ -83,31 +83,31 @@ def slow_maps(name: str, weights: Weights, rgb: NDArray[np.float32]) -> list[NDA
         )
         return np.asarray((x - mean) / np.sqrt(variance + 1e-5) * gain + bias)
 
-    kind, found = RESNETS[name], []
+    architecture, maps = RESNETS[name], []
     x = np.maximum(norm(conv(((rgb - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1), "conv1", 2), "bn1"), 0)
     x = np.pad(x, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     x = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::2, ::2].max((-1, -2))
-    for stage, blocks in enumerate(kind.blocks, 1):
+    for stage, blocks in enumerate(architecture.blocks, 1):
         for block in range(blocks):
-            at, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
-            strides = [1, stride, 1] if kind.bottleneck else [stride, 1]
+            prefix, stride = f"layer{stage}.{block}", 2 if stage > 1 and not block else 1
+            strides = [1, stride, 1] if architecture.bottleneck else [stride, 1]
             y = x
             for number, step in enumerate(strides, 1):
-                y = norm(conv(y, f"{at}.conv{number}", step), f"{at}.bn{number}")
+                y = norm(conv(y, f"{prefix}.conv{number}", step), f"{prefix}.bn{number}")
                 y = np.maximum(y, 0) if number < len(strides) else y
-            if f"{at}.downsample.0.weight" in weights:
-                x = norm(conv(x, f"{at}.downsample.0", stride), f"{at}.downsample.1")
+            if f"{prefix}.downsample.0.weight" in weights:
+                x = norm(conv(x, f"{prefix}.downsample.0", stride), f"{prefix}.downsample.1")
             x = np.maximum(x + y, 0)
-        found.append(x)
-    return found
+        maps.append(x)
+    return maps
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_wide"])
 @pytest.mark.parametrize("size", [(32, 48), (37, 27)])
-def test_a_resnet_computes_what_torchvision_defines(name: str, size: tuple[int, int], tmp_path: Path) -> None:
-    weights = drawn_weights(name)
-    save_file(weights, tmp_path / "own.safetensors")
-    backbone, source = load_backbone(name, size, None, str(tmp_path / "own.safetensors"), seed=0)
+def test_a_resnet_agrees_with_the_definition_of_torchvision(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    weights = random_weights(name)
+    save_file(weights, tmp_path / "weights.safetensors")
+    backbone, source = load_backbone(name, size, None, str(tmp_path / "weights.safetensors"), seed=0)
     assert len(source["sha256"]) == 64
     rgb = np.random.default_rng(1).random((*size, 3)).astype(np.float32)
     for fast, slow in zip(
@@ -116,15 +116,15 @@ def test_a_resnet_computes_what_torchvision_defines(name: str, size: tuple[int, 
         np.testing.assert_allclose(np.asarray(fast)[0].transpose(2, 0, 1), slow, rtol=1e-3, atol=1e-4)
 
 
-def test_the_network_is_cut_after_the_last_layer_that_is_needed(tmp_path: Path) -> None:
+def test_the_network_is_cut_after_the_last_requested_layer() -> None:
     backbone = build_backbone("tiny", (32, 32), ["layer2"])
-    assert [tuple(one.shape) for one in backbone.model.outputs] == [(None, 4, 4, 8)]
+    assert [tuple(output.shape) for output in backbone.model.outputs] == [(None, 4, 4, 8)]
     assert not any(layer.name.startswith("layer3") for layer in backbone.model.layers)
     swapped = build_backbone("tiny", (32, 32), ["layer3", "layer1"])
-    assert [one.shape[-1] for one in swapped.model.outputs] == [16, 4]
+    assert [output.shape[-1] for output in swapped.model.outputs] == [16, 4]
 
 
-def test_random_weights_are_those_of_the_seed_and_keep_the_size_of_values() -> None:
+def test_random_weights_depend_on_the_seed_and_keep_the_scale_of_values() -> None:
     image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
     hashes, maps = [], []
     for seed in (1, 1, 2):
@@ -132,16 +132,16 @@ def test_random_weights_are_those_of_the_seed_and_keep_the_size_of_values() -> N
         hashes.append(source["sha256"])
         maps = backbone.model(image, training=False)
     assert hashes[0] == hashes[1] != hashes[2]
-    assert all(0.1 < float(np.std(np.asarray(one))) < 30 for one in maps)
+    assert all(0.1 < float(np.std(np.asarray(values))) < 30 for values in maps)
 
 
-def test_maps_of_keras_applications_are_where_their_stages_end() -> None:
+def test_default_maps_of_keras_applications_are_at_the_ends_of_stages() -> None:
     backbone = build_backbone("MobileNetV2", (64, 96))
-    names = [one._keras_history.operation.name for one in backbone.model.outputs]
-    assert names == ["block_2_add", "block_5_add", "block_12_add"]  # the blocks after them begin with a stride
-    assert [tuple(one.shape[1:3]) for one in backbone.model.outputs] == [(16, 24), (8, 12), (4, 6)]
+    names = [output._keras_history.operation.name for output in backbone.model.outputs]
+    assert names == ["block_2_add", "block_5_add", "block_12_add"]  # the next block begins with a stride
+    assert [tuple(output.shape[1:3]) for output in backbone.model.outputs] == [(16, 24), (8, 12), (4, 6)]
     plain = build_backbone("vgg16", (32, 32))  # without branches
-    names = [one._keras_history.operation.name for one in plain.model.outputs]
+    names = [output._keras_history.operation.name for output in plain.model.outputs]
     assert names == ["block3_conv3", "block4_conv3", "block5_conv3"]
     rgb = np.array([0.2, 0.5, 0.9], np.float32).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(backbone.prepare(rgb).ravel(), rgb.ravel() * 2 - 1, atol=1e-5)
@@ -157,13 +157,13 @@ def test_the_input_of_a_resnet_is_normalised() -> None:
     np.testing.assert_allclose(build_backbone("tiny", (32, 32)).prepare(rgb).ravel(), expected, rtol=1e-5)
 
 
-def test_files_of_keras_applications_give_back_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = _small_network()
-    kernel = whole.get_layer("second").get_weights()[0]
+def test_weights_of_keras_applications_are_loaded_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _small_network()
+    kernel = network.get_layer("second").get_weights()[0]
     monkeypatch.setattr(keras.applications, "MobileNet", lambda **_: _small_network())
     for ending in (".weights.h5", ".h5", ".keras"):
-        path = tmp_path / f"own{ending}"
-        (whole.save_weights if ending == ".weights.h5" else whole.save)(path)
+        path = tmp_path / f"weights{ending}"
+        (network.save_weights if ending == ".weights.h5" else network.save)(path)
         backbone, source = load_backbone("mobilenet", (32, 32), ["second"], str(path), seed=0)
         np.testing.assert_array_equal(backbone.model.get_layer("second").get_weights()[0], kernel)
         assert source == {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -175,18 +175,18 @@ def _small_network() -> Any:
     return keras.Model(image, keras.layers.Conv2D(5, 3, name="third")(keras.layers.Conv2D(4, 3, name="second")(maps)))
 
 
-def test_names_are_found_however_they_are_written() -> None:
-    assert canonical("efficientnet_b5") == canonical("EfficientNetB5") == "EfficientNetB5"
-    assert canonical("ResNet50") == "resnet50"
+def test_case_and_underscores_in_names_are_ignored() -> None:
+    assert canonical_name("efficientnet_b5") == canonical_name("EfficientNetB5") == "EfficientNetB5"
+    assert canonical_name("ResNet50") == "resnet50"
     with pytest.raises(ConfigError, match="nearest is EfficientNetB5"):
-        canonical("efficientnet_b55")
+        canonical_name("efficientnet_b55")
 
 
 def offline(*_: Any, **__: Any) -> Any:
     raise OSError("URL fetch failure on https://somewhere/weights.h5: None -- [Errno -2] Name or service not known")
 
 
-def test_without_network_the_message_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_message_names_the_file_to_download_and_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.utils, "get_file", offline)
     with pytest.raises(ModelError) as caught:
         load_backbone("tiny", (32, 32), None, "imagenet", 0)
@@ -203,7 +203,7 @@ def test_without_network_the_message_says_what_to_put_where(monkeypatch: pytest.
     monkeypatch.setattr(
         "pixal.train_model.patch_features.backbone_weights.build_backbone", _build_with(keras.applications)
     )
-    with pytest.raises(ModelError, match=r"https://somewhere/weights.h5 at .*models/weights.h5, or name"):
+    with pytest.raises(ModelError, match=r"https://somewhere/weights.h5 as .*models/weights.h5, or set"):
         load_backbone("MobileNetV2", (32, 32), None, "imagenet", 0)
 
 
@@ -216,26 +216,26 @@ def _build_with(applications: Any) -> Any:
     return build
 
 
-def test_a_file_in_the_cache_needs_no_network() -> None:
+def test_a_file_in_the_cache_is_used_without_network() -> None:
     weights_folder().mkdir(parents=True)
-    save_file(drawn_weights("tiny"), weights_folder() / "tiny.tv_in1k.safetensors")
+    save_file(random_weights("tiny"), weights_folder() / "tiny.tv_in1k.safetensors")
     backbone, source = load_backbone("tiny", (32, 32), None, "imagenet", 0)
     stored = load_file(weights_folder() / "tiny.tv_in1k.safetensors")["conv1.weight"]
     np.testing.assert_array_equal(backbone.model.get_layer("conv1").get_weights()[0], stored.transpose(2, 3, 1, 0))
     assert source["source"].startswith("imagenet, https://huggingface.co/timm/tiny")
 
 
-def test_a_file_in_the_cache_that_is_not_the_published_one_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shut(*_: Any, **__: Any) -> Any:
+def test_a_file_in_the_cache_with_another_hash_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: Any, **__: Any) -> Any:
         raise OSError("no network here")
 
-    monkeypatch.setattr(socket, "create_connection", shut)
+    monkeypatch.setattr(socket, "create_connection", no_network)
     weights_folder().mkdir(parents=True)
     path = weights_folder() / "tiny.tv_in1k.safetensors"
-    save_file(drawn_weights("tiny"), path)
+    save_file(random_weights("tiny"), path)
     monkeypatch.setitem(_SHA256, "tiny", file_hash(path))
     assert load_backbone("tiny", (32, 32), None, "imagenet", 0)[1]["sha256"] == file_hash(path)
-    save_file(drawn_weights("tiny", seed=1), path)
+    save_file(random_weights("tiny", seed=1), path)
     with pytest.raises(ModelError, match=r"cannot be downloaded \(.*no network here"):
         load_backbone("tiny", (32, 32), None, "imagenet", 0)
 
@@ -243,27 +243,32 @@ def test_a_file_in_the_cache_that_is_not_the_published_one_is_not_taken(monkeypa
 @pytest.mark.parametrize(
     ("name", "file", "kind", "message"),
     [
-        ("tiny", "own.pth", ConfigError, "is a pickle, which may run any code; convert it"),
-        ("tiny", "own.h5", ConfigError, r"nor a file that tiny takes \(.safetensors\)"),
-        ("vgg16", "own.safetensors", ConfigError, r"nor a file that VGG16 takes \(.weights.h5, .h5, .keras\)"),
+        ("tiny", "weights.pth", ConfigError, "is a pickle file, which can run any code; if you trust it, convert it"),
+        ("tiny", "weights.h5", ConfigError, r"and not a file that tiny accepts \(.safetensors\)"),
+        (
+            "vgg16",
+            "weights.safetensors",
+            ConfigError,
+            r"and not a file that VGG16 accepts \(.weights.h5, .h5, .keras\)",
+        ),
         ("tiny", "none.safetensors", ModelError, "does not exist"),
-        ("tiny", "broken.safetensors", ModelError, "does not hold the weights of tiny"),
-        ("tiny", "other.safetensors", ModelError, "does not hold the weights of tiny"),
-        ("vgg16", "broken.weights.h5", ModelError, "does not hold the weights of VGG16"),
+        ("tiny", "broken.safetensors", ModelError, "does not contain the weights of tiny"),
+        ("tiny", "other.safetensors", ModelError, "does not contain the weights of tiny"),
+        ("vgg16", "broken.weights.h5", ModelError, "does not contain the weights of VGG16"),
     ],
 )
-def test_files_that_do_not_do_are_refused(
+def test_unsuitable_weights_files_are_refused(
     name: str, file: str, kind: type[Exception], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"0" * 100)
     (tmp_path / "broken.weights.h5").write_bytes(b"0" * 100)
-    save_file(drawn_weights("tiny_wide"), tmp_path / "other.safetensors")
+    save_file(random_weights("tiny_wide"), tmp_path / "other.safetensors")
     with pytest.raises(kind, match=message):
         load_backbone(name, (32, 32), None, str(tmp_path / file), 0)
 
 
-def test_layers_and_sizes_that_are_not_there_are_refused() -> None:
+def test_unknown_layers_and_too_small_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="tiny has no layer 'layer_2' with a feature map; the nearest is layer2"):
         build_backbone("tiny", (32, 32), ["layer_2"])
-    with pytest.raises(ModelError, match=r"InceptionV3 cannot take images of 40 x 60 .* set resize"):
+    with pytest.raises(ModelError, match=r"InceptionV3 does not accept images of 40 x 60 .* set resize"):
         build_backbone("InceptionV3", (40, 60))

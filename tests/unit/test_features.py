@@ -1,4 +1,4 @@
-"""Patch features: colours, the frame, one grid, and the store of what is computed once."""
+"""Patch features: colours, the frame, the grid, and the store of features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from pixal.inputs import InputSet
 from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.train_model.patch_features.backbone_weights import load_backbone
 from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, RESNETS, Backbone, ResNet
-from pixal.train_model.patch_features.features import FeatureStore, Frame, PatchFeatures, rgb_of
+from pixal.train_model.patch_features.colours import to_rgb
+from pixal.train_model.patch_features.feature_store import FeatureStore
+from pixal.train_model.patch_features.features import PatchFeatures
+from pixal.train_model.patch_features.frame import Frame
 
 SIZE = (36, 52)
 
@@ -36,24 +39,26 @@ def part() -> NDArray[np.bool_]:
     return mask
 
 
-def test_lab_channels_give_back_the_colours_they_were_made_of() -> None:
+def test_lab_channels_are_converted_back_to_rgb() -> None:
     photo = (images(1)[0] * 255).astype(np.uint8)
     names = ["GradMag", "LAB_b", "LAB_L", "LAB_a"]
-    found = rgb_of(compute_channels(photo, names), names, part())
+    found = to_rgb(compute_channels(photo, names), names, part())
     np.testing.assert_allclose(found[part()], photo[part()] / 255, atol=2e-5)
     np.testing.assert_array_equal(found[~part()], np.broadcast_to(IMAGENET_MEAN, found[~part()].shape))
 
 
-def test_rgb_goes_before_lab_whatever_the_order() -> None:
+def test_rgb_channels_are_preferred_to_lab_in_any_order() -> None:
     image = images(1)[0]
     channels = np.concatenate([np.zeros((*SIZE, 3), np.float32), image[..., [2, 0, 1]]], axis=-1)
-    found = rgb_of(channels, ["LAB_L", "LAB_a", "LAB_b", "B", "R", "G"], part())
+    found = to_rgb(channels, ["LAB_L", "LAB_a", "LAB_b", "B", "R", "G"], part())
     np.testing.assert_array_equal(found[part()], image[part()])
 
 
 def test_channels_without_colour_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"wants colours, which H, S, R, G are not; name R, G and B, or LAB_L"):
-        rgb_of(np.zeros((*SIZE, 4), np.float32), ["H", "S", "R", "G"], part())
+    with pytest.raises(
+        ConfigError, match=r"needs colours, but the channels are H, S, R, G; include R, G and B, or LAB_L"
+    ):
+        to_rgb(np.zeros((*SIZE, 4), np.float32), ["H", "S", "R", "G"], part())
 
 
 @pytest.mark.parametrize(
@@ -67,27 +72,29 @@ def test_channels_without_colour_are_refused() -> None:
         (None, 100, (36, 52)),
     ],
 )
-def test_the_frame_cuts_the_centre_and_brings_maps_back(resize: Any, cropsize: Any, size: tuple[int, int]) -> None:
+def test_the_frame_crops_the_centre_and_resizes_maps_back_to_the_image(
+    resize: Any, cropsize: Any, size: tuple[int, int]
+) -> None:
     frame = Frame((*SIZE, 3), resize, cropsize)
     assert frame.size == size
-    assert frame.of(images(1)[0]).shape == (*size, 3)
+    assert frame.to_network(images(1)[0]).shape == (*size, 3)
     rows, columns = np.indices(SIZE, np.float32)
-    for plane in (rows, columns):  # a slope comes back as it was, where the network looks
-        there = frame.back(frame.of(plane + 1))
-        seen = frame.back(np.ones(size, np.float32)) == 1
+    for plane in (rows, columns):  # inside the crop, a gradient is unchanged
+        restored = frame.to_image(frame.to_network(plane + 1))
+        seen = frame.to_image(np.ones(size, np.float32)) == 1
         inner = np.zeros(SIZE, bool)
         inner[2:-2, 2:-2] = True
-        np.testing.assert_allclose(there[seen & inner], plane[seen & inner] + 1, atol=0.1)  # pixels
-    assert bool((frame.back(np.ones(size, np.float32)) == 0).any()) == bool(cropsize and cropsize != 100)
-    assert frame.back(np.ones((3, 4), np.float32)).shape == SIZE
+        np.testing.assert_allclose(restored[seen & inner], plane[seen & inner] + 1, atol=0.1)  # pixels
+    assert bool((frame.to_image(np.ones(size, np.float32)) == 0).any()) == bool(cropsize and cropsize != 100)
+    assert frame.to_image(np.ones((3, 4), np.float32)).shape == SIZE
 
 
-def test_maps_are_brought_to_the_first_ones_grid_and_put_together(backbone: Backbone) -> None:
+def test_maps_are_resized_to_the_grid_of_the_first_map_and_joined(backbone: Backbone) -> None:
     frame, mask, image = Frame((*SIZE, 3), None, None), np.ones((1, *SIZE), bool), images(1)
-    maps = [np.asarray(one)[0] for one in backbone.model(backbone.prepare(image), training=False)]
-    assert [one.shape for one in maps] == [(9, 13, 4), (5, 7, 8), (3, 4, 16)]
+    maps = [np.asarray(output)[0] for output in backbone.model(backbone.prepare(image), training=False)]
+    assert [values.shape for values in maps] == [(9, 13, 4), (5, 7, 8), (3, 4, 16)]
     whole = PatchFeatures(backbone, frame, "RGB")(image, mask)[0]
-    nearest = [_nearest(one, (9, 13)) for one in maps]
+    nearest = [_resize_nearest(values, (9, 13)) for values in maps]
     np.testing.assert_allclose(whole, np.concatenate(nearest, axis=-1), atol=1e-5)
     kept = np.array([0, 3, 5, 20, 27])
     subset = PatchFeatures(backbone, frame, "RGB", subset=kept)
@@ -95,7 +102,7 @@ def test_maps_are_brought_to_the_first_ones_grid_and_put_together(backbone: Back
     np.testing.assert_allclose(subset(image, mask)[0], whole[..., kept], atol=1e-5)
 
 
-def _nearest(values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+def _resize_nearest(values: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
     index = [((np.arange(n) + 0.5) * have / n).astype(int) for n, have in zip(grid, values.shape, strict=False)]
     return values[index[0]][:, index[1]]
 
@@ -104,48 +111,48 @@ def test_a_pooled_feature_is_the_mean_of_its_neighbours(backbone: Backbone) -> N
     frame, mask, image = Frame((*SIZE, 3), None, None), np.ones((1, *SIZE), bool), images(1)
     options: dict[str, Any] = {"maps": slice(1, 2)}
     plain = PatchFeatures(backbone, frame, "RGB", **options)(image, mask)[0]
-    pooled = PatchFeatures(backbone, frame, "RGB", pool=3, **options)(image, mask)[0]
+    pooled = PatchFeatures(backbone, frame, "RGB", pool_size=3, **options)(image, mask)[0]
     for y, x in np.ndindex(pooled.shape[:2]):
         around = plain[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
         np.testing.assert_allclose(pooled[y, x], around.mean((0, 1)), atol=1e-5)
 
 
-def test_an_image_has_the_same_features_alone_and_among_others(backbone: Backbone) -> None:
+def test_the_features_of_an_image_do_not_depend_on_other_images(backbone: Backbone) -> None:
     patches = PatchFeatures(backbone, Frame((*SIZE, 3), None, None), "RGB")
     masks = np.repeat(part()[None], 5, 0)
     together = patches(images(5), masks)
     assert together[3].tobytes() == patches(images(5)[3:4], masks[:1])[0].tobytes()
 
 
-def test_what_lies_beside_the_part_is_not_seen(backbone: Backbone) -> None:
+def test_pixels_outside_the_part_do_not_change_the_features(backbone: Backbone) -> None:
     patches = PatchFeatures(backbone, Frame((*SIZE, 3), None, None), "RGB")
     changed = np.where(part()[..., None], images(1), 1 - images(1))
     for flips in (None, np.array([[True, False]]), np.array([[False, True]])):
-        ours, theirs = (patches(one, part()[None], flips) for one in (images(1), changed))
-        assert ours.tobytes() == theirs.tobytes()
+        first, second = (patches(photos, part()[None], flips) for photos in (images(1), changed))
+        assert first.tobytes() == second.tobytes()
 
 
-def test_cells_are_those_that_maps_on_the_part_are_made_of(backbone: Backbone) -> None:
+def test_a_map_on_the_part_depends_on_the_cells_of_the_part_only(backbone: Backbone) -> None:
     frame = Frame((*SIZE, 3), None, None)
-    cells = PatchFeatures(backbone, frame, "RGB").cells(part())
+    cells = PatchFeatures(backbone, frame, "RGB").part_cells(part())
     assert cells.shape == (9, 13)
     assert not cells.all()
-    np.testing.assert_allclose(frame.back(cells.astype(np.float32))[part()], 1, atol=1e-6)
+    np.testing.assert_allclose(frame.to_image(cells.astype(np.float32))[part()], 1, atol=1e-6)
 
 
-def test_a_store_in_a_file_holds_what_one_in_memory_does(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_in_a_file_equals_a_store_in_memory(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     patches = PatchFeatures(backbone, Frame((*SIZE, 3), None, None), "RGB")
     inputs = InputSet(images(4).reshape(4, -1), (*SIZE, 3), tuple("RGB"), ("a", "b", "c", "d"))
     files: list[Any] = []
-    make = tempfile.TemporaryFile
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(make()) or files[-1])
-    found = []
+    create = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: files.append(create()) or files[-1])
+    features = []
     for limit in (1.0, 1e-5):
         options: dict[str, Any] = {"flips": None, "memory_limit": limit}
         store = FeatureStore(patches, inputs, part()[None], np.zeros(4, np.intp), **options)
         store.prepare(np.array([2]))
-        found.append(store.at(np.array([3, 0, 2]), np.array([5, 40, 7])))
+        features.append(store.read(np.array([3, 0, 2]), np.array([5, 40, 7])))
     assert len(files) == 1
-    assert found[0].tobytes() == found[1].tobytes()
+    assert features[0].tobytes() == features[1].tobytes()
     whole = patches(images(4)[[3, 0, 2]], np.repeat(part()[None], 3, 0)).reshape(3, -1, patches.depth)
-    np.testing.assert_array_equal(found[0], whole[:, [5, 40, 7]])
+    np.testing.assert_array_equal(features[0], whole[:, [5, 40, 7]])

@@ -1,4 +1,4 @@
-"""The Gaussian model: against a slow pixel-by-pixel version, known distributions, and what its files must hold."""
+"""The Gaussian model: compared with a slow pixel-by-pixel version and with known distributions; its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def params(shape: tuple[int, int, int] = SHAPE, **changed: Any) -> ModelSpecific
 
 
 def good_parts(count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
-    """A pattern, and on each pixel of each image correlated noise whose size differs from place to place."""
+    """A pattern, plus noise that is correlated between channels; its size increases from left to right."""
     generator = np.random.default_rng(seed)
     pattern = 0.3 + 0.4 * np.random.default_rng(99).random(shape)
     mixing = np.eye(shape[2]) + 0.8 * np.tri(shape[2], k=-1)
@@ -64,11 +64,11 @@ def fitted(images: NDArray[np.float32], rows: Any = None, mask: NDArray[np.bool_
     return model
 
 
-def test_moments_are_those_of_each_pixel(tmp_path: Path) -> None:
+def test_moments_agree_with_numpy_at_each_pixel(tmp_path: Path) -> None:
     images, rows = good_parts(12), np.array([1, 2, 5, 7, 8, 11])
     with InputSetWriter(tmp_path / "out.npz", SHAPE, "RGB") as out:
-        for number, image in enumerate(images):
-            out.append(image, f"{number}.png")
+        for index, image in enumerate(images):
+            out.append(image, f"{index}.png")
     inputs = InputSet.load(tmp_path / "out.npz")
     assert isinstance(inputs.data, np.memmap)
     mean, covariance = moments(inputs, rows)
@@ -78,7 +78,7 @@ def test_moments_are_those_of_each_pixel(tmp_path: Path) -> None:
         np.testing.assert_allclose(covariance[:, y, x], slow[np.triu_indices(3)], rtol=1e-3, atol=1e-8)
 
 
-def test_moments_hold_far_from_zero_and_for_many_images() -> None:
+def test_moments_are_accurate_far_from_zero_and_for_many_images() -> None:
     noise = np.random.default_rng(5).normal(0, 1e-3, (3000, 1, 2, 2))
     images = (0.9 + noise).astype(np.float32)
     _, covariance = moments(input_set(images), np.arange(3000))
@@ -86,7 +86,7 @@ def test_moments_hold_far_from_zero_and_for_many_images() -> None:
     np.testing.assert_allclose(covariance, slow[np.triu_indices(2)], atol=1e-9)
 
 
-def test_whitening_is_the_published_formula_pixel_by_pixel() -> None:
+def test_whitening_agrees_with_the_published_formula_at_each_pixel() -> None:
     images, mask, count = good_parts(7), part(), 7
     fast = whitening(moments(input_set(images), np.arange(count))[1], mask, count)
     assert not fast[~mask].any()
@@ -120,7 +120,7 @@ def test_whitening_is_the_published_formula_pixel_by_pixel() -> None:
         np.testing.assert_allclose(fast[y, x], slow, atol=2e-3)
 
 
-def test_squares_over_the_spread_add_up_to_the_mahalanobis_distance() -> None:
+def test_squared_errors_over_variances_sum_to_the_mahalanobis_distance() -> None:
     shape = (20, 20, 3)
     truth = np.array([[1.0, 0.8, -0.3], [0.8, 1.5, 0.1], [-0.3, 0.1, 0.7]]) * 1e-3
     generator = np.random.default_rng(1)
@@ -138,7 +138,7 @@ def test_squares_over_the_spread_add_up_to_the_mahalanobis_distance() -> None:
 
 
 def correlations(count: int, truth: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-    """Sample correlations (3, H, W), packed, of ``count`` pairs with the correlation ``truth`` (H, W)."""
+    """Packed sample correlations, (3, H, W), of ``count`` pairs whose true correlation is ``truth`` (H, W)."""
     first, second = np.random.default_rng(seed).normal(size=(2, count, *truth.shape))
     second = truth * first + np.sqrt(1 - truth**2) * second
     first, second = (values - values.mean(0) for values in (first, second))
@@ -147,24 +147,24 @@ def correlations(count: int, truth: NDArray[np.float64], seed: int) -> NDArray[n
 
 
 @pytest.mark.parametrize(("count", "nearest"), [(5, "near"), (2000, "own")])
-def test_few_images_lean_on_the_neighbours_many_on_themselves(count: int, nearest: str) -> None:
+def test_few_images_use_the_neighbourhood_and_many_use_the_pixel(count: int, nearest: str) -> None:
     truth = np.full((60, 60), 0.5)
-    truth[::2] = 0.8  # lines that differ, each in the others' neighbourhood
+    truth[::2] = 0.8  # neighbouring lines differ
     mask = np.ones(truth.shape, bool)
     own, near = correlations(count, truth, 3), np.full((3, *truth.shape), 0.65, np.float32)
     near[[0, 2]] = 1
-    found = shrunk_correlation(own, near, mask, count)
+    shrunk = shrunk_correlation(own, near, mask, count)
     off = {"own": own[1], "near": near[1]}
     risk = {name: float(np.mean((r - truth) ** 2)) for name, r in off.items()}
     assert min(risk, key=lambda name: risk[name]) == nearest
-    undiminished = found[1] / (1 - 1 / count)
-    assert np.mean((undiminished - truth) ** 2) < 0.3 * max(risk.values())
-    closeness = {name: float(np.mean((undiminished - r) ** 2)) for name, r in off.items()}
+    before_last_step = shrunk[1] / (1 - 1 / count)
+    assert np.mean((before_last_step - truth) ** 2) < 0.3 * max(risk.values())
+    closeness = {name: float(np.mean((before_last_step - r) ** 2)) for name, r in off.items()}
     assert min(closeness, key=lambda name: closeness[name]) == nearest
-    np.testing.assert_array_equal(found[[0, 2]], 1)
+    np.testing.assert_array_equal(shrunk[[0, 2]], 1)
 
 
-def test_of_one_image_the_error_is_the_difference() -> None:
+def test_after_a_fit_to_one_image_the_error_is_the_difference() -> None:
     images = good_parts(3)
     model = fitted(images, [0])
     mask = part()
@@ -179,23 +179,23 @@ def test_of_one_image_the_error_is_the_difference() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_few_images_and_channels_that_never_vary_give_numbers(count: int) -> None:
+def test_few_images_and_constant_channels_give_finite_errors(count: int) -> None:
     images = good_parts(count + 1)
     images[..., 1] = 0.25
-    images[:, :, 5] = 0.5  # nor does a column
+    images[:, :, 5] = 0.5  # a constant column
     errors = fitted(images[:count]).error(input_set(images), slice(None))
     assert np.isfinite(errors).all()
     rows = [np.array([row]) for row in range(count)]
     held_out = np.concatenate(
         [fitted(images[:count], np.setdiff1d(range(count), row)).error(input_set(images), row) for row in rows]
     )
-    found = calibrate(held_out, rows, mask=part(), weights=np.ones(3, np.float32), smoothing=1.0)
-    assert np.isfinite(found.scores).all()
-    assert np.isfinite(found.variance).all()
+    calibration = calibrate(held_out, rows, mask=part(), weights=np.ones(3, np.float32), smoothing=1.0)
+    assert np.isfinite(calibration.scores).all()
+    assert np.isfinite(calibration.variance).all()
 
 
-def test_a_fault_in_what_the_channels_have_in_common_stands_out() -> None:
-    """A deviation of ordinary size in each channel, but against the way in which they vary together."""
+def test_a_defect_against_the_correlation_of_channels_is_found() -> None:
+    """The deviation has a usual size in each channel, but the channels usually deviate in the same direction."""
     shape = (30, 30, 2)
     generator = np.random.default_rng(4)
     common = generator.normal(0, 0.02, (24, *shape[:2], 1))
@@ -225,10 +225,12 @@ def test_each_type_has_its_own_mean_covariance_and_part() -> None:
     model = Gaussian(params(types=["back", "front"]))
     model.fit(both, np.arange(11), masks)
     for index, mask in enumerate(masks):
-        own = np.flatnonzero(labels == index)
-        alone = fitted(images[order][own], mask=mask)
-        np.testing.assert_array_equal(model.error(both, own), alone.error(input_set(images[order][own]), slice(None)))
-        np.testing.assert_array_equal(model.latent(both, own), alone.latent(input_set(images[order][own]), slice(None)))
+        rows = np.flatnonzero(labels == index)
+        alone = fitted(images[order][rows], mask=mask)
+        np.testing.assert_array_equal(model.error(both, rows), alone.error(input_set(images[order][rows]), slice(None)))
+        np.testing.assert_array_equal(
+            model.latent(both, rows), alone.latent(input_set(images[order][rows]), slice(None))
+        )
     with pytest.raises(ModelError, match="not the model's"):
         model.error(input_set(images, ("front", "back"), labels), slice(None))
     with pytest.raises(ModelError, match="do not name the type of each part"):
@@ -237,31 +239,31 @@ def test_each_type_has_its_own_mean_covariance_and_part() -> None:
         Gaussian(params()).error(input_set(images), slice(None))
 
 
-def test_latent_is_the_mean_deviation_of_each_cell_of_the_part() -> None:
+def test_the_latent_vector_holds_the_mean_deviation_in_each_cell() -> None:
     shape = (16, 24, 3)
     images, mask = good_parts(6, shape=shape), part((16, 24))
     model = fitted(images, mask=mask)
-    found = model.latent(input_set(images), np.array([4, 1])).reshape(2, 8, 8, 3)
+    cells = model.latent(input_set(images), np.array([4, 1])).reshape(2, 8, 8, 3)
     deviation = ((images[[4, 1]] - images.mean(0)) * mask[..., None]).reshape(2, 8, 2, 8, 3, 3)
-    np.testing.assert_allclose(found, deviation.mean((2, 4)), atol=1e-6)
+    np.testing.assert_allclose(cells, deviation.mean((2, 4)), atol=1e-6)
     assert model.latent(input_set(images), np.array([], int)).shape == (0, 192)
 
 
-def test_what_is_loaded_is_what_was_saved_to_the_bit(tmp_path: Path) -> None:
+def test_a_loaded_model_gives_the_same_bits_as_the_saved_one(tmp_path: Path) -> None:
     images = good_parts(6)
     model = fitted(images)
     (path,) = model.save(tmp_path)
     assert path.name == "flex.weights.npz"
-    before = path.read_bytes()
+    content = path.read_bytes()
     fitted(images).save(tmp_path)
-    assert path.read_bytes() == before
-    found = Gaussian.load(tmp_path, params())
+    assert path.read_bytes() == content
+    loaded = Gaussian.load(tmp_path, params())
     assert (
-        found.error(input_set(images), slice(None)).tobytes() == model.error(input_set(images), slice(None)).tobytes()
+        loaded.error(input_set(images), slice(None)).tobytes() == model.error(input_set(images), slice(None)).tobytes()
     )
     with pytest.raises(ModelError, match="does not match"):
         Gaussian.load(tmp_path, params(types=["a", "b"]))
-    path.write_bytes(before[:-500])
+    path.write_bytes(content[:-500])
     with pytest.raises(ModelError, match="damaged"):
         Gaussian.load(tmp_path, params())
     path.unlink()

@@ -1,4 +1,4 @@
-"""PaDiM: against NumPy's covariance and inverse place by place, and what a family must hold to."""
+"""PaDiM: compared with NumPy's covariance and inverse cell by cell, and the requirements of every family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixal.train_model.padim.distribution import distribution, mahalanobis
 from pixal.train_model.padim.model import Padim
 from pixal.train_model.patch_features.backbones import RESNETS
 
-E = 0.01
+REGULARISATION = 0.01
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +36,20 @@ def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def slow_distances(good: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float64]:
-    """Equations 1 and 2 of Defard et al. 2020, place by place."""
-    found = np.empty(new.shape[:2])
-    for place in range(good.shape[1]):
-        ours = good[:, place].astype(np.float64)
-        covariance = np.cov(ours.T) if len(ours) > 1 else np.zeros((ours.shape[1],) * 2)
-        inverse = np.linalg.inv(covariance + E * np.eye(ours.shape[1]))
-        for number, row in enumerate(new[:, place] - ours.mean(0)):
-            found[number, place] = np.sqrt(row @ inverse @ row)
-    return found
+    """Equations 1 and 2 of Defard et al. 2020, cell by cell."""
+    distances = np.empty(new.shape[:2])
+    for cell in range(good.shape[1]):
+        samples = good[:, cell].astype(np.float64)
+        covariance = np.cov(samples.T) if len(samples) > 1 else np.zeros((samples.shape[1],) * 2)
+        inverse = np.linalg.inv(covariance + REGULARISATION * np.eye(samples.shape[1]))
+        for index, row in enumerate(new[:, cell] - samples.mean(0)):
+            distances[index, cell] = np.sqrt(row @ inverse @ row)
+    return distances
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 11, 12, 13, 60])
 @pytest.mark.parametrize("size", [0.1, 100.0])
-def test_distances_are_those_of_the_published_formula(count: int, size: float) -> None:
+def test_distances_agree_with_the_published_formula(count: int, size: float) -> None:
     generator = np.random.default_rng(count)
     mixing = generator.normal(size=(5, 12, 12))
     good, new = (
@@ -57,54 +57,54 @@ def test_distances_are_those_of_the_published_formula(count: int, size: float) -
         for n in (count, 4)
     )
     good, new = good + np.float32(3), new + np.float32(3)
-    fast = mahalanobis(new, distribution(good, E), E)
+    fast = mahalanobis(new, distribution(good, REGULARISATION), REGULARISATION)
     np.testing.assert_allclose(fast, slow_distances(good, new), rtol=2e-3)
 
 
-def test_a_fit_is_the_formula_on_the_features_of_its_rows() -> None:
+def test_the_error_agrees_with_the_formula_on_the_features_of_the_fitted_rows() -> None:
     images = good_parts(9)
     padim, inputs, rows = model(), input_set(images), np.array([0, 2, 3, 5, 8])
     padim.fit(inputs, rows, part()[None])
-    patches = padim._features(padim._backbone)  # type: ignore[arg-type]
+    patches = padim._select_features(padim._backbone)  # type: ignore[arg-type]
     features = patches(images, np.repeat(part()[None], 9, 0)).reshape(9, -1, 10)
-    places = np.flatnonzero(patches.cells(part()))
+    cells = np.flatnonzero(patches.part_cells(part()))
     grid = np.zeros((9, *patches.grid))
-    grid.reshape(9, -1)[:, places] = slow_distances(features[rows][:, places], features[:, places])
-    found = padim.error(inputs, slice(None))
-    assert found.shape == (9, *SHAPE[:2], 1)
-    assert not found[:, ~part()].any()
-    expected = np.stack([padim._frame.back(one.astype(np.float32)) for one in grid])
-    np.testing.assert_allclose(found[:, part(), 0], expected[:, part()], rtol=1e-3, atol=1e-3)
+    grid.reshape(9, -1)[:, cells] = slow_distances(features[rows][:, cells], features[:, cells])
+    errors = padim.error(inputs, slice(None))
+    assert errors.shape == (9, *SHAPE[:2], 1)
+    assert not errors[:, ~part()].any()
+    expected = np.stack([padim._frame.to_image(values.astype(np.float32)) for values in grid])
+    np.testing.assert_allclose(errors[:, part(), 0], expected[:, part()], rtol=1e-3, atol=1e-3)
 
 
-def test_each_fit_starts_anew_and_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fit_starts_anew_but_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = input_set(good_parts(6))
     padim = model()
     padim.fit(inputs, np.arange(3), part()[None])
-    seen: list[int] = []
-    ours = padim._patches
-    monkeypatch.setattr(padim._stores[0], "_features", lambda *a: seen.append(len(a[0])) or ours(*a))  # type: ignore[misc]
+    computed: list[int] = []
+    features = padim._features
+    monkeypatch.setattr(padim._stores[0], "_features", lambda *args: computed.append(len(args[0])) or features(*args))  # type: ignore[misc]
     padim.fit(inputs, np.arange(2, 6), part()[None])
-    assert sum(seen) == 3
+    assert sum(computed) == 3
     fresh = model()
     fresh.fit(inputs, np.arange(2, 6), part()[None])
     assert padim.error(inputs, slice(None)).tobytes() == fresh.error(inputs, slice(None)).tobytes()
 
 
-def test_what_lies_beside_the_part_plays_no_role() -> None:
+def test_pixels_outside_the_part_do_not_change_the_error() -> None:
     images = good_parts(6)
     changed = images.copy()
     changed[:, ~part()] = np.random.default_rng(3).random((6, int((~part()).sum()), 3))
     errors = []
-    for one in (images, changed):
+    for photos in (images, changed):
         padim = model(flip_horizontal=0.5, flip_vertical=0.5)
-        padim.fit(input_set(one), np.arange(5), part()[None])
-        errors.append(padim.error(input_set(one), slice(None)))
+        padim.fit(input_set(photos), np.arange(5), part()[None])
+        errors.append(padim.error(input_set(photos), slice(None)))
     assert errors[0].tobytes() == errors[1].tobytes()
     assert not errors[0][:, ~part()].any()
 
 
-def test_one_good_image_gives_the_plain_distance() -> None:
+def test_one_good_image_is_enough() -> None:
     inputs = input_set(good_parts(3))
     padim = model()
     padim.fit(inputs, np.array([0]), part()[None])
@@ -115,7 +115,7 @@ def test_one_good_image_gives_the_plain_distance() -> None:
     assert np.isfinite(padim.latent(inputs, slice(None))).all()
 
 
-def test_one_distribution_a_type() -> None:
+def test_each_type_has_its_own_distribution() -> None:
     front, back = good_parts(5), 1 - good_parts(5, seed=1)
     other = np.roll(part(), 4, axis=0)
     types = ("front", "back")
@@ -132,24 +132,24 @@ def test_one_distribution_a_type() -> None:
         both.error(input_set(front, ("front", "side"), [0] * 5), slice(None))
 
 
-def test_saved_and_loaded_it_is_the_same_without_the_weights_file(tmp_path: Path) -> None:
+def test_a_loaded_model_gives_the_same_bits_as_the_saved_one(tmp_path: Path) -> None:
     inputs = input_set(good_parts(6))
     padim = model(resize=48, cropsize=[44, 60])
     padim.fit(inputs, np.arange(5), part()[None])
     files = padim.save(tmp_path)
     assert [path.name for path in files] == ["flex.weights.npz", "flex.backbone.weights.h5"]
     loaded = Padim.load(tmp_path, {**padim.spec.model_dump(), "types": ["another"]})
-    for ask in ("error", "latent"):
-        ours, theirs = (getattr(one, ask)(dataclasses.replace(inputs), slice(None)) for one in (padim, loaded))
-        assert ours.tobytes() == theirs.tobytes()
-        assert ours.dtype == np.float32
+    for method in ("error", "latent"):
+        before, after = (getattr(each, method)(dataclasses.replace(inputs), slice(None)) for each in (padim, loaded))
+        assert before.tobytes() == after.tobytes()
+        assert before.dtype == np.float32
     assert padim.error(inputs, slice(None)).tobytes() == loaded.error(inputs, slice(None)).tobytes()
-    before = [path.read_bytes() for path in files]
+    contents = [path.read_bytes() for path in files]
     padim.save(tmp_path)
-    assert [path.read_bytes() for path in files] == before
+    assert [path.read_bytes() for path in files] == contents
     with pytest.raises(ModelError, match="is damaged"):
         Padim.load(tmp_path, {**padim.spec.model_dump(), "shape": [40, 52, 3]})
-    files[0].write_bytes(before[0][:1000])
+    files[0].write_bytes(contents[0][:1000])
     with pytest.raises(ModelError, match="is damaged"):
         Padim.load(tmp_path, padim.spec)
     files[1].unlink()
@@ -157,7 +157,7 @@ def test_saved_and_loaded_it_is_the_same_without_the_weights_file(tmp_path: Path
         Padim.load(tmp_path, padim.spec)
 
 
-def test_a_spot_stands_out_where_it_is() -> None:
+def test_a_planted_spot_has_the_largest_error_at_its_position() -> None:
     images = good_parts(21)
     images[20, 16:24, 24:32] = 0.9
     padim = model()
@@ -169,7 +169,7 @@ def test_a_spot_stands_out_where_it_is() -> None:
     assert errors[4].max() > 1.5 * errors[:4].max()
 
 
-def test_beside_the_crop_the_distance_is_0() -> None:
+def test_the_error_is_0_outside_the_crop() -> None:
     inputs = input_set(good_parts(4))
     padim = model(cropsize=[20, 30])
     padim.fit(inputs, np.arange(3), part()[None])
@@ -180,16 +180,16 @@ def test_beside_the_crop_the_distance_is_0() -> None:
     assert (errors[3, inside & part()] > 0).all()
 
 
-def test_a_crop_beside_the_part_is_refused() -> None:
+def test_a_crop_without_the_part_is_refused() -> None:
     corner = np.zeros(SHAPE[:2], bool)
     corner[:4, :4] = True
-    with pytest.raises(ModelError, match="padim: cropsize leaves nothing of the part"):
+    with pytest.raises(ModelError, match="padim: no pixel of the part is inside the crop"):
         model(cropsize=[8, 8]).fit(input_set(good_parts(2)), np.arange(2), corner[None])
 
 
-def test_flips_mirror_the_good_images() -> None:
+def test_flips_mirror_the_images_of_a_fit() -> None:
     images = good_parts(4)
-    images = (images + images[:, :, ::-1]) / 2  # whatever is mirrored is as it was
+    images = (images + images[:, :, ::-1]) / 2  # symmetric, apart from the next line
     images[:, 10:20, 8:14] += 0.1
     symmetric = np.ones(SHAPE[:2], bool)
     mirrored, plain = model(flip_horizontal=1.0), model()
@@ -199,18 +199,20 @@ def test_flips_mirror_the_good_images() -> None:
     assert mirrored.error(inputs, slice(None)).tobytes() == plain.error(inputs, slice(None)).tobytes()
 
 
-def test_memory_beyond_the_limit_is_refused_before_it_is_taken() -> None:
+def test_a_fit_that_exceeds_the_memory_limit_is_refused_before_it_starts() -> None:
     padim = model(memory_limit=2e-5)
-    with pytest.raises(ModelError, match=r"the distribution at \d+ places would take .* fewer model_options.features"):
+    with pytest.raises(
+        ModelError, match=r"the distribution in \d+ grid cells would need .* fewer model_options.features"
+    ):
         padim.fit(input_set(good_parts(4)), np.arange(4), part()[None])
 
 
-def test_more_features_than_there_are_are_refused() -> None:
-    with pytest.raises(ConfigError, match="13 are wanted, but the maps have 12"):
+def test_more_features_than_channels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="13 requested, but the feature maps have only 12"):
         model(features=13).fit(input_set(good_parts(2)), np.arange(2), part()[None])
 
 
-def test_the_seed_draws_the_features() -> None:
+def test_the_seed_selects_the_features() -> None:
     inputs, errors = input_set(good_parts(4)), []
     for seed in (1, 1, 2):
         padim = model()

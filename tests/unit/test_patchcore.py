@@ -1,4 +1,4 @@
-"""PatchCore: the coreset against a naive greedy k-centre, distances against SciPy, and what a family must hold to."""
+"""PatchCore: the coreset and distances compared with naive versions, and the requirements of every family."""
 
 from __future__ import annotations
 
@@ -41,80 +41,80 @@ def naive_farthest_first(points: NDArray[Any], count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("shape", [(200, 3), (60, 128), (5, 2)])
-def test_the_coreset_is_that_of_a_naive_greedy_search(shape: tuple[int, int]) -> None:
+def test_the_coreset_agrees_with_a_naive_greedy_search(shape: tuple[int, int]) -> None:
     points = (3 + np.random.default_rng(1).normal(size=shape)).astype(np.float32)
     count = min(25, len(points))
     np.testing.assert_array_equal(farthest_first(points, count), naive_farthest_first(points.astype(np.float64), count))
-    # Of all there is nothing to choose.
+    # If all points are requested, they keep their order.
     expected = np.arange(count) if count == len(points) else farthest_first(points, count)
     np.testing.assert_array_equal(coreset(points, count, seed=3), expected)
 
 
-def test_the_coreset_of_projected_patches_leaves_none_far() -> None:
+def test_every_projected_patch_is_close_to_the_coreset() -> None:
     generator = np.random.default_rng(2)
     centres = generator.normal(size=(12, 400))
     patches = (centres[generator.integers(12, size=600)] + 0.01 * generator.normal(size=(600, 400))).astype(np.float32)
     chosen = coreset(patches, 12, seed=0)
-    assert cdist(patches, patches[chosen]).min(1).max() < 1  # one of each of the 12
+    assert cdist(patches, patches[chosen]).min(1).max() < 1  # one patch from each of the 12 clusters
     np.testing.assert_array_equal(chosen, coreset(patches, 12, seed=0))
 
 
-def test_patches_that_are_alike_are_each_taken_once() -> None:
+def test_equal_patches_are_chosen_only_once() -> None:
     chosen = farthest_first(np.ones((6, 3), np.float32), 4)
     assert len(set(chosen.tolist())) == 4
     assert len(coreset(np.ones((3, 2), np.float32), 9, seed=0)) == 3
 
 
-def test_distances_are_those_of_the_nearest_neighbour() -> None:
+def test_distances_agree_with_the_nearest_neighbour() -> None:
     generator = np.random.default_rng(4)
     patches, memory = (generator.normal(2, 1, (n, 40)).astype(np.float32) for n in (70, 30))
     np.testing.assert_allclose(nearest_distances(patches, memory), cdist(patches, memory).min(1), rtol=1e-4)
     assert nearest_distances(memory[:5], memory).max() < 1e-3
 
 
-def test_all_patches_of_the_part_and_no_others_are_remembered() -> None:
-    inputs, found = input_set(good_parts(4)), model(coreset=1.0)
-    found.fit(inputs, np.arange(3), part()[None])
-    patches = found._patches
+def test_the_memory_holds_exactly_the_patches_of_the_part() -> None:
+    inputs, patchcore = input_set(good_parts(4)), model(coreset=1.0)
+    patchcore.fit(inputs, np.arange(3), part()[None])
+    patches = patchcore._features
     assert patches is not None
     assert patches.depth == 8
     assert patches.grid == (5, 7)
-    cells = patches.cells(part())
-    assert len(found._learned[0]["memory"]) == 3 * cells.sum()
-    assert found.error(inputs, np.arange(3)).max() < 1e-2
+    cells = patches.part_cells(part())
+    assert len(patchcore._learned[0]["memory"]) == 3 * cells.sum()
+    assert patchcore.error(inputs, np.arange(3)).max() < 1e-2
     new = patches(inputs.images()[3:], part()[None])[0].reshape(-1, patches.depth)
     grid = np.zeros(patches.grid, np.float32)
-    grid[cells] = cdist(new, found._learned[0]["memory"]).min(1)[cells.ravel()]
-    expected = found._frame.back(grid) * part()
-    np.testing.assert_allclose(found.error(inputs, np.array([3]))[0, ..., 0], expected, rtol=1e-3, atol=1e-4)
+    grid[cells] = cdist(new, patchcore._learned[0]["memory"]).min(1)[cells.ravel()]
+    expected = patchcore._frame.to_image(grid) * part()
+    np.testing.assert_allclose(patchcore.error(inputs, np.array([3]))[0, ..., 0], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_spot_stands_out_where_it_is() -> None:
+def test_a_planted_spot_has_the_largest_error_at_its_position() -> None:
     images = good_parts(10)
     images[9, 16:24, 24:32] = [0.95, 0.05, 0.95]
-    found = model(layers=["layer1"])  # the others see a good part of so small an image at once
-    found.fit(input_set(images), np.arange(7), part()[None])
-    errors = found.error(input_set(images), np.arange(7, 10))[..., 0]
+    patchcore = model(layers=["layer1"])  # deeper layers see a large share of such a small image
+    patchcore.fit(input_set(images), np.arange(7), part()[None])
+    errors = patchcore.error(input_set(images), np.arange(7, 10))[..., 0]
     y, x = np.unravel_index(errors[2].argmax(), SHAPE[:2])
     assert 12 <= y < 28
     assert 20 <= x < 36
     assert errors[2].max() > 1.5 * errors[:2].max()
 
 
-def test_beside_the_part_nothing_counts_and_one_image_will_do() -> None:
+def test_pixels_outside_the_part_do_not_count_and_one_image_is_enough() -> None:
     images = good_parts(3)
     changed = np.where(part()[..., None], images, 1 - images)
     errors = []
-    for one in (images, changed):
-        found = model()
-        found.fit(input_set(one), np.array([0]), part()[None])
-        errors.append(found.error(input_set(one), slice(None)))
+    for photos in (images, changed):
+        patchcore = model()
+        patchcore.fit(input_set(photos), np.array([0]), part()[None])
+        errors.append(patchcore.error(input_set(photos), slice(None)))
     assert errors[0].tobytes() == errors[1].tobytes()
     assert np.isfinite(errors[0]).all()
     assert not errors[0][:, ~part()].any()
 
 
-def test_a_memory_a_type_saved_and_loaded(tmp_path: Path) -> None:
+def test_one_memory_per_type_is_saved_and_loaded(tmp_path: Path) -> None:
     types = ("front", "back")
     images = np.concatenate([good_parts(3), 1 - good_parts(3, seed=1)])
     inputs = input_set(images, types, [0] * 3 + [1] * 3)
@@ -127,14 +127,14 @@ def test_a_memory_a_type_saved_and_loaded(tmp_path: Path) -> None:
     files = both.save(tmp_path)
     assert all(path.is_file() for path in files)
     loaded = Patchcore.load(tmp_path, both.spec)
-    for ask in ("error", "latent"):
-        ours, theirs = (getattr(one, ask)(dataclasses.replace(inputs), slice(None)) for one in (both, loaded))
-        assert ours.tobytes() == theirs.tobytes()
-        assert ours.dtype == np.float32
+    for method in ("error", "latent"):
+        before, after = (getattr(each, method)(dataclasses.replace(inputs), slice(None)) for each in (both, loaded))
+        assert before.tobytes() == after.tobytes()
+        assert before.dtype == np.float32
     with pytest.raises(ModelError, match="is damaged"):
         Patchcore.load(tmp_path, alone.spec)
 
 
-def test_memory_beyond_the_limit_is_refused_before_it_is_taken() -> None:
-    with pytest.raises(ModelError, match=r"patches of 4 images would take .* smaller model_options.resize"):
+def test_a_fit_that_exceeds_the_memory_limit_is_refused_before_it_starts() -> None:
+    with pytest.raises(ModelError, match=r"patches of 4 images would need .* smaller model_options.resize"):
         model(memory_limit=1e-6).fit(input_set(good_parts(4)), np.arange(4), part()[None])

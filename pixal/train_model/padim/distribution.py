@@ -1,4 +1,4 @@
-"""The normal distribution of features at each place of the grid, and distances from it (Defard et al. 2020)."""
+"""The normal distribution of features in each cell of the grid, and distances from it (Defard et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,49 +10,65 @@ from pixal.train_model.patch_features.patch_model import Arrays
 
 
 def distribution(features: Features, regularisation: float) -> Arrays:
-    """The ``mean`` (p, D) and factors of the inverse covariance of features (n, p, D) at each of p places.
+    """Compute the mean and factors of the inverse covariance of the features in each cell.
 
-    The covariance is S = X^T X / (n - 1) + e I, X being the n deviations from the mean, e the ``regularisation``
-    (Defard et al. 2020, equation 1). With no fewer images than features, ``factor`` (p, D, D) is L^-1, L L^T = S. With
-    fewer, ``factor`` (p, n, D) is F = M^-1 X, M M^T = X X^T + (n - 1) e I, and ``remainder`` (p, n, n) is M^-T times
-    sqrt((n - 1) e): S^-1 = (I - F^T F) / e by Woodbury's identity, in less memory and no less exact.
+    The covariance is S = X^T X / (n - 1) + e I, with the n deviations X from the mean and the ``regularisation`` e
+    (Defard et al. 2020, equation 1). If there are at least as many images as features, ``factor`` is L^-1, with
+    L L^T = S. With fewer images, ``factor`` is F = M^-1 X, with M M^T = X X^T + (n - 1) e I, and ``remainder`` is M^-T
+    times sqrt((n - 1) e). Then S^-1 = (I - F^T F) / e by Woodbury's identity, which needs less memory and is as exact.
+
+    Args:
+        features: Features of n images in p cells, (n, p, D).
+        regularisation: The value e that is added to each variance.
+
+    Returns:
+        float32 arrays: ``mean``, (p, D); ``factor``, (p, D, D), or (p, n, D) if n < D; ``remainder``, (p, n, n), only
+        if n < D.
     """
     count, _, depth = features.shape
     deviations = np.ascontiguousarray(features.transpose(1, 0, 2), np.float64)
     mean = deviations.mean(1)
     deviations -= mean[:, None]
     freedom = max(1, count - 1)
-    found: Arrays = {"mean": mean.astype(np.float32)}
+    arrays: Arrays = {"mean": mean.astype(np.float32)}
     if count < depth:
-        inverse = _inverse_factor(deviations @ deviations.swapaxes(1, 2), freedom * regularisation)
-        found["factor"] = np.asarray(inverse @ deviations, np.float32)
-        found["remainder"] = np.asarray(inverse.swapaxes(1, 2) * np.sqrt(freedom * regularisation), np.float32)
+        inverse = _inverse_cholesky(deviations @ deviations.swapaxes(1, 2), freedom * regularisation)
+        arrays["factor"] = np.asarray(inverse @ deviations, np.float32)
+        arrays["remainder"] = np.asarray(inverse.swapaxes(1, 2) * np.sqrt(freedom * regularisation), np.float32)
     else:
         covariance = deviations.swapaxes(1, 2) @ deviations / freedom
-        found["factor"] = _inverse_factor(covariance, regularisation).astype(np.float32)
-    return found
+        arrays["factor"] = _inverse_cholesky(covariance, regularisation).astype(np.float32)
+    return arrays
 
 
-def mahalanobis(features: Features, found: Arrays, regularisation: float) -> NDArray[np.float32]:
-    """Mahalanobis distances (n, p) of features (n, p, D) from the ``distribution``.
+def mahalanobis(features: Features, learned: Arrays, regularisation: float) -> NDArray[np.float32]:
+    """Compute Mahalanobis distances of features from a ``distribution``.
 
-    sqrt(x^T S^-1 x) for a deviation x from the mean (Defard et al. 2020, equation 2).
+    The distance is sqrt(x^T S^-1 x) for a deviation x from the mean (Defard et al. 2020, equation 2).
+
+    Args:
+        features: (n, p, D).
+        learned: The result of ``distribution``.
+        regularisation: The value with which ``distribution`` was called.
+
+    Returns:
+        (n, p).
     """
-    deviations = np.ascontiguousarray((features - found["mean"]).transpose(1, 0, 2))
-    projected = deviations @ found["factor"].swapaxes(1, 2)
-    if "remainder" in found:
-        # e x^T S^-1 x = |y|² + |M^-T F x|² (n - 1) e with y = x - F^T F x: a sum, whereas in x^T x - |F x|² all digits
-        # may cancel.
-        beyond = deviations - projected @ found["factor"]
-        squares = np.square(beyond).sum(2) + np.square(projected @ found["remainder"].swapaxes(1, 2)).sum(2)
+    deviations = np.ascontiguousarray((features - learned["mean"]).transpose(1, 0, 2))
+    projected = deviations @ learned["factor"].swapaxes(1, 2)
+    if "remainder" in learned:
+        # e x^T S^-1 x = |y|² + |M^-T F x|² (n - 1) e with y = x - F^T F x. This is a sum; in the difference
+        # x^T x - |F x|² all digits may cancel.
+        outside = deviations - projected @ learned["factor"]
+        squares = np.square(outside).sum(2) + np.square(projected @ learned["remainder"].swapaxes(1, 2)).sum(2)
         squares /= np.float32(regularisation)
     else:
         squares = np.square(projected).sum(2)
     return np.asarray(np.sqrt(squares).T, np.float32)
 
 
-def _inverse_factor(products: NDArray[np.float64], added: float) -> NDArray[np.float64]:
-    """L^-1 of symmetric matrices (p, k, k), L L^T being what they are with ``added`` on the diagonal."""
-    diagonal = np.arange(products.shape[1])
-    products[:, diagonal, diagonal] += added
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(products)), np.float64)
+def _inverse_cholesky(matrices: NDArray[np.float64], added: float) -> NDArray[np.float64]:
+    """Return L^-1 for symmetric matrices (p, k, k), with L L^T = matrix + ``added`` I. Changes ``matrices``."""
+    diagonal = np.arange(matrices.shape[1])
+    matrices[:, diagonal, diagonal] += added
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(matrices)), np.float64)

@@ -1,8 +1,8 @@
-"""PaDiM: at each place the mean and covariance of patch features of good parts (Defard et al. 2020)."""
+"""PaDiM: mean and covariance of patch features of good parts in each cell of the grid (Defard et al. 2020)."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,71 +12,76 @@ from pixal.errors import ConfigError
 from pixal.train_model.family import Rows
 from pixal.train_model.padim.distribution import distribution, mahalanobis
 from pixal.train_model.padim.options import PadimOptions
-from pixal.train_model.patch_features.backbones import Backbone, canonical
-from pixal.train_model.patch_features.features import Features, FeatureStore, PatchFeatures
+from pixal.train_model.patch_features.backbones import Backbone, canonical_name
+from pixal.train_model.patch_features.feature_store import FeatureStore
+from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.patch_model import Arrays, PatchModel
 
-# How many channels the paper keeps of each backbone's (its section III and table II).
-_FEATURES = {"wide_resnet50_2": 550, "EfficientNetB5": 200}
-_FEW = 100
-_PLACES = 256  # of the grid, that are worked on at a time
+# How many feature channels the paper keeps for each backbone (its section III and table II).
+_FEATURE_COUNTS = {"wide_resnet50_2": 550, "EfficientNetB5": 200}
+_DEFAULT_FEATURE_COUNT = 100
+_CHUNK_CELLS = 256  # cells of the grid that are processed together
 
 
 class Padim(PatchModel):
     """The model family "padim"; see ``pixal.train_model.family.ModelFamily``.
 
-    Learned of a type is the ``distribution`` at its places, float32.
+    The learned arrays of a type are the ``distribution`` in its cells.
     """
 
     Options = PadimOptions
     options: PadimOptions
-    _saves_memory = "set fewer model_options.features, or a smaller resize"
+    _memory_advice = "set fewer model_options.features, or a smaller resize"
 
-    def _features(self, backbone: Backbone) -> PatchFeatures:
-        total = sum(int(one.shape[-1]) for one in backbone.model.outputs)
-        wanted = self.options.features
-        if wanted is not None and wanted > total:
+    def _select_features(self, backbone: Backbone) -> PatchFeatures:
+        total = sum(int(output.shape[-1]) for output in backbone.model.outputs)
+        requested = self.options.features
+        if requested is not None and requested > total:
             raise ConfigError(
-                f"model_training.model_options.features: {wanted} are wanted, but the maps have {total} channels"
+                f"model_training.model_options.features: {requested} requested, but the feature maps have only "
+                f"{total} channels"
             )
-        kept = min(wanted or _FEATURES.get(canonical(backbone.name), _FEW), total)
-        drawn = np.random.default_rng(self.spec.seed).choice(total, kept, replace=False)
-        return PatchFeatures(backbone, self._frame, self.spec.channels, subset=np.sort(drawn))
+        count = min(requested or _FEATURE_COUNTS.get(canonical_name(backbone.name), _DEFAULT_FEATURE_COUNT), total)
+        subset = np.random.default_rng(self.spec.seed).choice(total, count, replace=False)
+        return PatchFeatures(backbone, self._frame, self.spec.channels, subset=np.sort(subset))
 
-    def _learn(self, store: FeatureStore, rows: Rows, places: Rows) -> Arrays:
-        depth = self._ready().depth
+    def _learn(self, store: FeatureStore, rows: Rows, cells: Rows) -> Arrays:
+        depth = self._built_features().depth
         rank = min(len(rows), depth)
-        numbers = depth * (1 + rank) + (rank * rank if rank < depth else 0)
-        self._fits(f"the distribution at {len(places)} places", 4.0 * len(places) * numbers)
-        # A block of places after the other: memory does not grow with the images.
-        blocks = [places[start : start + _PLACES] for start in range(0, len(places), _PLACES)] or [places]
-        found: Arrays = {}
+        values_per_cell = depth * (1 + rank) + (rank * rank if rank < depth else 0)
+        self._check_memory(f"the distribution in {len(cells)} grid cells", 4.0 * len(cells) * values_per_cell)
+        # One chunk of cells after another, so that memory does not grow with the number of images.
+        starts = range(0, len(cells), _CHUNK_CELLS)
+        learned: Arrays = {}
         store.prepare(rows)
-        with _one_thread():
-            for number, block in enumerate(blocks):
-                for name, values in distribution(store.at(rows, block), self.options.regularisation).items():
-                    if name not in found:
-                        found[name] = np.empty((len(places), *values.shape[1:]), np.float32)
-                    found[name][number * _PLACES : number * _PLACES + len(block)] = values
-        return found
+        with _single_blas_thread():
+            for start in starts:
+                chunk = cells[start : start + _CHUNK_CELLS]
+                for name, values in distribution(store.read(rows, chunk), self.options.regularisation).items():
+                    if name not in learned:
+                        learned[name] = np.empty((len(cells), *values.shape[1:]), np.float32)
+                    learned[name][start : start + len(chunk)] = values
+        return learned
 
     def _distances(self, learned: Arrays, features: Features) -> NDArray[np.float32]:
-        found = np.empty(features.shape[:2], np.float32)
-        with _one_thread():
-            for start in range(0, features.shape[1], _PLACES):
-                part = slice(start, start + _PLACES)
-                block = {name: values[part] for name, values in learned.items()}
-                found[:, part] = mahalanobis(features[:, part], block, self.options.regularisation)
-        return found
+        distances = np.empty(features.shape[:2], np.float32)
+        with _single_blas_thread():
+            for start in range(0, features.shape[1], _CHUNK_CELLS):
+                chunk = slice(start, start + _CHUNK_CELLS)
+                chunk_arrays = {name: values[chunk] for name, values in learned.items()}
+                distances[:, chunk] = mahalanobis(features[:, chunk], chunk_arrays, self.options.regularisation)
+        return distances
 
-    def _check(self, masks: NDArray[np.bool_]) -> None:
-        super()._check(masks)
+    def _check_arrays(self, masks: NDArray[np.bool_]) -> None:
+        super()._check_arrays(masks)
+        depth = self._built_features().depth
         for mask, learned in zip(masks, self._learned, strict=True):
-            places, depth = int(self._ready().cells(mask).sum()), self._ready().depth
-            if learned["mean"].shape != (places, depth) or learned["factor"].shape[::2] != (places, depth):
-                raise ValueError(f"a mean of shape {learned['mean'].shape} where {(places, depth)} is expected")
+            expected = (int(self._built_features().part_cells(mask).sum()), depth)
+            if learned["mean"].shape != expected or learned["factor"].shape[::2] != expected:
+                raise ValueError(f"the mean has the shape {learned['mean'].shape} instead of {expected}")
 
 
-def _one_thread() -> Any:
-    """Many small products on one thread each: BLAS's threads wait for one another longer than they work."""
-    return threadpool_limits(1, user_api="blas")
+def _single_blas_thread() -> AbstractContextManager[object]:
+    """Limit BLAS to one thread. For many small products, its threads wait for each other longer than they compute."""
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits

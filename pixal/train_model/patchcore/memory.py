@@ -9,41 +9,59 @@ from sklearn.random_projection import SparseRandomProjection
 
 from pixal.train_model.family import Rows
 
-PROJECTED = 128  # dimensions in which the coreset is chosen
+PROJECTED_DIMENSIONS = 128  # dimensions in which the coreset is chosen
 
 
 def nearest_distances(patches: NDArray[np.float32], memory: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Euclidean distance (n,) of each of ``patches`` (n, D) from its nearest neighbour in ``memory`` (m, D)."""
+    """Euclidean distance of each of the patches (n, D) from its nearest neighbour in the memory (m, D): (n,)."""
     if not len(patches):
         return np.zeros(0, np.float32)
     return np.asarray(pairwise_distances_argmin_min(patches, memory)[1], np.float32)
 
 
 def coreset(patches: NDArray[np.float32], count: int, seed: int) -> Rows:
-    """The numbers of ``count`` patches (N, D) that leave none far from the nearest of them; in the order of choice.
+    """Choose ``count`` patches so that every patch is close to a chosen one.
 
-    Greedy k-centre (Sener and Savarese 2018): each next one is that which is farthest from those chosen; the first is
-    that which is farthest from the mean. Distances are of a sparse random projection (Li, Hastie and Church 2006).
+    Greedy k-centre (Sener and Savarese 2018): see ``farthest_first``. Distances are measured after a sparse random
+    projection (Li, Hastie and Church 2006).
+
+    Args:
+        patches: (N, D).
+        count: The number of patches to choose; all if there are fewer.
+        seed: Seed of the random projection.
+
+    Returns:
+        The indices of the chosen patches, in the order of choice.
     """
     if count >= len(patches):
         return np.arange(len(patches))
-    if patches.shape[1] > PROJECTED:
-        projection = SparseRandomProjection(PROJECTED, random_state=seed)
+    if patches.shape[1] > PROJECTED_DIMENSIONS:
+        projection = SparseRandomProjection(PROJECTED_DIMENSIONS, random_state=seed)
         patches = np.asarray(projection.fit_transform(patches), np.float32)
     return farthest_first(patches, count)
 
 
 def farthest_first(points: NDArray[np.float32], count: int) -> Rows:
-    """The numbers (count,) of ``points`` (N, d), each farthest from those before it, the first from the mean."""
+    """Choose points that are far from each other.
+
+    The first is the point farthest from the mean. Each next one is the point whose nearest chosen point is farthest.
+
+    Args:
+        points: (N, d).
+        count: The number of points to choose, at most N.
+
+    Returns:
+        The indices of the chosen points, (count,), in the order of choice.
+    """
     points = points - points.mean(0)
-    squares = np.einsum("nd,nd->n", points, points)
+    squared_norms = np.einsum("nd,nd->n", points, points)
     chosen = np.empty(count, np.intp)
-    nearest = squares
-    for number in range(count):
-        latest = chosen[number] = int(nearest.argmax())
+    nearest = squared_norms  # squared distance of each point from the nearest chosen one, or first from the mean
+    for step in range(count):
+        latest = chosen[step] = int(nearest.argmax())
         distances = points @ (-2 * points[latest])
-        distances += squares
-        distances += squares[latest]
-        nearest = np.minimum(nearest, distances) if number else distances
-        nearest[latest] = -1  # of points that are all alike, none is taken twice
+        distances += squared_norms
+        distances += squared_norms[latest]
+        nearest = np.minimum(nearest, distances) if step else distances
+        nearest[latest] = -1  # never choose a point twice, even if all points are equal
     return chosen

@@ -1,0 +1,81 @@
+"""Stores the patch features of an ``InputSet``, so that several fits compute them only once."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.inputs import InputSet
+from pixal.io.arrays import release_pages
+from pixal.train_model.family import Rows
+from pixal.train_model.patch_features.features import Features, PatchFeatures
+
+_log = logging.getLogger(__name__)
+
+_MEMORY_SHARE = 0.25  # of the memory limit; a larger store is a file
+
+
+class FeatureStore:
+    """The features of the rows of an ``InputSet``. Each row is computed when it is first requested, and kept.
+
+    Attributes:
+        inputs: The inputs.
+        masks: The consensus mask of each type, (T, H, W).
+    """
+
+    def __init__(
+        self,
+        features: PatchFeatures,
+        inputs: InputSet,
+        masks: NDArray[np.bool_],
+        type_indices: Rows,
+        *,
+        flips: NDArray[np.bool_] | None,
+        memory_limit: float,
+    ) -> None:
+        """Allocate memory, or a temporary file if the features take more than a share of ``memory_limit``.
+
+        Args:
+            features: Computes the features.
+            inputs: All parts.
+            masks: The consensus mask of each type, (T, H, W).
+            type_indices: The index of the type of each row, (N,).
+            flips: Which rows are mirrored, (N, 2); see ``PatchFeatures``.
+            memory_limit: GB.
+        """
+        self.inputs, self.masks = inputs, masks
+        self._features, self._type_indices, self._flips = features, type_indices, flips
+        shape = (len(inputs), features.grid[0] * features.grid[1], features.depth)
+        size = 4 * int(np.prod(shape))
+        self._is_computed = np.zeros(len(inputs), bool)
+        self._data: NDArray[np.float32]
+        in_memory = size <= _MEMORY_SHARE * memory_limit * 1e9
+        location = "in memory" if in_memory else f"in a temporary file in {tempfile.gettempdir()}"
+        _log.info("features of %d images: %.2f GB %s", len(inputs), size / 1e9, location)
+        if in_memory:
+            self._data = np.empty(shape, np.float32)
+        else:
+            with tempfile.TemporaryFile() as file:  # the memory map keeps the file open, and deletes it at its end
+                self._data = np.memmap(file, np.float32, "w+", shape=shape)
+
+    def prepare(self, rows: Rows) -> None:
+        """Compute the features of those ``rows`` that are not computed yet."""
+        for row in rows[~self._is_computed[rows]]:
+            index = np.array([row])
+            flips = None if self._flips is None else self._flips[index]
+            features = self._features(self.inputs.images(index), self.masks[self._type_indices[index]], flips)
+            self._data[row] = features.reshape(-1, features.shape[-1])
+            self._is_computed[row] = True
+            release_pages(self._data)
+
+    def read(self, rows: Rows, cells: Rows) -> Features:
+        """Return the features (n, p, D) of ``rows`` in ``cells``, which are flat indices into the grid."""
+        self.prepare(rows)
+        features = np.empty((len(rows), len(cells), self._data.shape[2]), np.float32)
+        for index, row in enumerate(rows):
+            features[index] = self._data[row, cells]
+        release_pages(self._data)
+        return features
