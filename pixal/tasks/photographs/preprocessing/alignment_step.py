@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.execution import Submit, map_parallel
-from pixal.io.arrays import save_arrays
 from pixal.io.files import data_hash, file_hash, read_bytes, write_bytes
 from pixal.io.images import decode_image, encode_image, with_alpha
 from pixal.io.journal import Journal, reusable
@@ -43,6 +42,7 @@ from pixal.tasks.photographs.preprocessing.records import (
     SharedRecord,
 )
 from pixal.tasks.photographs.preprocessing.reference_choice import choice_key, choose_reference
+from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 _log = logging.getLogger(__name__)
@@ -328,13 +328,6 @@ def _write_reference(folder: TypeFolder, reference: Reference, consensus: Consen
             image,
             overlap,
         )
-    save_arrays(
-        folder.metadata / REFERENCE_FILE,
-        image=reference.image,
-        mask=reference.mask,
-        points=reference.features.points,
-        descriptors=reference.features.descriptors,
-        share=consensus.fraction,
-        brightness=consensus.brightness,
-    )
+    content = ReferenceFile(reference, consensus.fraction, consensus.brightness)
+    content.save(folder.metadata / REFERENCE_FILE)
     return tuple(left_out)

@@ -9,12 +9,9 @@ from numpy.typing import NDArray
 
 from pixal.errors import ConfigError, InputError
 from pixal.execution import Submit
-from pixal.io.arrays import load_arrays
 from pixal.io.files import file_hash
 from pixal.io.images import read_mask
 from pixal.io.provenance import fingerprint
-from pixal.tasks.photographs.alignment.align import Reference
-from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.consensus import consensus_mask, crop_box, ignored_mask
 from pixal.tasks.photographs.preprocessing import figures
@@ -25,6 +22,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     STATE_FILE,
     TypeFolder,
 )
+from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import Preprocessor
 
@@ -42,22 +40,17 @@ def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> Preprocessing
         ConfigError: If a setting does not fit the photographs.
     """
     reference_file, state_file = folder.metadata / REFERENCE_FILE, folder.metadata / STATE_FILE
-    try:
-        file = load_arrays(reference_file)
-        reference = Reference(file["image"], file["mask"], Features(file["points"], file["descriptors"]))
-        fraction, brightness = file["share"], file["brightness"]
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise InputError(f"{reference_file} is missing or damaged; run align again") from error
+    shared = ReferenceFile.load(reference_file)
     settings = folder.config.preprocessing.preprocessor
-    consensus = _consensus(folder.name, fraction, settings)
+    consensus = _consensus(folder.name, shared.fraction, settings)
     # The record tells which method "auto" stood for, and which network was used.
     background = folder.read(BACKGROUND)
     state = PreprocessingState(
         type_name=folder.name,
-        reference=reference,
+        reference=shared.reference,
         consensus=consensus,
         ignored=_ignored(folder.name, consensus.shape, settings),
-        box=_box(consensus, brightness, settings),
+        box=_box(consensus, shared.brightness, settings),
         background_model_sha256=background.model_sha256,
         settings=folder.config.preprocessing.model_copy(update={"remove_background": background.settings}),
     )
@@ -67,7 +60,7 @@ def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> Preprocessing
     left_out = folder.read(ALIGNMENT).made[0].left_out_of_consensus
     key = fingerprint("crop figures", file_hash(state_file), file_hash(reference_file), left_out)
     if force or not figures.are_current(figures.crop_figure_paths(folder.figures), key):
-        draw(figures.save_crop_figures, folder.figures, state, fraction, brightness, left_out, key=key)
+        draw(figures.save_crop_figures, folder.figures, state, shared.fraction, shared.brightness, left_out, key=key)
     return state
 
 
