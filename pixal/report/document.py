@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,8 +16,11 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    field_serializer,
     model_serializer,
 )
+
+from pixal.validation.regions import Region
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -33,41 +37,8 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, protected_namespaces=())
 
 
-class RegionResult(_Model):
-    """A connected region of a part's anomaly map above the threshold, in pixels of the photograph.
-
-    Attributes:
-        x: Left edge of its box.
-        y: Upper edge of its box.
-        width: Width of its box.
-        height: Height of its box.
-        area_px: Its area in square pixels.
-        peak: Its largest value, in the unit of the map.
-        channel: The channel that deviates most.
-        reference: Its box (x, y, width, height) in the model's input.
-        width_mm: Width of its box in millimetres; None where the scale is not known.
-        height_mm: Height of its box in millimetres.
-        area_mm2: Its area in square millimetres.
-    """
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area_px: float
-    peak: float
-    channel: str
-    reference: tuple[int, int, int, int]
-    width_mm: float | None = None
-    height_mm: float | None = None
-    area_mm2: float | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
-
-
-class TruthResult(_Model):
+@dataclass(frozen=True)
+class PartTruth:
     """What is known about a part.
 
     Attributes:
@@ -75,7 +46,7 @@ class TruthResult(_Model):
         kind: The kind of its defect; kinds are joined by "+"; may be empty.
     """
 
-    label: Literal[0, 1]
+    label: int
     kind: str
 
 
@@ -109,8 +80,12 @@ class PartResult(_Model):
     overlay: str | None
     width: int | None
     height: int | None
-    regions: tuple[RegionResult, ...] = ()
-    truth: TruthResult | None = None
+    regions: tuple[Region, ...] = ()
+    truth: PartTruth | None = None
+
+    @field_serializer("regions")
+    def _known_values(self, regions: tuple[Region, ...]) -> list[dict[str, Any]]:
+        return [region.as_dict() for region in regions]
 
 
 class TypeSummary(_Model):
@@ -135,7 +110,8 @@ class TypeSummary(_Model):
     errors: int
 
 
-class DriftFinding(_Model):
+@dataclass(frozen=True)
+class DriftFinding:
     """A quantity in which a batch differs from training.
 
     Attributes:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.files import atomic_write, write_bytes
-from pixal.report.document import RegionResult
+from pixal.validation.regions import Region
 
 Image = NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ def save_part_images(
     *,
     name: str,
     size: tuple[int, int] | None = None,
-    regions: Sequence[RegionResult] = (),
+    regions: Sequence[Region] = (),
     max_width: int = MAX_WIDTH,
 ) -> PartImages:
     """Encode the images of one part into files that are named after their content.
@@ -118,7 +118,7 @@ def remove_old_images(folder: Path, *, keep: set[str]) -> None:
         folder.rmdir()
 
 
-def _cut_close_up(photo: Image, size: tuple[int, int], region: RegionResult) -> Image:
+def _cut_close_up(photo: Image, size: tuple[int, int], region: Region) -> Image:
     """Cut the region and its surroundings out of the photograph, with the aspect ratio of a thumbnail."""
     height, width = photo.shape[:2]
     scale_y, scale_x = height / size[0], width / size[1]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, ttest_ind
 
+from pixal.report.document import DriftFinding
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
-from pixal.tasks.photographs.verdicts.drift import Finding, Sample, find_drift, holm
+from pixal.tasks.photographs.verdicts.drift import Sample, find_drift, holm
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 
 LEVEL = 0.001
@@ -33,7 +34,7 @@ def sample(seed: int, count: int, *, failed: int = 0, score: float = 1.0, **gain
 RGB, LEVELS = ("red", "green", "blue"), (0.4, 0.5, 0.1)
 
 
-def found(training: Sample, batch: Sample, level: float = LEVEL) -> dict[str, Finding]:
+def found(training: Sample, batch: Sample, level: float = LEVEL) -> dict[str, DriftFinding]:
     findings = find_drift({"front": (training, batch)}, level)
     return {finding.quantity: finding for finding in findings}
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pixal.errors import InputError
-from pixal.tasks.photographs.verdicts.truth import PartTruth, Truth, read_truth
+from pixal.report.document import PartTruth
+from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
 
 
 def write_truth(folder: Path, text: str) -> Path:

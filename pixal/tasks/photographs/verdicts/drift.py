@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact, mannwhitneyu, t
 
+from pixal.report.document import DriftFinding
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
 from pixal.tasks.photographs.verdicts.drift_messages import advice, message
 
@@ -50,31 +51,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A difference between a batch and training.
-
-    Attributes:
-        type: The type.
-        quantity: One of ``QUANTITIES``.
-        training: The median in training, or the share of photographs that could not be processed.
-        batch: The same of the batch.
-        p_value: The p-value, corrected for the number of tests.
-        test: "rank" (Mann-Whitney U), "interval" (prediction interval of training) or "share" (Fisher's exact test).
-        message: The difference in one line.
-        advice: What to do about it, in one sentence.
-    """
-
-    type: str
-    quantity: str
-    training: float
-    batch: float
-    p_value: float
-    test: str
-    message: str
-    advice: str
-
-
-@dataclass(frozen=True)
 class _Test:
     """One statistical test.
 
@@ -97,7 +73,7 @@ class _Test:
     method: str
 
 
-def find_drift(samples: Mapping[str, tuple[Sample, Sample]], level: float) -> list[Finding]:
+def find_drift(samples: Mapping[str, tuple[Sample, Sample]], level: float) -> list[DriftFinding]:
     """Return the differences between training and a batch.
 
     Args:
@@ -121,7 +97,7 @@ def find_drift(samples: Mapping[str, tuple[Sample, Sample]], level: float) -> li
     tests += [_compare_shares(*arguments) for arguments in processed]
     corrected = holm([test.p_value for test in tests])
     findings = {
-        (test.type, test.quantity): Finding(
+        (test.type, test.quantity): DriftFinding(
             test.type,
             test.quantity,
             test.training,

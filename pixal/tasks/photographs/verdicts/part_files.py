@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.io.files import atomic_write
 from pixal.io.images import as_uint8, read_image, write_image
-from pixal.report.document import RegionResult
 from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 from pixal.validation.pixel_metrics import PixelCounts
+from pixal.validation.regions import Region
 from pixal.validation.scoring import Cut, Prediction
 
 OVERLAY_PREFIX = "anomaly_overlay_"
@@ -102,7 +102,7 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
         _save_overlay(folders.figures / overlay_name(record), record, photo, prediction, values, cut)
         # The report draws caption, boxes and numbers itself.
         shown = None if photo is None else tint_anomalies(photo, half.astype(np.float32), threshold=cut.on_map)
-    regions = tuple(RegionResult.model_validate(region) for region in prediction.regions)
+    regions = tuple(prediction.regions)
     return SavedPart(_count(half, record, truth), _save_for_report(folders.report, record, photo, shown, regions))
 
 
@@ -166,7 +166,7 @@ def _save_for_report(
     record: PhotographRecord,
     photo: NDArray[np.uint8] | None,
     shown: NDArray[np.uint8] | None,
-    regions: tuple[RegionResult, ...],
+    regions: tuple[Region, ...],
 ) -> tuple[str | None, ...] | None:
     from pixal.report.images import save_part_images
 

@@ -13,7 +13,7 @@ from pixal import mlflow_utils
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.provenance import provenance
-from pixal.report.document import DriftFinding, DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
+from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.drift import find_drift
@@ -171,7 +171,7 @@ def _find_drift(types: Sequence[TypeVerdicts], config: PhotographConfig, *, log_
     for finding in findings if log_findings else ():
         with log_to_file(config.paths.resolve("validate_log_path", finding.type), "validate"):
             _log.warning("%s: drift: %s. %s", finding.type, finding.message, finding.advice)
-    return DriftSummary(level=level, findings=tuple(map(DriftFinding.model_validate, findings)))
+    return DriftSummary(level=level, findings=tuple(findings))
 
 
 def _measure(types: Sequence[TypeVerdicts]) -> MetricsDocument:

@@ -11,21 +11,9 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.images import read_mask
+from pixal.report.document import PartTruth
 from pixal.tasks.photographs.discovery import list_test_images
 from pixal.tasks.photographs.mvtec import GOOD, DataSetFolder, find_data_set
-
-
-@dataclass(frozen=True)
-class PartTruth:
-    """The truth of one part.
-
-    Attributes:
-        label: 0 for a good part, 1 for a defective part.
-        kind: The kinds of its defects, separated by ``+``; "" if not known.
-    """
-
-    label: int
-    kind: str
 
 
 @dataclass(frozen=True)

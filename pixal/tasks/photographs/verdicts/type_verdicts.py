@@ -14,7 +14,7 @@ from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.io.provenance import fingerprint
 from pixal.outcome import Failure
-from pixal.report.document import PartResult, RegionResult, TruthResult, TypeSummary
+from pixal.report.document import PartResult, PartTruth, TypeSummary
 from pixal.report.images import PartImages
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
@@ -273,9 +273,8 @@ class TypeVerdicts:
             )
         return notes
 
-    def _truth(self, record: PhotographRecord) -> TruthResult | None:
-        truth = None if self.truth is None else self.truth.part(record.image, record.name)
-        return None if truth is None else TruthResult.model_validate(truth)
+    def _truth(self, record: PhotographRecord) -> PartTruth | None:
+        return None if self.truth is None else self.truth.part(record.image, record.name)
 
     def _result(self, part: ScoredPart) -> PartResult:
         record, prediction = part.record, part.prediction
@@ -297,5 +296,5 @@ class TypeVerdicts:
             overlay=overlay,
             width=record.width,
             height=record.height,
-            regions=() if prediction is None else tuple(map(RegionResult.model_validate, prediction.regions)),
+            regions=() if prediction is None else tuple(prediction.regions),
         )
