@@ -1,4 +1,4 @@
-"""The convolutional autoencoder: its network, what plays a part in its error, its settings, its files."""
+"""The convolutional autoencoder: its network, its error, its settings and its files."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ GOOD = np.arange(8)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _as_the_train_command_sets_it() -> Iterator[None]:
+def _deterministic_tensorflow() -> Iterator[None]:
     tf.config.experimental.enable_op_determinism()
     yield
     keras.backend.clear_session()
 
 
 def params(types: int = 1, options: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
-    """As ``train`` puts them together, for a tiny network and two epochs."""
+    """The specification of a tiny network, trained for two epochs."""
     weights = settings.pop("channel_weights", [1.0, 1.0])
     memory = settings.pop("memory_limit", 4.0)
     tiny = {"n_epochs": 2, "batchsize": 8, "metric_accuracy": False, "one_hot_encoding": types > 1}
@@ -58,12 +58,12 @@ def part_masks(types: int = 1) -> np.ndarray:
 
 
 def good_parts(types: int = 1, count: int = 12) -> InputSet:
-    """A picture under changing light, with noise; 0.9 beside the part."""
+    """An image under changing light, with noise; 0.9 outside the part."""
     generator = np.random.default_rng(0)
     light = 1 + 0.1 * generator.normal(size=(count, 1, 1, 1))
     images = light * (0.3 + 0.3 * generator.random(SHAPE)) + 0.01 * generator.normal(size=(count, *SHAPE))
     data = np.where(part_masks()[0][..., None], images, 0.9).reshape(count, -1).astype(np.float32)
-    names = tuple(f"{n}.png" for n in range(count))
+    names = tuple(f"{index}.png" for index in range(count))
     if types == 1:
         return InputSet(data, SHAPE, ("R", "G"), names)
     return InputSet(
@@ -97,37 +97,37 @@ def network(size: str, height: int, width: int, **options: Any) -> tuple[Any, An
 
 
 @pytest.mark.parametrize(("height", "width", "poolings"), [(13, 18, 1), (5, 33, 3), (16, 32, 3), (1, 1, 2)])
-def test_any_size_is_padded_and_cut_back_to_itself(height: int, width: int, poolings: int) -> None:
+def test_images_of_any_size_are_padded_and_cropped_back(height: int, width: int, poolings: int) -> None:
     model, encoder = network("redux", height, width, poolings=poolings)
-    step = 2**poolings
+    divisor = 2**poolings
     assert model.output_shape == (None, height, width, 2)
-    assert encoder.output_shape == (None, -(-height // step), -(-width // step), 3)
+    assert encoder.output_shape == (None, -(-height // divisor), -(-width // divisor), 3)
 
 
-def test_padding_continues_an_image_by_its_reflection() -> None:
+def test_padding_reflects_the_image() -> None:
     image = np.random.default_rng(0).random((2, 3, 5, 2)).astype(np.float32)
-    found = ReflectionPadding(((2, 5), (1, 0)))(image)
-    np.testing.assert_array_equal(found, np.pad(image, ((0, 0), (2, 5), (1, 0), (0, 0)), mode="reflect"))
+    padded = ReflectionPadding(((2, 5), (1, 0)))(image)
+    np.testing.assert_array_equal(padded, np.pad(image, ((0, 0), (2, 5), (1, 0), (0, 0)), mode="reflect"))
 
 
-def test_pooling_takes_the_maximum_of_four_pixels() -> None:
+def test_pooling_equals_that_of_keras() -> None:
     images = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
     np.testing.assert_array_equal(Halving()(images), keras.layers.MaxPooling2D()(images))
 
 
-def test_no_link_leads_from_the_encoder_past_the_bottleneck() -> None:
-    """What does not pass the bottleneck does not come back: cut there, the output knows nothing of the input."""
+def test_no_connection_bypasses_the_bottleneck() -> None:
+    """If the bottleneck is 0, the output does not depend on the input."""
     model, _ = network("redux", 16, 16, poolings=2)
     for variable in model.trainable_variables:
         variable.assign(np.random.default_rng(1).normal(0, 0.3, variable.shape))
     model.get_layer("bottleneck").kernel.assign(np.zeros(model.get_layer("bottleneck").kernel.shape))
     images = np.random.default_rng(0).random((2, 16, 16, 2)).astype(np.float32)
-    found = np.asarray(model(images))
-    assert np.abs(found).max() > 0
-    np.testing.assert_array_equal(found[0], found[1])
+    output = np.asarray(model(images))
+    assert np.abs(output).max() > 0
+    np.testing.assert_array_equal(output[0], output[1])
 
 
-def test_the_output_is_0_before_training_and_channels_follow_vgg16() -> None:
+def test_the_output_is_0_before_training_and_the_large_network_has_the_channels_of_vgg16() -> None:
     model, _ = network("redux", 8, 8, poolings=2)
     assert not np.asarray(model(np.ones((1, 8, 8, 2), np.float32))).any()
     assert STAGES["large"] == (64, 128, 256, 512, 512)
@@ -156,7 +156,7 @@ def test_the_loss_is_the_weighted_mean_in_units_of_the_spread(name: str, weighte
     np.testing.assert_allclose(np.asarray(loss.call(target, tf.constant(output))), expected, rtol=1e-5)
 
 
-def test_it_learns_what_good_parts_have_in_common_and_finds_a_planted_spot(
+def test_it_learns_good_parts_and_finds_a_planted_spot(
     learned: tuple[ConvAutoencoder, History],
 ) -> None:
     model, history = learned
@@ -168,44 +168,42 @@ def test_it_learns_what_good_parts_have_in_common_and_finds_a_planted_spot(
     assert (residual**2).mean() < 0.5 * ((images[8:] - mean)[:, mask] ** 2).mean()
     spot = images[8:9].copy()
     spot[0, 5:8, 8:11] += 0.3
-    found = np.abs(model.error(InputSet(spot.reshape(1, -1), SHAPE, ("R", "G"), ("spot",)), slice(None))[0]).max(-1)
-    assert found[5:8, 8:11].min() > np.quantile(found[mask], 0.9)
+    error = np.abs(model.error(InputSet(spot.reshape(1, -1), SHAPE, ("R", "G"), ("spot",)), slice(None))[0]).max(-1)
+    assert error[5:8, 8:11].min() > np.quantile(error[mask], 0.9)
 
 
-def test_what_is_beside_the_part_plays_no_part(brief: tuple[ConvAutoencoder, History]) -> None:
+def test_pixels_outside_the_part_change_nothing(brief: tuple[ConvAutoencoder, History]) -> None:
     model, inputs, mask = brief[0], good_parts(), part_masks()[0]
-    other = inputs.images()
-    other[:, ~mask] = np.random.default_rng(5).random((len(other), int((~mask).sum()), 2))
-    changed = InputSet(other.reshape(len(other), -1), SHAPE, inputs.channels, inputs.names)
-    again = ConvAutoencoder(params())
-    history = again.fit(changed, GOOD, part_masks())
+    images = inputs.images()
+    images[:, ~mask] = np.random.default_rng(5).random((len(images), int((~mask).sum()), 2))
+    changed = InputSet(images.reshape(len(images), -1), SHAPE, inputs.channels, inputs.names)
+    other_model = ConvAutoencoder(params())
+    history = other_model.fit(changed, GOOD, part_masks())
     assert history == brief[1]
-    for ask in ("error", "latent"):
-        expected = getattr(model, ask)(inputs, slice(None))
-        assert getattr(again, ask)(changed, slice(None)).tobytes() == expected.tobytes()
+    for method in ("error", "latent"):
+        expected = getattr(model, method)(inputs, slice(None))
+        assert getattr(other_model, method)(changed, slice(None)).tobytes() == expected.tobytes()
     assert not model.error(inputs, slice(None))[:, ~mask].any()
     assert model.error(inputs, slice(None))[:, mask].all()
 
 
-def test_a_part_s_error_is_its_own_whatever_is_judged_with_it(brief: tuple[ConvAutoencoder, History]) -> None:
+def test_the_error_of_a_part_does_not_depend_on_other_parts(brief: tuple[ConvAutoencoder, History]) -> None:
     model, inputs = brief[0], good_parts()
     together = model.error(inputs, slice(None))
     assert model.error(inputs, np.array([7, 2])).tobytes() == together[[7, 2]].tobytes()
     assert model.latent(inputs, slice(0, 0)).shape == (0, 64 * 3)
 
 
-def test_tiles_give_the_error_of_the_whole_image_where_they_see_the_same(
-    brief: tuple[ConvAutoencoder, History], tmp_path: Path
-) -> None:
-    """One set of weights on the whole image and on tiles: they differ at the tiles' borders alone, and by little."""
+def test_tiles_give_nearly_the_error_of_the_whole_image(brief: tuple[ConvAutoencoder, History], tmp_path: Path) -> None:
+    """With the same weights, the errors differ slightly, near the borders of tiles."""
     brief[0].save(tmp_path)
-    described = brief[0].spec.model_dump()
+    record = brief[0].spec.model_dump()
     tiled = ConvAutoencoder.load(
-        tmp_path, described | {"model_options": described["model_options"] | {"tile": 16, "overlap": 8}}
+        tmp_path, record | {"model_options": record["model_options"] | {"tile": 16, "overlap": 8}}
     )
-    assert len(tiled.grid.places()) == 2  # type: ignore[attr-defined]
-    whole, found = (one.error(good_parts(), slice(None)) for one in (brief[0], tiled))
-    assert np.sqrt(((whole - found) ** 2).mean()) < 0.2 * np.sqrt((whole**2).mean())
+    assert len(tiled.grid.windows()) == 2  # type: ignore[attr-defined]
+    whole, on_tiles = (model.error(good_parts(), slice(None)) for model in (brief[0], tiled))
+    assert np.sqrt(((whole - on_tiles) ** 2).mean()) < 0.2 * np.sqrt((whole**2).mean())
 
 
 def test_a_fit_on_tiles_keeps_its_best_epoch_and_measures_its_accuracy() -> None:
@@ -214,10 +212,10 @@ def test_a_fit_on_tiles_keeps_its_best_epoch_and_measures_its_accuracy() -> None
     for values in (history.accuracy, history.validation_accuracy):
         assert len(values) == 2
         assert all(0 < value < 1 for value in values)
-    assert model.grid.frame == (13, 16)
+    assert model.grid.tile_shape == (13, 16)
 
 
-def test_the_gaussian_output_says_how_sure_it_is_and_errors_are_in_its_sigmas() -> None:
+def test_with_gaussian_output_errors_are_relative_to_the_standard_deviations() -> None:
     model, history = fitted(options={"output": "gaussian"}, n_epochs=30, learning_rate=0.01)
     assert history.loss[-1] < history.loss[0]
     inputs, mask = good_parts(), part_masks()[0]
@@ -236,16 +234,16 @@ def test_the_gaussian_output_says_how_sure_it_is_and_errors_are_in_its_sigmas() 
         (2, {"loss_function": "masked_mse", "mixed_precision": True, "options": {"dropout": 0.3}}),
     ],
 )
-def test_settings_train_and_the_model_comes_back_to_the_bit(
+def test_settings_train_and_a_loaded_model_gives_the_same_bits(
     tmp_path: Path, types: int, settings: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
-    """Whatever the precision of the arithmetic, weights and errors are float32."""
+    """Weights and errors are float32 for any precision of the arithmetic."""
     if settings.get("mixed_precision"):
         request.addfinalizer(partial(keras.mixed_precision.set_global_policy, "float32"))
         keras.mixed_precision.set_global_policy("mixed_float16")
     model, history = fitted(types, **settings)
     assert np.isfinite(history.loss).all()
-    if settings.get("channel_weights"):  # nothing asks for the second channel
+    if settings.get("channel_weights"):  # the loss does not depend on the second channel
         assert not np.asarray(model.model.get_layer("output").kernel)[:, :, 1].any()
     half = model.model.get_layer("encoder_1_convolution_1").compute_dtype == "float16"
     assert half == bool(settings.get("mixed_precision"))
@@ -253,10 +251,10 @@ def test_settings_train_and_the_model_comes_back_to_the_bit(
     inputs = good_parts(types)
     model.save(tmp_path)
     loaded = ConvAutoencoder.load(tmp_path, model.spec)
-    for ask in ("error", "latent"):
-        ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
-        assert ours.dtype == np.float32
-        assert ours.tobytes() == theirs.tobytes()
+    for method in ("error", "latent"):
+        before, after = (getattr(each, method)(inputs, slice(None)) for each in (model, loaded))
+        assert before.dtype == np.float32
+        assert before.tobytes() == after.tobytes()
     whole = keras.saving.load_model(tmp_path / "pixal_autoencoder.keras")
     tile = np.random.default_rng(0).random((1, *SHAPE)).astype(np.float32)
     np.testing.assert_array_equal(whole(tile), model.model(tile))
@@ -265,32 +263,32 @@ def test_settings_train_and_the_model_comes_back_to_the_bit(
         ConvAutoencoder.load(tmp_path, model.spec)
 
 
-def test_the_written_out_step_compiled_by_xla_gives_the_same_numbers(brief: tuple[ConvAutoencoder, History]) -> None:
+def test_gradient_tape_and_xla_give_the_same_numbers(brief: tuple[ConvAutoencoder, History]) -> None:
     model, history = fitted(use_gradient_tape=True, jit_compile=True)
     assert model.spec.jit_compile
     np.testing.assert_allclose(history.loss[0], brief[1].loss[0], rtol=1e-5)  # before any step
-    np.testing.assert_allclose(history.loss, brief[1].loss, rtol=1e-3)  # Adam's first steps carry rounding on
-    ours, theirs = (one.error(good_parts(), slice(None)) for one in (model, brief[0]))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    np.testing.assert_allclose(history.loss, brief[1].loss, rtol=1e-3)  # Adam's first steps amplify rounding
+    error, expected = (each.error(good_parts(), slice(None)) for each in (model, brief[0]))
+    np.testing.assert_allclose(error, expected, atol=1e-3)
 
 
-def test_what_memory_cannot_hold_is_done_in_smaller_steps_or_refused() -> None:
-    def sized(**options: Any) -> ConvAutoencoder:
+def test_steps_that_exceed_the_memory_limit_are_made_smaller_or_refused() -> None:
+    def large_model(**options: Any) -> ConvAutoencoder:
         return ConvAutoencoder(params(options=options, memory_limit=4.0) | {"shape": [3000, 4000, 4]})
 
-    with pytest.raises(ConfigError, match=r"step of a 3000x4000 image takes some \d+\.\d GB.*set tile"):
-        sized(tile=None)._batch_size()
-    assert sized(tile=256)._batch_size() == 8
-    assert 1 <= sized(tile=256, size="large")._batch_size() < 8
+    with pytest.raises(ConfigError, match=r"step of a 3000x4000 image needs about \d+\.\d GB.*set tile"):
+        large_model(tile=None)._batch_size()
+    assert large_model(tile=256)._batch_size() == 8
+    assert 1 <= large_model(tile=256, size="large")._batch_size() < 8
 
 
-def test_options_that_cannot_be_are_refused() -> None:
-    for options, said in (
+def test_invalid_options_are_refused() -> None:
+    for options, message in (
         ({"size": "huge"}, "redux"),
         ({"tile": 32, "overlap": 17}, "more than half a tile"),
         ({"dropout": 1.0}, "less than 1"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             ConvAutoencoderOptions(**options)
     with pytest.raises(ConfigError, match="output_activation"):
         ConvAutoencoder(params(output_activation="sigmoid")).build_model(int(np.prod(SHAPE)))

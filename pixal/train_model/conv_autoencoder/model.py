@@ -1,9 +1,10 @@
-"""The convolutional autoencoder: residual blocks around a narrow bottleneck, on whole images or overlapping tiles."""
+"""The convolutional autoencoder: residual blocks and a narrow bottleneck, on whole images or overlapping tiles."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pixal.inputs import InputSet
 from pixal.train_model.conv_autoencoder.means import Means
 from pixal.train_model.conv_autoencoder.network import conv_autoencoder, step_bytes
 from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
-from pixal.train_model.conv_autoencoder.tile_training import TileAccuracy, TileLoss, Tiles
+from pixal.train_model.conv_autoencoder.tile_training import TileAccuracy, TileData, TileLoss
 from pixal.train_model.conv_autoencoder.tiles import Grid
 from pixal.train_model.family import NO_CONTROL, NOT_FITTED, FitControl, Rows
 from pixal.train_model.history import History
@@ -29,16 +30,18 @@ from pixal.train_model.specification import ModelSpecification
 _log = logging.getLogger(__name__)
 
 Images = NDArray[np.float32]
+Network = Callable[[Images], tf.Tensor]
+"""A compiled network of tiles (n, h, w, C)."""
 
-_CELLS = 8  # latent: means of the bottleneck in this many by as many cells
-_SHARE = 0.5  # of the memory limit, for a training step
+_LATENT_CELLS = 8  # the latent vector holds means of the bottleneck in a grid of this many cells per side
+_STEP_MEMORY_SHARE = 0.5  # of the memory limit, for a training step
 
 
 class ConvAutoencoder(KerasAnomalyModel):
     """The model family "conv_autoencoder"; see ``pixal.train_model.family.ModelFamily``.
 
-    The network sees how far an image is from the mean of its type's good parts. One serves all types, and is not told
-    which it sees. What is beside the part is 0 to it, and so is its error there.
+    The network sees the deviation of an image from the mean of the good parts of its type. One network serves all
+    types, without a label. Its input and its error are 0 outside the part.
     """
 
     Options = ConvAutoencoderOptions
@@ -47,62 +50,74 @@ class ConvAutoencoder(KerasAnomalyModel):
     options: ConvAutoencoderOptions
 
     def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
-        """Nothing is built yet."""
+        """Check the specification; nothing is built yet. See ``ModelFamily``."""
         super().__init__(specification)
         self._means: Means | None = None
-        self._encoder: Any = None
-        self._predict: Any = None
+        self._encoder: Network | None = None
+        self._predict: Network | None = None
 
     @property
     def loss_name(self) -> str:
         """See ``ModelFamily.loss_name``."""
-        return super().loss_name if self._is_gaussian else f"{super().loss_name}; 1: of the mean image"
+        return super().loss_name if self._is_gaussian else f"{super().loss_name} relative to the mean image"
 
     @property
     def grid(self) -> Grid:
-        """Where the tiles are."""
+        """The tiles of an image."""
         height, width, _ = self.spec.shape
         return Grid(height, width, self.options.tile, self.options.overlap)
 
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
-        """Learn good parts; see ``ModelFamily.fit``. Tiles of ``validation_rows`` are those of the grid."""
-        validation_rows = control.validation_rows
-        kinds, weights = self._labels(inputs).argmax(1), self._value_weights(masks)
-        self._means = Means.of(inputs, rows, kinds, masks[: self._type_count])
+        """Learn good parts; see ``ModelFamily.fit``. The tiles of validation rows are always those of the grid."""
+        types, weights = self._labels(inputs).argmax(1), self._value_weights(masks)
+        self._means = Means.measure(inputs, rows, types, masks[: self._type_count])
         self.spec = self.spec.model_copy(update={"spread": tuple(self._means.spread.tolist())})
-        spec = self.spec
-        random = self.options.tile_places == "random"
-        given: dict[str, Any] = {"kinds": kinds, "means": self._means, "grid": self.grid, "weights": weights}
-        training = Tiles(inputs, rows, **given, random=random, seed=spec.seed)
-        validation = None
-        if validation_rows is not None:
-            validation = Tiles(inputs, validation_rows, **given, random=False, seed=spec.seed)
-        trained = self._untrained(inputs.data.shape[1], weights is not None)
+        tiles = partial(
+            TileData,
+            inputs,
+            type_indices=types,
+            means=self._means,
+            grid=self.grid,
+            weights=weights,
+            seed=self.spec.seed,
+        )
+        training = tiles(rows, random=self.options.tile_places == "random")
+        validation = None if control.validation_rows is None else tiles(control.validation_rows, random=False)
+        trained = self._build_trained(inputs.data.shape[1], weights is not None)
         accuracy = None
-        if spec.metric_accuracy:
-            seen = Tiles(inputs, rows, **given, random=False, seed=spec.seed)
-            accuracy = TileAccuracy(self._predict, seen, validation, inputs.shape[2])
+        if self.spec.metric_accuracy:
+            assert self._predict is not None
+            accuracy = TileAccuracy(self._predict, tiles(rows, random=False), validation, inputs.shape[2])
         batch_size = self._batch_size()
         return self._run(trained, training, validation, control, accuracy=accuracy, batch_size=batch_size)
 
     def residual(self, images: Images, labels: Images) -> Images:
-        """Input minus reconstruction, (n, D), 0 beside the part; with ``output: gaussian`` in its own sigmas."""
+        """Input minus reconstruction, (n, D); 0 outside the part.
+
+        With ``output: gaussian``, each value is divided by its standard deviation and multiplied by the typical one of
+        its channel.
+        """
         return self._residual(images, labels, in_sigmas=self._is_gaussian)
 
     def difference(self, inputs: InputSet, rows: slice | Rows) -> Images:
         """See ``ModelFamily.difference``."""
-        found = self._residual(inputs.rows(rows), self._labels(inputs)[rows], in_sigmas=False)
-        return found.reshape(-1, *inputs.shape)
+        residual = self._residual(inputs.rows(rows), self._labels(inputs)[rows], in_sigmas=False)
+        return residual.reshape(-1, *inputs.shape)
 
     def encode(self, images: Images, labels: Images) -> Images:
-        """The bottleneck's means in 8x8 cells of the image, (n, 64 B); 0 in a cell that it is too coarse for."""
-        tiles = (self._tiles_of(deviation, self._encoder) for _, deviation in self._deviations(images, labels))
-        latents = [self._cells(part) for part in tiles]
-        length = _CELLS * _CELLS * self.options.bottleneck
-        return np.array(latents, np.float32).reshape(-1, length)
+        """Means of the B bottleneck channels in 8x8 cells of the image, (n, 64 B).
+
+        A cell without a bottleneck pixel, as in small images, is 0.
+        """
+        cells = [
+            self._cell_means(self._apply_to_tiles(deviation, self._encoder))
+            for _, deviation in self._deviations(images, labels)
+        ]
+        length = _LATENT_CELLS * _LATENT_CELLS * self.options.bottleneck
+        return np.array(cells, np.float32).reshape(-1, length)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``MODEL.keras``, ``MODEL.weights.h5`` and the means; the same model gives the same bytes."""
+        """Write ``MODEL.keras``, ``MODEL.weights.h5`` and the mean images. The same model gives the same bytes."""
         self._fitted.save(self._means_file(folder))
         return [*super().save(folder), self._means_file(folder)]
 
@@ -113,21 +128,21 @@ class ConvAutoencoder(KerasAnomalyModel):
     def _is_gaussian(self) -> bool:
         return self.options.output == "gaussian"
 
-    def _build(self, input_dim: int) -> Any:
+    def _build(self, input_dim: int) -> keras.Model:
         if self._is_gaussian:
             check_gaussian(self.spec)
         if self.spec.output_activation != "linear":
             raise ConfigError(
-                f"model_training.output_activation: conv_autoencoder reconstructs deviations from a mean, of either "
-                f"sign; set linear in place of {self.spec.output_activation}"
+                f"model_training.output_activation: conv_autoencoder reconstructs deviations from a mean, which have "
+                f"both signs; set linear instead of {self.spec.output_activation}"
             )
-        model, encoder = conv_autoencoder(*self.grid.frame, self.spec, self.options)
+        model, encoder = conv_autoencoder(*self.grid.tile_shape, self.spec, self.options)
         self._predict = tf.function(lambda tiles: model(tiles, training=False), reduce_retracing=True)
         self._encoder = tf.function(lambda tiles: encoder(tiles, training=False), reduce_retracing=True)
         return model
 
-    def _untrained(self, input_dim: int, weighted: bool) -> Any:
-        """The compiled Keras model to train; it shares its layers with ``model``, which is never compiled."""
+    def _build_trained(self, input_dim: int, weighted: bool) -> keras.Model:
+        """Build and compile the Keras model to train. It shares its layers with ``model``, which is never compiled."""
         keras.utils.set_random_seed(self.spec.seed)
         loss = TileLoss(self.spec, gaussian=self._is_gaussian, weighted=weighted)
         replicas = distribution_strategy(self.spec.gpus)
@@ -136,66 +151,74 @@ class ConvAutoencoder(KerasAnomalyModel):
             return self._compile(self.model, loss, replicated=replicas.num_replicas_in_sync > 1)
 
     def _batch_size(self) -> int:
-        """Tiles a training step: those of ``batchsize``, or as many as half the memory limit holds."""
+        """The number of tiles per training step: ``batchsize``, or fewer if half of the memory limit holds fewer.
+
+        Raises:
+            ConfigError: The memory limit is too low for a single tile.
+        """
         spec = self.spec
-        one = step_bytes(*self.grid.frame, self.options.size)
-        held = int(_SHARE * spec.memory_limit * 2**30 / one)
-        if not held:
+        tile_bytes = step_bytes(*self.grid.tile_shape, self.options.size)
+        most = int(_STEP_MEMORY_SHARE * spec.memory_limit * 2**30 / tile_bytes)
+        if not most:
+            size = "x".join(map(str, self.grid.tile_shape))
             raise ConfigError(
-                f"model_training.model_options.tile: a training step of a {'x'.join(map(str, self.grid.frame))} image "
-                f"takes some {one / _SHARE / 2**30:.1f} GB, execution.memory_limit is {spec.memory_limit}; "
-                "set tile (256 is a good size), or a higher limit"
+                f"model_training.model_options.tile: a training step of a {size} image "
+                f"needs about {tile_bytes / _STEP_MEMORY_SHARE / 2**30:.1f} GB, more than execution.memory_limit "
+                f"({spec.memory_limit}); set tile (256 is a good size), or raise the limit"
             )
-        if held < spec.batchsize:
-            _log.info("%d tiles a step in place of batchsize %d: execution.memory_limit", held, spec.batchsize)
-        return min(held, spec.batchsize)
+        if most < spec.batchsize:
+            _log.info("%d tiles per step instead of batchsize %d, because of memory_limit", most, spec.batchsize)
+        return min(most, spec.batchsize)
 
     def _residual(self, images: Images, labels: Images, *, in_sigmas: bool) -> Images:
+        """Input minus reconstruction, (n, D), of images (n, D) with labels (n, T); see ``residual``."""
         channels = self.spec.shape[2]
-        found = []
-        for kind, deviation in self._deviations(images, labels):
-            output = self.grid.blend(self._tiles_of(deviation, self._predict))
-            error = deviation - output[..., :channels]
-            mask = self._fitted.masks[kind]
+        residuals = []
+        for type_index, deviation in self._deviations(images, labels):
+            output = self.grid.blend(self._apply_to_tiles(deviation, self._predict))
+            residual = deviation - output[..., :channels]
+            mask = self._fitted.masks[type_index]
             if in_sigmas:
-                error *= _relative_precision(output[..., channels:], mask)
-            error[~mask] = 0
-            found.append(error.ravel())
-        return np.array(found, np.float32).reshape(images.shape)
+                residual *= _relative_precision(output[..., channels:], mask)
+            residual[~mask] = 0
+            residuals.append(residual.ravel())
+        return np.array(residuals, np.float32).reshape(images.shape)
 
     def _deviations(self, images: Images, labels: Images) -> Iterator[tuple[int, Images]]:
-        """Number of the type, and deviation (H, W, C) from its mean, of each image of (n, D) with labels (n, T)."""
-        for image, kind in zip(images.reshape(-1, *self.spec.shape), labels.argmax(1), strict=True):
-            yield kind, self._fitted.deviation(image, kind)
+        """Type index, and deviation from the mean (H, W, C), of each of the images (n, D) with labels (n, T)."""
+        for image, type_index in zip(images.reshape(-1, *self.spec.shape), labels.argmax(1), strict=True):
+            yield type_index, self._fitted.deviation(image, type_index)
 
-    def _tiles_of(self, image: Images, network: Any) -> Iterator[Images]:
-        """What a network makes of each tile of an image (H, W, C), a few at a time."""
-        places = self.grid.places()
-        # Without gradients few values are kept at a time, a tenth of what a step keeps.
-        several = max(1, int(_SHARE * 2**30 / step_bytes(*self.grid.frame, self.options.size)))
-        for start in range(0, len(places), several):
-            tiles = np.stack([image[place] for place in places[start : start + several]])
+    def _apply_to_tiles(self, image: Images, network: Network | None) -> Iterator[Images]:
+        """Apply a network to each tile of an image (H, W, C), a few tiles at a time.
+
+        Raises:
+            ModelError: The network is not built.
+        """
+        if network is None:
+            raise ModelError(NOT_FITTED)
+        windows = self.grid.windows()
+        # 0.5 GB as for a training step. Prediction needs about a tenth of that, because it keeps no gradients.
+        chunk_size = max(1, int(_STEP_MEMORY_SHARE * 2**30 / step_bytes(*self.grid.tile_shape, self.options.size)))
+        for start in range(0, len(windows), chunk_size):
+            tiles = np.stack([image[window] for window in windows[start : start + chunk_size]])
             yield from network(tiles).numpy().astype(np.float32, copy=False)
 
-    def _cells(self, tiles: Iterator[Images]) -> Images:
-        """The means of the tiles' bottlenecks (h, w, B) in cells of the image, (cells, cells, B)."""
-        grid = self.grid
-        bottleneck = self.options.bottleneck
-        total, count = np.zeros((_CELLS, _CELLS, bottleneck)), np.zeros((_CELLS, _CELLS, 1))
-        for place, values in zip(grid.places(), tiles, strict=True):
+    def _cell_means(self, tiles: Iterator[Images]) -> Images:
+        """Average bottleneck outputs (h, w, B) of the tiles in cells of the image: (cells, cells, B)."""
+        grid, side = self.grid, _LATENT_CELLS
+        total, count = np.zeros((side, side, self.options.bottleneck)), np.zeros((side, side, 1))
+        for (rows, columns), values in zip(grid.windows(), tiles, strict=True):
             cells = np.ix_(
-                *(
-                    (side.start + (np.arange(number) + 0.5) * (side.stop - side.start) / number) * _CELLS // size
-                    for side, number, size in zip(place, values.shape[:2], (grid.height, grid.width), strict=True)
-                )
+                _cell_indices(rows, values.shape[0], grid.height), _cell_indices(columns, values.shape[1], grid.width)
             )
-            where = tuple(cell.astype(np.intp) for cell in cells)
-            np.add.at(total, where, values)
-            np.add.at(count, where, 1)
+            np.add.at(total, cells, values)
+            np.add.at(count, cells, 1)
         return np.asarray(total / np.maximum(count, 1), np.float32)
 
     @property
     def _fitted(self) -> Means:
+        """The mean images. Raises ModelError if the model is neither trained nor loaded."""
         if self._means is None or self._predict is None:
             raise ModelError(NOT_FITTED)
         return self._means
@@ -204,8 +227,20 @@ class ConvAutoencoder(KerasAnomalyModel):
         return folder / f"{self.spec.model_name}.weights.means.npz"
 
 
+def _cell_indices(window: slice, count: int, size: int) -> NDArray[np.intp]:
+    """The latent cell of each of ``count`` bottleneck pixels along a side of a tile.
+
+    Args:
+        window: The pixels of the tile, in the image.
+        count: The number of bottleneck pixels along the tile.
+        size: The length of the side of the image, pixels.
+    """
+    centres = window.start + (np.arange(count) + 0.5) * (window.stop - window.start) / count
+    return np.asarray(centres * _LATENT_CELLS // size).astype(np.intp)
+
+
 def _relative_precision(log_variance: Images, mask: NDArray[np.bool_]) -> Images:
-    """A channel's root mean square sigma over the part, over the sigma of each value, (H, W, C)."""
+    """The root mean square standard deviation of a channel over the part, divided by that of each value, (H, W, C)."""
     variance = np.exp(np.asarray(bounded_log_variance(log_variance), np.float32))
     typical = variance[mask].mean(0) if mask.any() else variance.mean((0, 1))
     return np.asarray(np.sqrt(typical / variance), np.float32)

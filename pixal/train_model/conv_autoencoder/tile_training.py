@@ -1,7 +1,8 @@
-"""What a fit on tiles is fed and measured by: the tiles as data, their loss, and its accuracy."""
+"""Training on tiles: the data, the loss and the accuracy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,20 +23,21 @@ from pixal.train_model.keras_training.losses import gaussian_nll, pointwise_loss
 
 Images = NDArray[np.float32]
 
-_MEASURED = 8  # tiles whose accuracy is measured an epoch
+_MEASURED_TILES = 8  # tiles whose accuracy is measured after each epoch
 
 
-class Tiles(Data):
-    """Tiles of deviations from the mean of good parts as training data, read batch by batch; 0 beside the part.
+class TileData(Data):
+    """Tiles of deviations from mean images as training data, read batch by batch; 0 outside the part.
 
-    Inputs are (n, h, w, C). Targets are the same; with weights (n, h, w, 2 C), the values first and then their weights.
+    Inputs are (n, h, w, C). Targets are equal to the inputs; with weights they are (n, h, w, 2 C), the values followed
+    by their weights.
     """
 
     def __init__(
         self,
         inputs: InputSet,
         rows: Rows,
-        kinds: Rows,
+        type_indices: Rows,
         means: Means,
         grid: Grid,
         *,
@@ -43,102 +45,138 @@ class Tiles(Data):
         random: bool,
         seed: int,
     ) -> None:
-        """``kinds``: number of the type of each row of ``inputs``. ``weights`` (T, D).
+        """Choose the tiles.
 
-        ``random``: in each epoch other places, each around a pixel of the part drawn from ``seed``, and as many as the
-        part has room for; else those of the grid that hold a pixel of the part.
+        Args:
+            inputs: All parts.
+            rows: The rows whose tiles are used.
+            type_indices: The index of the type of each row of ``inputs``, (N,).
+            means: The mean images.
+            grid: The tiles of an image.
+            weights: The weight of each value in the loss, (T, D); None: all equal.
+            random: If true, each epoch has new tiles at random positions, each around a pixel of the part. Their number
+                is the area of the part divided by that of a tile. If false, the tiles of the grid that contain a pixel
+                of the part.
+            seed: Seed of the random positions.
         """
         self._inputs, self._means, self._seed = inputs, means, seed
         self._weights = None if weights is None else weights.reshape(-1, *inputs.shape)
-        self._frame = grid.frame
-        self._of_part = [np.flatnonzero(mask) for mask in means.masks] if random else []
-        grids = [[(y.start, x.start) for y, x in grid.places() if mask[y, x].any()] for mask in means.masks]
-        found: list[tuple[int, int, int, int]] = []
+        self._tile_shape = grid.tile_shape
+        self._part_pixels = [np.flatnonzero(mask) for mask in means.masks] if random else []  # per type
+        corners_on_grid = [
+            [
+                (row_range.start, columns.start)
+                for row_range, columns in grid.windows()
+                if mask[row_range, columns].any()
+            ]
+            for mask in means.masks
+        ]
+        tiles: list[tuple[int, int, int, int]] = []
         for row in rows:
-            places = grids[kinds[row]]
+            type_index = int(type_indices[row])
+            corners = corners_on_grid[type_index]
             if random:
-                count = -(-len(self._of_part[kinds[row]]) // int(np.prod(self._frame)))
-                places = [(0, 0)] * max(1, count)
-            found += [(int(row), int(kinds[row]), *place) for place in places]
-        self._tiles = np.array(found, np.intp).reshape(-1, 4)
+                count = -(-len(self._part_pixels[type_index]) // int(np.prod(self._tile_shape)))
+                corners = [(0, 0)] * max(1, count)
+            tiles += [(int(row), type_index, *corner) for corner in corners]
+        # One tile per line: the row of its image, the index of the type, its first row and its first column.
+        self._tiles = np.array(tiles, np.intp).reshape(-1, 4)
 
     def __len__(self) -> int:
         return len(self._tiles)
 
     def start(self, epoch: int) -> None:
-        """Draw the places of an epoch; see ``Data``."""
-        if not self._of_part:
+        """Draw the positions of an epoch; see ``Data``."""
+        if not self._part_pixels:
             return
         generator = np.random.default_rng([self._seed, epoch])
         height, width = self._means.masks.shape[1:]
+        last_corner = height - self._tile_shape[0], width - self._tile_shape[1]
         for tile in self._tiles:
-            inside = self._of_part[tile[1]]
-            pixel = inside[generator.integers(len(inside))] if len(inside) else 0
-            centre, most = np.divmod(pixel, width), (height - self._frame[0], width - self._frame[1])
+            pixels = self._part_pixels[tile[1]]
+            pixel = pixels[generator.integers(len(pixels))] if len(pixels) else 0
+            centre = np.divmod(pixel, width)
             tile[2:] = [
-                min(max(0, at - size // 2), top) for at, size, top in zip(centre, self._frame, most, strict=True)
+                min(max(0, position - size // 2), last)
+                for position, size, last in zip(centre, self._tile_shape, last_corner, strict=True)
             ]
 
-    def batch(self, rows: Rows) -> tuple[Any, Images]:
+    def batch(self, rows: Rows) -> tuple[Images, Images]:
         """See ``Data``."""
         height, width, channels = self._inputs.shape
-        count = channels * (1 if self._weights is None else 2)
-        target = np.empty((len(rows), *self._frame, count), np.float32)
-        for one, (row, kind, top, left) in zip(target, self._tiles[rows], strict=True):
-            place = np.s_[top : top + self._frame[0], left : left + self._frame[1]]
+        depth = channels * (1 if self._weights is None else 2)
+        targets = np.empty((len(rows), *self._tile_shape, depth), np.float32)
+        for target, (row, type_index, top, left) in zip(targets, self._tiles[rows], strict=True):
+            window = np.s_[top : top + self._tile_shape[0], left : left + self._tile_shape[1]]
             image = self._inputs.data[row].reshape(height, width, channels)
-            one[..., :channels] = self._means.deviation(image[place], kind, place)
+            target[..., :channels] = self._means.deviation(image[window], type_index, window)
             if self._weights is not None:
-                one[..., channels:] = self._weights[kind][place]
+                target[..., channels:] = self._weights[type_index][window]
         release_pages(self._inputs.data)
-        return np.ascontiguousarray(target[..., :channels]), target
+        return np.ascontiguousarray(targets[..., :channels]), targets
 
 
 class TileLoss(keras.losses.Loss):
-    """The weighted mean of a pointwise loss over a tile's values, (n,), as ``ImageLoss`` is over an image's.
+    """The weighted mean of a pointwise loss over the values of a tile, as ``ImageLoss`` is over those of an image.
 
-    In units of the loss of a residual of one ``spread`` of the channel (``Means``): 1 is what the mean alone is worth,
-    and a channel that varies little counts as much as another. The Gaussian loss has no unit.
-    y_true: (n, h, w, C), or with weights (n, h, w, 2 C), the values first. y_pred: (n, h, w, C), for the Gaussian loss
-    (n, h, w, 2 C), the means and then the log-variances.
+    The unit is the loss of a residual that equals the ``spread`` of its channel (``Means``). So 1 is the loss of the
+    mean image alone, and channels with small and large variations have equal importance. The Gaussian loss has no unit.
+
+    ``y_true`` is (n, h, w, C), or with weights (n, h, w, 2 C): the values followed by their weights. ``y_pred`` is
+    (n, h, w, C), or for the Gaussian loss (n, h, w, 2 C): the means followed by the log-variances.
     """
 
     def __init__(self, spec: ConvSpecification, *, gaussian: bool, weighted: bool) -> None:
-        """``spec`` holds the ``spread`` (C,)."""
+        """Create the loss.
+
+        Args:
+            spec: The specification, with the ``spread``.
+            gaussian: Whether the loss is the negative log-likelihood.
+            weighted: Whether ``y_true`` contains weights.
+        """
         super().__init__(name="tile_loss")
         self._weighted, self._gaussian = weighted, gaussian
         self._pointwise = pointwise_loss(spec.loss_function, spec.huber_delta)
-        self._unit = 1 / np.asarray(self._pointwise(np.array(spec.spread, np.float32)), np.float32)
+        self._scale = 1 / np.asarray(self._pointwise(np.array(spec.spread, np.float32)), np.float32)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         """The loss of each tile, (n,)."""
         values, weights = ops.split(y_true, 2, axis=-1) if self._weighted else (y_true, None)
         if self._gaussian:
             mean, log_variance = ops.split(y_pred, 2, axis=-1)
             losses = gaussian_nll(values - mean, log_variance)
         else:
-            losses = self._pointwise(values - y_pred) * self._unit
+            losses = self._pointwise(values - y_pred) * self._scale
         return ops.mean(losses if weights is None else losses * weights, axis=(1, 2, 3))
 
 
 class TileAccuracy(Accuracy):
-    """The share of values reconstructed within ``ACCURACY_TOLERANCE``, on some tiles of the grid."""
+    """The share of values that are reconstructed within ``ACCURACY_TOLERANCE``, on some tiles."""
 
-    def __init__(self, predict: Any, training: Data, validation: Data | None, channels: int) -> None:
-        """``predict``: the network, of tiles (n, h, w, C)."""
+    def __init__(
+        self, predict: Callable[[Images], Any], training: Data, validation: Data | None, channels: int
+    ) -> None:
+        """Set what is measured.
+
+        Args:
+            predict: The network: a TensorFlow function of tiles (n, h, w, C).
+            training: The training tiles.
+            validation: The validation tiles; None if there are none.
+            channels: C.
+        """
         self._predict, self._channels = predict, channels
         self._training, self._validation = training, validation
 
     def measure_epoch(self, history: History) -> None:
-        """Add this epoch's accuracy to ``history``."""
+        """Add the accuracy of the current epoch to ``history``."""
         history.accuracy.append(self._share(self._training))
         if self._validation is not None:
             history.validation_accuracy.append(self._share(self._validation))
 
     def _share(self, data: Data) -> float:
-        found = []
-        for row in evenly_spaced(np.arange(len(data)), _MEASURED):
+        shares = []
+        for row in evenly_spaced(np.arange(len(data)), _MEASURED_TILES):
             tile, _ = data.batch(row[None])
-            close = np.abs(self._predict(tile).numpy()[..., : self._channels] - tile) <= ACCURACY_TOLERANCE
-            found.append(float(close.mean()))
-        return float(np.mean(found))
+            is_accurate = np.abs(self._predict(tile).numpy()[..., : self._channels] - tile) <= ACCURACY_TOLERANCE
+            shares.append(float(is_accurate.mean()))
+        return float(np.mean(shares))
