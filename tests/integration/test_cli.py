@@ -178,9 +178,9 @@ def test_a_batch_of_only_bad_images(name: str, photos: Path, capsys: pytest.Capt
     folder.mkdir(parents=True)
     path = spoil(name, folder, photos / "front/image_000.jpg")
     for source in ("bad", path):
-        said = failed(capsys, "preprocess", "-i", source)
-        assert f"front/{path.name}: " in said
-        assert BAD[name] in said
+        stderr = failed(capsys, "preprocess", "-i", source)
+        assert f"front/{path.name}: " in stderr
+        assert BAD[name] in stderr
 
 
 def test_bad_images_are_named_and_the_others_are_processed(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,9 +240,9 @@ def test_a_faulty_configuration(
     command: str, text: str, words: list[str], photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("configs/parameters.yaml").write_text(text)
-    said = failed(capsys, command, "-i", photos)
-    assert said.startswith(f"pixal: error: {Path('configs/parameters.yaml')}, line ")
-    assert all(word in said for word in words), said
+    stderr = failed(capsys, command, "-i", photos)
+    assert stderr.startswith(f"pixal: error: {Path('configs/parameters.yaml')}, line ")
+    assert all(word in stderr for word in words), stderr
     assert not Path("out").exists()
 
 
@@ -256,9 +256,9 @@ def test_a_faulty_configuration(
 )
 @pytest.mark.usefixtures("prepared")
 def test_a_faulty_override(override: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    said = failed(capsys, "train", "--set", override)
-    assert override.partition("=")[0] in said
-    assert word in said
+    stderr = failed(capsys, "train", "--set", override)
+    assert override.partition("=")[0] in stderr
+    assert word in stderr
 
 
 def test_a_folder_that_is_not_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,8 +57,8 @@ def run(*arguments: str | Path, status: int = 0) -> str:
     """Run a command in the working directory; return what it wrote to standard error."""
     messages = io.StringIO()
     with redirect_stderr(messages):
-        found = cli.main([str(argument) for argument in arguments])
-    assert found == status, messages.getvalue()
+        actual = cli.main([str(argument) for argument in arguments])
+    assert actual == status, messages.getvalue()
     return messages.getvalue()
 
 
@@ -111,14 +111,14 @@ def results(done: Done) -> list[dict[str, str]]:
     return table(done.validate / "results.csv")
 
 
-def assert_alike(found: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
+def assert_alike(actual: list[dict[str, str]], expected: list[dict[str, str]]) -> None:
     """Equal rows to rounding: the number of parts that are multiplied together changes the order of sums."""
-    assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
+    assert len(actual) == len(expected)
+    for row, expected_row in zip(actual, expected, strict=True):
         for key in ("score", "p_value"):
-            assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=1e-4)
-        assert {k: v for k, v in ours.items() if k not in ("score", "p_value")} == {
-            k: v for k, v in theirs.items() if k not in ("score", "p_value")
+            assert float(row[key]) == pytest.approx(float(expected_row[key]), rel=1e-4)
+        assert {k: v for k, v in row.items() if k not in ("score", "p_value")} == {
+            k: v for k, v in expected_row.items() if k not in ("score", "p_value")
         }
 
 
@@ -127,8 +127,8 @@ def labels(done: Done, type_name: str) -> dict[str, int]:
 
 
 def record(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found
+    actual: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return actual
 
 
 # The files, and their content.
@@ -155,8 +155,8 @@ def test_all_files_of_the_contract_exist(a_type: Done) -> None:
             "model/pixal_autoencoder.weights.h5",
         }
         folder = a_type.out / name
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        assert expected <= found, expected - found
+        actual = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert expected <= actual, expected - actual
         for place in ("figures/aligned_metrics/matches", "figures/aligned_metrics/overlay_diagnostics"):
             assert len(list((folder / place).iterdir())) == len(train)
         assert {path.suffix for path in (folder / "logs").iterdir()} == {".log"}
@@ -168,8 +168,8 @@ def test_all_files_of_the_contract_exist(a_type: Done) -> None:
             "aligned_metrics/results.csv",
         }
         folder = a_type.validate / name
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        assert expected <= found, expected - found
+        actual = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert expected <= actual, expected - actual
         assert list((folder / "metadata").iterdir())
         assert list((folder / "logs").iterdir())
     for name in ("results.csv", "results.json", "report.html", "metrics.json"):
@@ -256,13 +256,13 @@ def test_planted_defects_fail_and_good_parts_pass(done: Done) -> None:
 
 
 def test_the_measures_agree_with_the_table(done: Done) -> None:
-    found = json.loads((done.validate / "metrics.json").read_text())
-    assert set(found["types"]) == set(TYPES)
+    actual = json.loads((done.validate / "metrics.json").read_text())
+    assert set(actual["types"]) == set(TYPES)
     groups = {name: [row for row in results(done) if row["type"] == name] for name in TYPES}
     known = {name: [labels(done, name)[Path(row["image"]).stem] for row in groups[name]] for name in TYPES}
     groups["overall"], known["overall"] = results(done), [*known["back"], *known["front"]]
     for name, rows in groups.items():
-        measures = found["types"].get(name, found["overall"])
+        measures = actual["types"].get(name, actual["overall"])
         truth, scores = np.array(known[name]), np.array([float(row["score"]) for row in rows])
         failed = np.array([row["verdict"] == "fail" for row in rows])
         assert measures["image_auroc"] == pytest.approx(roc_auc_score(truth, scores))
@@ -328,9 +328,9 @@ def test_homographies_are_the_true_poses(done: Done, stage: str) -> None:
         corners = np.array([[[160, 90], [320, 90], [320, 180], [160, 180]]], float)  # well inside the part
         for row in rows:
             assert (row["status"], row["h22"]) == ("ok", "1")
-            found = np.array([[float(row[f"h{i}{j}"]) for j in range(3)] for i in range(3)])
+            actual = np.array([[float(row[f"h{i}{j}"]) for j in range(3)] for i in range(3)])
             true = np.array(poses[Path(reference).stem]) @ np.linalg.inv(np.array(poses[Path(row["image"]).stem]))
-            difference = cv2.perspectiveTransform(corners, found) - cv2.perspectiveTransform(corners, true)
+            difference = cv2.perspectiveTransform(corners, actual) - cv2.perspectiveTransform(corners, true)
             assert np.linalg.norm(difference, axis=-1).max() < 1.0, row["image"]
 
 

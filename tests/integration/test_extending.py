@@ -1,4 +1,4 @@
-"""The code in docs/extending.md, taken from the page and used as it says: a model family, a channel, a task."""
+"""The code blocks of docs/extending.md work as the page describes: a model family, a channel, a task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pixal.tasks.photographs.training.stored import load_trained
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 _BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 MODEL, CHANNEL, TASK = _BLOCKS[0], _BLOCKS[1], _BLOCKS[-1]
-FASTER: dict[str, Any] = {
+QUICK: dict[str, Any] = {
     "preprocessing": {"draw_matches": False, "save_metrics": False, "save_overlays": False},
     "plotting": {"plot_anomaly_heatmap": False},
     "validation": {"save_anomaly_maps": False},
@@ -40,19 +40,19 @@ FASTER: dict[str, Any] = {
 
 
 def config_in(folder: Path, **model_training: Any) -> PhotographConfig:
-    return make_config(folder, **FASTER, model_training=model_training)
+    return make_config(folder, **QUICK, model_training=model_training)
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The page's package, as pip would leave it in a folder that Python looks into."""
+    """Install the model package of the page in a folder on Python's path, in the way pip does."""
     site = tmp_path / "site-packages"
-    name, place = re.findall(r'^\[project.entry-points."pixal.models"\]\n(\w+) = "([\w:]+)"$', PAGE, re.MULTILINE)[0]
+    name, target = re.findall(r'^\[project.entry-points."pixal.models"\]\n(\w+) = "([\w:]+)"$', PAGE, re.MULTILINE)[0]
     information = site / "pixal_nearest-1.0.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pixal-nearest\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(f"[{MODELS.group}]\n{name} = {place}\n")
-    (site / f"{place.split(':')[0]}.py").write_text(MODEL)
+    (information / "entry_points.txt").write_text(f"[{MODELS.group}]\n{name} = {target}\n")
+    (site / f"{target.split(':')[0]}.py").write_text(MODEL)
     monkeypatch.syspath_prepend(str(site))
     yield site
     sys.modules.pop("pixal_nearest", None)
@@ -60,7 +60,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A batch of one type, preprocessed: photographs, and ``out/Part``."""
+    """Return the folder of a rendered batch of one type and of its preprocessed inputs."""
     folder = tmp_path_factory.mktemp("batch")
     write_batch(
         folder, component="Part", types=("front",), train=8, good=2, bad=2, frame_size=(480, 270), kinds=("stain",)
@@ -70,7 +70,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("model", ["nearest", "gaussian"])
-def test_a_family_goes_the_whole_way(
+def test_a_family_trains_stores_and_validates(
     model: str, batch: Path, installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -85,23 +85,23 @@ def test_a_family_goes_the_whole_way(
     assert (record["epochs_trained"], record["final_loss"]) == (0, None)
     assert {path.name for path in (folder / "model").glob("flex*")} == {"flex.weights.npz"}
 
-    found = pixal.validate(batch / "production" / "Part", truth=batch / "truth", config=config, quiet=True)
-    assert found.metrics is not None
-    assert found.metrics.overall["image_auroc"] == 1
+    result = pixal.validate(batch / "production" / "Part", truth=batch / "truth", config=config, quiet=True)
+    assert result.metrics is not None
+    assert result.metrics.overall["image_auroc"] == 1
     trained = load_trained(config, "front")
     inputs = InputSet.load(batch / "validate" / "Part" / "front" / "out.npz")
     errors = trained.load_anomaly_model().error(inputs, slice(None))
     mask = trained.states["front"].mask
     weights = np.ones(inputs.shape[2], np.float32)
     maps = calibrated_maps(errors, trained.calibrations["front"].variance, mask, weights, 1.0)
-    scores = {part.image: part.score for part in found.parts}
+    scores = {part.image: part.score for part in result.parts}
     np.testing.assert_allclose(part_scores(maps), [scores[name] for name in inputs.names], rtol=1e-6)
 
 
 def test_the_gaussian_needs_no_tensorflow(batch: Path, tmp_path: Path) -> None:
     configs = tmp_path / "configs"
     configs.mkdir()
-    (configs / "parameters.yaml").write_text(json.dumps(FASTER))
+    (configs / "parameters.yaml").write_text(json.dumps(QUICK))
     (configs / "paths.yaml").write_text(
         f"component_model_path: {{component: Part, base: '{batch / 'out'}'}}\n"
         f"component_validate_path: {{component: Part, base: '{tmp_path / 'validate'}'}}\n"
@@ -109,26 +109,26 @@ def test_the_gaussian_needs_no_tensorflow(batch: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pixal.cli import main
-chosen = ["-q", "--set", "model_training.model=gaussian"]
-assert main(["train", *chosen]) == 0
-assert main(["validate", "-i", {str(batch / "production" / "Part")!r}, *chosen]) == 0
+options = ["-q", "--set", "model_training.model=gaussian"]
+assert main(["train", *options]) == 0
+assert main(["validate", "-i", {str(batch / "production" / "Part")!r}, *options]) == 0
 print({{"tensorflow", "keras"}} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (0, "set()\n"), process.stderr
 
 
-def test_names_of_families(installed: Path, batch: Path) -> None:
-    shown = subprocess.run(
+def test_help_lists_all_families_and_bad_names_are_errors(installed: Path, batch: Path) -> None:
+    help_text = subprocess.run(
         [sys.executable, "-m", "pixal.cli", "train", "--help"],
         env={**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert "autoencoder" in shown
-    assert "gaussian" in shown
-    assert "nearest" in shown
+    assert "autoencoder" in help_text
+    assert "gaussian" in help_text
+    assert "nearest" in help_text
     with pytest.raises(
         ValueError, match=r"'nearset' is not one of autoencoder, .*gaussian, nearest, .*; the nearest is nearest"
     ):
@@ -149,26 +149,26 @@ def test_names_of_families(installed: Path, batch: Path) -> None:
         ("gaussian", {"sigma": 2}, r"model_options.sigma: extra inputs .* the options of gaussian are: none$"),
     ],
 )
-def test_options_that_a_family_does_not_take(
+def test_invalid_options_of_a_family_are_errors(
     model: str, options: dict[str, Any], message: str, installed: Path, batch: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         pixal.train(config=config_in(batch, model=model, model_options=options), quiet=True)
 
 
-def test_the_channel_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_channel_of_the_page_computes_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "CHANNELS", dict(channels.CHANNELS))
     exec(CHANNEL, vars(channels))
     image = np.zeros((4, 5, 3), np.uint8)
     image[:, 0], image[:, 1] = (255, 0, 0), (0, 255, 255)
-    found = channels.compute_channels(image, ["Redness"])
-    np.testing.assert_allclose(found[0, :3, 0], [1, 0, 0.5], atol=1e-6)
+    result = channels.compute_channels(image, ["Redness"])
+    np.testing.assert_allclose(result[0, :3, 0], [1, 0, 0.5], atol=1e-6)
     del vars(channels)["_redness"]
 
 
 @pytest.fixture
 def curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with three CSV files to train on, two new ones, and the page's task installed."""
+    """Return a working directory with 3 CSV files to train on and 2 new ones, and install the task of the page."""
     site = tmp_path / "site-packages"
     information = site / "pixal_curves-1.0.dist-info"
     information.mkdir(parents=True)
@@ -176,7 +176,7 @@ def curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     groups = re.findall(r'^\[project.entry-points."(pixal.\w+)"\]\n(\w+ = )"(pixal_curves:\w+)"$', PAGE, re.MULTILINE)
     assert [group for group, _, _ in groups] == [TASKS.group, MODELS.group]
     (information / "entry_points.txt").write_text(
-        "".join(f"[{group}]\n{name}{place}\n" for group, name, place in groups)
+        "".join(f"[{group}]\n{name}{target}\n" for group, name, target in groups)
     )
     (site / "pixal_curves.py").write_text(TASK)
     monkeypatch.syspath_prepend(str(site))
@@ -186,7 +186,7 @@ def curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).mkdir()
         for number in range(count):
             samples = generator.random((20, 8))
-            target = 2 * samples[:, :2].mean(1) - samples[:, 4:6].mean(1) + 0.5  # of averages of two samples
+            target = 2 * samples[:, :2].mean(1) - samples[:, 4:6].mean(1) + 0.5
             np.savetxt(tmp_path / name / f"{number}.csv", np.column_stack([target, samples]), delimiter=",")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/parameters.yaml").write_text("task: curves\ncurves: {average: 2}\n")
@@ -232,22 +232,22 @@ def test_a_task_of_another_package_runs_through_the_same_commands(
         (["preprocess", "-i", "good", "--set", "task=curve"], "'curve' is not one of curves, photographs; the nearest"),
     ],
 )
-def test_what_does_not_apply_to_a_task_is_one_clear_line(
+def test_commands_and_keys_that_a_task_does_not_have_are_one_line_errors(
     arguments: list[str], message: str, curves: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert message in said
+    stderr = capsys.readouterr().err
+    assert stderr.count("\n") == 1
+    assert message in stderr
 
 
-def test_a_task_says_which_model_it_needs(curves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_names_the_models_that_it_supports(curves: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["preprocess", "-q", "-i", "good"])
     assert main(["train", "-q", "--set", "model_training.model=gaussian"]) == 2
     assert "the only model of the task curves is linear" in capsys.readouterr().err
 
 
-def test_photographs_need_a_model_that_shows_where_parts_differ(
+def test_photographs_need_a_model_with_error_maps(
     curves: Path, batch: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = config_in(batch, model="linear")

@@ -50,7 +50,7 @@ def in_one_run(photographs: Path, config: PhotographConfig) -> None:
 
 
 def step_by_step(photographs: Path, config: PhotographConfig) -> None:
-    """Each step reads from disk what the step before has written."""
+    """Each step reads the files of the step before it."""
     pixal.remove_bg(photographs, config=config, quiet=True)
     pixal.align(photographs, config=config, quiet=True)
     pixal.make_input(config=config, quiet=True)

@@ -91,9 +91,9 @@ def test_each_photograph_gives_files_a_row_and_an_input(done: tuple[Path, Outcom
         folder = out / type_name
         stems = [f"image_{i:03d}" for i in range(count)]
         photos = [f"{stem}.jpg" for stem in stems]
-        pictures = folder / "preprocessed_images"
-        assert names_in(pictures / "background_removed") == [f"{stem}_no_bg.png" for stem in stems]
-        assert names_in(pictures / "aligned_images") == [f"{stem}_aligned.png" for stem in stems]
+        images = folder / "preprocessed_images"
+        assert names_in(images / "background_removed") == [f"{stem}_no_bg.png" for stem in stems]
+        assert names_in(images / "aligned_images") == [f"{stem}_aligned.png" for stem in stems]
         assert [(row["image"], row["status"], row["reason"]) for row in table(folder)] == [
             (photo, "ok", "") for photo in photos
         ]
@@ -119,11 +119,11 @@ def test_the_table_has_the_columns_of_the_contract_and_the_true_poses(done: tupl
     reference = record(done[0] / "front", "alignment")["reference"].removesuffix(".jpg")
     points = np.array([[(100.0, 90.0), (300.0, 90.0), (200.0, 110.0), (120.0, 130.0)]])
     for row in table(done[0] / "front"):
-        found = np.array([float(row[f"h{i}{j}"]) for i in range(3) for j in range(3)]).reshape(3, 3)
+        actual = np.array([float(row[f"h{i}{j}"]) for i in range(3) for j in range(3)]).reshape(3, 3)
         true = np.array(poses[reference]) @ np.linalg.inv(poses[row["image"].removesuffix(".jpg")])
-        apart = cv2.perspectiveTransform(points, found) - cv2.perspectiveTransform(points, true)
+        apart = cv2.perspectiveTransform(points, actual) - cv2.perspectiveTransform(points, true)
         assert np.linalg.norm(apart[0], axis=1).max() < 0.5
-        assert found[2, 2] == 1.0
+        assert actual[2, 2] == 1.0
         assert int(row["inliers"]) >= 25
         assert 0.5 < float(row["inlier_ratio"]) <= 1
         assert 0.5 < float(row["ssim"]) <= 1
@@ -163,8 +163,8 @@ def test_the_crop_box_fits_the_part(done: tuple[Path, Outcome], batch: Path) -> 
     truth = cv2.imread(str(batch.parents[1] / "truth/front/foreground" / reference), cv2.IMREAD_GRAYSCALE)
     x, y, width, height = cv2.boundingRect(truth)
     box = record(done[0] / "front", "preprocessing")["crop_box"]
-    found = np.array([box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]])
-    assert abs(found - (x, y, x + width, y + height)).max() <= 3
+    actual = np.array([box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]])
+    assert abs(actual - (x, y, x + width, y + height)).max() <= 3
 
 
 # --- settings
@@ -175,9 +175,9 @@ def test_renamed_images_are_numbered_by_type(batch: Path, tmp_path: Path) -> Non
     photos = only_front(batch, tmp_path)
     preprocess(photos, config=config, quiet=True)
     front = tmp_path / "out/Part/front"
-    pictures = front / "preprocessed_images"
-    assert names_in(pictures / "background_removed") == [f"front_{i:03d}_no_bg.png" for i in range(3)]
-    assert names_in(pictures / "aligned_images") == [f"front_{i:03d}_aligned.png" for i in range(3)]
+    images = front / "preprocessed_images"
+    assert names_in(images / "background_removed") == [f"front_{i:03d}_no_bg.png" for i in range(3)]
+    assert names_in(images / "aligned_images") == [f"front_{i:03d}_aligned.png" for i in range(3)]
     photographs = [f"image_{i:03d}.jpg" for i in range(3)]
     assert [row["image"] for row in table(front)] == photographs
     assert list(InputSet.load(front / "out.npz").names) == photographs
@@ -185,8 +185,8 @@ def test_renamed_images_are_numbered_by_type(batch: Path, tmp_path: Path) -> Non
     # A second run, of fewer photographs under other names, leaves nothing of the first.
     (photos / "front/image_001.jpg").unlink()
     preprocess(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
-    assert names_in(pictures / "background_removed") == ["image_000_no_bg.png", "image_002_no_bg.png"]
-    assert names_in(pictures / "aligned_images") == ["image_000_aligned.png", "image_002_aligned.png"]
+    assert names_in(images / "background_removed") == ["image_000_no_bg.png", "image_002_no_bg.png"]
+    assert names_in(images / "aligned_images") == ["image_000_aligned.png", "image_002_aligned.png"]
     assert InputSet.load(front / "out.npz").names == ("image_000.jpg", "image_002.jpg")
     assert [row["image"] for row in table(front)] == ["image_000.jpg", "image_002.jpg"]
 
@@ -396,7 +396,7 @@ def test_bad_images_are_reported_and_good_ones_processed(batch: Path, tmp_path: 
 
 def test_a_type_that_cannot_be_aligned_does_not_stop_the_others(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path)
-    for number in range(2):  # a part without a feature to align by
+    for number in range(2):  # parts without features for the alignment
         plain = np.full((225, 400, 3), 230, np.uint8)
         plain[60:160, 100 + number : 300 + number] = (20, 90, 60)
         write_image(photos / f"plain/part_{number}.png", plain)

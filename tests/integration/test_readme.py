@@ -266,13 +266,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def _imported_modules(path: Path, modules: set[str]) -> set[str]:
     """The modules that a file imports, also inside functions and for type checking alone."""
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+            actual |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found & modules
+            actual |= {alias.name for alias in node.names}
+    return actual & modules
 
 
 def _imported_rooms(tree: ast.Module, rooms: dict[str, int]) -> Iterator[str]:
@@ -333,8 +333,8 @@ def _rows(text: str) -> Iterator[list[str]]:
 
 def _blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of a language ("": of none)."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [body for name, body in found if name == language]
+    actual = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [body for name, body in actual if name == language]
 
 
 def _without_code(text: str, *, keep_inline: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: what a user does with it, and what it must not do."""
+"""The report in headless Chromium: sorting, filters, zoom, marks, and no request to another machine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-QUIET += " --disable-component-update --disable-sync"
+BROWSER_OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+BROWSER_OPTIONS += " --disable-component-update --disable-sync"
 SCORES = {
     "a.jpg": 9.0,
     "b.jpg": 0.7,
@@ -102,7 +102,7 @@ def images_of(part: PartResult) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] |
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_OPTIONS.split())
         yield started
         started.close()
 
@@ -116,30 +116,30 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Any, report: Path) -> Iterator[Any]:
-    with opened(browser, report) as shown:
-        yield shown
+    with opened(browser, report) as opened_page:
+        yield opened_page
 
 
 @contextmanager
 def opened(browser: Any, path: Path) -> Iterator[Any]:
-    """The open page. A console message, an error or a request to another machine fails the test."""
+    """Open a page. A console message, an error or a request to another machine fails the test."""
     context = browser.new_context(offline=True, viewport={"width": 1400, "height": 900}, accept_downloads=True)
     context.set_default_timeout(8000)
-    shown = context.new_page()
-    faults: list[str] = []
-    shown.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
-    shown.on("pageerror", lambda error: faults.append(str(error)))
-    shown.on("requestfailed", lambda request: faults.append(f"failed: {request.url[:80]}"))
-    shown.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
-    shown.goto(path.as_uri())
-    yield shown
+    opened_page = context.new_page()
+    problems: list[str] = []
+    opened_page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+    opened_page.on("pageerror", lambda error: problems.append(str(error)))
+    opened_page.on("requestfailed", lambda request: problems.append(f"failed: {request.url[:80]}"))
+    opened_page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+    opened_page.goto(path.as_uri())
+    yield opened_page
     context.close()
-    assert faults == []
+    assert problems == []
 
 
 def names(page: Any) -> list[str]:
-    found: list[str] = page.locator("#parts tbody tr:not([hidden]) .open").all_text_contents()
-    return found
+    texts: list[str] = page.locator("#parts tbody tr:not([hidden]) .open").all_text_contents()
+    return texts
 
 
 def row(page: Any, name: str) -> Any:
@@ -152,7 +152,7 @@ def zoom(page: Any) -> float:
 
 
 def pixel(page: Any) -> list[int]:
-    return [int(figure) for figure in re.findall(r"[xy] (\d+)", page.locator("#readout").inner_text())]
+    return [int(digits) for digits in re.findall(r"[xy] (\d+)", page.locator("#readout").inner_text())]
 
 
 def open_first(page: Any) -> None:
@@ -164,7 +164,7 @@ def test_the_worst_part_comes_first_and_every_column_sorts(page: Any) -> None:
     assert names(page) == ["a.jpg", "=c.jpg", "d.jpg", "f9.jpg", "f10.jpg", "b.jpg", "e.jpg"]
     page.locator("[data-sort=image]").click()
     ascending = names(page)
-    assert ascending.index("f9.jpg") < ascending.index("f10.jpg")  # numbers count as numbers
+    assert ascending.index("f9.jpg") < ascending.index("f10.jpg")  # numbers in names are compared as numbers
     assert page.locator("th.c-image").get_attribute("aria-sort") == "ascending"
     page.locator("[data-sort=image]").click()
     assert names(page) == ascending[::-1]
@@ -205,7 +205,7 @@ def test_the_distribution_has_a_bar_for_every_part(page: Any) -> None:
     assert page.locator("figure").first.locator("path.threshold").count() == 1
 
 
-def test_keys_step_through_what_is_shown(page: Any) -> None:
+def test_keys_step_through_the_visible_parts(page: Any) -> None:
     page.locator("#parts .open").nth(1).click()
     title = page.locator("#detail-title")
     assert title.inner_text() == "=c.jpg"
@@ -239,20 +239,20 @@ def test_the_wheel_zooms_about_the_pointer_and_dragging_pans(page: Any) -> None:
     x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"]
     page.mouse.move(x, y)
     page.wait_for_function("document.querySelector('#readout').textContent.startsWith('x')")
-    under = pixel(page)
+    pixel_before = pixel(page)
     page.mouse.wheel(0, -600)
     page.wait_for_function("document.querySelector('.stage').matches('.close-by')")
     assert zoom(page) > 2 * before
-    assert pixel(page) == pytest.approx(under, abs=1)
+    assert pixel(page) == pytest.approx(pixel_before, abs=1)
     page.mouse.down()
     page.mouse.move(x - 60, y - 30, steps=3)
     page.mouse.up()
-    assert pixel(page) == pytest.approx(under, abs=1)  # the image moved with the pointer
+    assert pixel(page) == pytest.approx(pixel_before, abs=1)  # the image moved with the pointer
     page.keyboard.press("0")
     assert zoom(page) == pytest.approx(before)
 
 
-def test_regions_are_boxed_listed_and_reached(page: Any) -> None:
+def test_regions_are_drawn_listed_and_zoomed_to(page: Any) -> None:
     open_first(page)
     assert page.locator("#regions tbody tr").count() == 2
     assert "LAB_a" in page.locator("#regions tbody tr").first.inner_text()
@@ -276,20 +276,20 @@ def test_the_divider_uncovers_the_photograph(page: Any) -> None:
     page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=3)
     page.mouse.up()
     assert float(page.locator("#cut").input_value()) == pytest.approx(80, abs=1)
-    at = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.pane').className", [middle, y])
-    assert at == "pane photo"
+    pane = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.pane').className", [middle, y])
+    assert pane == "pane photo"
     page.locator("#cut").focus()
     page.keyboard.press("Home")
     assert page.locator("#detail-title").inner_text() == "a.jpg"  # the key moved the divider, not the part
-    at = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.pane').className", [middle, y])
-    assert at == "pane overlay"
+    pane = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('.pane').className", [middle, y])
+    assert pane == "pane overlay"
     page.get_by_label("Side by side").check()
     photo, overlay = (page.locator(f".pane.{name}").bounding_box() for name in ("photo", "overlay"))
-    apart = photo["x"] + photo["width"] <= overlay["x"] or photo["y"] + photo["height"] <= overlay["y"]
-    assert apart
+    separate = photo["x"] + photo["width"] <= overlay["x"] or photo["y"] + photo["height"] <= overlay["y"]
+    assert separate
 
 
-def test_what_if_shows_changes_and_changes_nothing(page: Any) -> None:
+def test_what_if_shows_new_verdicts_and_keeps_the_stored_ones(page: Any) -> None:
     page.locator("#factor").focus()
     for _ in range(8):  # 4 ** 0.08 = 1.12: the threshold passes 2.2
         page.keyboard.press("ArrowRight")
@@ -306,13 +306,13 @@ def test_what_if_shows_changes_and_changes_nothing(page: Any) -> None:
     assert page.locator(".card.fail strong").inner_text() == "2"
 
 
-def test_marks_stay_and_are_saved_as_safe_csv(page: Any) -> None:
+def test_marks_are_kept_and_exported_as_safe_csv(page: Any) -> None:
     row(page, "=c.jpg").locator(".mark").click()
     page.locator("#parts .open").nth(2).click()
     page.keyboard.press("m")
     assert page.locator("#detail-mark").inner_text() == "Marked as missed"
     page.keyboard.press("Escape")
-    page.wait_for_function("!location.hash")  # a new start is the table, not the part that was open last
+    page.wait_for_function("!location.hash")  # reloading shows the table, not the last open part
     page.reload()
     page.locator("#verdict").select_option("marked")
     assert names(page) == ["=c.jpg", "d.jpg"]
@@ -330,9 +330,9 @@ def test_marks_stay_and_are_saved_as_safe_csv(page: Any) -> None:
     assert page.locator("#mark-count").inner_text() == "1 marked"
 
 
-def test_marks_work_where_the_browser_keeps_nothing(browser: Any, report: Path) -> None:
+def test_marks_work_without_browser_storage(browser: Any, report: Path) -> None:
     context = browser.new_context()
-    context.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('shut') } })")
+    context.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('blocked') } })")
     page = context.new_page()
     page.goto(report.as_uri())
     row(page, "a.jpg").locator(".mark").click()
@@ -342,7 +342,7 @@ def test_marks_work_where_the_browser_keeps_nothing(browser: Any, report: Path) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_follow_the_system_and_the_button_and_can_be_read(page: Any, scheme: str) -> None:
+def test_colours_follow_the_system_and_the_button_with_enough_contrast(page: Any, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     assert (luminance(page, "body", "background-color") < 0.2) == (scheme == "dark")
     drift = (".drift h2", ".drift strong", ".drift li", ".drift .soft")
@@ -357,7 +357,7 @@ def test_colours_follow_the_system_and_the_button_and_can_be_read(page: Any, sch
 
 
 @pytest.mark.parametrize("width", [1400, 360])
-def test_a_drift_is_seen_before_any_verdict(page: Any, width: int) -> None:
+def test_drift_is_shown_above_the_verdicts(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     banner = page.get_by_role("region", name="This batch differs from training: its verdicts may be wrong")
     box = banner.bounding_box()
@@ -379,10 +379,13 @@ def test_the_name_of_a_part_is_readable_at_every_width(page: Any, width: int) ->
 
 
 def luminance(page: Any, selector: str, which: str) -> float:
-    """Relative luminance (WCAG 2.2) of a colour of the first such element; a ground is the one that shows."""
+    """Return the relative luminance (WCAG 2.2) of the first matching element.
+
+    For a transparent background, the background of the nearest ancestor that has one is used.
+    """
     colour = page.locator(selector).first.evaluate(
         """(node, which) => {
-          const at = (one) => getComputedStyle(one).getPropertyValue(which);
+          const at = (element) => getComputedStyle(element).getPropertyValue(which);
           while (which !== 'color' && at(node) === 'rgba(0, 0, 0, 0)') node = node.parentElement;
           return at(node);
         }""",
@@ -393,7 +396,7 @@ def luminance(page: Any, selector: str, which: str) -> float:
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def test_an_address_opens_its_part(browser: Any, report: Path) -> None:
+def test_a_link_with_a_part_opens_that_part(browser: Any, report: Path) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(report.as_uri() + "#front%2Fd.jpg")
@@ -401,7 +404,7 @@ def test_an_address_opens_its_part(browser: Any, report: Path) -> None:
     context.close()
 
 
-def test_images_next_to_the_page_are_shown(browser: Any, tmp_path: Path) -> None:
+def test_images_in_separate_files_are_shown(browser: Any, tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", results(), images_of, embed_limit_mb=0)
     with opened(browser, tmp_path / "report.html") as page:
         open_first(page)

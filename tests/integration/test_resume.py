@@ -1,4 +1,4 @@
-"""Preprocessing skips work that is already done, repeats what has changed, and resumes after it was killed."""
+"""Preprocessing skips work that is already done, repeats work whose inputs changed, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pixal.tasks.photographs.preprocessing import alignment_step, background_ste
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess
 from pixal.tasks.photographs.settings import PhotographConfig
 
-Made = dict[str, tuple[float, str]]
+Files = dict[str, tuple[float, str]]
 """Modification time and SHA-256 of each file, by path."""
 
 
@@ -33,25 +33,25 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first_run(batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one complete run; read only."""
+    """Return the folder of one complete run; read only."""
     folder = tmp_path_factory.mktemp("first_run")
-    preprocess(batch, config=configured(folder), quiet=True)
+    preprocess(batch, config=make_config(folder), quiet=True)
     return folder
 
 
 @pytest.fixture
-def again(first_run: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Copies of that run, with file times, and of its photographs."""
+def earlier_run(first_run: Path, batch: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Return a copy of the first run, with its file times, and a copy of its photographs."""
     shutil.copytree(first_run / "out", tmp_path / "out")
     shutil.copytree(batch, tmp_path / "photos")
     return tmp_path, tmp_path / "photos"
 
 
-def configured(folder: Path, *overrides: str, metrics: bool = False) -> PhotographConfig:
+def make_config(folder: Path, *overrides: str, metrics: bool = False) -> PhotographConfig:
     return config_in(folder, *overrides, f"preprocessing.save_metrics={metrics}")
 
 
-def made(folder: Path) -> Made:
+def output_files(folder: Path) -> Files:
     root = folder / "out/Part/front"
     paths = [path for path in root.rglob("*") if path.suffix in (".png", ".jpg", ".npz")]
     return {
@@ -60,11 +60,11 @@ def made(folder: Path) -> Made:
     }
 
 
-def bytes_of(files: Made) -> dict[str, str]:
+def digests(files: Files) -> dict[str, str]:
     return {name: digest for name, (_, digest) in files.items()}
 
 
-def rewritten(before: Made, after: Made) -> set[str]:
+def rewritten(before: Files, after: Files) -> set[str]:
     return {Path(name).name for name, (time, _) in after.items() if name not in before or before[name][0] != time}
 
 
@@ -76,19 +76,19 @@ def record(folder: Path, name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / f"out/Part/front/metadata/{name}.yaml").read_text()))
 
 
-def test_a_second_run_writes_no_file_and_the_same_records(again: tuple[Path, Path]) -> None:
-    folder, photos = again
-    before = made(folder)
+def test_a_second_run_writes_no_file_and_the_same_records(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
+    before = output_files(folder)
     records = {name: record(folder, name) for name in ("background", "alignment", "preprocessing")}
     table = (folder / "out/Part/front/figures/aligned_metrics/results.csv").read_bytes()
-    outcome = preprocess(photos, config=configured(folder), quiet=True)
+    outcome = preprocess(photos, config=make_config(folder), quiet=True)
     assert (outcome.done, outcome.failures) == (4, [])
-    assert rewritten(before, made(folder)) == set()
-    assert bytes_of(made(folder)) == bytes_of(before)
+    assert rewritten(before, output_files(folder)) == set()
+    assert digests(output_files(folder)) == digests(before)
     assert (folder / "out/Part/front/figures/aligned_metrics/results.csv").read_bytes() == table
     for name, content in records.items():
         now = record(folder, name)
-        for rows in (content, now):  # the photographs were copied, and lie elsewhere
+        for rows in (content, now):  # the photographs were copied to another folder
             rows.pop("created")
             for row in [*rows.get("images", []), *rows.get("made", [{}])[0].get("images", {}).get("front", [])]:
                 row.pop("source")
@@ -96,14 +96,14 @@ def test_a_second_run_writes_no_file_and_the_same_records(again: tuple[Path, Pat
     assert not list((folder / "out").rglob("*.journal"))
 
 
-def test_force_makes_everything_again(again: tuple[Path, Path]) -> None:
-    folder, photos = again
-    before = made(folder)
-    preprocess(photos, config=configured(folder), force=True, quiet=True)
-    after = made(folder)
+def test_force_repeats_all_work(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
+    before = output_files(folder)
+    preprocess(photos, config=make_config(folder), force=True, quiet=True)
+    after = output_files(folder)
     same = {"reference.npz", "preprocessing.npz"}  # files of arrays are only written if they change
     assert rewritten(before, after) == {Path(name).name for name in before} - same
-    assert bytes_of(after) == bytes_of(before)
+    assert digests(after) == digests(before)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_killed_run_resumes(
             written.append(path.name.removesuffix(suffix))
         write(path, data)
 
-    config = configured(tmp_path, "execution.workers=1")
+    config = make_config(tmp_path, "execution.workers=1")
     monkeypatch.setattr(module, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         preprocess(batch, config=config, quiet=True)
@@ -134,138 +134,140 @@ def test_a_killed_run_resumes(
     journal = metadata / ("background.journal" if suffix == "_no_bg.png" else "alignment.journal")
     with journal.open("ab") as file:
         file.write(b'{"file": "image_003')  # a line that was cut off
-    before = made(tmp_path)
+    before = output_files(tmp_path)
     preprocess(batch, config=config, quiet=True)
-    after = made(tmp_path)
+    after = output_files(tmp_path)
     names = {f"image_00{number}" for number in range(4)}
     assert stems(rewritten(before, after), suffix) == names - set(written)
-    assert bytes_of(after) == bytes_of(made(first_run))
+    assert digests(after) == digests(output_files(first_run))
     assert not list(metadata.glob("*.journal"))
 
 
-def test_change_a_photograph(again: tuple[Path, Path]) -> None:
-    folder, photos = again
+def test_only_a_changed_photograph_is_processed_again(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
     reference = record(folder, "alignment")["reference"]
     changed = next(path for path in sorted((photos / "front").iterdir()) if path.name != reference)
     image = read_image(changed)
     image[:4, :4] = 255 - image[:4, :4]
     write_image(changed, image, quality=100)
-    before = made(folder)
-    preprocess(photos, config=configured(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
-    names = rewritten(before, made(folder))
+    before = output_files(folder)
+    preprocess(photos, config=make_config(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
+    names = rewritten(before, output_files(folder))
     assert stems(names, "_no_bg.png") == {changed.stem}
     assert stems(names, "_aligned.png") == {changed.stem}
     assert {"reference.npz", "out.npz"} <= names
 
 
-def test_add_and_remove_a_photograph(again: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, photos = again
+def test_outputs_follow_added_and_removed_photographs(earlier_run: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, photos = earlier_run
     extra = tmp_path / "extra"
     write_batch(extra, component="Part", types=("front",), train=5, good=0, bad=0, frame_size=(320, 180))
     shutil.copy(extra / "train/Part/front/image_004.jpg", photos / "front")
     reference = record(folder, "alignment")["reference"]
-    gone = next(path for path in sorted((photos / "front").iterdir()) if path.name != reference)
-    gone.unlink()
-    before = made(folder)
-    preprocess(photos, config=configured(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
-    after = made(folder)
+    removed = next(path for path in sorted((photos / "front").iterdir()) if path.name != reference)
+    removed.unlink()
+    before = output_files(folder)
+    preprocess(photos, config=make_config(folder, f"preprocessing.alignment.reference={reference}"), quiet=True)
+    after = output_files(folder)
     assert stems(rewritten(before, after), "_aligned.png") == {"image_004"}
-    assert not [name for name in after if gone.stem in name]
+    assert not [name for name in after if removed.stem in name]
     clean = tmp_path / "clean"
-    preprocess(photos, config=configured(clean, f"preprocessing.alignment.reference={reference}"), quiet=True)
-    assert bytes_of(made(clean)) == bytes_of(after)
+    preprocess(photos, config=make_config(clean, f"preprocessing.alignment.reference={reference}"), quiet=True)
+    assert digests(output_files(clean)) == digests(after)
 
 
 @pytest.mark.parametrize(
-    ("setting", "again_made", "kept"),
+    ("setting", "rewritten_suffixes", "kept_suffixes"),
     [
         ("alignment.knn_ratio=0.7", {"_aligned.png", "out.npz"}, {"_no_bg.png"}),
         ("preprocessor.pool_size=3", {"out.npz"}, {"_no_bg.png", "_aligned.png"}),
         ("remove_background.max_workers=1", set(), {"_no_bg.png", "_aligned.png", "out.npz"}),
     ],
 )
-def test_change_a_setting(again: tuple[Path, Path], setting: str, again_made: set[str], kept: set[str]) -> None:
-    folder, photos = again
-    before = made(folder)
-    preprocess(photos, config=configured(folder, f"preprocessing.{setting}"), quiet=True)
-    names = rewritten(before, made(folder))
-    for suffix in again_made:
+def test_a_changed_setting_repeats_the_steps_that_use_it(
+    earlier_run: tuple[Path, Path], setting: str, rewritten_suffixes: set[str], kept_suffixes: set[str]
+) -> None:
+    folder, photos = earlier_run
+    before = output_files(folder)
+    preprocess(photos, config=make_config(folder, f"preprocessing.{setting}"), quiet=True)
+    names = rewritten(before, output_files(folder))
+    for suffix in rewritten_suffixes:
         assert [name for name in names if name.endswith(suffix)], suffix
-    for suffix in kept:
+    for suffix in kept_suffixes:
         assert not [name for name in names if name.endswith(suffix)], suffix
 
 
-def test_damaged_and_deleted_files_are_made_again(again: tuple[Path, Path]) -> None:
-    folder, photos = again
-    before = made(folder)
-    pictures = folder / "out/Part/front/preprocessed_images"
-    os.truncate(pictures / "background_removed/image_001_no_bg.png", 500)
-    (pictures / "aligned_images/image_002_aligned.png").unlink()
+def test_damaged_and_deleted_files_are_written_again(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
+    before = output_files(folder)
+    images = folder / "out/Part/front/preprocessed_images"
+    os.truncate(images / "background_removed/image_001_no_bg.png", 500)
+    (images / "aligned_images/image_002_aligned.png").unlink()
     (folder / "out/Part/front/figures/aligned_metrics/matches/image_003_matches.jpg").unlink()
-    preprocess(photos, config=configured(folder), quiet=True)
-    after = made(folder)
-    assert bytes_of(after) == bytes_of(before)
+    preprocess(photos, config=make_config(folder), quiet=True)
+    after = output_files(folder)
+    assert digests(after) == digests(before)
     names = rewritten(before, after)
     assert stems(names, "_no_bg.png") == {"image_001"}
     assert {"image_002", "image_003"} <= stems(names, "_aligned.png")
     assert "image_000" not in stems(names, "_aligned.png")
 
 
-def test_another_version_of_pixal_makes_everything_again(
-    again: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+def test_another_version_of_pixal_repeats_all_work(
+    earlier_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, photos = again
-    before = made(folder)
+    folder, photos = earlier_run
+    before = output_files(folder)
     monkeypatch.setattr("pixal.io.provenance.__version__", "99.0")
-    preprocess(photos, config=configured(folder), quiet=True)
-    names = rewritten(before, made(folder))
+    preprocess(photos, config=make_config(folder), quiet=True)
+    names = rewritten(before, output_files(folder))
     assert len(stems(names, "_no_bg.png")) == len(stems(names, "_aligned.png")) == 4
 
 
-def test_a_mask_edited_by_hand_is_used(again: tuple[Path, Path]) -> None:
-    folder, _ = again
-    before = made(folder)
+def test_a_mask_edited_by_hand_is_used(earlier_run: tuple[Path, Path]) -> None:
+    folder, _ = earlier_run
+    before = output_files(folder)
     path = folder / "out/Part/front/preprocessed_images/background_removed/image_001_no_bg.png"
     rgba = read_image(path)
     rgba[..., 3][np.argwhere(rgba[..., 3] > 0)[0][0]] = 0
     write_image(path, rgba)
-    align(config=configured(folder), quiet=True)
-    make_input(config=configured(folder), quiet=True)
-    names = rewritten(before, made(folder))
+    align(config=make_config(folder), quiet=True)
+    make_input(config=make_config(folder), quiet=True)
+    names = rewritten(before, output_files(folder))
     assert "image_001" in stems(names, "_aligned.png")
     assert "out.npz" in names
 
 
-def test_a_figure_is_drawn_again_if_it_is_missing_or_has_no_fingerprint(again: tuple[Path, Path]) -> None:
-    folder, photos = again
+def test_a_figure_is_drawn_again_if_it_is_missing_or_has_no_fingerprint(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
     figures = folder / "out/Part/front/figures"
     metrics = figures / "aligned_metrics/metrics.png"
-    config = configured(folder, metrics=True)
+    config = make_config(folder, metrics=True)
     preprocess(photos, config=config, quiet=True)
-    before = made(folder)
+    before = output_files(folder)
     for path in (figures / "consensus.png", figures / "channels.png", metrics):  # a killed run did not draw them
         path.unlink()
     preprocess(photos, config=config, quiet=True)
-    assert bytes_of(made(folder)) == bytes_of(before)
+    assert digests(output_files(folder)) == digests(before)
     for path in (figures / "crop_preview.png", figures / "channels.png", metrics):  # newer than their sources
         write_image(path, read_image(path))
     preprocess(photos, config=config, quiet=True)
-    assert bytes_of(made(folder)) == bytes_of(before)
+    assert digests(output_files(folder)) == digests(before)
 
 
-def test_a_figure_follows_the_settings_that_it_shows(again: tuple[Path, Path]) -> None:
-    folder, photos = again
-    preprocess(photos, config=configured(folder, metrics=True), quiet=True)
-    before = made(folder)
+def test_a_figure_follows_the_settings_that_it_shows(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
+    preprocess(photos, config=make_config(folder, metrics=True), quiet=True)
+    before = output_files(folder)
     limit = "preprocessing.alignment.MIN_SCORE_THRESHOLD=0.4"
-    preprocess(photos, config=configured(folder, limit, metrics=True), quiet=True)
-    assert "metrics.png" in rewritten(before, made(folder))
+    preprocess(photos, config=make_config(folder, limit, metrics=True), quiet=True)
+    assert "metrics.png" in rewritten(before, output_files(folder))
 
 
-def test_file_times_do_not_matter(again: tuple[Path, Path]) -> None:
-    folder, photos = again
+def test_file_times_do_not_matter(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
     for number, path in enumerate(sorted((folder / "out").rglob("*"))):
         os.utime(path, (10**9 - number, 10**9 - number))
-    before = made(folder)
-    preprocess(photos, config=configured(folder), quiet=True)
-    assert rewritten(before, made(folder)) == set()
+    before = output_files(folder)
+    preprocess(photos, config=make_config(folder), quiet=True)
+    assert rewritten(before, output_files(folder)) == set()

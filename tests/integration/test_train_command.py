@@ -1,4 +1,4 @@
-"""``pixal train`` in processes of its own: interrupted, killed, gone on with, refused; the same files byte for byte."""
+"""``pixal train`` in a separate process: interrupted, killed, resumed. Resumed runs write identical files."""
 
 from __future__ import annotations
 
@@ -50,76 +50,76 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(folder: Path, photographs: Path, mode: Mode) -> Path:
-    """A working directory with inputs: of one type, or in one-hot mode of two."""
+    """Return a working directory with preprocessed inputs of one type, or of two types in one-hot mode."""
     write_configs(folder, PARAMETERS)
     shutil.copytree(photographs if mode else photographs / "front", folder / "photos" / ("" if mode else "front"))
-    done = subprocess.run(
+    process = subprocess.run(
         command("preprocess", "-q", "-i", "photos", *mode), cwd=folder, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
-def unbroken(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained in one go, one type."""
-    folder = prepared(tmp_path_factory.mktemp("unbroken"), photographs, ())
-    assert pixal(folder, "-q") == (0, "")
+def uninterrupted(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an uninterrupted run with one type."""
+    folder = prepared(tmp_path_factory.mktemp("uninterrupted"), photographs, ())
+    assert run_train(folder, "-q") == (0, "")
     return folder
 
 
 @pytest.fixture(scope="module")
-def interrupted(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same inputs in another directory, and a run that was interrupted in its first fit."""
+def interrupted(uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the same inputs, and a run that was interrupted in its first fit."""
     folder = tmp_path_factory.mktemp("interrupted")
-    shutil.copytree(unbroken / "configs", folder / "configs")
+    shutil.copytree(uninterrupted / "configs", folder / "configs")
     model = {"model", "model_training.yaml", "figures", "logs"}
-    shutil.copytree(unbroken / "out", folder / "out", ignore=lambda _, names: model & set(names))
-    status, said = pixal(folder, at=EPOCHS // 4)
+    shutil.copytree(uninterrupted / "out", folder / "out", ignore=lambda _, names: model & set(names))
+    status, output = run_train(folder, at_epoch=EPOCHS // 4)
     assert status == 1
-    assert 1 <= stopped_in(said, fit=1) < EPOCHS
+    assert 1 <= stopped_in(output, fit=1) < EPOCHS
     return folder
 
 
 @pytest.fixture
-def cut(interrupted: Path, tmp_path: Path) -> Path:
-    """A copy of that, to go on with."""
-    return shutil.copytree(interrupted, tmp_path / "cut")
+def interrupted_run(interrupted: Path, tmp_path: Path) -> Path:
+    """Return a copy of the interrupted run."""
+    return shutil.copytree(interrupted, tmp_path / "interrupted_run")
 
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pixal.cli", *arguments]
 
 
-def pixal(folder: Path, *options: str, at: int | None = None, number: int = signal.SIGINT) -> tuple[int, str]:
-    """Run ``pixal train``: its exit status, and what it said on standard error but for progress and TensorFlow.
+def run_train(folder: Path, *options: str, at_epoch: int | None = None, number: int = signal.SIGINT) -> tuple[int, str]:
+    """Run ``pixal train``; return its exit status and its standard error without progress bars and TensorFlow messages.
 
-    ``at``: the epoch, counted over all fits, at which the progress bar shows for the signal ``number`` to be sent.
+    If ``at_epoch`` is given, signal ``number`` is sent when the progress bar reaches this epoch, counted over all fits.
     """
     process = subprocess.Popen(
         command("train", *options),
         cwd=folder,
         stderr=subprocess.PIPE,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"},
-        # A job in the background of a shell script ignores Ctrl-C, and so would what it starts.
+        # A background job of a shell script ignores Ctrl-C, and its child processes inherit this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    said = []
+    output = []
     with process:
         for line in _lines(process):
             bar = re.search(r"(\d+)/\d+ \[", line)
             if bar is None:
-                said.append(line)
-            elif at is not None and int(bar[1]) >= at:
+                output.append(line)
+            elif at_epoch is not None and int(bar[1]) >= at_epoch:
                 process.send_signal(number)
-                at = None
-    assert at is None, f"the training ended before epoch {at}: {said}"
-    theirs = ("WARNING: All log messages", "I0000", "W0000", "E0000")
-    return process.returncode, "\n".join(line for line in said if line.strip() and not line.startswith(theirs))
+                at_epoch = None
+    assert at_epoch is None, f"the training ended before epoch {at_epoch}: {output}"
+    foreign = ("WARNING: All log messages", "I0000", "W0000", "E0000")
+    return process.returncode, "\n".join(line for line in output if line.strip() and not line.startswith(foreign))
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Standard error, also where a progress bar is drawn over itself."""
+    """Yield the lines of standard error; each update of a progress bar is a line."""
     assert process.stderr is not None
     line = b""
     while byte := process.stderr.read(1):
@@ -131,17 +131,17 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
     yield line.decode()
 
 
-def stopped_in(said: str, *, fit: int) -> int:
-    """The epoch in which a run says, in its last line, to have stopped; it must be one of the fit."""
+def stopped_in(output: str, *, fit: int) -> int:
+    """Return the epoch in which the run stopped, from its last line of output; check that it stopped in this fit."""
     pattern = r"pixal: training stopped and saved in fit (\d+), epoch (\d+); run the same command with --resume "
-    found = re.fullmatch(pattern + "to continue", said.splitlines()[-1])
-    assert found, said
-    assert int(found[1]) == fit
-    return int(found[2])
+    match = re.fullmatch(pattern + "to continue", output.splitlines()[-1])
+    assert match, output
+    assert int(match[1]) == fit
+    return int(match[2])
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Digests of what lies in the model folder: weights, model, calibration, latents, preprocessing."""
+    """Return the digest of each file in the model folder."""
     (model,) = folder.glob("out/**/model")
     return {
         str(path.relative_to(model)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -151,7 +151,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """The metadata, but for what is of a run: when, how long, where."""
+    """Return the model record without the entries that differ between runs: time, duration and folder."""
     (path,) = folder.glob("out/**/metadata/model_training.yaml")
     content = dict(yaml.safe_load(path.read_text()))
     for name in ("created", "training_seconds", "input"):
@@ -160,13 +160,13 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def curves(folder: Path) -> list[tuple[str, int, float]]:
-    """All metrics of the finished run that MLflow knows."""
+    """Return all metrics of the finished run from the MLflow store."""
     with sqlite3.connect(folder / "mlflow.db") as store:
-        found = store.execute(
+        rows = store.execute(
             "select key, step, value from metrics join runs using (run_uuid) where status = 'FINISHED' order by 1, 2"
         ).fetchall()
     store.close()
-    return found
+    return rows
 
 
 def check_same(folder: Path, other: Path) -> None:
@@ -180,67 +180,74 @@ def check_same(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_and_killed_run_resumes_with_the_same_files(cut: Path, unbroken: Path) -> None:
-    assert not list(cut.glob("out/**/metadata/model_training.yaml"))
-    status, _ = pixal(cut, "--resume", at=EPOCHS + EPOCHS // 4, number=signal.SIGKILL)  # in the second fit
+def test_an_interrupted_and_killed_run_resumes_with_the_same_files(interrupted_run: Path, uninterrupted: Path) -> None:
+    assert not list(interrupted_run.glob("out/**/metadata/model_training.yaml"))
+    status, _ = run_train(
+        interrupted_run,
+        "--resume",
+        at_epoch=EPOCHS + EPOCHS // 4,
+        number=signal.SIGKILL,  # in the second fit
+    )
     assert status == -signal.SIGKILL
-    status, said = pixal(cut, "--resume", at=EPOCHS * FOLDS + 2)  # in the last one
+    status, output = run_train(interrupted_run, "--resume", at_epoch=EPOCHS * FOLDS + 2)  # in the final fit
     assert status == 1
-    assert "resuming after 1 finished fits" in said
-    stopped_in(said, fit=FOLDS + 1)
-    assert pixal(cut, "-q", "--resume") == (0, "")
-    check_same(cut, unbroken)
+    assert "resuming after 1 finished fits" in output
+    stopped_in(output, fit=FOLDS + 1)
+    assert run_train(interrupted_run, "-q", "--resume") == (0, "")
+    check_same(interrupted_run, uninterrupted)
 
-    before = {path: path.stat().st_mtime_ns for path in (cut / "out").rglob("model/*")}
-    status, said = pixal(cut, "--resume")
+    before = {path: path.stat().st_mtime_ns for path in (interrupted_run / "out").rglob("model/*")}
+    status, output = run_train(interrupted_run, "--resume")
     assert status == 0
-    assert "front: skipped, already trained on the same input with the same settings" in said
-    assert {path: path.stat().st_mtime_ns for path in (cut / "out").rglob("model/*")} == before
+    assert "front: skipped, already trained on the same input with the same settings" in output
+    assert {path: path.stat().st_mtime_ns for path in (interrupted_run / "out").rglob("model/*")} == before
 
 
-def test_the_record_names_the_conditions_for_the_same_bytes(unbroken: Path) -> None:
-    content = record(unbroken)
+def test_the_record_names_the_conditions_for_the_same_bytes(uninterrupted: Path) -> None:
+    content = record(uninterrupted)
     assert "byte for byte" in content["repeatable"]
     for name in ("input", "settings", "versions", "hardware"):
         assert name in content["repeatable"]
         assert {"input": "input_sha256"}.get(name, name) in content
     assert content["hardware"]["deterministic"] is True
     assert content["settings"]["model_training"]["seed"] == 42
-    assert {name: content["files"][name] for name in files(unbroken)} == files(unbroken)
+    assert {name: content["files"][name] for name in files(uninterrupted)} == files(uninterrupted)
 
 
 @pytest.mark.slow
-def test_resume_with_another_setting_or_input_is_refused_in_one_line(cut: Path) -> None:
-    (state,) = cut.glob("out/**/checkpoint/state.npz")
-    saved, refused = state.read_bytes(), "; train without --resume to start again"
-    status, said = pixal(cut, "-q", "--resume", "--set", "model_training.learning_rate=0.002")
+def test_resume_with_another_setting_or_input_is_refused_in_one_line(interrupted_run: Path) -> None:
+    (state,) = interrupted_run.glob("out/**/checkpoint/state.npz")
+    state_before, refused = state.read_bytes(), "; train without --resume to start again"
+    status, output = run_train(interrupted_run, "-q", "--resume", "--set", "model_training.learning_rate=0.002")
     assert status == 2
-    assert re.fullmatch(rf"pixal: error: .* belongs to a run with another model_training\.learning_rate{refused}", said)
-    (path,) = cut.glob("out/**/out.npz")
+    assert re.fullmatch(
+        rf"pixal: error: .* belongs to a run with another model_training\.learning_rate{refused}", output
+    )
+    (path,) = interrupted_run.glob("out/**/out.npz")
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"other")
-    status, said = pixal(cut, "-q", "--resume")
+    status, output = run_train(interrupted_run, "-q", "--resume")
     assert status == 2
-    assert re.fullmatch(r"pixal: error: .*out\.npz is not the file that make_input recorded; .*", said)
-    (note,) = cut.glob("out/**/metadata/preprocessing.yaml")
-    content = yaml.safe_load(note.read_text())
-    note.write_text(yaml.safe_dump(content | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
-    status, said = pixal(cut, "-q", "--resume")
+    assert re.fullmatch(r"pixal: error: .*out\.npz is not the file that make_input recorded; .*", output)
+    (record_path,) = interrupted_run.glob("out/**/metadata/preprocessing.yaml")
+    content = yaml.safe_load(record_path.read_text())
+    record_path.write_text(yaml.safe_dump(content | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    status, output = run_train(interrupted_run, "-q", "--resume")
     assert status == 2
-    assert re.fullmatch(rf"pixal: error: .* belongs to a run with another input{refused}", said)
-    assert state.read_bytes() == saved
+    assert re.fullmatch(rf"pixal: error: .* belongs to a run with another input{refused}", output)
+    assert state.read_bytes() == state_before
 
 
 @pytest.mark.slow
 def test_an_interrupted_one_hot_run_gives_the_same_files(photographs: Path, tmp_path: Path) -> None:
     whole = prepared(tmp_path / "whole", photographs, ONE_HOT)
-    broken = tmp_path / "broken"
-    shutil.copytree(whole, broken)
-    assert pixal(whole, "-q", *ONE_HOT) == (0, "")
-    status, said = pixal(broken, *ONE_HOT, at=EPOCHS + EPOCHS // 4)
+    interrupted_run = tmp_path / "interrupted_run"
+    shutil.copytree(whole, interrupted_run)
+    assert run_train(whole, "-q", *ONE_HOT) == (0, "")
+    status, output = run_train(interrupted_run, *ONE_HOT, at_epoch=EPOCHS + EPOCHS // 4)
     assert status == 1
-    stopped_in(said, fit=2)
-    assert pixal(broken, "-q", "--resume", *ONE_HOT) == (0, "")
-    check_same(broken, whole)
+    stopped_in(output, fit=2)
+    assert run_train(interrupted_run, "-q", "--resume", *ONE_HOT) == (0, "")
+    check_same(interrupted_run, whole)
     assert record(whole)["types"] == ["back", "front"]

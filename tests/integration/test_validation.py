@@ -67,13 +67,13 @@ def sums() -> dict[str, Any]:
     return load_arrays(RESULTS / "front/metadata/sums.npz")
 
 
-def assert_same_sums(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert sorted(found["counted"]) == sorted(expected["counted"])
-    assert found["parts"] == expected["parts"]
+def assert_same_sums(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert sorted(actual["counted"]) == sorted(expected["counted"])
+    assert actual["parts"] == expected["parts"]
     for name in ("losses", "pairs"):
-        np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(actual[name], expected[name])
     for name in ("squared", "absolute", "anomaly"):
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6 * expected[name].max())
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-4, atol=1e-6 * expected[name].max())
 
 
 def test_the_model_runs_only_on_removed_and_new_photographs(batch: Path, scored: list[str]) -> None:
@@ -85,13 +85,13 @@ def test_the_model_runs_only_on_removed_and_new_photographs(batch: Path, scored:
     shutil.move("later.jpg", PHOTOGRAPHS / "part_007.jpg")
     pixal.validate("new", config=settings(), quiet=True)
     assert sorted(scored) == ["part_002.jpg", "part_007.jpg"]  # one is subtracted, one is added
-    found, rows, inputs = sums(), table(), InputSet.load(RESULTS / "front/out.npz")
+    actual, rows, inputs = sums(), table(), InputSet.load(RESULTS / "front/out.npz")
     assert inputs.names == tuple(row["image"] for row in rows)
     assert [row["image"] for row in rows] == [f"part_00{index}.jpg" for index in range(8) if index != 2]
     pixal.validate("new", config=settings(), force=True, quiet=True)
     assert table() == rows
     np.testing.assert_array_equal(inputs.data, InputSet.load(RESULTS / "front/out.npz").data)
-    assert_same_sums(found, sums())
+    assert_same_sums(actual, sums())
 
 
 def test_a_batch_that_is_done_needs_no_model(batch: Path, scored: list[str]) -> None:
@@ -139,9 +139,9 @@ def test_detect_works_without_the_photographs(batch: Path) -> None:
     maps = {path.name: tifffile.imread(path) for path in (RESULTS / "front/anomaly_maps").iterdir()}
     overlay = read_image(RESULTS / "front/figures/anomaly_overlay_part_000.png")
     shutil.rmtree("new")
-    found = pixal.detect(config=config, quiet=True)
+    actual = pixal.detect(config=config, quiet=True)
     assert table() == rows
-    assert not found.failures
+    assert not actual.failures
     assert len(maps) == 8
     for name, values in maps.items():
         np.testing.assert_array_equal(tifffile.imread(RESULTS / "front/anomaly_maps" / name), values)

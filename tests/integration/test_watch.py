@@ -1,4 +1,4 @@
-"""Watch a folder, and resume a batch: each part is validated once and completely, with the result of one batch."""
+"""``validate --watch`` and resumed batches: each part is validated once, with the same result as in one batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ validation: {{watch_interval: 10}}
 
 @pytest.fixture(scope="module")
 def trained(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with one model per type; read only."""
+    """Return a working directory with one model per type; read only."""
     folder = tmp_path_factory.mktemp("trained")
     write_configs(folder, SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
@@ -56,9 +56,9 @@ def trained(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def at_once(trained: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one ``validate`` writes of all photographs; read only."""
-    folder = tmp_path_factory.mktemp("at_once")
+def one_batch(trained: Path, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the output of one ``validate`` of all photographs; read only."""
+    folder = tmp_path_factory.mktemp("one_batch")
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -67,8 +67,8 @@ def at_once(trained: Path, rendered: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked_runs: list[Tracker]) -> Path:
-    """A copy of the trained folder as the working directory, with an empty folder ``new`` that may be watched."""
+def workdir(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked_runs: list[Tracker]) -> Path:
+    """Copy the trained folder to a new working directory, and add the empty folder ``new`` to watch."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     (tmp_path / "new").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def photos(rendered: Path) -> Path:
 
 @pytest.fixture
 def validated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The photographs that get a new verdict, in order."""
+    """Return the list to which each photograph is added that gets a new verdict."""
     names: list[str] = []
     validate_parts = TypeVerdicts.validate_parts
 
@@ -95,13 +95,13 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def watched(*steps: Step, config: PhotographConfig | None = None, **options: Any) -> Any:
-    """Watch ``new``: after each scan do the next of ``steps``; stop after the last one."""
-    left = iter(steps)
+def run_watch(*steps: Step, config: PhotographConfig | None = None, **options: Any) -> Any:
+    """Watch ``new``. After each scan, run the next of ``steps``; stop after the last one."""
+    remaining = iter(steps)
 
     def pause(seconds: float) -> None:
         assert seconds == 10
-        step = next(left, None)
+        step = next(remaining, None)
         if step is None:
             raise KeyboardInterrupt
         step()
@@ -109,11 +109,11 @@ def watched(*steps: Step, config: PhotographConfig | None = None, **options: Any
     return watch.watch("new", config=photograph_config(config), pause=pause, **options)
 
 
-def nothing() -> None:
+def wait() -> None:
     pass
 
 
-def bring(source: Path, name: str) -> Step:
+def add_photo(source: Path, name: str) -> Step:
     def copy() -> None:
         target = Path("new") / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +131,9 @@ def images(folder: Path = Path("validate/Part")) -> list[str]:
     return [f"{row['type']}/{row['image']}" for row in rows(folder)]
 
 
-def assert_same_sums(ours: Path, theirs: Path) -> None:
-    """The sums behind the figures are equal to float32 rounding: the order in which parts were added differs."""
-    sums, expected = (load_arrays(folder / "metadata/sums.npz") for folder in (ours, theirs))
+def assert_same_sums(actual: Path, expected: Path) -> None:
+    """Check that the sums behind the figures agree up to rounding: parts were added in another order."""
+    sums, expected = (load_arrays(folder / "metadata/sums.npz") for folder in (actual, expected))
     for name in ("losses", "pairs"):
         np.testing.assert_array_equal(sums[name], expected[name])
     for name in ("squared", "absolute", "anomaly"):
@@ -141,37 +141,37 @@ def assert_same_sums(ours: Path, theirs: Path) -> None:
 
 
 def report() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path("validate/Part/results.json").read_text("utf-8"))
-    return found
+    document: dict[str, Any] = json.loads(Path("validate/Part/results.json").read_text("utf-8"))
+    return document
 
 
-def test_a_watch_gives_what_one_batch_gives(
-    here: Path,
+def test_watch_gives_the_same_results_as_one_batch(
+    workdir: Path,
     photos: Path,
-    at_once: Path,
+    one_batch: Path,
     validated: list[str],
     tracked_runs: list[Tracker],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "pixal")
     paths = [path.relative_to(photos) for path in sorted(photos.rglob("*.jpg"))]
-    steps = [bring(photos / path, str(path)) for path in reversed(paths)]
-    batch = watched(*steps, nothing, nothing)
+    steps = [add_photo(photos / path, str(path)) for path in reversed(paths)]
+    batch = run_watch(*steps, wait, wait)
     assert sorted(validated) == [path.as_posix() for path in paths]
-    ours = Path("validate/Part")
-    assert (ours / "results.csv").read_bytes() == (at_once / "results.csv").read_bytes()
-    assert [part.verdict for part in batch.parts] == [row["verdict"] for row in rows(at_once)]
+    actual = Path("validate/Part")
+    assert (actual / "results.csv").read_bytes() == (one_batch / "results.csv").read_bytes()
+    assert [part.verdict for part in batch.parts] == [row["verdict"] for row in rows(one_batch)]
     for name in ("back", "front"):
-        one, other = InputSet.load(ours / name / "out.npz"), InputSet.load(at_once / name / "out.npz")
-        assert one.names == other.names
-        np.testing.assert_array_equal(one.data, other.data)
-        maps = sorted(path.relative_to(at_once) for path in (at_once / name / "anomaly_maps").iterdir())
+        inputs, expected = InputSet.load(actual / name / "out.npz"), InputSet.load(one_batch / name / "out.npz")
+        assert inputs.names == expected.names
+        np.testing.assert_array_equal(inputs.data, expected.data)
+        maps = sorted(path.relative_to(one_batch) for path in (one_batch / name / "anomaly_maps").iterdir())
         assert len(maps) == 8
-        assert all((ours / path).read_bytes() == (at_once / path).read_bytes() for path in maps)
-        assert_same_sums(ours / name, at_once / name)
-    said = [record.getMessage() for record in caplog.records]
-    assert said[0] == "watching new, stop with Ctrl-C; 0 parts already done"
-    lines = [line for line in said if line.startswith(("pass  ", "fail  "))]
+        assert all((actual / path).read_bytes() == (one_batch / path).read_bytes() for path in maps)
+        assert_same_sums(actual / name, one_batch / name)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0] == "watching new, stop with Ctrl-C; 0 parts already done"
+    lines = [line for line in messages if line.startswith(("pass  ", "fail  "))]
     assert [line.split()[:2] for line in lines] == [
         [row["verdict"], f"{row['type']}/{row['image']}"] for row in reversed(rows())
     ]
@@ -179,7 +179,7 @@ def test_a_watch_gives_what_one_batch_gives(
 
 
 def test_a_growing_file_is_validated_once_when_it_is_complete(
-    here: Path, photos: Path, at_once: Path, validated: list[str]
+    workdir: Path, photos: Path, one_batch: Path, validated: list[str]
 ) -> None:
     data = (photos / "front/part_004.jpg").read_bytes()
     path = Path("new/front/part_004.jpg")
@@ -191,16 +191,16 @@ def test_a_growing_file_is_validated_once_when_it_is_complete(
 
         return write
 
-    def none_yet() -> None:
+    def none_validated() -> None:
         assert validated == []
 
-    watched(grow(0), grow(0.4), none_yet, nothing, grow(0.7), nothing, grow(1), none_yet, nothing, nothing)
+    run_watch(grow(0), grow(0.4), none_validated, wait, grow(0.7), wait, grow(1), none_validated, wait, wait)
     assert validated == ["front/part_004.jpg"]
-    assert rows() == [row for row in rows(at_once) if (row["type"], row["image"]) == ("front", "part_004.jpg")]
+    assert rows() == [row for row in rows(one_batch) if (row["type"], row["image"]) == ("front", "part_004.jpg")]
 
 
 def test_a_file_that_stays_incomplete_is_an_error_until_it_changes(
-    here: Path, photos: Path, validated: list[str]
+    workdir: Path, photos: Path, validated: list[str]
 ) -> None:
     source = photos / "front/part_000.jpg"
 
@@ -209,47 +209,47 @@ def test_a_file_that_stays_incomplete_is_an_error_until_it_changes(
         Path("new/front/a.jpg").write_bytes(source.read_bytes()[:4000])
 
     waits = int(watch.PATIENCE / 10)
-    watched(half, *[nothing] * (waits - 1))
+    run_watch(half, *[wait] * (waits - 1))
     assert validated == []
-    batch = watched(*[nothing] * waits)
+    batch = run_watch(*[wait] * waits)
     assert validated == ["front/a.jpg"]
     assert "truncated" in rows()[0]["reason"]
     assert (rows()[0]["verdict"], len(batch.failures)) == ("error", 1)
-    watched(nothing, bring(source, "front/a.jpg"), nothing, nothing)
+    run_watch(wait, add_photo(source, "front/a.jpg"), wait, wait)
     assert validated == ["front/a.jpg"] * 2
     assert rows()[0]["verdict"] == "pass"
 
 
 def test_a_second_watch_validates_new_and_changed_photographs(
-    here: Path, photos: Path, at_once: Path, validated: list[str], caplog: pytest.LogCaptureFixture
+    workdir: Path, photos: Path, one_batch: Path, validated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pixal")
     for index in range(3):
-        bring(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
-    watched(nothing, nothing)
+        add_photo(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
+    run_watch(wait, wait)
     assert len(validated) == 3
     before = rows()
     Path("new/front/part_000.jpg").unlink()  # deleted: its verdict stays
     os.utime("new/front/part_001.jpg")  # touched: its bytes are the same
     shutil.copy(photos / "front/part_005.jpg", "new/front/part_002.jpg")
-    bring(photos / "back/part_003.jpg", "back/part_003.jpg")()
+    add_photo(photos / "back/part_003.jpg", "back/part_003.jpg")()
     validated.clear()
-    watched(nothing, nothing)
+    run_watch(wait, wait)
     assert sorted(validated) == ["back/part_003.jpg", "front/part_002.jpg"]
     assert "watching new, stop with Ctrl-C; 2 parts already done" in caplog.text
-    known = {(row["type"], row["image"]): row for row in rows(at_once)}
+    known = {(row["type"], row["image"]): row for row in rows(one_batch)}
     changed = known["front", "part_005.jpg"] | {"image": "part_002.jpg"}
     assert rows() == [known["back", "part_003.jpg"], before[0], before[1], changed]
     validated.clear()
     pixal.validate("new", quiet=True)  # uses the verdicts of the watch, and drops those of deleted photographs
     assert validated == []
     assert rows() == [known["back", "part_003.jpg"], before[1], changed]
-    watched(nothing, config=load_config(overrides=["validation.false_alarm_rate=0.05"]))
+    run_watch(wait, config=load_config(overrides=["validation.false_alarm_rate=0.05"]))
     assert sorted(validated) == ["back/part_003.jpg", "front/part_001.jpg", "front/part_002.jpg"]
 
 
-def test_tables_and_report_are_updated_without_new_work_for_old_parts(
-    here: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+def test_tables_and_report_are_updated_without_repeating_work_for_earlier_parts(
+    workdir: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, encoded, drawn = [0.0], [], []
     save_jpeg, draw_figures = report_images._save_jpeg, TypeVerdicts.draw_figures
@@ -268,21 +268,25 @@ def test_tables_and_report_are_updated_without_new_work_for_old_parts(
     monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=None))
     monkeypatch.setattr(report_images, "_save_jpeg", count_images)
     monkeypatch.setattr(TypeVerdicts, "draw_figures", note_time)
-    seen: list[int] = []
+    row_counts: list[int] = []
 
-    def look_on() -> None:
+    def check_results() -> None:
         tick(10)
         if Path("validate/Part/results.csv").is_file():
             page = Path("validate/Part/report.html").read_text("utf-8")
             assert all(f"part_{index:03d}.jpg" in page for index in range(len(rows())))
             assert len(report()["parts"]) == len(rows())
-        seen.append(len(rows()) if Path("validate/Part/results.csv").is_file() else 0)
+        row_counts.append(len(rows()) if Path("validate/Part/results.csv").is_file() else 0)
 
     steps: list[Step] = []
     for index in range(3):
-        steps += [bring(photos / f"front/part_{index:03d}.jpg", f"front/part_{index:03d}.jpg"), look_on, look_on]
-    watched(*steps, *[look_on] * 6)
-    assert seen == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3]
+        steps += [
+            add_photo(photos / f"front/part_{index:03d}.jpg", f"front/part_{index:03d}.jpg"),
+            check_results,
+            check_results,
+        ]
+    run_watch(*steps, *[check_results] * 6)
+    assert row_counts == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3]
     images = [name for verdict in journal("front") for name in verdict.images or () if name is not None]
     assert len(encoded) == len(images)
     assert drawn == [10, 70]  # with the first part, and one minute later
@@ -292,14 +296,14 @@ def journal(name: str) -> list[StoredVerdict]:
     return list(read_journal(Path(f"validate/Part/{name}/metadata/judged.journal")))
 
 
-KILLED = """
+KILLED_RUN = """
 import os, sys
 import pixal
 from pixal.tasks.photographs.verdicts.verdict_store import VerdictStore
 
 add = VerdictStore.add
 
-def killed_in_between(self, verdict, image):
+def kill_at_the_fourth(self, verdict, image):
     if len(self.verdicts) == 3:
         with self._growing.path.open("ab") as file:
             file.write(b"half an input")
@@ -308,16 +312,16 @@ def killed_in_between(self, verdict, image):
         os.kill(os.getpid(), 9)
     return add(self, verdict, image)
 
-VerdictStore.add = killed_in_between
+VerdictStore.add = kill_at_the_fourth
 pixal.validate(sys.argv[1], quiet=True)
 """
 
 
 def test_a_killed_run_resumes_without_incomplete_files(
-    here: Path, photos: Path, at_once: Path, validated: list[str]
+    workdir: Path, photos: Path, one_batch: Path, validated: list[str]
 ) -> None:
     shutil.copytree(photos, "new", dirs_exist_ok=True)
-    run = subprocess.run([sys.executable, "-c", KILLED, "new"], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-c", KILLED_RUN, "new"], capture_output=True, text=True, check=False)
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert not Path("validate/Part/results.csv").exists()
     with pytest.raises(InputError, match="run validate first"):
@@ -325,26 +329,29 @@ def test_a_killed_run_resumes_without_incomplete_files(
     shutil.copytree("validate", "killed")
     everything = {f"{name}/part_00{index}.jpg" for name in ("back", "front") for index in range(8)}
     before = {f"back/part_00{index}.jpg" for index in range(3)}
-    for resume in (lambda: pixal.validate("new", quiet=True), lambda: watched(nothing)):
+    for resume in (lambda: pixal.validate("new", quiet=True), lambda: run_watch(wait)):
         validated.clear()
         resume()
         assert set(validated) == everything - before
         assert len(validated) == len(everything - before)
-        assert (Path("validate/Part") / "results.csv").read_bytes() == (at_once / "results.csv").read_bytes()
-        ours, theirs = (
-            {path.relative_to(folder) for path in folder.rglob("*")} for folder in (here / "validate/Part", at_once)
+        assert (Path("validate/Part") / "results.csv").read_bytes() == (one_batch / "results.csv").read_bytes()
+        actual, expected = (
+            {path.relative_to(folder) for path in folder.rglob("*")}
+            for folder in (workdir / "validate/Part", one_batch)
         )
-        assert ours == theirs
+        assert actual == expected
         for name in ("back", "front"):
-            one, other = (InputSet.load(folder / name / "out.npz") for folder in (Path("validate/Part"), at_once))
-            np.testing.assert_array_equal(one.data, other.data)
-            assert_same_sums(Path("validate/Part") / name, at_once / name)
+            inputs, expected_inputs = (
+                InputSet.load(folder / name / "out.npz") for folder in (Path("validate/Part"), one_batch)
+            )
+            np.testing.assert_array_equal(inputs.data, expected_inputs.data)
+            assert_same_sums(Path("validate/Part") / name, one_batch / name)
         shutil.rmtree("validate")
         shutil.copytree("killed", "validate")
 
 
 def test_ctrl_c_during_a_part_leaves_a_complete_report(
-    here: Path, photos: Path, at_once: Path, monkeypatch: pytest.MonkeyPatch
+    workdir: Path, photos: Path, one_batch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(photos / "front", "new/front")
     with monkeypatch.context() as patch:
@@ -356,69 +363,69 @@ def test_ctrl_c_during_a_part_leaves_a_complete_report(
             return add(self, *arguments)
 
         patch.setattr(VerdictStore, "add", stopped)
-        batch = watched(nothing, nothing)
-    expected = [row for row in rows(at_once) if row["type"] == "front"]
+        batch = run_watch(wait, wait)
+    expected = [row for row in rows(one_batch) if row["type"] == "front"]
     assert rows() == expected[:2]
     assert len(batch.parts) == 2
     assert InputSet.load(Path("validate/Part/front/out.npz")).names == ("part_000.jpg", "part_001.jpg")
     pixal.detect(quiet=True)
     assert rows() == expected[:2]
-    watched(nothing)
+    run_watch(wait)
     assert rows() == expected
 
 
-def test_a_watch_resumes_after_detect_with_the_same_settings(here: Path, photos: Path, validated: list[str]) -> None:
+def test_a_watch_resumes_after_detect_with_the_same_settings(workdir: Path, photos: Path, validated: list[str]) -> None:
     config = load_config(overrides=[f"plotting.{name}=True" for name in ("plot_anomaly_heatmap", "plot_latent_space")])
     for index in range(3):
-        bring(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
-    watched(nothing, config=config)
+        add_photo(photos / f"front/part_00{index}.jpg", f"front/part_00{index}.jpg")()
+    run_watch(wait, config=config)
     before = Path("validate/Part/results.csv").read_bytes()
     pixal.detect(config=config, quiet=True)
     assert Path("validate/Part/results.csv").read_bytes() == before
     validated.clear()
-    watched(nothing, config=config)
+    run_watch(wait, config=config)
     assert validated == []
     assert Path("validate/Part/results.csv").read_bytes() == before
     Path("validate/Part/front/figures/anomaly_overlay_part_001.png").unlink()
-    watched(nothing, config=config)
-    assert validated == ["front/part_001.jpg"]  # a file of it was missing
+    run_watch(wait, config=config)
+    assert validated == ["front/part_001.jpg"]  # one of its files was missing
     validated.clear()
-    watched(nothing, config=config, force=True)
+    run_watch(wait, config=config, force=True)
     assert len(validated) == 3
 
 
-def test_an_untrained_type_waits_and_is_named_once(
-    here: Path, photos: Path, validated: list[str], caplog: pytest.LogCaptureFixture
+def test_photographs_of_an_untrained_type_wait_with_one_warning(
+    workdir: Path, photos: Path, validated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    watched(
-        *(bring(photos / "front/part_000.jpg", "side/a.jpg"), nothing, nothing),
-        *(bring(photos / "front/part_000.jpg", "front/a.jpg"), nothing, nothing),
+    run_watch(
+        *(add_photo(photos / "front/part_000.jpg", "side/a.jpg"), wait, wait),
+        *(add_photo(photos / "front/part_000.jpg", "front/a.jpg"), wait, wait),
     )
     assert validated == ["front/a.jpg"]
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert said == [
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert messages == [
         "type side was never trained; its photographs wait until it is trained",
         "1 photograph without a verdict, for example new/side/a.jpg",
     ]
 
 
-def test_a_missing_folder_is_waited_for(
-    here: Path, photos: Path, validated: list[str], caplog: pytest.LogCaptureFixture
+def test_watch_waits_while_the_folder_is_missing(
+    workdir: Path, photos: Path, validated: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    away = (lambda: Path("new").rename("away"), nothing, nothing, lambda: Path("away").rename("new"))
-    watched(bring(photos / "front/part_000.jpg", "front/a.jpg"), *away, nothing, nothing)
+    away = (lambda: Path("new").rename("away"), wait, wait, lambda: Path("away").rename("new"))
+    run_watch(add_photo(photos / "front/part_000.jpg", "front/a.jpg"), *away, wait, wait)
     assert validated == ["front/a.jpg"]
     assert len([record for record in caplog.records if "does not exist" in record.getMessage()]) == 1
 
 
-def test_a_new_photograph_replaces_a_deleted_one_with_the_same_name(here: Path, photos: Path, at_once: Path) -> None:
-    bring(photos / "front/part_000.jpg", "front/monday/a.jpg")()
-    watched(
-        nothing, lambda: shutil.rmtree("new/front/monday"), bring(photos / "front/part_005.jpg", "front/b.jpg"), nothing
+def test_a_new_photograph_replaces_a_deleted_one_of_that_name(workdir: Path, photos: Path, one_batch: Path) -> None:
+    add_photo(photos / "front/part_000.jpg", "front/monday/a.jpg")()
+    run_watch(
+        wait, lambda: shutil.rmtree("new/front/monday"), add_photo(photos / "front/part_005.jpg", "front/b.jpg"), wait
     )
     assert images() == ["front/b.jpg", "front/a.jpg"]
-    watched(bring(photos / "front/part_006.jpg", "front/tuesday/a.jpg"), nothing, nothing)
-    known = {row["image"]: row["score"] for row in rows(at_once) if row["type"] == "front"}
+    run_watch(add_photo(photos / "front/part_006.jpg", "front/tuesday/a.jpg"), wait, wait)
+    known = {row["image"]: row["score"] for row in rows(one_batch) if row["type"] == "front"}
     assert {row["image"]: row["score"] for row in rows()} == {
         "a.jpg": known["part_006.jpg"],
         "b.jpg": known["part_005.jpg"],
@@ -428,43 +435,43 @@ def test_a_new_photograph_replaces_a_deleted_one_with_the_same_name(here: Path, 
     assert names == {"a.tiff", "b.tiff"}
 
 
-def test_the_command_ends_as_validate_does(
-    here: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_exit_status_and_messages_of_the_watch_command(
+    workdir: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(seconds: float) -> None:
-        if looks:
-            looks.pop()()
+        if pauses:
+            pauses.pop()()
             return
         raise KeyboardInterrupt
 
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    looks: list[Step] = []
+    pauses: list[Step] = []
     monkeypatch.setattr(pixal, "watch", partial(watch.watch, pause=stop), raising=False)
     assert cli.main(["validate", "-i", "new", "--watch"]) == 0
     assert "0 parts" in capsys.readouterr().err
-    bring(photos / "front/part_000.jpg", "front/part_000.jpg")()
-    looks[:] = [nothing]
+    add_photo(photos / "front/part_000.jpg", "front/part_000.jpg")()
+    pauses[:] = [wait]
     assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "watching new, stop with Ctrl-C; 0 parts already done"
     assert lines[1].startswith("pass   front/part_000.jpg  score ")
     assert lines[-1] == "1 parts: 1 pass, 0 fail, 0 could not be processed; report: validate/Part/report.html"
-    bring(photos / "front/part_005.jpg", "front/part_005.jpg")()
-    looks[:] = [nothing]
+    add_photo(photos / "front/part_005.jpg", "front/part_005.jpg")()
+    pauses[:] = [wait]
     assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly", "-q"]) == 4
     assert capsys.readouterr().err == ""
-    for arguments, said in (
+    for arguments, message in (
         (("-i", "new", "--truth", "new"), "--truth cannot be used with --watch"),
         (("-i", "new/front/part_000.jpg"), "is not a folder"),
         (("-i", "nowhere"), "is not a folder"),
     ):
         assert cli.main(["validate", "--watch", *arguments]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     monkeypatch.setattr(pixal, "validate", stopped, raising=False)
     assert cli.main(["validate", "-i", "new"]) == 1
     assert "the same command resumes" in capsys.readouterr().err
     shutil.rmtree("out")
     with pytest.raises(ModelError, match="run train first"):
-        watched()
+        run_watch()

@@ -8,7 +8,7 @@ from pixal.train_model.specification import ModelSpecification
 
 
 def specification(shape: tuple[int, int, int], **changes: Any) -> ModelSpecification:
-    """What a model of one type, "front", with inputs of ``shape`` (H, W, C) is built from."""
+    """Return the specification of a model of the single type "front" with inputs of ``shape`` (H, W, C)."""
     height, width, channels = shape
     content = {
         "model": "gaussian",

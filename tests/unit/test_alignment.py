@@ -474,8 +474,8 @@ def random_features(rng: np.random.Generator, count: int, near: NDArray[np.float
 
 def slow_matches(photo: Features, to: Features, ratio: float) -> list[tuple[int, int]]:
     result = []
-    for i, ours in enumerate(photo.descriptors.astype(float)):
-        away = [float(np.linalg.norm(ours - theirs)) for theirs in to.descriptors.astype(float)]
+    for i, own in enumerate(photo.descriptors.astype(float)):
+        away = [float(np.linalg.norm(own - theirs)) for theirs in to.descriptors.astype(float)]
         first, second = np.argsort(away)[:2]
         back = [float(np.linalg.norm(other - to.descriptors[first])) for other in photo.descriptors.astype(float)]
         if away[first] < ratio * away[second] and int(np.argmin(back)) == i:

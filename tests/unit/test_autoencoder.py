@@ -69,7 +69,7 @@ def part_masks(types: int = 1, alike: bool = True) -> np.ndarray:
 
 
 def good_parts(types: int = 1, count: int = 8, alike: bool = True) -> InputSet:
-    """Images that vary in some directions and are 0 beside the part, with noise."""
+    """Images that vary in some directions and are 0 outside the part, with noise."""
     generator = np.random.default_rng(0)
     weights = generator.normal(0, 0.1, (count, 3))
     data = 0.5 + weights @ generator.normal(0, 1, (3, VALUES)) + generator.normal(0, 0.02, (count, VALUES))
@@ -118,9 +118,9 @@ def test_the_layer_projects_as_linear_algebra_does(types: int) -> None:
     layer, inputs, labels = projection_of("linear", types)
     subspace = SubspaceFitter(inputs, labels, 4.0).fit([ALL], 5)[0].subspace
     given = labels if types > 1 else None
-    found = np.asarray(layer(inputs.data, given))
-    np.testing.assert_allclose(found, subspace.coefficients(inputs.data, labels), atol=1e-5)
-    back = np.asarray(layer(found, given, inverse=True))
+    actual = np.asarray(layer(inputs.data, given))
+    np.testing.assert_allclose(actual, subspace.coefficients(inputs.data, labels), atol=1e-5)
+    back = np.asarray(layer(actual, given, inverse=True))
     means = labels @ subspace.mean
     np.testing.assert_allclose(back, means + (inputs.data - means) @ subspace.basis.T @ subspace.basis, atol=1e-5)
     assert layer.trainable_variables == []
@@ -162,7 +162,7 @@ def test_the_decoder_mirrors_the_encoder(sizes: list[int]) -> None:
     assert core.get_layer("output").activation is keras.activations.linear
 
 
-def test_the_projection_stands_around_a_network_of_its_rank() -> None:
+def test_the_network_works_on_as_many_values_as_the_projection_has_components() -> None:
     model = Autoencoder(params(projection_rank=5))
     model.build_model(VALUES)
     core = next(layer for layer in model.model.layers if layer.name == "core")
@@ -194,7 +194,7 @@ def test_regularization_adds_its_penalty_of_the_kernels(kind: str | None, l1: fl
     assert float(sum(model.model.losses)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_input_noise_is_there_while_training_only() -> None:
+def test_input_noise_is_added_only_in_training() -> None:
     for noise in (0.0, 0.5):
         model = Autoencoder(params(input_projection="none", input_noise=noise))
         model.build_model(VALUES)
@@ -305,11 +305,11 @@ def test_the_tape_takes_the_same_steps_as_keras(settings: dict[str, Any], reques
     if settings.get("mixed_precision"):
         request.addfinalizer(partial(keras.mixed_precision.set_global_policy, "float32"))
         keras.mixed_precision.set_global_policy("mixed_float16")
-    ours, ours_history = fitted(use_gradient_tape=True, **settings)
-    theirs, theirs_history = fitted(**settings)
-    assert ours_history == theirs_history
-    assert same(ours, theirs)
-    for model, step in ((ours, TapeModel.train_step), (theirs, keras.Model.train_step)):
+    tape_model, tape_history = fitted(use_gradient_tape=True, **settings)
+    keras_model, keras_history = fitted(**settings)
+    assert tape_history == keras_history
+    assert same(tape_model, keras_model)
+    for model, step in ((tape_model, TapeModel.train_step), (keras_model, keras.Model.train_step)):
         assert type(model._trained).train_step is step
         assert not model._trained.run_eagerly
         scaled = isinstance(model._trained.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -318,16 +318,16 @@ def test_the_tape_takes_the_same_steps_as_keras(settings: dict[str, Any], reques
 
 def test_the_loop_takes_the_same_steps_as_keras_fit() -> None:
     model, history = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
-    told: list[Any] = []
+    calls: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras_family, "run_fit", lambda *given, **_: told.append(given) or History())
+        patch.setattr(keras_family, "run_fit", lambda *given, **_: calls.append(given) or History())
         again, _ = fitted(batchsize=8, n_epochs=4, input_noise=0.0)
-    keras_model, data, _, _ = told[0]
+    keras_model, data, _, _ = calls[0]
     inputs, targets = data.batch(ALL)
-    found = keras_model.fit(inputs, targets, batch_size=8, epochs=4, shuffle=False, verbose=0).history["loss"]
-    np.testing.assert_allclose(found, history.loss, rtol=1e-5)  # the same rows, summed in another order
-    for ours, theirs in zip(weights_of(model), weights_of(again), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    actual = keras_model.fit(inputs, targets, batch_size=8, epochs=4, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(actual, history.loss, rtol=1e-5)  # the same rows, summed in another order
+    for weights, expected_weights in zip(weights_of(model), weights_of(again), strict=True):
+        np.testing.assert_allclose(weights, expected_weights, atol=1e-5)
 
 
 def test_one_seed_gives_one_model_and_another_seed_another(plain: tuple[Autoencoder, History]) -> None:
@@ -338,7 +338,7 @@ def test_one_seed_gives_one_model_and_another_seed_another(plain: tuple[Autoenco
     assert not same(other, plain[0])
 
 
-def test_a_second_fit_starts_anew() -> None:
+def test_a_second_fit_starts_from_new_weights() -> None:
     inputs = good_parts()
     fresh = Autoencoder(params(projection_rank=4))
     fresh_history = fresh.fit(inputs, ALL[:4], part_masks())
@@ -364,13 +364,13 @@ def test_each_setting_changes_the_model(setting: dict[str, Any], plain: tuple[Au
     assert not same(fitted(**setting)[0], plain[0])
 
 
-def test_the_settings_of_the_fit_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[FitSettings] = []
-    monkeypatch.setattr(keras_family, "run_fit", lambda *given, **_: told.append(given[3]) or History())
+def test_the_settings_of_the_fit_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[FitSettings] = []
+    monkeypatch.setattr(keras_family, "run_fit", lambda *given, **_: calls.append(given[3]) or History())
     asked = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
     model, _ = fitted(**asked)
     model.fit(good_parts(), ALL, part_masks(), FitControl(learning_rates=[0.3, 0.2, 0.1, 0.4]))
-    held_out, whole = told
+    held_out, whole = calls
     names = ("epochs", "batch_size", "patience", "min_delta", "seed")
     assert tuple(getattr(held_out, name) for name in names) == tuple(asked.values())
     assert held_out.rate(History()) == 0.01
@@ -379,7 +379,7 @@ def test_the_settings_of_the_fit_reach_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert [whole.rate(History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
 
 
-def test_huber_delta_is_that_of_the_loss() -> None:
+def test_huber_delta_reaches_the_loss() -> None:
     still = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd"}
     model, history = fitted(loss_function="huber", huber_delta=0.02, **still)
     size = np.abs(model.error(good_parts(), ALL))
@@ -389,7 +389,7 @@ def test_huber_delta_is_that_of_the_loss() -> None:
 
 def test_a_masked_loss_is_the_mean_over_the_part(plain: tuple[Autoencoder, History]) -> None:
     masked = fitted(masked_loss=True)[1]
-    # The inputs are 0 beside the part, and reconstructed so: only what is divided by differs.
+    # The inputs and reconstructions are 0 outside the part: only the denominator differs.
     assert masked.loss[0] == pytest.approx(plain[1].loss[0] * SHAPE[0] * SHAPE[1] / part_masks()[0].sum(), rel=1e-3)
 
 
@@ -401,19 +401,19 @@ def test_channel_weights_are_the_weights_of_the_loss() -> None:
 
 
 def test_memory_limit_decides_whether_data_stays_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr(keras_family, "run_fit", lambda *data, **_: told.append(data[1]) or History())
+    calls: list[Any] = []
+    monkeypatch.setattr(keras_family, "run_fit", lambda *data, **_: calls.append(data[1]) or History())
     inputs, rows = good_parts(), np.array([3, 5])
     for limit in (1e-9, 4.0):
         Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
-    streamed, held = told
+    streamed, held = calls
     assert streamed._images is None
     assert held._images.shape == (2, VALUES)
     np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], held.batch(np.array([1]))[1])
 
 
 @pytest.mark.parametrize("projection", ["auto", "none"])
-def test_accuracy_is_the_share_of_values_within_a_fiftieth(projection: str) -> None:
+def test_accuracy_is_the_fraction_of_values_within_0_02(projection: str) -> None:
     model = Autoencoder(params(2, metric_accuracy=True, input_projection=projection, n_epochs=1))
     inputs = good_parts(2)
     history = model.fit(inputs, ALL[:6], part_masks(2), FitControl(validation_rows=np.array([6, 7])))
@@ -434,23 +434,23 @@ def test_hybrid_mode_keeps_the_projection_on_the_processor() -> None:
     "name",
     ["adam", "SGD", "rmsprop", "AdamW", "adagrad", "adadelta", "Adamax", "nadam", "ftrl", "lion", "lamb", "Adafactor"],
 )
-def test_every_optimizer_of_keras_goes_by_its_name(name: str) -> None:
-    found = build_optimizer(name, 0.02)
-    assert type(found).__name__.lower() == name.lower()
-    assert float(found.learning_rate.numpy()) == pytest.approx(0.02)
+def test_every_optimizer_of_keras_can_be_named(name: str) -> None:
+    actual = build_optimizer(name, 0.02)
+    assert type(actual).__name__.lower() == name.lower()
+    assert float(actual.learning_rate.numpy()) == pytest.approx(0.02)
     variable = keras.Variable(np.ones((3, 2), np.float32))
-    found.apply([keras.ops.ones((3, 2))], [variable])
+    actual.apply([keras.ops.ones((3, 2))], [variable])
     assert (variable.numpy() < 1).all()
 
 
-def test_the_learning_rate_of_the_schedule_is_the_optimizer_s() -> None:
+def test_the_optimizer_uses_the_learning_rate_of_the_schedule() -> None:
     model, history = fitted(learning_rate=0.02, learning_rate_schedule="cosine")
     assert history.learning_rate == pytest.approx([0.02, 0.0002])
     assert float(model._trained.optimizer.learning_rate.numpy()) == pytest.approx(0.0002)
 
 
 @pytest.mark.parametrize("name", ["adamant", "optimizer", "LossScaleOptimizer", ""])
-def test_an_optimizer_that_keras_does_not_know_is_a_bad_setting(name: str) -> None:
+def test_an_unknown_optimizer_is_an_error(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"model_training\.optimizer.*'{name}'"):
         build_optimizer(name, 0.1)
 
@@ -518,8 +518,8 @@ def test_a_saved_model_is_the_same_to_the_bit(
 
     whole = keras.models.load_model(tmp_path / "model" / f"My-model_1.2.{extension}", safe_mode=True)
     given = [inputs.data] if types == 1 else [inputs.data, inputs.labels]
-    found = np.asarray(whole(given, training=False))
-    np.testing.assert_array_equal(inputs.data - found, expected.reshape(8, -1))
+    actual = np.asarray(whole(given, training=False))
+    np.testing.assert_array_equal(inputs.data - actual, expected.reshape(8, -1))
 
 
 @pytest.mark.parametrize(
@@ -571,24 +571,24 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoe
 
 
 @pytest.mark.parametrize("types", [("back", "side"), ("front", "back"), ("side",), ("back", "front", "side"), ()])
-def test_types_that_the_model_does_not_know_in_that_order_are_refused(types: tuple[str, ...]) -> None:
+def test_unknown_types_and_types_in_another_order_are_refused(types: tuple[str, ...]) -> None:
     """An unseen type would be taken for the one whose place it has."""
     model = Autoencoder(params(2, projection_rank=3))
     model.build_model(VALUES)
     good = good_parts(2)
     labels = np.eye(len(types), dtype=np.float32)[np.zeros(8, int)] if types else None
     other = InputSet(good.data, SHAPE, good.channels, good.names, labels, types)
-    said = "type side was never trained" if "side" in types else "the types .* are not the model's"
-    said = said if types else "the inputs do not name the type of each part"
+    message = "type side was never trained" if "side" in types else "the types .* are not the model's"
+    message = message if types else "the inputs do not name the type of each part"
     for use in (lambda: model.error(other, ALL), lambda: model.latent(other, ALL)):
-        with pytest.raises(ModelError, match=rf"{said}.*\(trained: back, front\)"):
+        with pytest.raises(ModelError, match=rf"{message}.*\(trained: back, front\)"):
             use()
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         Autoencoder(params(2)).fit(other, ALL, part_masks(2))
 
 
 @pytest.mark.parametrize(("projection", "types"), [("auto", 2), ("none", 1)])
-def test_the_latent_is_what_the_encoder_makes_of_a_part(projection: str, types: int) -> None:
+def test_the_latent_vector_is_the_output_of_the_encoder(projection: str, types: int) -> None:
     model, _ = fitted(types, input_projection=projection)
     inputs = good_parts(types)
     core = model.model.get_layer("core")
@@ -599,9 +599,9 @@ def test_the_latent_is_what_the_encoder_makes_of_a_part(projection: str, types: 
     for name in ("encoder_1", "latent"):
         kernel, bias = (variable.numpy() for variable in core.get_layer(name).variables)
         values = np.maximum(values @ kernel + bias, 0)
-    found = model.latent(inputs, ALL)
-    assert found.shape == (8, 4)
-    np.testing.assert_allclose(found, values, atol=1e-5)
+    actual = model.latent(inputs, ALL)
+    assert actual.shape == (8, 4)
+    np.testing.assert_allclose(actual, values, atol=1e-5)
     np.testing.assert_allclose(model.latent(inputs, np.array([6, 1])), values[[6, 1]], atol=1e-5)
     assert model.latent(inputs, slice(0, 0)).shape == (0, 4)
 
@@ -643,13 +643,13 @@ def test_a_resumed_fit_is_the_same_to_the_bit(
     cut = Autoencoder(params(types, **settings))
     with pytest.raises(SystemExit), Checkpoint(tmp_path, {}, shape, resume=False) as checkpoint:
         cut.fit(*arguments, FitControl(validation_rows=ALL[6:], on_epoch=killed, checkpoint=checkpoint))
-    told: list[int] = []
+    calls: list[int] = []
     again = Autoencoder(params(types, **settings))
     with Checkpoint(tmp_path, {}, shape, resume=True) as checkpoint:
-        control = FitControl(validation_rows=ALL[6:], on_epoch=lambda n, _: told.append(n), checkpoint=checkpoint)
-        found = again.fit(*arguments, control)
-    assert told[0] == 5
-    assert found == expected
+        control = FitControl(validation_rows=ALL[6:], on_epoch=lambda n, _: calls.append(n), checkpoint=checkpoint)
+        actual = again.fit(*arguments, control)
+    assert calls[0] == 5
+    assert actual == expected
     assert same(again, model)
 
 
@@ -687,5 +687,5 @@ def test_xla_gives_the_same_numbers() -> None:
     assert model._trained.jit_compile
     assert not plain._trained.jit_compile
     np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-4)
-    for ours, theirs in zip(weights_of(model), weights_of(plain), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    for weights, expected_weights in zip(weights_of(model), weights_of(plain), strict=True):
+        np.testing.assert_allclose(weights, expected_weights, atol=1e-4)

@@ -46,7 +46,7 @@ def test_error_variance_is_the_largest_blurred_square_near_a_pixel_plus_a_floor(
     generator = np.random.default_rng(0)
     mask = ellipse(17, 22)
     squared = (generator.random((17, 22, 2)) ** 4).astype(np.float32)
-    found = error_variance(squared, mask)
+    actual = error_variance(squared, mask)
     for channel in range(2):
         blurred = slow_blur(squared[..., channel] * mask, 1.0) / np.maximum(slow_blur(mask.astype(float), 1.0), 1e-6)
         blurred *= mask
@@ -54,7 +54,7 @@ def test_error_variance_is_the_largest_blurred_square_near_a_pixel_plus_a_floor(
             [[blurred[max(0, y - 6) : y + 7, max(0, x - 6) : x + 7].max() for x in range(22)] for y in range(17)]
         )
         expected = largest + 0.1 * np.median(largest[mask]) + 1e-7
-        np.testing.assert_allclose(found[mask][:, channel], expected[mask], rtol=0.01)
+        np.testing.assert_allclose(actual[mask][:, channel], expected[mask], rtol=0.01)
 
 
 def test_pixels_outside_the_part_do_not_change_its_variance() -> None:
@@ -68,9 +68,9 @@ def test_pixels_outside_the_part_do_not_change_its_variance() -> None:
 
 @pytest.mark.parametrize("mask", [np.zeros((6, 7), bool), np.ones((6, 7), bool)], ids=["no pixel", "every pixel"])
 def test_the_variance_is_never_zero(mask: np.ndarray) -> None:
-    found = error_variance(np.zeros((6, 7, 2), np.float32), mask)
-    assert found.shape == (6, 7, 2)
-    assert (found >= 1e-7 * 0.999).all()
+    actual = error_variance(np.zeros((6, 7, 2), np.float32), mask)
+    assert actual.shape == (6, 7, 2)
+    assert (actual >= 1e-7 * 0.999).all()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
@@ -80,15 +80,15 @@ def test_calibrated_maps_are_the_root_mean_square_of_error_over_deviation(smooth
     errors = generator.standard_normal((2, 9, 10, 3)).astype(np.float32)
     variance = (0.5 + generator.random((9, 10, 3))).astype(np.float32)
     weights = np.array([1.0, 0.0, 3.0], np.float32)
-    found = calibrated_maps(errors, variance, mask, weights, smoothing)
+    actual = calibrated_maps(errors, variance, mask, weights, smoothing)
     for n in range(2):
         squares = np.zeros(mask.shape)
         for y, x in np.argwhere(mask):
             squares[y, x] = sum(weights[c] / 4 * errors[n, y, x, c] ** 2 / variance[y, x, c] for c in range(3))
         expected = np.sqrt(slow_blur(squares, smoothing) if smoothing else squares) * mask
-        np.testing.assert_allclose(found[n], expected, rtol=0.01, atol=1e-3)
-        assert part_scores(found)[n] == pytest.approx(expected.max(), rel=0.01)
-    assert not found[:, ~mask].any()
+        np.testing.assert_allclose(actual[n], expected, rtol=0.01, atol=1e-3)
+        assert part_scores(actual)[n] == pytest.approx(expected.max(), rel=0.01)
+    assert not actual[:, ~mask].any()
 
 
 def test_good_parts_have_maps_around_one() -> None:
@@ -119,15 +119,15 @@ def test_the_score_of_a_part_uses_the_variance_of_the_other_folds() -> None:
     errors[3] *= 4
     folds = [np.array([0, 3]), np.array([1, 4]), np.array([2])]
     weights = np.array([1.0, 2.0], np.float32)
-    found = calibrate(errors, folds, mask=mask, weights=weights, smoothing=0.5)
+    actual = calibrate(errors, folds, mask=mask, weights=weights, smoothing=0.5)
     expected = []
     for fold in folds:
         others = np.setdiff1d(np.arange(5), fold)
         variance = error_variance(np.mean(errors[others] ** 2, axis=0), mask)
         expected += [calibrated_maps(errors[[row]], variance, mask, weights, 0.5).max() for row in fold]
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
-    np.testing.assert_allclose(found.variance, error_variance(np.mean(errors**2, axis=0), mask), rtol=1e-5)
-    assert found.scores[1] == found.scores.max()
+    np.testing.assert_allclose(actual.scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(actual.variance, error_variance(np.mean(errors**2, axis=0), mask), rtol=1e-5)
+    assert actual.scores[1] == actual.scores.max()
 
 
 def test_a_distance_counts_as_far_as_it_exceeds_the_mean_of_the_other_folds() -> None:
@@ -138,20 +138,20 @@ def test_a_distance_counts_as_far_as_it_exceeds_the_mean_of_the_other_folds() ->
     distances[4, 3, 4] += 30
     folds = [np.array([0, 3]), np.array([1, 4]), np.array([2, 5])]
     settings = {"mask": mask, "weights": np.ones(1, np.float32), "smoothing": 0.5}
-    found = calibrate(distances, folds, **settings, distances=True)
+    actual = calibrate(distances, folds, **settings, distances=True)
     expected = []
     for fold in folds:
         others = distances[np.setdiff1d(np.arange(6), fold)]
         variance = error_variance(others.var(axis=0, ddof=1), mask)
         deviations = np.maximum(distances[fold] - others.mean(axis=0), 0)
         expected += list(calibrated_maps(deviations, variance, **settings).max((1, 2)))
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-3)
-    np.testing.assert_allclose(found.variance, error_variance(distances.var(axis=0, ddof=1), mask), rtol=1e-3)
-    np.testing.assert_allclose(found.center, distances.mean(axis=0), rtol=1e-5)
-    assert found.scores[3] == found.scores.max()
+    np.testing.assert_allclose(actual.scores, expected, rtol=1e-3)
+    np.testing.assert_allclose(actual.variance, error_variance(distances.var(axis=0, ddof=1), mask), rtol=1e-3)
+    np.testing.assert_allclose(actual.center, distances.mean(axis=0), rtol=1e-5)
+    assert actual.scores[3] == actual.scores.max()
     # A distance below that of good parts is no deviation.
-    near = above(np.zeros((1, 8, 9, 1), np.float32), found.center)
-    assert not calibrated_maps(near, found.variance, **settings).any()
+    near = above(np.zeros((1, 8, 9, 1), np.float32), actual.center)
+    assert not calibrated_maps(near, actual.variance, **settings).any()
     assert calibrate(distances, folds, **settings).center is None
 
 
@@ -159,13 +159,13 @@ def test_in_a_single_fold_the_score_of_a_part_uses_the_variance_of_the_others() 
     errors = np.random.default_rng(9).standard_normal((5, 6, 6, 1)).astype(np.float32)
     mask = np.ones((6, 6), bool)
     rows = np.array([0, 2, 3])
-    found = calibrate(errors, [rows], mask=mask, weights=np.ones(1, np.float32), smoothing=0)
-    np.testing.assert_allclose(found.variance, error_variance((errors[rows] ** 2).mean(0), mask), rtol=1e-5)
+    actual = calibrate(errors, [rows], mask=mask, weights=np.ones(1, np.float32), smoothing=0)
+    np.testing.assert_allclose(actual.variance, error_variance((errors[rows] ** 2).mean(0), mask), rtol=1e-5)
     expected = []
     for row in rows:
         variance = error_variance((errors[rows[rows != row]] ** 2).mean(0), mask)
         expected.append(calibrated_maps(errors[[row]], variance, mask, np.ones(1, np.float32), 0).max())
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+    np.testing.assert_allclose(actual.scores, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("folds", [[np.array([0]), np.array([1])], [np.array([0, 1])], [np.array([1])]])
@@ -176,11 +176,11 @@ def test_the_scores_of_two_parts_use_the_variance_of_a_wider_neighbourhood(folds
     errors[0, 20:24, 30:34] = 0.2
     errors = np.concatenate([errors, -errors])
     mask = np.ones((50, 60), bool)
-    found = calibrate(errors, folds, mask=mask, weights=np.ones(1, np.float32), smoothing=1)
-    narrow = calibrated_maps(errors, found.variance, mask, np.ones(1, np.float32), 1).max((1, 2))
-    assert (found.scores > 3 * narrow.max()).all()
-    assert found.scores[0] == pytest.approx(found.scores[-1], rel=1e-5)
-    np.testing.assert_allclose(found.variance, error_variance(errors[1] ** 2, mask), rtol=1e-4)
+    actual = calibrate(errors, folds, mask=mask, weights=np.ones(1, np.float32), smoothing=1)
+    narrow = calibrated_maps(errors, actual.variance, mask, np.ones(1, np.float32), 1).max((1, 2))
+    assert (actual.scores > 3 * narrow.max()).all()
+    assert actual.scores[0] == pytest.approx(actual.scores[-1], rel=1e-5)
+    np.testing.assert_allclose(actual.variance, error_variance(errors[1] ** 2, mask), rtol=1e-4)
 
 
 def textured(seed: int = 0) -> np.ndarray:
@@ -200,25 +200,25 @@ def by_texture(image: np.ndarray, mask: np.ndarray) -> Calibration:
 def test_one_part_is_calibrated_with_shifted_copies_of_it() -> None:
     image, mask, weights = textured(), np.zeros((40, 60), bool), np.ones(2, np.float32)
     mask[3:-3, 4:-4] = True
-    found = by_texture(image, mask)
-    assert found.stand_ins
-    assert len(found.scores) == 8
+    actual = by_texture(image, mask)
+    assert actual.stand_ins
+    assert len(actual.scores) == 8
     # The variance is larger at the edge and at the noisy end than in the smooth area.
-    smooth, edge, noisy = found.variance[6, 30], found.variance[20, 10], found.variance[20, 50]
+    smooth, edge, noisy = actual.variance[6, 30], actual.variance[20, 10], actual.variance[20, 50]
     assert (edge > 3 * smooth).all()
     assert (noisy > 1.3 * smooth).all()
     # Pixels outside the part are ignored.
     changed_background = np.where(mask[..., None], image, 9.0).astype(np.float32)
     again = by_texture(changed_background, mask)
-    np.testing.assert_allclose(again.variance[mask], found.variance[mask], rtol=1e-4)
-    np.testing.assert_allclose(again.scores, found.scores, rtol=1e-4)
+    np.testing.assert_allclose(again.variance[mask], actual.variance[mask], rtol=1e-4)
+    np.testing.assert_allclose(again.scores, actual.scores, rtol=1e-4)
 
-    threshold, method = choose_threshold(found, 0.01, AUTO)
+    threshold, method = choose_threshold(actual, 0.01, AUTO)
     assert method == "texture"
-    assert threshold > found.scores.max()
+    assert threshold > actual.scores.max()
 
     def score(part: np.ndarray) -> float:
-        return float(calibrated_maps((part - image)[None], found.variance, mask, weights, 1.0).max())
+        return float(calibrated_maps((part - image)[None], actual.variance, mask, weights, 1.0).max())
 
     shifted = image.copy()
     shifted[:, 1:] = image[:, :-1]
@@ -230,19 +230,19 @@ def test_one_part_is_calibrated_with_shifted_copies_of_it() -> None:
 
 
 def test_thresholds_from_a_single_part() -> None:
-    found = by_texture(textured(), np.ones((40, 60), bool))
+    actual = by_texture(textured(), np.ones((40, 60), bool))
     for rate in (0.5, 0.1, 0.001):
-        threshold, method = choose_threshold(found, rate, AUTO)
-        assert (threshold, method) == choose_threshold(found, rate, Threshold(method="tail"))
+        threshold, method = choose_threshold(actual, rate, AUTO)
+        assert (threshold, method) == choose_threshold(actual, rate, Threshold(method="tail"))
         new = np.geomspace(0.5, 50, 300)
-        np.testing.assert_array_equal(p_values(new, found.scores, method) <= rate, new > threshold)
-    assert choose_threshold(found, 0.01, Threshold(method="fixed", value=3.5)) == (3.5, "fixed")
+        np.testing.assert_array_equal(p_values(new, actual.scores, method) <= rate, new > threshold)
+    assert choose_threshold(actual, 0.01, Threshold(method="fixed", value=3.5)) == (3.5, "fixed")
     sigma = Threshold(method="sigma", value=2)
-    assert choose_threshold(found, 0.01, sigma) == set_threshold(found.scores, 0.01, sigma)
+    assert choose_threshold(actual, 0.01, sigma) == set_threshold(actual.scores, 0.01, sigma)
     with pytest.raises(ConfigError, match=r"needs 4 .* there are 0"):
-        choose_threshold(found, 0.2, Threshold(method="conformal"))
-    held_out = Calibration(found.variance, found.scores)
-    assert choose_threshold(held_out, 0.01, AUTO) == set_threshold(found.scores, 0.01, AUTO)
+        choose_threshold(actual, 0.2, Threshold(method="conformal"))
+    held_out = Calibration(actual.variance, actual.scores)
+    assert choose_threshold(held_out, 0.01, AUTO) == set_threshold(actual.scores, 0.01, AUTO)
 
 
 def test_no_parts_give_no_maps() -> None:
@@ -292,14 +292,14 @@ def test_tail_is_the_quantile_of_the_gumbel_distribution_of_the_scores() -> None
     generator = np.random.default_rng(4)
     scores = gumbel_r.rvs(1.2, 0.15, size=(40, 60), random_state=generator)
     settings = Threshold(method="tail")
-    found = [set_threshold(row, 0.01, settings)[0] for row in scores]
+    actual = [set_threshold(row, 0.01, settings)[0] for row in scores]
     truth = gumbel_r.isf(0.01, 1.2, 0.15)
-    assert np.median(found) == pytest.approx(truth, abs=0.05)
-    assert max(abs(np.array(found) - truth)) < 0.5
+    assert np.median(actual) == pytest.approx(truth, abs=0.05)
+    assert max(abs(np.array(actual) - truth)) < 0.5
     row = scores[0]
     location, scale = gumbel_r.fit(row)
     scale = max(scale, row.std(ddof=1) * np.sqrt(6) / np.pi)
-    assert found[0] == pytest.approx(gumbel_r.isf(0.01, location, scale), abs=1e-6)
+    assert actual[0] == pytest.approx(gumbel_r.isf(0.01, location, scale), abs=1e-6)
 
 
 def test_a_lower_rate_never_gives_a_lower_threshold() -> None:
@@ -326,8 +326,8 @@ def test_a_few_high_scores_raise_the_tail() -> None:
 def test_sigma_and_fixed() -> None:
     scores = np.array([1.0, 2.0, 4.0, 3.0])
     logs = np.log(scores)
-    found = set_threshold(scores, 0.01, Threshold(method="sigma", value=3))
-    assert found == (pytest.approx(np.exp(logs.mean() + 3 * logs.std(ddof=1))), "sigma")
+    actual = set_threshold(scores, 0.01, Threshold(method="sigma", value=3))
+    assert actual == (pytest.approx(np.exp(logs.mean() + 3 * logs.std(ddof=1))), "sigma")
     assert set_threshold(scores, 0.01, Threshold(method="fixed", value=7.5)) == (7.5, "fixed")
 
 

@@ -106,16 +106,16 @@ def test_checkpoints_are_written_at_intervals_that_grow_with_the_writing_time(
         return real(*parts)
 
     monkeypatch.setattr(module, "fingerprint", slow)
-    found = opened(tmp_path)
+    actual = opened(tmp_path)
     for epoch in range(1, 101):
         clock[0] += 1
-        found.epoch_done(state(epoch))
+        actual.epoch_done(state(epoch))
     assert np.diff(written).tolist() == [10.0] * 9
     written.clear()
     takes[0] = 4.0  # a large model
     for epoch in range(101, 500):
         clock[0] += 1
-        found.epoch_done(state(epoch))
+        actual.epoch_done(state(epoch))
     assert np.diff(written[1:]).min() >= 20 * 4  # 5 % of the time
     assert len(written) >= 4
 
@@ -203,7 +203,7 @@ def test_a_signal_ends_the_run_after_the_epoch_is_saved(tmp_path: Path, number: 
 
 def test_a_signal_between_two_fits_ends_the_run_with_the_results_saved(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="stopped and saved after fit 1; run the same command with --resume"):
-        run(tmp_path, signalled(signal.SIGINT), lambda found: found.fit_done(History(loss=[0.5]), {"rank": 3}))
+        run(tmp_path, signalled(signal.SIGINT), lambda actual: actual.fit_done(History(loss=[0.5]), {"rank": 3}))
     again = opened(tmp_path, resume=True)
     assert (again.histories, again.specification, again.take_fit_state()) == ([History(loss=[0.5])], {"rank": 3}, None)
 

@@ -23,12 +23,12 @@ def part() -> tuple[Image, Mask]:
 
 def test_light_and_focus_equal_a_slow_direct_computation(part: tuple[Image, Mask]) -> None:
     image, mask = part
-    found = measure_light_and_focus(image, mask)
+    actual = measure_light_and_focus(image, mask)
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     inside = mask[y : y + height, x : x + width]
     cut = image[y : y + height, x : x + width]
     for name, channel in (("red", 0), ("green", 1), ("blue", 2)):
-        assert getattr(found, name) == pytest.approx(cut[..., channel][inside].mean() / 255)
+        assert getattr(actual, name) == pytest.approx(cut[..., channel][inside].mean() / 255)
     rows, columns = height // 2, width // 2
     size = (columns, rows)
     half = cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
@@ -40,7 +40,7 @@ def test_light_and_focus_equal_a_slow_direct_computation(part: tuple[Image, Mask
             if whole[i - 1 : i + 2, j - 1 : j + 2].all():
                 levels.append(grey[i, j])
                 fine.append(grey[i - 1, j] + grey[i + 1, j] + grey[i, j - 1] + grey[i, j + 1] - 4 * grey[i, j])
-    assert found.sharpness == pytest.approx(np.std(fine) / np.std(levels), rel=1e-5)
+    assert actual.sharpness == pytest.approx(np.std(fine) / np.std(levels), rel=1e-5)
 
 
 def test_light_scales_brightness_and_not_sharpness(part: tuple[Image, Mask]) -> None:
@@ -78,9 +78,9 @@ def test_sharpness_is_nan_without_contrast_or_pixels() -> None:
     assert np.isnan(measure_light_and_focus(flat, np.ones((20, 30), bool)).sharpness)
     speck = np.zeros((20, 30), bool)
     speck[5, 5] = True
-    found = measure_light_and_focus(flat, speck)
-    assert np.isnan(found.sharpness)
-    assert found.red == pytest.approx(90 / 255)
+    actual = measure_light_and_focus(flat, speck)
+    assert np.isnan(actual.sharpness)
+    assert actual.red == pytest.approx(90 / 255)
 
 
 def test_conditions_leave_out_failed_photographs_and_hold_nan_for_unknown_values() -> None:

@@ -119,10 +119,10 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def value_at(config: PhotographConfig, key: str) -> Any:
-    found: Any = config
+    actual: Any = config
     for part in key.split("."):
-        found = getattr(found, part)
-    return found
+        actual = getattr(actual, part)
+    return actual
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -332,16 +332,16 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_with_file_line_and_key(tmp_path: Path, fault: str) -> None:
     text, line, words = FAULTS[fault]
-    said = message(write(tmp_path, parameters=text))
-    assert said.startswith(f"{tmp_path / 'parameters.yaml'}, line {line}"), said
-    assert said.removeprefix(f"{tmp_path / 'parameters.yaml'}, line {line}")[0] in ",:", said
-    assert all(word in said for word in words), said
+    error = message(write(tmp_path, parameters=text))
+    assert error.startswith(f"{tmp_path / 'parameters.yaml'}, line {line}"), error
+    assert error.removeprefix(f"{tmp_path / 'parameters.yaml'}, line {line}")[0] in ",:", error
+    assert all(word in error for word in words), error
 
 
 def test_a_fault_in_the_file_of_a_section_is_named(tmp_path: Path) -> None:
-    said = message(write(tmp_path, validation="false_alarm_rate: 0.1\nfalse_alarm_rat: 2\n"))
-    assert said.startswith(f"{tmp_path / 'validation.yaml'}, line 2: unknown key validation.false_alarm_rat")
-    assert said.endswith("the nearest is validation.false_alarm_rate")
+    error = message(write(tmp_path, validation="false_alarm_rate: 0.1\nfalse_alarm_rat: 2\n"))
+    assert error.startswith(f"{tmp_path / 'validation.yaml'}, line 2: unknown key validation.false_alarm_rat")
+    assert error.endswith("the nearest is validation.false_alarm_rate")
 
 
 @pytest.mark.parametrize(
@@ -349,9 +349,9 @@ def test_a_fault_in_the_file_of_a_section_is_named(tmp_path: Path) -> None:
     [("- 1\n- 2\n", "list"), ("just words\n", "str"), ("\x00", "cannot be read"), ("a: 1\n---\nb: 2\n", "line 2")],
 )
 def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str, word: str) -> None:
-    said = message(write(tmp_path, parameters=text))
-    assert str(tmp_path / "parameters.yaml") in said
-    assert word in said
+    error = message(write(tmp_path, parameters=text))
+    assert str(tmp_path / "parameters.yaml") in error
+    assert word in error
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
@@ -401,9 +401,9 @@ def test_a_yaml_file_that_is_not_read_causes_a_warning(tmp_path: Path, caplog: p
     ],
 )
 def test_a_bad_override_is_quoted_in_the_message(override: str, words: list[str]) -> None:
-    said = message(DEFAULTS, override)
-    assert said.startswith(f"--set {override}"), said
-    assert all(word in said for word in words), said
+    error = message(DEFAULTS, override)
+    assert error.startswith(f"--set {override}"), error
+    assert all(word in error for word in words), error
 
 
 def test_overrides_win_over_files_and_the_last_one_wins(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def sample(seed: int, count: int, *, failed: int = 0, score: float = 1.0, **gain
 RGB, LEVELS = ("red", "green", "blue"), (0.4, 0.5, 0.1)
 
 
-def found(training: Sample, batch: Sample, level: float = LEVEL) -> dict[str, DriftFinding]:
+def actual(training: Sample, batch: Sample, level: float = LEVEL) -> dict[str, DriftFinding]:
     findings = find_drift({"front": (training, batch)}, level)
     return {finding.quantity: finding for finding in findings}
 
@@ -57,7 +57,7 @@ DRIFTS: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("drift", DRIFTS)
 def test_a_drift_is_found_in_its_quantity_only(drift: str) -> None:
     planted, quantity, word = DRIFTS[drift]
-    findings = found(sample(1, 30), sample(2, 25, **planted))
+    findings = actual(sample(1, 30), sample(2, 25, **planted))
     assert list(findings) == [quantity]
     finding = findings[quantity]
     assert word in finding.message
@@ -66,14 +66,14 @@ def test_a_drift_is_found_in_its_quantity_only(drift: str) -> None:
 
 
 def test_a_green_colour_cast_is_a_tint() -> None:
-    findings = found(sample(1, 30), sample(2, 25, red=0.93, green=1.06, blue=0.93))
+    findings = actual(sample(1, 30), sample(2, 25, red=0.93, green=1.06, blue=0.93))
     assert list(findings) == ["tint"]
     assert "greener" in findings["tint"].message
 
 
 def test_the_message_gives_the_numbers() -> None:
     training, batch = sample(1, 40), sample(1, 40, red=0.85, green=0.85, blue=0.85)
-    finding = found(training, batch)["brightness"]
+    finding = actual(training, batch)["brightness"]
     level = float(np.median(training.conditions.values[:, :3].mean(axis=1)))
     assert (finding.training, finding.batch) == (pytest.approx(level), pytest.approx(0.85 * level))
     assert finding.message == (
@@ -94,7 +94,7 @@ def test_false_findings_are_as_rare_as_the_level_says() -> None:
 
 def test_a_small_difference_is_not_reported_however_significant() -> None:
     small = {"red": 0.97, "green": 0.97, "blue": 0.97, "sharpness": 0.95, "ssim": 0.99, "inlier_ratio": 0.99}
-    assert not found(sample(1, 4000), sample(2, 4000, score=1.1, **small))
+    assert not actual(sample(1, 4000), sample(2, 4000, score=1.1, **small))
 
 
 def test_a_shift_within_the_scatter_of_training_is_not_reported() -> None:
@@ -102,47 +102,47 @@ def test_a_shift_within_the_scatter_of_training_is_not_reported() -> None:
     values = wide.conditions.values * np.random.default_rng(3).lognormal(0, 0.5, (4000, 1))
     training = Sample(Conditions(values, 4000), wide.scores)
     batch = Sample(Conditions(np.roll(values, 5, axis=0) * [0.9, 0.9, 0.9, 1, 1, 1], 4000), wide.scores)
-    assert "brightness" not in found(training, batch)
+    assert "brightness" not in actual(training, batch)
 
 
 def test_better_alignment_is_not_reported() -> None:
-    assert not found(sample(1, 30, inlier_ratio=0.8, ssim=0.8), sample(2, 30))
-    assert not found(sample(1, 30, failed=20), sample(2, 30))
+    assert not actual(sample(1, 30, inlier_ratio=0.8, ssim=0.8), sample(2, 30))
+    assert not actual(sample(1, 30, failed=20), sample(2, 30))
 
 
 def test_a_single_photograph_is_compared_with_the_prediction_interval_of_training() -> None:
     training, near, far = sample(1, 40), sample(2, 1), sample(2, 1, red=0.4, green=0.4, blue=0.4)
-    assert not found(training, near)
-    finding = found(training, far)["brightness"]
+    assert not actual(training, near)
+    finding = actual(training, far)["brightness"]
     assert finding.test == "interval"
-    ours, theirs = (np.log(one.conditions.values[:, :3].mean(axis=1)) for one in (far, training))
+    own, other = (np.log(one.conditions.values[:, :3].mean(axis=1)) for one in (far, training))
     # With one photograph, the pooled spread of the two-sample t-test is that of training. There are eight tests.
-    assert finding.p_value == pytest.approx(8 * ttest_ind(ours, theirs).pvalue)
-    assert found(training, sample(2, 30, red=0.4, green=0.4, blue=0.4))["brightness"].test == "rank"
+    assert finding.p_value == pytest.approx(8 * ttest_ind(own, other).pvalue)
+    assert actual(training, sample(2, 30, red=0.4, green=0.4, blue=0.4))["brightness"].test == "rank"
 
 
 def test_one_training_photograph_has_no_scatter_to_compare_with() -> None:
-    assert not found(sample(1, 1), sample(2, 50, red=0.1, sharpness=0.1, score=9.0))
+    assert not actual(sample(1, 1), sample(2, 50, red=0.1, sharpness=0.1, score=9.0))
 
 
 def test_two_training_photographs_that_agree_by_chance_have_a_minimum_scatter() -> None:
     pair = sample(1, 1)
     twice = Sample(Conditions(np.repeat(pair.conditions.values, 2, axis=0), 2), np.repeat(pair.scores, 2))
-    assert not found(twice, sample(3, 1, sharpness=0.8))
+    assert not actual(twice, sample(3, 1, sharpness=0.8))
 
 
 def test_unknown_or_missing_values_are_not_compared() -> None:
     unknown = Sample(Conditions(np.full((20, len(CONDITIONS)), np.nan), 0), np.zeros(0))
-    assert not found(unknown, sample(2, 20))
-    assert not found(sample(1, 20), unknown)
+    assert not actual(unknown, sample(2, 20))
+    assert not actual(sample(1, 20), unknown)
     assert not find_drift({}, LEVEL)
-    nothing = found(sample(1, 20), Sample(Conditions(np.zeros((0, len(CONDITIONS))), 12), np.zeros(0)))
+    nothing = actual(sample(1, 20), Sample(Conditions(np.zeros((0, len(CONDITIONS))), 12), np.zeros(0)))
     assert list(nothing) == ["unprocessed"]  # no photograph at all could be aligned
 
 
 def test_equal_photographs_do_not_drift() -> None:
     same = Sample(Conditions(np.full((20, len(CONDITIONS)), 0.5), 20), np.full(20, 0.5))
-    assert not found(same, same)
+    assert not actual(same, same)
 
 
 def test_holm_is_the_step_down_procedure() -> None:
@@ -163,7 +163,7 @@ def test_noise_in_a_dark_channel_is_no_colour_drift() -> None:
     """With half the light, noise that is cut off at 0 is a larger part of a dark channel."""
     training = sample(1, 30, blue=0.2)
     darker = sample(2, 25, red=0.5, green=0.5, blue=0.1 * 1.3)
-    assert list(found(training, darker)) == ["brightness"]
+    assert list(actual(training, darker)) == ["brightness"]
 
 
 @pytest.mark.parametrize(("changes", "known"), [({}, True), ({"raw": True}, False), ({"stand_ins": True}, False)])
@@ -181,7 +181,7 @@ def test_scores_of_passing_parts_are_compared_if_training_has_scores(changes: di
         model=SimpleNamespace(conditions={"front": training}),
         conditions=batch,
     )
-    theirs, ours = TypeVerdicts.drift_samples(verdicts)
-    assert (theirs.conditions, ours.conditions) == (training, batch)
-    assert theirs.scores.tolist() == ([1.0, 1.5] if known else [])
-    assert ours.scores.tolist() == ([1.2] if known else [])
+    other, own = TypeVerdicts.drift_samples(verdicts)
+    assert (other.conditions, own.conditions) == (training, batch)
+    assert other.scores.tolist() == ([1.0, 1.5] if known else [])
+    assert own.scores.tolist() == ([1.2] if known else [])

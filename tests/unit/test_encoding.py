@@ -68,11 +68,11 @@ def test_latents_equal_those_of_validation(work: Path, rendered: Path) -> None:
 
     outcome = pixal.encode(folder, quiet=True)
     assert (outcome.done, outcome.failures) == (4, [])
-    found, rows = np.load(LATENTS / "latents.npy"), manifest(LATENTS)
-    assert (found.dtype, found.shape) == (np.dtype(np.float32), (4, 4))
+    actual, rows = np.load(LATENTS / "latents.npy"), manifest(LATENTS)
+    assert (actual.dtype, actual.shape) == (np.dtype(np.float32), (4, 4))
     assert [row["row"] for row in rows] == ["0", "1", "2", "3"]
     assert [row["image"] for row in rows] == sorted(latents) == [path.name for path in sorted(folder.iterdir())]
-    np.testing.assert_allclose(found, [latents[row["image"]] for row in rows], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual, [latents[row["image"]] for row in rows], rtol=1e-4, atol=1e-6)
     for row in rows:
         assert hashlib.sha256((folder / row["source"]).read_bytes()).hexdigest() == row["sha256"]
     assert {path: path.stat().st_mtime_ns for path in Path("validate").rglob("*")} == before
@@ -126,8 +126,8 @@ def test_a_photograph_that_cannot_be_prepared_is_reported_and_the_others_are_enc
     (folder / "a_broken.jpg").write_bytes(b"no image")
     write_image(folder / "z_empty.png", np.full((270, 480, 3), 30, np.uint8))
     assert cli.main(["encode", "-q", "-i", str(folder)]) == cli.ExitStatus.INCOMPLETE
-    said = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[2].strip() for line in said] == ["front/a_broken.jpg", "front/z_empty.png"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[2].strip() for line in lines] == ["front/a_broken.jpg", "front/z_empty.png"]
     assert len(manifest(LATENTS)) == len(np.load(LATENTS / "latents.npy")) == 3
     record = yaml.safe_load((LATENTS / "latents.yaml").read_text())
     assert [row["image"] for row in record["not_encoded"]] == ["a_broken.jpg", "z_empty.png"]
@@ -151,17 +151,17 @@ def test_the_input_may_be_one_image_or_the_folder_of_the_component(work: Path, r
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"channels": np.array(["R", "G", "B", "Y"])}, "different channels"),
         ({"labels": np.ones((5, 1), np.float32), "types": np.array(["front"])}, "holds one-hot labels"),
     ],
 )
-def test_inputs_that_do_not_match_the_model_are_an_error(work: Path, change: dict[str, object], said: str) -> None:
+def test_inputs_that_do_not_match_the_model_are_an_error(work: Path, change: dict[str, object], message: str) -> None:
     path = work / "out/Part/front/out.npz"
     arrays = load_arrays(path)
     np.savez(path, **(arrays | change))  # type: ignore[arg-type]
-    with pytest.raises((InputError, ModelError), match=said):
+    with pytest.raises((InputError, ModelError), match=message):
         pixal.encode(path, quiet=True)
 
 

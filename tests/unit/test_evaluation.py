@@ -166,15 +166,15 @@ def test_a_checkpoint_replaces_the_weights(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "said"),
+    ("checkpoint", "message"),
     [
         ("7", r"epoch_0007\.weights\.h5 does not exist \(stored epochs: 3, 12\)"),
         ("out/Part/front/nowhere.weights.h5", "nowhere.weights.h5 does not exist"),
         ("out/Part/front/model/calibration.npz", "does not match this model"),
     ],
 )
-def test_a_missing_or_wrong_checkpoint_is_an_error_of_one_line(
-    work: Path, capsys: pytest.CaptureFixture[str], checkpoint: str, said: str
+def test_a_missing_or_wrong_checkpoint_is_a_one_line_error(
+    work: Path, capsys: pytest.CaptureFixture[str], checkpoint: str, message: str
 ) -> None:
     for epoch in (12, 3):
         path = work / f"out/Part/front/model/checkpoints/pixal_autoencoder_epoch_{epoch:04d}.weights.h5"
@@ -183,7 +183,7 @@ def test_a_missing_or_wrong_checkpoint_is_an_error_of_one_line(
     assert cli.main(["evaluate", "-q", "--checkpoint", checkpoint]) == cli.ExitStatus.BAD_INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert re.search(said, error), error
+    assert re.search(message, error), error
 
 
 @pytest.mark.parametrize("samples", ["-1", "some"])

@@ -60,9 +60,9 @@ def test_every_backend_gives_the_results_of_a_loop_in_order(backend: str, reques
     else:
         values = {"one": {"workers": 1}, "threads": {"workers": 3}, "processes": {"backend": backend, "workers": 2}}
         settings = Execution.model_validate(values[backend])
-    found = collected(work, list(range(12)), settings)
-    assert [number for number, _ in found] == list(range(12))
-    for number, values in found:
+    actual = collected(work, list(range(12)), settings)
+    assert [number for number, _ in actual] == list(range(12))
+    for number, values in actual:
         np.testing.assert_array_equal(values, work(number)[1])
     assert collected(work, [], settings) == []
     if backend == "processes":  # the workers have started by now

@@ -42,16 +42,16 @@ def part() -> NDArray[np.bool_]:
 def test_lab_channels_are_converted_back_to_rgb() -> None:
     photo = (images(1)[0] * 255).astype(np.uint8)
     names = ["GradMag", "LAB_b", "LAB_L", "LAB_a"]
-    found = to_rgb(compute_channels(photo, names), names, part())
-    np.testing.assert_allclose(found[part()], photo[part()] / 255, atol=2e-5)
-    np.testing.assert_array_equal(found[~part()], np.broadcast_to(IMAGENET_MEAN, found[~part()].shape))
+    actual = to_rgb(compute_channels(photo, names), names, part())
+    np.testing.assert_allclose(actual[part()], photo[part()] / 255, atol=2e-5)
+    np.testing.assert_array_equal(actual[~part()], np.broadcast_to(IMAGENET_MEAN, actual[~part()].shape))
 
 
 def test_rgb_channels_are_preferred_to_lab_in_any_order() -> None:
     image = images(1)[0]
     channels = np.concatenate([np.zeros((*SIZE, 3), np.float32), image[..., [2, 0, 1]]], axis=-1)
-    found = to_rgb(channels, ["LAB_L", "LAB_a", "LAB_b", "B", "R", "G"], part())
-    np.testing.assert_array_equal(found[part()], image[part()])
+    actual = to_rgb(channels, ["LAB_L", "LAB_a", "LAB_b", "B", "R", "G"], part())
+    np.testing.assert_array_equal(actual[part()], image[part()])
 
 
 def test_channels_without_colour_are_refused() -> None:

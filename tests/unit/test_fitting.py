@@ -170,10 +170,10 @@ def test_the_loss_of_an_epoch_is_the_mean_over_all_its_rows() -> None:
 
 
 def test_each_epoch_is_reported_and_has_its_learning_rate() -> None:
-    told: list[tuple[int, float]] = []
+    calls: list[tuple[int, float]] = []
     model = Scripted([])
-    history = fit(model, validation=False, epochs=5, on_epoch=lambda n, loss: told.append((n, loss)))
-    assert told == list(enumerate(history.loss, 1))
+    history = fit(model, validation=False, epochs=5, on_epoch=lambda n, loss: calls.append((n, loss)))
+    assert calls == list(enumerate(history.loss, 1))
     assert history.learning_rate == model.optimizer.rates == [0.1, 0.05, 0.1 / 3, 0.025, 0.02]
 
 
@@ -191,9 +191,9 @@ def test_an_interrupted_fit_resumes_with_the_same_numbers(stopped: int, validati
     second.trainable_variables[0].value = 77.0  # whatever a new model starts with
     second.seen = [[]] * len(first.seen)  # the scripted loss counts the batches
     kept.stop_after = None
-    found = fit(second, batch_size=3, checkpoint=kept, **options)
-    assert found == expected
-    assert found.best_epoch == (4 if validation else 7)
+    actual = fit(second, batch_size=3, checkpoint=kept, **options)
+    assert actual == expected
+    assert actual.best_epoch == (4 if validation else 7)
     assert first.seen + second.seen[len(first.seen) :] == whole.seen
     assert second.trainable_variables[0].value == whole.trainable_variables[0].value
     assert [*first.optimizer.rates, *second.optimizer.rates] == whole.optimizer.rates
@@ -241,17 +241,19 @@ def test_the_loss_of_coefficients_is_the_mean_squared_error_of_the_images(counte
     generator = np.random.default_rng(3)
     basis = np.linalg.qr(generator.standard_normal((30, 4)))[0].T
     images, scale = generator.random((6, 30)), 2.5
-    found = generator.standard_normal((6, 4))
+    actual = generator.standard_normal((6, 4))
     coefficients = images @ basis.T / scale
     outside = images - images @ basis.T @ basis
     rest = (outside**2).sum(1) / scale**2
     target = np.column_stack([coefficients, rest, np.full(6, scale**2 / counted)]).astype(np.float32)
-    expected = ((images - found * scale @ basis) ** 2).sum(1) / counted
+    expected = ((images - actual * scale @ basis) ** 2).sum(1) / counted
     np.testing.assert_allclose(
-        np.asarray(CoefficientLoss().call(target, found.astype(np.float32))), expected, rtol=1e-5
+        np.asarray(CoefficientLoss().call(target, actual.astype(np.float32))), expected, rtol=1e-5
     )
     if counted == 30:
-        whole = np.asarray(ImageLoss("mse").call(images.astype(np.float32), (found * scale @ basis).astype(np.float32)))
+        whole = np.asarray(
+            ImageLoss("mse").call(images.astype(np.float32), (actual * scale @ basis).astype(np.float32))
+        )
         np.testing.assert_allclose(whole, expected, rtol=1e-5)
 
 

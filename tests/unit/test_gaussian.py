@@ -326,5 +326,5 @@ def test_channels_of_grey_photographs_that_vary_by_rounding_only_are_no_correlat
     assert np.isfinite(errors).all()
     defect = grey_parts(1, 2)
     defect[0, 20:24, 20:24] = compute_channels(np.full((4, 4, 3), 0.9, np.float32), names)
-    found = model.error(inputs.with_images(defect), slice(None))[0]
-    assert np.abs(found[20:24, 20:24]).max() > 3 * np.abs(errors).max()
+    actual = model.error(inputs.with_images(defect), slice(None))[0]
+    assert np.abs(actual[20:24, 20:24]).max() > 3 * np.abs(errors).max()

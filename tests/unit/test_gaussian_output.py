@@ -1,6 +1,6 @@
-"""The Gaussian output of the autoencoder: its likelihood against SciPy's, and known standard deviations found again.
+"""The Gaussian output of the autoencoder: its likelihood equals that of SciPy, and known deviations are recovered.
 
-``python tests/unit/test_gaussian_output.py`` stores the map of the stored input anew, where a change is meant.
+``python tests/unit/test_gaussian_output.py`` updates the stored map after an intended change.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def test_within_its_bounds_the_likelihood_is_that_of_scipy() -> None:
     np.testing.assert_allclose(inside[1:3], sigmas[1:3], rtol=0.005)
     expected = -norm.logpdf(residuals, scale=inside) - 0.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(np.asarray(gaussian_nll(residuals, raw)), expected, rtol=1e-9)
-    found = np.asarray(gaussian_nll(residuals.astype(np.float32), raw.astype(np.float32)))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    actual = np.asarray(gaussian_nll(residuals.astype(np.float32), raw.astype(np.float32)))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("raw", [-1e6, -60.0, -18.42, -5.0, 0.0, 40.0, 1e6])
 @pytest.mark.parametrize("residual", [0.0, 1e-7, 1.0])
-def test_no_prediction_makes_loss_or_gradient_infinite(raw: float, residual: float) -> None:
+def test_every_prediction_gives_a_finite_loss_and_gradient(raw: float, residual: float) -> None:
     given = tf.Variable([residual, raw], dtype=tf.float32)
     with tf.GradientTape() as tape:
         loss = gaussian_nll(given[0], given[1])
@@ -128,19 +128,19 @@ def scattered(count: int = 160) -> tuple[InputSet, Values]:
     return inputs_of(images), sigma
 
 
-def test_known_standard_deviations_are_found_again_in_place_and_in_image() -> None:
+def test_known_standard_deviations_are_recovered_per_pixel_and_per_image() -> None:
     inputs, sigma = scattered()
     model = build(inputs.shape, n_epochs=30, learning_rate=0.01)
     masks = np.ones((1, *inputs.shape[:2]), bool)
     model.fit(inputs, np.arange(120), masks)
     new = np.arange(120, 160)
-    found = model.deviation(inputs.rows(new), ones(40)).reshape(-1, *inputs.shape)
+    actual = model.deviation(inputs.rows(new), ones(40)).reshape(-1, *inputs.shape)
     clear = np.r_[0:12, 28:40]  # the level reaches six pixels, and its blur three more
-    ratio = found[:, :, clear] / sigma[new][:, :, clear]
+    ratio = actual[:, :, clear] / sigma[new][:, :, clear]
     assert np.abs(np.log(np.median(ratio, axis=(1, 2)))).mean() < 0.1
     assert np.abs(np.log(ratio)).mean() < 0.25
-    # An image that shows the more is known to be the noisier, in the channel of which that is true.
-    steps = np.log(found[:, 5, 5]) @ np.eye(2)
+    # Images with a larger value of the known factor have more noise, in one channel.
+    steps = np.log(actual[:, 5, 5]) @ np.eye(2)
     shown = np.log(sigma[new][:, 5, 5, 0])
     assert np.corrcoef(steps[:, 0], shown)[0, 1] > 0.95
     assert steps[:, 1].std() < 0.1 < 0.25 < steps[:, 0].std()
@@ -160,10 +160,10 @@ def test_the_loss_from_coefficients_is_that_of_whole_images(types: int) -> None:
     projection.set_subspace(fit)
     layer = LogVariance(inputs.shape, types)
     layer.set_level(generator.uniform(5e-5, 2e-4, (types, 216)).astype(np.float32), masks)
-    found, gains = (generator.normal(0, 0.5, (14, size)).astype(np.float32) for size in (4, 3))
+    actual, gains = (generator.normal(0, 0.5, (14, size)).astype(np.float32) for size in (4, 3))
 
     label = None if types == 1 else labels
-    outputs = np.hstack([projection(found, label, inverse=True), layer(gains, label)])
+    outputs = np.hstack([projection(actual, label, inverse=True), layer(gains, label)])
     truth = inputs.data if types == 1 else np.hstack([inputs.data, labels])
     expected = np.asarray(GaussianLoss(weights=weights).call(truth, outputs))
     rows = np.arange(14)
@@ -171,12 +171,12 @@ def test_the_loss_from_coefficients_is_that_of_whole_images(types: int) -> None:
     given, target = data.batch(rows)
     np.testing.assert_allclose(given if types == 1 else given[0], np.asarray(projection(inputs.data, label)), atol=1e-5)
     loss = GaussianCoefficientLoss(4, 3)
-    np.testing.assert_allclose(np.asarray(loss.call(target, np.hstack([found, gains]))), expected, rtol=1e-3)
+    np.testing.assert_allclose(np.asarray(loss.call(target, np.hstack([actual, gains]))), expected, rtol=1e-3)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     assert (again.rank, again.channels) == (4, 3)
 
 
-def test_the_error_is_in_sigmas_times_what_a_sigma_is_over_the_part() -> None:
+def test_the_error_is_in_units_of_sigma_times_the_mean_sigma_of_the_part() -> None:
     inputs, _ = scattered(40)
     mask = np.zeros((1, *inputs.shape[:2]), bool)
     mask[0, 2:-2, 3:-3] = True
@@ -191,21 +191,21 @@ def test_the_error_is_in_sigmas_times_what_a_sigma_is_over_the_part() -> None:
     np.testing.assert_allclose(model.error(inputs, slice(30, 40)), expected, rtol=1e-4, atol=1e-7)
 
 
-def test_the_level_is_of_the_part_alone() -> None:
+def test_the_level_depends_on_the_part_only() -> None:
     generator = np.random.default_rng(1)
     squared, mask = generator.random((2, 12 * 14 * 2)).astype(np.float32), np.zeros((2, 12, 14), bool)
     mask[0, 2:9, 3:11], mask[1, 1:5, 1:5] = True, True
     layers = [LogVariance((12, 14, 2), 2) for _ in range(2)]
     layers[0].set_level(squared, mask)
-    beside = ~np.repeat(mask[..., None], 2, axis=3).reshape(2, -1)
-    layers[1].set_level(np.where(beside, 5, squared).astype(np.float32), mask)
+    outside = ~np.repeat(mask[..., None], 2, axis=3).reshape(2, -1)
+    layers[1].set_level(np.where(outside, 5, squared).astype(np.float32), mask)
     levels = [layer.level.numpy() for layer in layers]
-    np.testing.assert_array_equal(levels[0][~beside], levels[1][~beside])
+    np.testing.assert_array_equal(levels[0][~outside], levels[1][~outside])
     np.testing.assert_array_equal(*(layer.unit.numpy() for layer in layers))
     assert np.isfinite(levels[0]).all()
 
 
-def test_residuals_and_means_are_those_of_numpy_a_type() -> None:
+def test_residuals_and_means_equal_those_of_numpy_per_type() -> None:
     generator = np.random.default_rng(2)
     kinds = np.arange(40) % 2
     inputs = inputs_of(generator.random((40, 3, 4, 1)), kinds)
@@ -223,9 +223,7 @@ def test_residuals_and_means_are_those_of_numpy_a_type() -> None:
 
 
 @pytest.mark.parametrize(("types", "projection"), [(1, "auto"), (2, "auto"), (2, "none")])
-def test_saved_and_loaded_it_is_the_same_to_the_bit_and_so_is_a_second_fit(
-    types: int, projection: str, tmp_path: Path
-) -> None:
+def test_a_loaded_model_and_a_second_fit_give_the_same_bits(types: int, projection: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     kinds = np.arange(12) % 2 if types == 2 else None
     inputs = inputs_of(generator.random((12, 8, 9, 2)), kinds)
@@ -241,15 +239,15 @@ def test_saved_and_loaded_it_is_the_same_to_the_bit_and_so_is_a_second_fit(
     files = model.save(tmp_path)
     loaded = Autoencoder.load(tmp_path, model.spec)
     for ask in ("error", "latent", "difference"):
-        ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
-        assert ours.tobytes() == theirs.tobytes(), ask
+        actual, other = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
+        assert actual.tobytes() == other.tobytes(), ask
     whole = keras.saving.load_model(files[0])
     given = [inputs.data] if types == 1 else [inputs.data, np.asarray(inputs.labels)]
     np.testing.assert_array_equal(np.asarray(whole(given)), model._predict(inputs.data, np.asarray(given[-1])))
 
 
 @pytest.mark.parametrize(("count", "projection"), [(1, "auto"), (2, "auto"), (1, "none")])
-def test_one_or_two_good_images_give_numbers(count: int, projection: str) -> None:
+def test_one_or_two_good_images_give_finite_errors(count: int, projection: str) -> None:
     inputs = inputs_of(np.random.default_rng(5).random((4, 8, 9, 2)))
     model = build(inputs.shape, n_epochs=3, input_projection=projection, metric_accuracy=True)
     model.fit(inputs, np.arange(count), np.ones((1, 8, 9), bool))
@@ -286,9 +284,9 @@ def golden() -> Values:
 
 
 def test_the_map_of_a_stored_input_is_the_stored_one() -> None:
-    found = golden()
-    np.testing.assert_allclose(found, load_arrays(STORED)["maps"], rtol=1e-3, atol=1e-4)
-    assert found[1].max() > 2 * found[0].max()  # the spot
+    actual = golden()
+    np.testing.assert_allclose(actual, load_arrays(STORED)["maps"], rtol=1e-3, atol=1e-4)
+    assert actual[1].max() > 2 * actual[0].max()  # the spot
 
 
 if __name__ == "__main__":

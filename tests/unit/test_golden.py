@@ -1,6 +1,6 @@
-"""Each model family on one small stored input: the map stays what it was, and saving and loading change no bit of it.
+"""Each model family on one small stored input: its map does not change, also after saving and loading.
 
-``python tests/unit/test_golden.py`` stores the input and the maps anew, where a change of them is meant.
+``python tests/unit/test_golden.py`` updates the stored input and maps after an intended change.
 """
 
 from __future__ import annotations
@@ -88,24 +88,24 @@ def maps(name: str, inputs: InputSet) -> tuple[AnomalyModel, NDArray[np.float32]
 def test_the_map_of_a_stored_input_is_the_stored_one(name: str, tmp_path: Path) -> None:
     stored = load_arrays(STORED)
     inputs = inputs_of(name, stored["images"])
-    model, found = maps(name, inputs)
-    np.testing.assert_allclose(found, stored[name], rtol=TOLERANCE.get(name, 1e-4), atol=1e-4)
-    assert found[1].max() > 2 * found[0].max()  # the spot
+    model, actual = maps(name, inputs)
+    np.testing.assert_allclose(actual, stored[name], rtol=TOLERANCE.get(name, 1e-4), atol=1e-4)
+    assert actual[1].max() > 2 * actual[0].max()  # the spot
     files = model.save(tmp_path)
     assert all(path.parent == tmp_path and path.is_file() for path in files)
     before = {path: path.read_bytes() for path in files}
     loaded = type(model).load(tmp_path, model.spec)
     for ask in ("error", "latent"):
-        ours, theirs = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
-        assert ours.dtype == np.float32
-        assert ours.tobytes() == theirs.tobytes(), ask
+        actual, other = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))
+        assert actual.dtype == np.float32
+        assert actual.tobytes() == other.tobytes(), ask
     again, _ = maps(name, inputs)
     again.save(tmp_path)
     assert {path: path.read_bytes() for path in files} == before
 
 
 @pytest.mark.parametrize("name", MODELS.builtin)
-def test_one_or_two_good_images_give_numbers(name: str) -> None:
+def test_one_or_two_good_images_give_finite_errors(name: str) -> None:
     inputs = inputs_of(name, load_arrays(STORED)["images"])
     for count in (1, 2):
         model = build(name)
@@ -115,15 +115,15 @@ def test_one_or_two_good_images_give_numbers(name: str) -> None:
 
 
 def store() -> None:
-    """Draw the input, and note what the models of today make of it."""
+    """Draw the input, and store it with the maps of the current models."""
     generator = np.random.default_rng(20)
     drawn = 0.3 + 0.3 * generator.random(SHAPE) + 0.05 * generator.normal(size=(GOOD + 2, 1, 1, 1))
     drawn = drawn + 0.01 * generator.normal(size=(GOOD + 2, *SHAPE))
     drawn[-1, 5:8, 6:9] += 0.15
     images = np.asarray(drawn * mask()[..., None], np.float32)
-    found = {name: maps(name, inputs_of(name, images))[1] for name in MODELS.builtin}
+    actual = {name: maps(name, inputs_of(name, images))[1] for name in MODELS.builtin}
     STORED.parent.mkdir(exist_ok=True)
-    save_arrays(STORED, images=images, **found)
+    save_arrays(STORED, images=images, **actual)
 
 
 if __name__ == "__main__":

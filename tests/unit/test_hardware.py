@@ -37,19 +37,19 @@ from threadpoolctl import threadpool_info
 from pixal.config.schema import ModelTraining
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 
-said["found"] = set_up_tensorflow(ModelTraining(
+report["hardware"] = set_up_tensorflow(ModelTraining(
     Available_CPU=3, mixed_precision=True, TF_GPU_ALLOCATOR="cuda_malloc_async", enable_memory_growth=False, seed=5
 ))
-said["first"] = float(keras.random.uniform((1,))[0])
+report["first"] = float(keras.random.uniform((1,))[0])
 layer = keras.layers.Dense(2)
 layer(tf.zeros((1, 2)))
-said["compute"] = layer.compute_dtype
-said["intra"] = tf.config.threading.get_intra_op_parallelism_threads()
-said["inter"] = tf.config.threading.get_inter_op_parallelism_threads()
-said["environment"] = {name: os.environ.get(name) for name in ("TF_GPU_ALLOCATOR", "TF_FORCE_GPU_ALLOW_GROWTH")}
-said["blas"] = sorted({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+report["compute"] = layer.compute_dtype
+report["intra"] = tf.config.threading.get_intra_op_parallelism_threads()
+report["inter"] = tf.config.threading.get_inter_op_parallelism_threads()
+report["environment"] = {name: os.environ.get(name) for name in ("TF_GPU_ALLOCATOR", "TF_FORCE_GPU_ALLOW_GROWTH")}
+report["blas"] = sorted({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
 tf.function(lambda x: x @ x)(tf.zeros((500, 500))).numpy()
-said["threads"] = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+report["threads"] = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
 """
 
 REPLICAS = """
@@ -68,7 +68,7 @@ folder, params = Path(os.environ["FOLDER"]), json.loads(os.environ["PARAMS"])
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
 )
-said["without_gpus"] = distribution_strategy(3) is tf.distribute.get_strategy()
+report["without_gpus"] = distribution_strategy(3) is tf.distribute.get_strategy()
 autoencoder.distribution_strategy = partial(distribution_strategy, kind="CPU")
 checkpoint._SECONDS = checkpoint._SHARE = 0.0
 
@@ -84,7 +84,7 @@ def killed(epoch, loss):
     if epoch == 3:
         raise SystemExit
 
-again = said["epochs_after_resuming"] = []
+again = report["epochs_after_resuming"] = []
 data = np.random.default_rng(0).random((11, 12)).astype(np.float32)
 labels = np.eye(2, dtype=np.float32)[np.arange(11) % 2]
 inputs = InputSet(data, (4, 3, 1), ("R",), tuple(map(str, range(11))), labels, ("back", "front"))
@@ -94,10 +94,10 @@ for name, settings in json.loads(os.environ["CASES"]).items():
         (folder / "rows").write_text("")
         model = autoencoder.Autoencoder(params | settings | {"gpus": gpus})
         found = [fit(model, rows) for rows in (np.arange(1, 8), np.arange(9))]  # a fold, then all
-        said[f"{name}_{gpus}"] = [history.loss + history.validation_loss + history.accuracy for history in found]
-        said[f"{name}_{gpus}_rows"] = (folder / "rows").read_text().split()[1::2]
+        report[f"{name}_{gpus}"] = [history.loss + history.validation_loss + history.accuracy for history in found]
+        report[f"{name}_{gpus}_rows"] = (folder / "rows").read_text().split()[1::2]
         model.save(folder / f"{name}_{gpus}")
-said["devices"] = [copy.device[-5:] for copy in model._trained.trainable_variables[0].value.values]
+report["devices"] = [copy.device[-5:] for copy in model._trained.trainable_variables[0].value.values]
 
 with checkpoint.Checkpoint(folder / "checkpoint", {}, (1,), resume=False) as kept:
     try:
@@ -106,7 +106,7 @@ with checkpoint.Checkpoint(folder / "checkpoint", {}, (1,), resume=False) as kep
         pass
 with checkpoint.Checkpoint(folder / "checkpoint", {}, (1,), resume=True) as kept:
     history = fit(model, np.arange(9), on_epoch=lambda epoch, _: again.append(epoch), checkpoint=kept)
-said["resumed"] = history.loss + history.validation_loss + history.accuracy
+report["resumed"] = history.loss + history.validation_loss + history.accuracy
 
 keras.mixed_precision.set_global_policy("mixed_float16")
 with distribution_strategy(2, "CPU").scope():
@@ -114,27 +114,27 @@ with distribution_strategy(2, "CPU").scope():
     model = fitting.TapeModel(image, keras.layers.Dense(2, dtype="float32")(image))
     model.compile("sgd", "mse", jit_compile=False)
     model.optimizer.build(model.trainable_variables)
-said["scales"], said["same"] = [float(model.optimizer.initial_scale)], []
+report["scales"], report["same"] = [float(model.optimizer.initial_scale)], []
 for row in (0, 1, None):  # one replica's gradients overflow, then none's
     before, target = model.get_weights(), np.ones((2, 2), np.float32)
     if row is not None:
         target[row] = np.inf
     model.train_on_batch(np.ones((2, 3), np.float32), target)
-    said["scales"].append(float(model.optimizer.dynamic_scale.numpy()))
-    said["same"].append(all(map(np.array_equal, before, model.get_weights())))
+    report["scales"].append(float(model.optimizer.dynamic_scale.numpy()))
+    report["same"].append(all(map(np.array_equal, before, model.get_weights())))
 copies = [[copy.numpy() for copy in variable.value.values] for variable in model.trainable_variables]
-said["copies"] = [bool(np.isfinite(own[0]).all() and (own == own[0]).all()) for own in map(np.array, copies)]
+report["copies"] = [bool(np.isfinite(own[0]).all() and (own == own[0]).all()) for own in map(np.array, copies)]
 
 try:
     distribution_strategy(3, "CPU")
 except ConfigError as error:
-    said["refused"] = str(error)
+    report["refused"] = str(error)
 
 for on_cpu in (False, True):
     with tf.device("CPU:1"):  # as if it were the GPU
         layer = SubspaceProjection(20, 3, on_cpu=on_cpu)
         found = layer(tf.zeros((2, 20)))
-    said[f"placed_{on_cpu}"] = sorted({tensor.device[-5:] for tensor in [*(w.value for w in layer.weights), found]})
+    report[f"placed_{on_cpu}"] = sorted({tensor.device[-5:] for tensor in [*(w.value for w in layer.weights), found]})
 """
 
 CASES: dict[str, Any] = {
@@ -144,10 +144,10 @@ CASES: dict[str, Any] = {
 
 
 def run(script: str, **environment: str) -> dict[str, Any]:
-    """What ``script`` put into ``said``, in a process where TensorFlow has not started."""
+    """Run ``script`` in a new process without TensorFlow; return the values that it stored in ``report``."""
     before = "import json, os\nfrom pathlib import Path\nimport keras, tensorflow as tf\nsaid = {}\n"
     done = subprocess.run(
-        [sys.executable, "-c", before + script + "\nprint(json.dumps(said))"],
+        [sys.executable, "-c", before + script + "\nprint(json.dumps(report))"],
         capture_output=True,
         text=True,
         check=False,
@@ -162,30 +162,30 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("TF_GPU_ALLOCATOR", "TF_FORCE_GPU_ALLOW_GROWTH"):
         monkeypatch.setenv(name, "unset")
     policy = keras.mixed_precision.global_policy()
-    with threadpoolctl.threadpool_limits(None):  # puts back what it was
+    with threadpoolctl.threadpool_limits(None):  # restores the limits at the end
         yield
     keras.mixed_precision.set_global_policy(policy)
 
 
 def test_in_a_new_process_every_setting_takes_effect() -> None:
-    said = run(SETTINGS)
-    assert (said["intra"], said["inter"]) == (3, 3)
-    if said["threads"]:  # Linux names them
-        assert said["threads"].count("tf_Compute") == 3
-    assert said["blas"] == [3]
-    assert said["environment"] == {"TF_GPU_ALLOCATOR": "cuda_malloc_async", "TF_FORCE_GPU_ALLOW_GROWTH": "false"}
-    assert said["compute"] == "float16"
-    found = said["found"]
-    assert found["precision"] == "mixed_float16"
-    assert found["intra_op_threads"] == found["inter_op_threads"] == 3
-    assert found["gpu_allocator"] == "cuda_malloc_async"
-    assert found["deterministic"] is True
-    assert found["tensorflow"] == tf.__version__
-    assert len(found["gpus"]) == len(found["gpu_memory_growth"]) <= 1
-    assert not any(found["gpu_memory_growth"])
-    assert LATE not in said["log"]
+    report = run(SETTINGS)
+    assert (report["intra"], report["inter"]) == (3, 3)
+    if report["threads"]:  # Linux names them
+        assert report["threads"].count("tf_Compute") == 3
+    assert report["blas"] == [3]
+    assert report["environment"] == {"TF_GPU_ALLOCATOR": "cuda_malloc_async", "TF_FORCE_GPU_ALLOW_GROWTH": "false"}
+    assert report["compute"] == "float16"
+    actual = report["hardware"]
+    assert actual["precision"] == "mixed_float16"
+    assert actual["intra_op_threads"] == actual["inter_op_threads"] == 3
+    assert actual["gpu_allocator"] == "cuda_malloc_async"
+    assert actual["deterministic"] is True
+    assert actual["tensorflow"] == tf.__version__
+    assert len(actual["gpus"]) == len(actual["gpu_memory_growth"]) <= 1
+    assert not any(actual["gpu_memory_growth"])
+    assert LATE not in report["log"]
     keras.utils.set_random_seed(5)
-    assert said["first"] == float(keras.random.uniform((1,))[0])
+    assert report["first"] == float(keras.random.uniform((1,))[0])
 
 
 def test_two_devices_share_each_batch_and_train_the_same_model_as_one(tmp_path: Path) -> None:
@@ -196,12 +196,12 @@ def test_two_devices_share_each_batch_and_train_the_same_model_as_one(tmp_path: 
         **{"input_dim": 12, "shape": [4, 3, 1], "channels": ["R"], "channel_weights": [1.0]},
         **{"types": ["back", "front"], "memory_limit": 1.0},
     }
-    said = run(REPLICAS, FOLDER=str(tmp_path), PARAMS=json.dumps(params), CASES=json.dumps(CASES))
+    report = run(REPLICAS, FOLDER=str(tmp_path), PARAMS=json.dumps(params), CASES=json.dumps(CASES))
     for name, case in CASES.items():
-        assert said[f"{name}_1_rows"] == []  # Keras's own step
+        assert report[f"{name}_1_rows"] == []  # Keras's own step
         shares = "221" + "222"  # of 3, 3 and 1 images of the fold, and of 3, 3 and 3 of all
-        assert sorted(said[f"{name}_2_rows"]) == sorted(shares * 2 * 5)
-        for one, two in zip(said[f"{name}_1"], said[f"{name}_2"], strict=True):
+        assert sorted(report[f"{name}_2_rows"]) == sorted(shares * 2 * 5)
+        for one, two in zip(report[f"{name}_1"], report[f"{name}_2"], strict=True):
             assert len(one) == (15 if case["metric_accuracy"] else 10)
             np.testing.assert_allclose(two, one, rtol=1e-5)
             assert one[4] < 0.95 * one[0]
@@ -211,27 +211,27 @@ def test_two_devices_share_each_batch_and_train_the_same_model_as_one(tmp_path: 
         for one, *others in zip(*(model.get_weights() for model in (*(m.model for m in models), *whole)), strict=True):
             for other in others:
                 np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
-    assert said["devices"] == ["CPU:0", "CPU:1"]
-    assert said["resumed"] == said["images_2"][1]
-    assert said["epochs_after_resuming"] == [3, 4, 5]
-    assert said["scales"] == [2.0**15, 2.0**14, 2.0**13, 2.0**13]
-    assert said["same"] == [True, True, False]
-    assert said["copies"] == [True] * 2
-    assert said["refused"].startswith("model_training.gpus: training on 3 GPUs needs a new process")
-    assert said["without_gpus"] is True
-    assert (said["placed_False"], said["placed_True"]) == (["CPU:1"], ["CPU:0"])
+    assert report["devices"] == ["CPU:0", "CPU:1"]
+    assert report["resumed"] == report["images_2"][1]
+    assert report["epochs_after_resuming"] == [3, 4, 5]
+    assert report["scales"] == [2.0**15, 2.0**14, 2.0**13, 2.0**13]
+    assert report["same"] == [True, True, False]
+    assert report["copies"] == [True] * 2
+    assert report["refused"].startswith("model_training.gpus: training on 3 GPUs needs a new process")
+    assert report["without_gpus"] is True
+    assert (report["placed_False"], report["placed_True"]) == (["CPU:1"], ["CPU:0"])
 
 
 @pytest.mark.usefixtures("_as_before")
 def test_growth_allocator_and_precision_follow_the_settings() -> None:
-    found = set_up_tensorflow(ModelTraining(mixed_precision=True, enable_memory_growth=True))
+    actual = set_up_tensorflow(ModelTraining(mixed_precision=True, enable_memory_growth=True))
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
     assert os.environ["TF_GPU_ALLOCATOR"] == "unset"  # null leaves it to TensorFlow
-    assert found["precision"] == keras.mixed_precision.global_policy().name == "mixed_float16"
-    found = set_up_tensorflow(ModelTraining(enable_memory_growth=False, TF_GPU_ALLOCATOR="cuda_malloc_async"))
+    assert actual["precision"] == keras.mixed_precision.global_policy().name == "mixed_float16"
+    actual = set_up_tensorflow(ModelTraining(enable_memory_growth=False, TF_GPU_ALLOCATOR="cuda_malloc_async"))
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "false"
-    assert os.environ["TF_GPU_ALLOCATOR"] == found["gpu_allocator"] == "cuda_malloc_async"
-    assert found["precision"] == keras.mixed_precision.global_policy().name == "float32"
+    assert os.environ["TF_GPU_ALLOCATOR"] == actual["gpu_allocator"] == "cuda_malloc_async"
+    assert actual["precision"] == keras.mixed_precision.global_policy().name == "float32"
 
 
 @pytest.mark.usefixtures("_as_before")
@@ -247,9 +247,9 @@ def test_memory_growth_is_set_on_the_used_gpus_only(
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grown.__setitem__)
     monkeypatch.setattr(tf.config.experimental, "get_memory_growth", grown.__getitem__)
     with caplog.at_level(logging.WARNING, logger="pixal"):
-        found = set_up_tensorflow(ModelTraining(enable_memory_growth=growth, gpus=gpus, HYBRID_MODE=gpus == 1))
-    assert found["gpus"] == [device.name for device in devices[:used]]
-    assert found["gpu_memory_growth"] == [growth] * used
+        actual = set_up_tensorflow(ModelTraining(enable_memory_growth=growth, gpus=gpus, HYBRID_MODE=gpus == 1))
+    assert actual["gpus"] == [device.name for device in devices[:used]]
+    assert actual["gpu_memory_growth"] == [growth] * used
     assert not any(grown[device] for device in devices[used:])
     assert ("9 GPUs are requested, 3 found" in caplog.text) == (gpus == 9)
     assert "HYBRID_MODE" not in caplog.text
@@ -260,23 +260,23 @@ def test_a_gpu_allocates_memory_on_demand() -> None:
     script = """
 from pixal.config.schema import ModelTraining
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
-said["found"] = set_up_tensorflow(ModelTraining(TF_GPU_ALLOCATOR="cuda_malloc_async", HYBRID_MODE=True))
-said["product"] = float(tf.reduce_sum(tf.ones((64, 64)) @ tf.ones((64, 64))))
-said["bytes"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+report["hardware"] = set_up_tensorflow(ModelTraining(TF_GPU_ALLOCATOR="cuda_malloc_async", HYBRID_MODE=True))
+report["product"] = float(tf.reduce_sum(tf.ones((64, 64)) @ tf.ones((64, 64))))
+report["bytes"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
-said["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3, on_cpu=True).weights})
+report["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3, on_cpu=True).weights})
 """
-    said = run(script)
-    assert said["found"]["gpu_memory_growth"] == [True]
-    assert said["product"] == 64**3
-    assert 0 < said["bytes"] < 2**30
-    assert said["placed"] == ["CPU:0"]
+    report = run(script)
+    assert report["hardware"]["gpu_memory_growth"] == [True]
+    assert report["product"] == 64**3
+    assert 0 < report["bytes"] < 2**30
+    assert report["placed"] == ["CPU:0"]
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU is here")
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, None),
         ({"mixed_precision": True}, "mixed_precision makes training slower"),
@@ -286,13 +286,13 @@ said["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3, 
     ],
 )
 def test_settings_without_effect_give_a_warning(
-    settings: dict[str, Any], said: str | None, caplog: pytest.LogCaptureFixture
+    settings: dict[str, Any], message: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="pixal"):
         set_up_tensorflow(ModelTraining(**settings))
     lines = [record.message for record in caplog.records if LATE not in record.message]
-    assert len(lines) == (said is not None)
-    assert said is None or said in lines[0]
+    assert len(lines) == (message is not None)
+    assert message is None or message in lines[0]
 
 
 def test_hybrid_mode_needs_a_single_gpu() -> None:
@@ -314,10 +314,10 @@ def test_the_seed_sets_every_generator() -> None:
 
 @pytest.mark.usefixtures("_as_before")
 def test_threads_that_are_set_too_late_give_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    tf.zeros(1).numpy()  # TensorFlow runs now, with as many threads as it likes
+    tf.zeros(1).numpy()  # starts TensorFlow with its default threads
     now = tf.config.threading.get_intra_op_parallelism_threads()
     with caplog.at_level(logging.WARNING, logger="pixal"):
-        found = set_up_tensorflow(ModelTraining(Available_CPU=now or None))
+        actual = set_up_tensorflow(ModelTraining(Available_CPU=now or None))
         assert LATE not in caplog.text
         set_up_tensorflow(ModelTraining(Available_CPU=now + 5))
         assert f"{now + 5} threads (0: all) instead of {now}" in caplog.text
@@ -325,7 +325,7 @@ def test_threads_that_are_set_too_late_give_a_warning(caplog: pytest.LogCaptureF
         caplog.clear()
         set_up_tensorflow(ModelTraining(Available_CPU=now + 5, CPU_MULTI_THREADING=False))
         assert ("1 threads" in caplog.text) == (now != 1)
-    assert found["intra_op_threads"] == now
+    assert actual["intra_op_threads"] == now
 
 
 def test_an_import_passes_on_all_messages_but_the_routine_ones(capfd: pytest.CaptureFixture[str]) -> None:

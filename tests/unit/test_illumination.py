@@ -276,10 +276,10 @@ def test_all_threads_give_the_same_bytes(large: tuple[Image, Mask]) -> None:
 def test_the_weighted_median_is_the_median_of_repeated_values(
     values: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> None:
-    for channel, found in enumerate(weighted_median(values, weights)):
+    for channel, actual in enumerate(weighted_median(values, weights)):
         repeated = np.repeat(values[:, channel], weights[:, channel].astype(int))
         if len(repeated):
-            assert found == np.quantile(repeated, 0.5, method="inverted_cdf")
+            assert actual == np.quantile(repeated, 0.5, method="inverted_cdf")
 
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])

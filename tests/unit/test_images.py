@@ -54,23 +54,23 @@ class TestReading:
         order = {2: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[values.ndim if values.ndim == 2 else values.shape[2]]
         bgr = values if values.ndim == 2 else np.ascontiguousarray(values[..., order])
         assert cv2.imwrite(str(tmp_path / f"a{extension}"), bgr)
-        found = read_image(tmp_path / f"a{extension}")
-        assert found.dtype == np.uint16
-        np.testing.assert_array_equal(found, as_rgb(values))
-        np.testing.assert_array_equal(as_uint8(found), as_rgb(values) // 256)
+        actual = read_image(tmp_path / f"a{extension}")
+        assert actual.dtype == np.uint16
+        np.testing.assert_array_equal(actual, as_rgb(values))
+        np.testing.assert_array_equal(as_uint8(actual), as_rgb(values) // 256)
 
     def test_palettes_transparency_and_binary_images(self, tmp_path: Path) -> None:
-        picture = PIL.Image.fromarray(RGBA[..., :3]).quantize(8)
+        paletted = PIL.Image.fromarray(RGBA[..., :3]).quantize(8)
         cases: tuple[tuple[str, PIL.Image.Image, dict[str, Any]], ...] = (
-            ("palette", picture, {}),
-            ("transparent", picture, {"transparency": 3}),
+            ("palette", paletted, {}),
+            ("transparent", paletted, {"transparency": 3}),
             ("bits", PIL.Image.fromarray(RGBA[..., 0] > 99), {}),
         )
         for name, image, options in cases:
             image.save(tmp_path / f"{name}.png", **options)
             expected = np.asarray(image.convert("RGB"))
             if options:
-                alpha = np.where(np.asarray(picture) == 3, 0, 255).astype(np.uint8)
+                alpha = np.where(np.asarray(paletted) == 3, 0, 255).astype(np.uint8)
                 expected = np.dstack([expected, alpha])
             np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png"), expected)
 
@@ -100,9 +100,9 @@ class TestReading:
         choices: dict[str, dict[str, Any]] = {".jpg": {"quality": 95, "subsampling": 0}, ".webp": {"lossless": True}}
         options = choices.get(extension, {})
         image.save(tmp_path / f"a{extension}", exif=exif, **options)
-        found = read_image(tmp_path / f"a{extension}")
-        assert found.shape == pixels.shape
-        assert np.abs(found.astype(int) - pixels).max() <= (6 if extension == ".jpg" else 0)
+        actual = read_image(tmp_path / f"a{extension}")
+        assert actual.shape == pixels.shape
+        assert np.abs(actual.astype(int) - pixels).max() <= (6 if extension == ".jpg" else 0)
 
     @pytest.mark.parametrize("orientation", [1, 2, 6, 7])
     def test_orientation_of_16_bit_tiff_with_alpha(self, tmp_path: Path, orientation: int) -> None:

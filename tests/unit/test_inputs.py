@@ -40,18 +40,18 @@ def test_round_trip(
 ) -> None:
     images = some_images(count, shape)
     path = write(tmp_path_factory.mktemp("npz") / "out.npz", images, types)
-    found = InputSet.load(path)
-    assert (len(found), found.shape, found.channels, found.types) == (count, shape, ("R", "G")[: shape[2]], types)
-    assert found.names == tuple(f"part {index}.png" for index in range(count))
-    np.testing.assert_array_equal(found.images(), images)
+    actual = InputSet.load(path)
+    assert (len(actual), actual.shape, actual.channels, actual.types) == (count, shape, ("R", "G")[: shape[2]], types)
+    assert actual.names == tuple(f"part {index}.png" for index in range(count))
+    np.testing.assert_array_equal(actual.images(), images)
     if types:
-        assert found.labels is not None
-        assert [types[row.argmax()] for row in found.labels] == [types[i % len(types)] for i in range(count)]
-        np.testing.assert_array_equal(found.labels.sum(1), np.ones(count))
+        assert actual.labels is not None
+        assert [types[row.argmax()] for row in actual.labels] == [types[i % len(types)] for i in range(count)]
+        np.testing.assert_array_equal(actual.labels.sum(1), np.ones(count))
     else:
-        assert found.labels is None
+        assert actual.labels is None
     with np.load(path, allow_pickle=False) as file:  # what other tools read
-        np.testing.assert_array_equal(found.data, file["data"])
+        np.testing.assert_array_equal(actual.data, file["data"])
         assert file["data"].dtype == np.float32
         assert file["data"].shape == (count, int(np.prod(shape)))
         assert tuple(file["shape"]) == shape
@@ -64,11 +64,11 @@ def test_targets_are_stored_with_their_rows(tmp_path: Path) -> None:
     with InputSetWriter(path, SHAPE, ["R", "G"]) as out:
         for index, image in enumerate(images):
             out.append(image, f"{index}.png", target=targets[index])
-    found = InputSet.load(path)
-    assert found.targets is not None
-    assert found.targets.dtype == np.float32
-    np.testing.assert_array_equal(found.targets, targets)
-    np.testing.assert_array_equal(found.subset(np.array([3, 1])).targets, targets[[3, 1]])
+    actual = InputSet.load(path)
+    assert actual.targets is not None
+    assert actual.targets.dtype == np.float32
+    np.testing.assert_array_equal(actual.targets, targets)
+    np.testing.assert_array_equal(actual.subset(np.array([3, 1])).targets, targets[[3, 1]])
     assert InputSet.load(write(tmp_path / "none.npz", images)).targets is None
 
 
@@ -84,35 +84,37 @@ def test_targets_of_different_shapes_are_an_error(tmp_path: Path, second: Any) -
 
 
 def test_data_stays_on_disk_and_cannot_be_written(tmp_path: Path) -> None:
-    found = InputSet.load(write(tmp_path / "out.npz", some_images(3)))
-    assert isinstance(found.data, np.memmap)
+    actual = InputSet.load(write(tmp_path / "out.npz", some_images(3)))
+    assert isinstance(actual.data, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        found.data[0] = 0
+        actual.data[0] = 0
 
 
 def test_rows_are_read_by_index_and_by_slices(tmp_path: Path) -> None:
     images = some_images(7)
     values = images.reshape(7, -1)
-    for found in (InputSet.load(write(tmp_path / "out.npz", images)), InputSet(values, SHAPE, ("R", "G"), ("a",) * 7)):
-        np.testing.assert_array_equal(found.images(np.array([5, 1])), images[[5, 1]])
-        np.testing.assert_array_equal(np.concatenate([found.images(rows) for rows in found.iterate_slices(3)]), images)
-        assert [rows.stop - rows.start for rows in found.iterate_slices(3)] == [3, 3, 1]
+    for actual in (InputSet.load(write(tmp_path / "out.npz", images)), InputSet(values, SHAPE, ("R", "G"), ("a",) * 7)):
+        np.testing.assert_array_equal(actual.images(np.array([5, 1])), images[[5, 1]])
+        np.testing.assert_array_equal(
+            np.concatenate([actual.images(rows) for rows in actual.iterate_slices(3)]), images
+        )
+        assert [rows.stop - rows.start for rows in actual.iterate_slices(3)] == [3, 3, 1]
         for rows in (slice(None), slice(2, 6), np.array([5, 1, 1]), np.array([], int)):
-            np.testing.assert_array_equal(found.rows(rows), values[rows])
-            np.testing.assert_array_equal(found.rows(rows, slice(3, 9)), values[rows][:, 3:9])
+            np.testing.assert_array_equal(actual.rows(rows), values[rows])
+            np.testing.assert_array_equal(actual.rows(rows, slice(3, 9)), values[rows][:, 3:9])
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_rows_are_copies(tmp_path: Path, on_disk: bool) -> None:
     images = some_images(3)
-    found = InputSet.load(write(tmp_path / "out.npz", images))
+    actual = InputSet.load(write(tmp_path / "out.npz", images))
     if not on_disk:
-        found = InputSet(found.rows(), SHAPE, ("R", "G"), found.names)
+        actual = InputSet(actual.rows(), SHAPE, ("R", "G"), actual.names)
     for rows in (slice(None), slice(0, 1), np.array([1])):
-        read = found.rows(rows)
+        read = actual.rows(rows)
         read[:] = 7
         assert read.flags.c_contiguous
-    np.testing.assert_array_equal(found.images(), images)
+    np.testing.assert_array_equal(actual.images(), images)
 
 
 def mapped() -> int:
@@ -127,12 +129,12 @@ def test_rows_read_from_disk_do_not_stay_in_memory(tmp_path: Path) -> None:
     with InputSetWriter(tmp_path / "out.npz", (500, 1000, 2), ["R", "G"]) as out:
         for name in "abcdef":
             out.append(np.full((500, 1000, 2), 0.5, np.float32), name)
-    found = InputSet.load(tmp_path / "out.npz")
+    actual = InputSet.load(tmp_path / "out.npz")
     before = mapped()
-    assert sum(float(found.rows(rows).mean()) for rows in found.iterate_slices(1)) == pytest.approx(3)
-    assert found.rows(np.array([4, 2]), slice(0, 500_000)).mean() == 0.5
+    assert sum(float(actual.rows(rows).mean()) for rows in actual.iterate_slices(1)) == pytest.approx(3)
+    assert actual.rows(np.array([4, 2]), slice(0, 500_000)).mean() == 0.5
     assert mapped() - before < 2**21
-    assert float(found.data.sum()) == pytest.approx(3e6)  # data[rows] keeps all 24 MB
+    assert float(actual.data.sum()) == pytest.approx(3e6)  # data[rows] keeps all 24 MB
     assert mapped() - before > 2**24
 
 
@@ -141,9 +143,9 @@ def test_a_copy_on_write_map_keeps_its_changes(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", images)
     data = np.lib.format.open_memmap(tmp_path / "data.npy", "c")
     data[0] = 3
-    found = InputSet(data, SHAPE, ("R", "G"), ("a", "b"))
+    actual = InputSet(data, SHAPE, ("R", "G"), ("a", "b"))
     for _ in range(2):
-        assert (found.rows()[0] == 3).all()
+        assert (actual.rows()[0] == 3).all()
 
 
 def test_pages_written_to_a_map_are_released_and_not_lost(tmp_path: Path) -> None:
@@ -187,8 +189,8 @@ def test_arrays_in_any_memory_layout_are_written(tmp_path: Path) -> None:
     with InputSetWriter(tmp_path / "out.npz", SHAPE, ["R", "G"]) as out:
         out.append(image, "a.png")
         out.append(image[::-1, ::-1], "b.png")
-    found = InputSet.load(tmp_path / "out.npz").images()
-    np.testing.assert_array_equal(found, np.stack([image, image[::-1, ::-1]]))
+    actual = InputSet.load(tmp_path / "out.npz").images()
+    np.testing.assert_array_equal(actual, np.stack([image, image[::-1, ::-1]]))
 
 
 CONTENT: dict[str, Any] = {
@@ -205,9 +207,9 @@ def test_files_of_other_tools_load(tmp_path: Path, how: Any, layout: str) -> Non
     data = CONTENT["data"]
     data = data.astype(np.float64) if layout == "float64" else np.asarray(data, order=layout)  # type: ignore[call-overload]
     how(tmp_path / "out.npz", **CONTENT | {"data": data})
-    found = InputSet.load(tmp_path / "out.npz")
-    assert found.data.dtype == np.float32
-    np.testing.assert_array_equal(found.data, CONTENT["data"])
+    actual = InputSet.load(tmp_path / "out.npz")
+    assert actual.data.dtype == np.float32
+    np.testing.assert_array_equal(actual.data, CONTENT["data"])
 
 
 @pytest.mark.parametrize(
@@ -285,34 +287,34 @@ def test_a_damaged_byte_raises_only_input_errors(
     data[int(place * len(data))] ^= flip
     path.write_bytes(data)
     try:
-        found = InputSet.load(path)
+        actual = InputSet.load(path)
     except InputError:
         return
-    assert found.data.shape == (len(found.names), int(np.prod(found.shape)))
+    assert actual.data.shape == (len(actual.names), int(np.prod(actual.shape)))
 
 
 def test_subset_and_rows_of_type_match_numpy() -> None:
     data = np.arange(30, dtype=np.float32).reshape(5, 6)
     labels = np.eye(2, dtype=np.float32)[[1, 0, 1, 1, 0]]
-    found = InputSet(data, (1, 3, 2), ("R", "G"), tuple("abcde"), labels, ("back", "front"))
+    actual = InputSet(data, (1, 3, 2), ("R", "G"), tuple("abcde"), labels, ("back", "front"))
     for rows in (np.array([3, 0]), slice(1, 4), slice(0, 0)):
-        some = found.subset(rows)
+        some = actual.subset(rows)
         np.testing.assert_array_equal(some.data, data[rows])
         np.testing.assert_array_equal(some.labels, labels[rows])
         assert list(some.names) == np.array(list("abcde"))[rows].tolist()
-        assert (some.shape, some.channels, some.types) == (found.shape, found.channels, found.types)
-    assert [found.rows_of_type(index).tolist() for index in (0, 1)] == [[1, 4], [0, 2, 3]]
+        assert (some.shape, some.channels, some.types) == (actual.shape, actual.channels, actual.types)
+    assert [actual.rows_of_type(index).tolist() for index in (0, 1)] == [[1, 4], [0, 2, 3]]
     assert InputSet(data, (1, 3, 2), ("R", "G"), tuple("abcde")).rows_of_type(0).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("side", "several"), [(10, 16), (2500, 10), (9000, 1)])
 def test_chunks_of_large_images_have_fewer_rows(side: int, several: int) -> None:
     data = np.broadcast_to(np.float32(0), (40, side * side))  # takes no memory
-    found = InputSet(data, (side, side, 1), ("R",), tuple(map(str, range(40))))
-    assert found.rows_per_chunk() == several
-    assert found.rows_per_chunk(4) == min(4, several)
+    actual = InputSet(data, (side, side, 1), ("R",), tuple(map(str, range(40))))
+    assert actual.rows_per_chunk() == several
+    assert actual.rows_per_chunk(4) == min(4, several)
     rows = np.arange(5, 38)
-    parts = list(found.iterate_chunks(rows))
+    parts = list(actual.iterate_chunks(rows))
     np.testing.assert_array_equal(np.concatenate(parts), rows)
     assert {len(part) for part in parts[:-1]} == {several}
-    assert list(found.iterate_chunks(rows[:0])) == []
+    assert list(actual.iterate_chunks(rows[:0])) == []

@@ -16,18 +16,18 @@ from pixal.io.locking import lock_folder
 pytest.importorskip("fcntl")
 
 
-def hold(folder: Path, told: Connection) -> None:
+def hold(folder: Path, connection: Connection) -> None:
     with lock_folder(folder):
-        told.send("locked")
+        connection.send("locked")
         signal.pause()
 
 
 def test_another_process_holds_the_lock_until_it_ends(tmp_path: Path) -> None:
     folder = tmp_path / "validate" / "Part"
-    ours, theirs = multiprocessing.Pipe()
-    other = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, theirs))
+    receiver, sender = multiprocessing.Pipe()
+    other = multiprocessing.get_context("spawn").Process(target=hold, args=(folder, sender))
     other.start()
-    assert ours.recv() == "locked"
+    assert receiver.recv() == "locked"
     with (
         pytest.raises(InputError, match=rf"another run of pixal is writing in {folder}; wait until it ends"),
         lock_folder(folder),

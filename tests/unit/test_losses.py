@@ -35,14 +35,14 @@ def formula(name: str, residual: float, delta: float = DELTA) -> float:
 def test_each_name_is_its_formula(name: str) -> None:
     expected = [formula(name, r) for r in RESIDUALS]
     np.testing.assert_allclose(np.asarray(pointwise_loss(name, DELTA)(RESIDUALS)), expected, rtol=1e-12)
-    found = np.asarray(pointwise_loss(name, DELTA)(RESIDUALS.astype(np.float32)))
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-7)
+    actual = np.asarray(pointwise_loss(name, DELTA)(RESIDUALS.astype(np.float32)))
+    np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=1e-7)
 
 
 def test_no_two_names_are_the_same_loss_but_the_masked_one() -> None:
-    found = {name: tuple(np.asarray(pointwise_loss(name, DELTA)(RESIDUALS))) for name in NAMES}
-    assert len(set(found.values())) == len(NAMES) - 1
-    assert found["mse"] == found["masked_mse"]
+    actual = {name: tuple(np.asarray(pointwise_loss(name, DELTA)(RESIDUALS))) for name in NAMES}
+    assert len(set(actual.values())) == len(NAMES) - 1
+    assert actual["mse"] == actual["masked_mse"]
 
 
 @pytest.mark.parametrize("delta", [0.01, 0.05, 0.5, 2.0])
@@ -58,21 +58,21 @@ def test_huber_and_its_slope_have_no_step_at_delta(delta: float) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("channels", [CHANNELS, (3.0, 3.0), (1.0, 0.0)])
 def test_value_weights_equal_channel_weights_inside_the_mask(masked: bool, channels: tuple[float, float]) -> None:
-    found = value_weights(MASKS, channels, masked=masked)
+    actual = value_weights(MASKS, channels, masked=masked)
     if not masked and channels[0] == channels[1]:
-        assert found is None
+        assert actual is None
         return
-    assert found is not None
+    assert actual is not None
     for kind, row, column, channel in np.ndindex(*MASKS.shape, 2):
         counts = MASKS[kind, row, column] or not masked
         share = MASKS[kind].mean() if masked else 1.0
-        value = found[kind].reshape(*MASKS.shape[1:], 2)[row, column, channel]
+        value = actual[kind].reshape(*MASKS.shape[1:], 2)[row, column, channel]
         assert value == pytest.approx(counts * channels[channel] / np.mean(channels) / share)
-    np.testing.assert_allclose(found.mean(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(actual.mean(1), 1, rtol=1e-6)
 
 
 def naive(
-    name: str, images: np.ndarray, found: np.ndarray, weights: np.ndarray | None, labels: np.ndarray | None
+    name: str, images: np.ndarray, actual: np.ndarray, weights: np.ndarray | None, labels: np.ndarray | None
 ) -> list[float]:
     """The loss of each image: the sum of weight times loss over all values, divided by their number."""
     losses = []
@@ -80,7 +80,7 @@ def naive(
         total = 0.0
         for d, value in enumerate(image):
             kind = 0 if labels is None else int(np.argmax(labels[n]))
-            total += (1.0 if weights is None else float(weights[kind, d])) * formula(name, value - found[n, d])
+            total += (1.0 if weights is None else float(weights[kind, d])) * formula(name, value - actual[n, d])
         losses.append(total / len(image))
     return losses
 
@@ -104,13 +104,13 @@ def some_batch(kind: str, residuals: tuple[float, ...]) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_image_loss_is_the_weighted_mean(name: str, kind: str) -> None:
-    images, found, labels = some_batch(kind, (-0.4, -0.02, 0.0, 0.02, 0.3))
+    images, actual, labels = some_batch(kind, (-0.4, -0.02, 0.0, 0.02, 0.3))
     target = images if labels is None else np.hstack([images, labels])
-    expected = naive(name, images, found, WEIGHTS[kind], labels)
+    expected = naive(name, images, actual, WEIGHTS[kind], labels)
     exact = ImageLoss(name, DELTA, WEIGHTS[kind], dtype="float64")
-    np.testing.assert_allclose(np.asarray(exact.call(target, found)), expected, rtol=1e-12)
-    assert float(exact(target, found)) == pytest.approx(np.mean(expected), rel=1e-12)
-    assert float(ImageLoss(name, DELTA, WEIGHTS[kind])(target, found)) == pytest.approx(np.mean(expected), rel=1e-4)
+    np.testing.assert_allclose(np.asarray(exact.call(target, actual)), expected, rtol=1e-12)
+    assert float(exact(target, actual)) == pytest.approx(np.mean(expected), rel=1e-12)
+    assert float(ImageLoss(name, DELTA, WEIGHTS[kind])(target, actual)) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_a_value_without_weight_does_not_count_at_all() -> None:
@@ -125,16 +125,16 @@ def test_a_value_without_weight_does_not_count_at_all() -> None:
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_gradients_are_central_differences(name: str, kind: str) -> None:
     """In float64, with residuals on both sides of Huber's delta, of Charbonnier's epsilon and of 0."""
-    images, found, labels = some_batch(kind, (-0.4, -0.02, -5e-4, 5e-4, 0.02, 0.3))
+    images, actual, labels = some_batch(kind, (-0.4, -0.02, -5e-4, 5e-4, 0.02, 0.3))
     target = images if labels is None else np.hstack([images, labels])
-    variable = tf.Variable(found)
+    variable = tf.Variable(actual)
     with tf.GradientTape() as tape:
         value = ImageLoss(name, DELTA, WEIGHTS[kind], dtype="float64")(target, variable)
     gradient = tape.gradient(value, variable).numpy()
 
     step = 1e-6
-    for n, d in np.ndindex(*found.shape):
-        moved = [found.copy(), found.copy()]
+    for n, d in np.ndindex(*actual.shape):
+        moved = [actual.copy(), actual.copy()]
         moved[0][n, d] += step
         moved[1][n, d] -= step
         high, low = (np.mean(naive(name, images, m, WEIGHTS[kind], labels)) for m in moved)
@@ -158,10 +158,10 @@ def test_a_compiled_model_file_restores_its_loss(tmp_path: Path, kind: str) -> N
     model.compile(optimizer="adam", loss=ImageLoss("huber", 0.3, WEIGHTS[kind]))
     model.train_on_batch(images, target)
     model.save(tmp_path / "model.keras")
-    found = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert found.loss.huber_delta == 0.3
-    assert float(found.test_on_batch(images, target)) == float(model.test_on_batch(images, target))
-    assert float(found.train_on_batch(images, target)) == float(model.train_on_batch(images, target))
+    actual = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert actual.loss.huber_delta == 0.3
+    assert float(actual.test_on_batch(images, target)) == float(model.test_on_batch(images, target))
+    assert float(actual.train_on_batch(images, target)) == float(model.train_on_batch(images, target))
 
 
 def test_the_weights_of_a_large_image_are_small_in_a_file() -> None:

@@ -22,13 +22,13 @@ def test_image_measures_equal_those_of_scikit_learn(seed: int) -> None:
     labels = np.append(generator.integers(0, 2, 40), [0, 1])
     scores = np.round(generator.normal(labels, 1), 1)  # ties
     failed = scores > 0.7
-    found = image_measures(labels, scores, failed)
-    assert found.image_auroc == pytest.approx(roc_auc_score(labels, scores))
-    assert found.image_ap == pytest.approx(average_precision_score(labels, scores))
-    assert found.f1_max == pytest.approx(max(f1_score(labels, scores >= t) for t in scores))
-    assert found.false_alarm_rate == sum(failed & (labels == 0)) / sum(labels == 0)
-    assert found.detection_rate == sum(failed & (labels == 1)) / sum(labels == 1)
-    assert (found.good, found.defective) == (sum(labels == 0), sum(labels == 1))
+    actual = image_measures(labels, scores, failed)
+    assert actual.image_auroc == pytest.approx(roc_auc_score(labels, scores))
+    assert actual.image_ap == pytest.approx(average_precision_score(labels, scores))
+    assert actual.f1_max == pytest.approx(max(f1_score(labels, scores >= t) for t in scores))
+    assert actual.false_alarm_rate == sum(failed & (labels == 0)) / sum(labels == 0)
+    assert actual.detection_rate == sum(failed & (labels == 1)) / sum(labels == 1)
+    assert (actual.good, actual.defective) == (sum(labels == 0), sum(labels == 1))
 
 
 def test_measures_without_the_parts_that_they_need_are_none() -> None:
@@ -61,13 +61,13 @@ def test_each_kind_of_defect_has_its_measures() -> None:
             "intervals": {"detection_rate": [low, high]},
         }
 
-    found = compute_measures(parts, PixelCounts()).as_dict()
-    assert found["kinds"] == {
+    actual = compute_measures(parts, PixelCounts()).as_dict()
+    assert actual["kinds"] == {
         "blob": kind_of(1, 0, 2 / 3),
         "scratch": kind_of(2, 1, (1 + 2 / 3) / 2),
     }
-    assert found["image_auroc"] == pytest.approx((3 + 2 + 3) / 9)
-    assert "aupro" not in found
+    assert actual["image_auroc"] == pytest.approx((3 + 2 + 3) / 9)
+    assert "aupro" not in actual
 
 
 def test_masks_give_pixel_measures_and_the_interval_of_aupimo() -> None:
@@ -77,12 +77,12 @@ def test_masks_give_pixel_measures_and_the_interval_of_aupimo() -> None:
     for part in range(8):
         inside = mask & (part > 2)
         counts.add((generator.random(mask.shape) + inside * part / 16).astype(np.float16), inside)
-    found = compute_measures([LabelledPart(1, "", 5.0, True)], counts).as_dict()
-    assert found | asdict(compute_pixel_measures(counts)) == found
-    low, high = found["intervals"]["aupimo"]
+    actual = compute_measures([LabelledPart(1, "", 5.0, True)], counts).as_dict()
+    assert actual | asdict(compute_pixel_measures(counts)) == actual
+    low, high = actual["intervals"]["aupimo"]
     each = part_aupimo(counts)
-    assert each.min() < low < found["aupimo"] < high < each.max()
-    assert found["aupimo"] == pytest.approx(each.mean())
+    assert each.min() < low < actual["aupimo"] < high < each.max()
+    assert actual["aupimo"] == pytest.approx(each.mean())
 
 
 def slow_ranking_intervals(labels: np.ndarray, scores: np.ndarray, resamples: int) -> dict[str, np.ndarray]:
@@ -109,8 +109,8 @@ def test_ranking_intervals_equal_those_of_a_slow_bootstrap(
     scores = np.round(generator.normal(labels * 0.8, 1), 1)  # ties
     expected = slow_ranking_intervals(labels, scores, 600)
     order = generator.permutation(len(labels))
-    for name, found in ranking_intervals(labels[order], scores[order]).items():
-        np.testing.assert_allclose(found, expected[name], atol=0.03)  # two bootstraps differ by their seeds
+    for name, actual in ranking_intervals(labels[order], scores[order]).items():
+        np.testing.assert_allclose(actual, expected[name], atol=0.03)  # two bootstraps differ by their seeds
 
 
 def test_intervals_are_deterministic_and_narrower_with_more_parts() -> None:
@@ -119,12 +119,12 @@ def test_intervals_are_deterministic_and_narrower_with_more_parts() -> None:
     for parts in (10, 1000):
         labels = np.arange(parts) % 2
         scores = generator.normal(labels, 1)
-        found = image_intervals(labels, scores, scores > 0.5)
-        assert found == image_intervals(labels, scores, scores > 0.5)
+        actual = image_intervals(labels, scores, scores > 0.5)
+        assert actual == image_intervals(labels, scores, scores > 0.5)
         measures = image_measures(labels, scores, scores > 0.5)
-        for name, (low, high) in found.items():
+        for name, (low, high) in actual.items():
             assert low < asdict(measures)[name] < high, name
-        widths.append({name: high - low for name, (low, high) in found.items()})
+        widths.append({name: high - low for name, (low, high) in actual.items()})
     assert all(widths[1][name] < widths[0][name] / 4 for name in widths[0])
 
 
@@ -148,6 +148,6 @@ def test_the_bootstrap_interval_of_a_mean_equals_that_of_the_normal_distribution
 
 
 def test_a_measure_that_is_none_has_no_interval() -> None:
-    found = image_intervals(np.zeros(3, int), np.arange(3.0), np.array([False, False, True]))
-    assert found.keys() == {"false_alarm_rate"}
+    actual = image_intervals(np.zeros(3, int), np.arange(3.0), np.array([False, False, True]))
+    assert actual.keys() == {"false_alarm_rate"}
     assert compute_measures([], PixelCounts()).intervals == {}

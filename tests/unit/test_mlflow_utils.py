@@ -60,8 +60,8 @@ def runs_in(folder: Path, experiment: str, database: str = "mlflow.db") -> list[
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / database}")
-    found = client.get_experiment_by_name(experiment)
-    return [] if found is None else list(client.search_runs([found.experiment_id]))
+    actual = client.get_experiment_by_name(experiment)
+    return [] if actual is None else list(client.search_runs([actual.experiment_id]))
 
 
 def test_a_run_is_in_the_store_of_the_working_directory(store: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_run_is_in_the_store_of_the_working_directory(store: Path) -> None:
     assert history == [(epoch, pytest.approx(1 / epoch)) for epoch in range(1, 1203)]
 
 
-def test_its_files_are_in_mlruns(store: Path) -> None:
+def test_the_files_of_a_run_are_in_mlruns(store: Path) -> None:
     (run,) = runs_in(store, "Flex")
     assert run.info.artifact_uri.startswith((store / "mlruns").resolve().as_uri())
     root = next(path for path in (store / "mlruns").rglob("model.keras")).parent.parent

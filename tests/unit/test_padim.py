@@ -77,7 +77,7 @@ def test_the_error_agrees_with_the_formula_on_the_features_of_the_fitted_rows() 
     np.testing.assert_allclose(errors[:, part(), 0], expected[:, part()], rtol=1e-3, atol=1e-3)
 
 
-def test_each_fit_starts_anew_but_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fit_is_new_but_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = input_set(good_parts(6))
     padim = model()
     padim.fit(inputs, np.arange(3), part()[None])

@@ -18,7 +18,7 @@ SIZE = (180, 320)
 
 
 class Saved(NamedTuple):
-    """The photograph of a part, its map, the folder of the overlay, and the names of the report's images."""
+    """Return the photograph of a part, its map, the folder of the overlay, and the names of the report images."""
 
     photo: NDArray[np.uint8]
     values: NDArray[np.float32]

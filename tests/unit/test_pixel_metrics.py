@@ -62,12 +62,12 @@ def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0
 @pytest.mark.parametrize("seed", range(4))
 def test_pixel_measures_equal_those_of_scikit_learn_and_of_the_definition(seed: int, levels: int) -> None:
     maps, masks = planted(seed, levels=levels)
-    found = compute_pixel_measures(counted(maps, masks))
+    actual = compute_pixel_measures(counted(maps, masks))
     truth = np.concatenate([m.ravel() for m in masks])
     scores = np.concatenate([m.ravel() for m in maps]).astype(float)
-    assert found.pixel_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-    assert found.pixel_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
-    assert found.aupro == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
+    assert actual.pixel_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert actual.pixel_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    assert actual.aupro == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
 
 
 def test_extreme_maps() -> None:
@@ -87,8 +87,8 @@ def test_the_largest_and_the_smallest_float16_are_counted() -> None:
     mask = np.array([[True, True, False, False]])
     values = np.array([[65504.0, 6e-8, 0.0, 6e-8]], np.float16)
     assert values[0, 1] > 0
-    found = compute_pixel_measures(counted([values], [mask]))
-    assert found.pixel_auroc == pytest.approx(roc_auc_score(mask[0], values[0]))
+    actual = compute_pixel_measures(counted([values], [mask]))
+    assert actual.pixel_auroc == pytest.approx(roc_auc_score(mask[0], values[0]))
 
 
 @pytest.mark.parametrize("value", [np.nan, -1.0])
@@ -117,10 +117,10 @@ def test_regions_have_equal_weight_in_aupro_and_weight_by_size_in_auroc() -> Non
     mask[15, 15] = True  # small, detected
     values = np.zeros((20, 20), np.float16)
     values[15, 15] = 1
-    found = compute_pixel_measures(counted([values], [mask]))
+    actual = compute_pixel_measures(counted([values], [mask]))
     # Half of the regions without a false positive; then the straight line to (1, 1).
-    assert found.aupro == pytest.approx(np.mean([0.5, 0.5 + 0.3 * 0.5]))
-    assert found.pixel_auroc == pytest.approx(0.5 + 0.5 / 101)
+    assert actual.aupro == pytest.approx(np.mean([0.5, 0.5 + 0.3 * 0.5]))
+    assert actual.pixel_auroc == pytest.approx(0.5 + 0.5 / 101)
 
 
 def test_pixel_measures_need_both_kinds_of_pixels() -> None:
@@ -135,7 +135,7 @@ def direct_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float
     Between the rates of two thresholds, the higher threshold is used.
     """
     good = [values for values, mask in zip(maps, masks, strict=True) if not mask.any()]
-    found = []
+    actual = []
     for values, mask in zip(maps, masks, strict=True):
         if not mask.any():
             continue
@@ -149,8 +149,8 @@ def direct_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float
             if rate > 1e-4:
                 break
             recall = float(np.mean(values[mask] >= threshold))
-        found.append(area + recall * (-4.0 - log_rate))
-    return found
+        actual.append(area + recall * (-4.0 - log_rate))
+    return actual
 
 
 def fine(seed: int, goods: int = 3, size: tuple[int, int] = (200, 250)) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -170,11 +170,11 @@ def fine(seed: int, goods: int = 3, size: tuple[int, int] = (200, 250)) -> tuple
 @pytest.mark.parametrize("seed", range(2))
 def test_aupimo_equals_the_definition(seed: int) -> None:
     maps, masks = fine(seed)
-    found = part_aupimo(counted(maps, masks))
-    np.testing.assert_allclose(found, direct_aupimo(maps, masks), atol=1e-12)
-    assert (found > 0.05).all()
-    assert (found < 0.95).all()
-    assert compute_pixel_measures(counted(maps, masks)).aupimo == pytest.approx(found.mean())
+    actual = part_aupimo(counted(maps, masks))
+    np.testing.assert_allclose(actual, direct_aupimo(maps, masks), atol=1e-12)
+    assert (actual > 0.05).all()
+    assert (actual < 0.95).all()
+    assert compute_pixel_measures(counted(maps, masks)).aupimo == pytest.approx(actual.mean())
 
 
 def test_aupimo_is_close_to_the_published_trapezoid_rule() -> None:
@@ -185,10 +185,10 @@ def test_aupimo_is_close_to_the_published_trapezoid_rule() -> None:
     rate = 1 - np.searchsorted(good, thresholds) / len(good)
     inside = (rate >= 1e-5) & (rate <= 1e-4)
     x = np.log10(rate[inside])[::-1]
-    for index, found in zip(range(8, 11), part_aupimo(counted(maps, masks)), strict=True):
+    for index, actual in zip(range(8, 11), part_aupimo(counted(maps, masks)), strict=True):
         values = maps[index][masks[index]]
         recall = np.array([np.mean(values >= t) for t in thresholds[inside]])[::-1]
-        assert found == pytest.approx(np.trapezoid(recall, x) / (x[-1] - x[0]), abs=0.02)
+        assert actual == pytest.approx(np.trapezoid(recall, x) / (x[-1] - x[0]), abs=0.02)
 
 
 def test_good_images_of_different_sizes_have_equal_weight_in_aupimo() -> None:
@@ -211,7 +211,7 @@ def test_no_aupimo_without_a_good_image() -> None:
     assert compute_pixel_measures(counted(maps[1:], masks[1:])).aupimo is None
 
 
-def test_the_values_kept_per_part_are_small() -> None:
+def test_the_values_stored_per_part_are_small() -> None:
     maps, masks = fine(0, goods=1)
     counts = counted(maps, masks)
     for part, mask in zip(counts.parts, masks[1:], strict=True):

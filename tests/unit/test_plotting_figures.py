@@ -59,8 +59,8 @@ def legend(figure: Figure) -> list[str]:
 
 def line(figure: Figure, label: str, panel: int = 0) -> Any:
     """The line whose legend entry starts with a text."""
-    (found,) = [each for each in figure.axes[panel].get_lines() if str(each.get_label()).startswith(label)]
-    return found
+    (actual,) = [each for each in figure.axes[panel].get_lines() if str(each.get_label()).startswith(label)]
+    return actual
 
 
 def histogram(figure: Figure, label: str, panel: int = 0) -> Any:

@@ -36,7 +36,7 @@ def settings_of(section: type[BaseModel]) -> list[str]:
 
 
 def with_other_value(section: BaseModel, name: str) -> BaseModel:
-    """The settings with another value of one setting, validated."""
+    """Return validated settings in which one setting has another value."""
     value = getattr(section, name)
     kinds = [section.__class__.model_fields[name].annotation]
     while kinds and get_origin(kinds[0]) is not Literal and get_args(kinds[0]):

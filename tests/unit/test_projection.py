@@ -32,20 +32,20 @@ def fit(inputs: InputSet, labels: np.ndarray, rows: np.ndarray, rank: int, memor
     return SubspaceFitter(inputs, labels, memory_limit).fit([rows], rank)[0]
 
 
-def own_means(data: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """For each image the mean of those of ``rows`` with the same label."""
+def means_of_types(data: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return, for each image, the mean of the images of ``rows`` with the same label."""
     kind = labels.argmax(1)
     return np.array([data[rows][kind[rows] == k].astype(float).mean(0) for k in kind])
 
 
-def check_coefficients(found: Fit, data: np.ndarray, labels: np.ndarray) -> None:
-    """``found`` says of each image what projecting its pixels says."""
-    space = found.subspace
+def check_coefficients(actual: Fit, data: np.ndarray, labels: np.ndarray) -> None:
+    """Check coefficients and residuals against a projection of the pixels."""
+    space = actual.subspace
     about_mean = data.astype(float) - labels @ space.mean
     inside = about_mean @ space.basis.T
-    np.testing.assert_allclose(found.coefficients, inside / space.scale, atol=2e-5)
+    np.testing.assert_allclose(actual.coefficients, inside / space.scale, atol=2e-5)
     outside = ((about_mean - inside @ space.basis) ** 2).sum(1) / space.scale**2
-    np.testing.assert_allclose(found.outside, outside, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual.outside, outside, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
@@ -55,36 +55,36 @@ def test_span_means_scale_and_coefficients_are_those_of_the_svd(
     labels: np.ndarray, rank: int, rows: np.ndarray
 ) -> None:
     inputs = random_inputs()
-    found = fit(inputs, labels, rows, rank)
-    space = found.subspace
-    about_mean = inputs.data - own_means(inputs.data, labels, rows)
+    actual = fit(inputs, labels, rows, rank)
+    space = actual.subspace
+    about_mean = inputs.data - means_of_types(inputs.data, labels, rows)
     _, singular, right = np.linalg.svd(about_mean[rows], full_matrices=False)
-    np.testing.assert_allclose(labels @ space.mean, own_means(inputs.data, labels, rows), atol=1e-6)
+    np.testing.assert_allclose(labels @ space.mean, means_of_types(inputs.data, labels, rows), atol=1e-6)
     np.testing.assert_allclose(space.basis @ space.basis.T, np.eye(rank), atol=1e-5)
     # Each component up to its sign, in order.
     np.testing.assert_allclose(np.abs(np.diag(space.basis @ right[:rank].T)), 1, atol=1e-4)
     assert space.scale == pytest.approx(singular[0] / np.sqrt(len(rows)), rel=1e-5)
-    assert np.sqrt(np.mean(found.coefficients[rows, 0] ** 2)) == pytest.approx(1, rel=1e-4)
-    check_coefficients(found, inputs.data, labels)
+    assert np.sqrt(np.mean(actual.coefficients[rows, 0] ** 2)) == pytest.approx(1, rel=1e-4)
+    check_coefficients(actual, inputs.data, labels)
 
 
-def test_images_that_were_not_given_are_not_learnt_from() -> None:
+def test_rows_outside_the_fold_do_not_change_the_subspace() -> None:
     inputs = random_inputs(12)
     rows = np.array([1, 2, 5, 7, 8, 11])
     labels = np.ones((12, 1), np.float32)
-    found = fit(inputs, labels, rows, 3).subspace
+    actual = fit(inputs, labels, rows, 3).subspace
     spoilt = inputs.data.copy()
     spoilt[np.setdiff1d(np.arange(12), rows)] = 0
-    np.testing.assert_allclose(fit(inputs_of(spoilt), labels, rows, 3).subspace.basis, found.basis, atol=1e-5)
+    np.testing.assert_allclose(fit(inputs_of(spoilt), labels, rows, 3).subspace.basis, actual.basis, atol=1e-5)
     alone = fit(inputs_of(inputs.data[rows]), labels[rows], np.arange(6), 3).subspace
-    np.testing.assert_allclose(alone.basis, found.basis, atol=1e-5)
-    np.testing.assert_allclose(alone.mean, found.mean, atol=1e-6)
-    assert alone.scale == pytest.approx(found.scale, rel=1e-5)
+    np.testing.assert_allclose(alone.basis, actual.basis, atol=1e-5)
+    np.testing.assert_allclose(alone.mean, actual.mean, atol=1e-6)
+    assert alone.scale == pytest.approx(actual.scale, rel=1e-5)
 
 
 @pytest.mark.parametrize("columns", [1, 7, 39])
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
-def test_blocks_give_what_one_block_gives(labels: np.ndarray, columns: int) -> None:
+def test_many_chunks_give_the_result_of_one_chunk(labels: np.ndarray, columns: int) -> None:
     whole = fit(random_inputs(), labels, ALL, 4)
     parts = fit(random_inputs(), labels, ALL, 4, memory_limit=16 * 4 * 9 * columns / 2**30)
     np.testing.assert_allclose(parts.subspace.mean, whole.subspace.mean, atol=1e-6)
@@ -99,15 +99,15 @@ def read_values(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     rows = InputSet.rows
 
     def noted(self: InputSet, *arguments: object, **options: object) -> np.ndarray:
-        found = rows(self, *arguments, **options)  # type: ignore[arg-type]
-        sizes.append(found.size)
-        return found
+        actual = rows(self, *arguments, **options)  # type: ignore[arg-type]
+        sizes.append(actual.size)
+        return actual
 
     monkeypatch.setattr(InputSet, "rows", noted)
     return sizes
 
 
-def test_all_folds_take_two_readings_of_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_folds_are_fitted_in_two_passes_over_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = random_inputs()
     folds = [np.setdiff1d(ALL, ALL[start::3]) for start in range(3)]
     sizes = read_values(monkeypatch)
@@ -115,34 +115,34 @@ def test_all_folds_take_two_readings_of_the_inputs(monkeypatch: pytest.MonkeyPat
     together = fitter.fit(folds, 3)
     assert len(sizes) > 2
     assert sum(sizes) == 2 * inputs.data.size
-    for fold, found in zip(folds, together, strict=True):
+    for fold, actual in zip(folds, together, strict=True):
         (alone,) = fitter.fit([fold], 3)
-        np.testing.assert_allclose(alone.subspace.basis, found.subspace.basis, atol=1e-6)
-        np.testing.assert_array_equal(alone.coefficients, found.coefficients)
-        check_coefficients(found, inputs.data, TWO)
+        np.testing.assert_allclose(alone.subspace.basis, actual.subspace.basis, atol=1e-6)
+        np.testing.assert_array_equal(alone.coefficients, actual.coefficients)
+        check_coefficients(actual, inputs.data, TWO)
     assert sum(sizes) == 5 * inputs.data.size  # the inner products are known
 
 
 def test_components_beyond_what_the_images_span_are_zero() -> None:
     inputs = random_inputs(4)
-    found = fit(inputs, ONE[:4], np.arange(4), 7)
-    space = found.subspace
+    actual = fit(inputs, ONE[:4], np.arange(4), 7)
+    space = actual.subspace
     np.testing.assert_allclose(np.linalg.norm(space.basis, axis=1), [1, 1, 1, 0, 0, 0, 0], atol=1e-5)
     np.testing.assert_allclose(
-        space.mean + found.coefficients * np.float32(space.scale) @ space.basis, inputs.data, atol=1e-5
+        space.mean + actual.coefficients * np.float32(space.scale) @ space.basis, inputs.data, atol=1e-5
     )
-    np.testing.assert_allclose(found.outside, 0, atol=1e-5)
+    np.testing.assert_allclose(actual.outside, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_equal_images_give_an_empty_basis_and_no_nan(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "EXACT_IMAGES", 10)
     inputs = inputs_of(np.full((count, 5), 0.25, np.float32))
-    found = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 2)
-    assert found.subspace.scale > 0
-    np.testing.assert_array_equal(found.subspace.basis, 0)
-    np.testing.assert_array_equal(found.coefficients, 0)
-    np.testing.assert_allclose(found.outside, 0, atol=1e-6)
+    actual = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 2)
+    assert actual.subspace.scale > 0
+    np.testing.assert_array_equal(actual.subspace.basis, 0)
+    np.testing.assert_array_equal(actual.coefficients, 0)
+    np.testing.assert_allclose(actual.outside, 0, atol=1e-6)
 
 
 def test_sign_and_order_of_components_do_not_depend_on_the_order_of_images() -> None:
@@ -177,20 +177,20 @@ def test_passes_are_almost_as_good_as_the_exact_components(
     exact = fit(inputs, labels, np.sort(rows), 6)
     monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
     sizes = read_values(monkeypatch)
-    found = fit(inputs, labels, np.sort(rows), 6, memory_limit)
+    actual = fit(inputs, labels, np.sort(rows), 6, memory_limit)
     assert sum(sizes) == (22 + len(rows) + 300) * 500  # 22: where it starts from
     if memory_limit < 1:
         assert max(sizes) <= max(22 * 500, memory_limit * 2**30 / 4 / 16)
-    space = found.subspace
+    space = actual.subspace
     np.testing.assert_allclose(space.basis @ space.basis.T, np.eye(6), atol=1e-5)
     np.testing.assert_allclose(space.mean, exact.subspace.mean, atol=1e-5)
-    check_coefficients(found, inputs.data, labels)
+    check_coefficients(actual, inputs.data, labels)
     assert space.scale == pytest.approx(exact.subspace.scale, rel=1e-3)
-    left = [fitted.outside[rows].sum() * fitted.subspace.scale**2 for fitted in (found, exact)]
+    left = [fitted.outside[rows].sum() * fitted.subspace.scale**2 for fitted in (actual, exact)]
     assert 1 - 1e-5 <= left[0] / left[1] < 1.01
-    squares = (found.coefficients[rows] ** 2).mean(0)
+    squares = (actual.coefficients[rows] ** 2).mean(0)
     assert (np.diff(squares) < 0).all()
-    cross = found.coefficients[rows].T @ found.coefficients[rows] / len(rows)
+    cross = actual.coefficients[rows].T @ actual.coefficients[rows] / len(rows)
     np.testing.assert_allclose(cross, np.diag(squares), atol=1e-4)
 
 
@@ -209,9 +209,9 @@ def test_passes_serve_all_expected_fits_with_two_readings(memory_limit: float, m
     sizes = read_values(monkeypatch)
     fitter = SubspaceFitter(inputs, labels, memory_limit)
     fitter.prepare(sets)
-    found = [fitter.fit([rows], 6)[0] for rows in sets]
+    actual = [fitter.fit([rows], 6)[0] for rows in sets]
     assert sum(sizes) == (22 + 300 + 300) * 500  # 22: where it starts from
-    for fitted, true, rows in zip(found, exact, sets, strict=True):
+    for fitted, true, rows in zip(actual, exact, sets, strict=True):
         np.testing.assert_allclose(fitted.subspace.mean, true.subspace.mean, atol=1e-5)
         check_coefficients(fitted, inputs.data, labels)
         left = [each.outside[rows].sum() * each.subspace.scale**2 for each in (fitted, true)]
@@ -227,14 +227,14 @@ def test_a_fit_in_passes_does_not_depend_on_held_out_rows(monkeypatch: pytest.Mo
     sets = folds_of(np.arange(300))
     spoilt = inputs.data.copy()
     spoilt[np.setdiff1d(np.arange(300), sets[1])] = 9.0
-    found = []
+    actual = []
     for data in (inputs.data, spoilt):
         fitter = SubspaceFitter(inputs_of(data), labels, 4.0)
         fitter.prepare(sets)
-        found.append([fitter.fit([rows], 6)[0].subspace for rows in sets])
-    np.testing.assert_array_equal(found[0][1].basis, found[1][1].basis)
-    np.testing.assert_array_equal(found[0][1].mean, found[1][1].mean)
-    assert not np.allclose(found[0][3].mean, found[1][3].mean)
+        actual.append([fitter.fit([rows], 6)[0].subspace for rows in sets])
+    np.testing.assert_array_equal(actual[0][1].basis, actual[1][1].basis)
+    np.testing.assert_array_equal(actual[0][1].mean, actual[1][1].mean)
+    assert not np.allclose(actual[0][3].mean, actual[1][3].mean)
 
 
 def test_folds_that_share_too_little_of_a_type_are_fitted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,18 +247,18 @@ def test_folds_that_share_too_little_of_a_type_are_fitted_one_by_one(monkeypatch
     for rows in sets:
         alone = fit(inputs, labels, rows, 6)
         sizes.clear()
-        found = fitter.fit([rows], 6)[0]
+        actual = fitter.fit([rows], 6)[0]
         assert sum(sizes) == (22 + len(rows) + 300) * 500
-        np.testing.assert_array_equal(found.subspace.basis, alone.subspace.basis)
+        np.testing.assert_array_equal(actual.subspace.basis, alone.subspace.basis)
 
 
 def test_passes_find_what_images_of_few_dimensions_span(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(1)
     data = (0.5 + generator.standard_normal((40, 3)) @ generator.standard_normal((3, 50))).astype(np.float32)
     monkeypatch.setattr(projection, "EXACT_IMAGES", 39)
-    found = fit(inputs_of(data), np.ones((40, 1), np.float32), np.arange(40), 5)
-    np.testing.assert_allclose(np.linalg.norm(found.subspace.basis, axis=1), [1, 1, 1, 0, 0], atol=1e-4)
-    np.testing.assert_allclose(found.outside, 0, atol=1e-4)
+    actual = fit(inputs_of(data), np.ones((40, 1), np.float32), np.arange(40), 5)
+    np.testing.assert_allclose(np.linalg.norm(actual.subspace.basis, axis=1), [1, 1, 1, 0, 0], atol=1e-4)
+    np.testing.assert_allclose(actual.outside, 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -267,7 +267,7 @@ def test_memory_stays_below_the_limit_however_large_the_inputs(
 ) -> None:
     path, count, values = tmp_path / "inputs", 300, 50_000
     with path.open("wb") as file:
-        file.truncate(4 * count * values)  # 57 MB of zeros, of which the disk holds only what comes now
+        file.truncate(4 * count * values)  # 57 MB of zeros; only the rows written next use space on disk
         for row in range(count):
             file.seek(4 * row * values)
             file.write(np.random.default_rng(row).random(500, np.float32).tobytes())
@@ -277,14 +277,14 @@ def test_memory_stays_below_the_limit_however_large_the_inputs(
     tracemalloc.start()
     mapped = _mapped_bytes()
     try:
-        found = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 4, memory_limit=0.02)
+        actual = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 4, memory_limit=0.02)
         assert tracemalloc.get_traced_memory()[1] < 0.02 * 2**30
     finally:
         tracemalloc.stop()
     assert _mapped_bytes() - mapped < 2**23
-    np.testing.assert_array_equal(found.subspace.basis[:, 500:], 0)
+    np.testing.assert_array_equal(actual.subspace.basis[:, 500:], 0)
     few = fit(inputs_of(inputs.data[:, :500].copy()), np.ones((count, 1), np.float32), np.arange(count), 4)
-    assert found.subspace.scale == pytest.approx(few.subspace.scale, rel=1e-4 if exact else 0.05)
+    assert actual.subspace.scale == pytest.approx(few.subspace.scale, rel=1e-4 if exact else 0.05)
 
 
 def _mapped_bytes() -> int:

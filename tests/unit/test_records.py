@@ -74,11 +74,11 @@ def test_a_table_can_be_read_back(tmp_path: Path) -> None:
     ]
     write_table(tmp_path / "t.csv", ("image", "score", "n"), rows)
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert [row["image"] for row in found] == [row["image"] for row in rows]
-    assert float(found[0]["score"]) == pytest.approx(1 / 3, rel=1e-8)
-    assert [row["score"] for row in found[1:]] == ["", "inf"]
-    assert [row["n"] for row in found] == ["3", "", str(10**12)]
+        actual = list(csv.DictReader(file))
+    assert [row["image"] for row in actual] == [row["image"] for row in rows]
+    assert float(actual[0]["score"]) == pytest.approx(1 / 3, rel=1e-8)
+    assert [row["score"] for row in actual[1:]] == ["", "inf"]
+    assert [row["n"] for row in actual] == ["3", "", str(10**12)]
 
 
 def test_equal_values_of_different_types_are_written_as_they_are(tmp_path: Path) -> None:
@@ -89,16 +89,16 @@ def test_equal_values_of_different_types_are_written_as_they_are(tmp_path: Path)
 def test_floats_have_nine_digits(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(0, 10.0 ** np.arange(-6, 6))
     write_table(tmp_path / "t.csv", ["x"], [{"x": value} for value in values])
-    found = np.loadtxt(tmp_path / "t.csv", skiprows=1)
-    np.testing.assert_allclose(found, values, rtol=1e-8)
-    assert np.abs(found / values - 1).max() > 1e-12  # otherwise the tolerance above tests nothing
+    actual = np.loadtxt(tmp_path / "t.csv", skiprows=1)
+    np.testing.assert_allclose(actual, values, rtol=1e-8)
+    assert np.abs(actual / values - 1).max() > 1e-12  # otherwise the tolerance above tests nothing
 
 
 def test_provenance_has_the_versions_of_pixal_and_its_libraries() -> None:
-    found = provenance()
-    assert found["pixal_version"] == pixal.__version__
-    assert found["versions"]["numpy"] == np.__version__
-    assert found["created"].endswith("+00:00")
+    actual = provenance()
+    assert actual["pixal_version"] == pixal.__version__
+    assert actual["versions"]["numpy"] == np.__version__
+    assert actual["created"].endswith("+00:00")
 
 
 def test_file_hash_is_the_sha256(tmp_path: Path) -> None:

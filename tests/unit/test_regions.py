@@ -52,8 +52,8 @@ def test_the_low_threshold_extends_regions_but_starts_none() -> None:
     values[6, 15] = 2.5  # by a corner
     values[5, 20:28] = 1.9  # connected to none
     values[5, 3] = 0.9  # below
-    (found,) = regions_of(values)
-    assert (found.x, found.y, found.width, found.height, found.area_px) == (5, 5, 11, 2, 11)
+    (actual,) = regions_of(values)
+    assert (actual.x, actual.y, actual.width, actual.height, actual.area_px) == (5, 5, 11, 2, 11)
     (narrow,) = regions_of(values, low=1.0)
     assert (narrow.x, narrow.y, narrow.area_px) == (15, 6, 1)
 
@@ -81,8 +81,8 @@ def test_a_region_names_the_channel_that_deviates_most() -> None:
     deviations[5:7, 5:7, 1] = [[9, 0], [0, 0]]  # the mean over the region counts: 2.25
     deviations[0, 0, 0] = 100  # outside all regions
     values[5, 5] = 3.5
-    found = regions_of(values, deviations=deviations, channels=("R", "G", "B"))
-    assert [(region.peak, region.channel) for region in found] == [(3.5, "G"), (3, "B")]
+    actual = regions_of(values, deviations=deviations, channels=("R", "G", "B"))
+    assert [(region.peak, region.channel) for region in actual] == [(3.5, "G"), (3, "B")]
 
 
 def state_of(pool: int, box: tuple[int, int, int, int]) -> PreprocessingState:
@@ -97,13 +97,13 @@ def state_of(pool: int, box: tuple[int, int, int, int]) -> PreprocessingState:
 @pytest.mark.parametrize("pool", [1, 2, 3, 5])
 def test_without_rotation_a_box_covers_exactly_the_pooled_pixels(pool: int) -> None:
     state = state_of(pool, (40, 60, 30 * pool, 20 * pool))
-    (found,) = regions_of(
+    (actual,) = regions_of(
         np.pad(np.full((3, 6), 3.0), ((2, 15), (5, 19))), photo_to_input=state.photo_to_input(IDENTITY), size=(400, 500)
     )
-    assert (found.x, found.y) == (40 + 5 * pool, 60 + 2 * pool)
-    assert (found.width, found.height) == (6 * pool, 3 * pool)
-    assert found.area_px == pytest.approx(18 * pool**2)
-    assert found.reference == (5, 2, 6, 3)
+    assert (actual.x, actual.y) == (40 + 5 * pool, 60 + 2 * pool)
+    assert (actual.width, actual.height) == (6 * pool, 3 * pool)
+    assert actual.area_px == pytest.approx(18 * pool**2)
+    assert actual.reference == (5, 2, 6, 3)
 
 
 POSES = {
@@ -121,15 +121,15 @@ def test_box_and_area_equal_those_of_the_mask_warped_at_full_resolution(name: st
     state = state_of(pool, box)
     y, x = np.mgrid[: 200 // pool, : 240 // pool]
     blob = ((x - 120 / pool) / (50 / pool)) ** 2 + ((y - 90 / pool) / (25 / pool)) ** 2 < 1
-    (found,) = regions_of(blob * 3.0, photo_to_input=state.photo_to_input(pose), size=(400, 500))
+    (actual,) = regions_of(blob * 3.0, photo_to_input=state.photo_to_input(pose), size=(400, 500))
 
     frame = np.zeros((400, 500), np.float32)
     frame[100:300, 120:360] = np.kron(blob, np.ones((pool, pool)))
     photo = cv2.warpPerspective(frame, pose, (500, 400), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP) > 0.5
     rows, columns = np.nonzero(photo)
-    assert found.area_px == pytest.approx(photo.sum(), rel=0.01)
+    assert actual.area_px == pytest.approx(photo.sum(), rel=0.01)
     expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    got = (found.x, found.y, found.x + found.width, found.y + found.height)
+    got = (actual.x, actual.y, actual.x + actual.width, actual.y + actual.height)
     # A pixel at the edge may be covered in part only.
     assert max(abs(a - b) for a, b in zip(got, expected, strict=True)) <= 2
     # No defect pixel lies outside the box.
@@ -144,16 +144,16 @@ def test_box_and_area_equal_those_of_the_mask_warped_at_full_resolution(name: st
 )
 def test_a_box_is_clipped_to_the_photograph(shift: tuple[float, float]) -> None:
     to_input = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
-    for found in regions_of(blobs(), photo_to_input=to_input):
-        assert 0 <= found.x < found.x + found.width <= 30
-        assert 0 <= found.y < found.y + found.height <= 20
+    for actual in regions_of(blobs(), photo_to_input=to_input):
+        assert 0 <= actual.x < actual.x + actual.width <= 30
+        assert 0 <= actual.y < actual.y + actual.height <= 20
 
 
 def test_sizes_in_millimetres_if_the_scale_is_known() -> None:
-    found = regions_of(blobs(), pixel_size_mm=0.05)[0]
-    assert (found.width_mm, found.height_mm) == (pytest.approx(0.1), pytest.approx(0.2))
-    assert found.area_mm2 == pytest.approx(8 * 0.0025)
-    assert {"width_mm", "height_mm", "area_mm2"} <= set(found.as_dict())
+    actual = regions_of(blobs(), pixel_size_mm=0.05)[0]
+    assert (actual.width_mm, actual.height_mm) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert actual.area_mm2 == pytest.approx(8 * 0.0025)
+    assert {"width_mm", "height_mm", "area_mm2"} <= set(actual.as_dict())
     assert not any(key.endswith(("_mm", "_mm2")) for key in regions_of(blobs())[0].as_dict())
 
 

@@ -99,12 +99,12 @@ def decoded(uri: str) -> Image:
 def test_each_part_gets_its_own_reduced_images_in_order(tmp_path: Path) -> None:
     asked = []
 
-    def picture(part: PartResult) -> Pair | None:
+    def images(part: PartResult) -> Pair | None:
         asked.append(part.image)
         return (photograph(len(asked)), photograph(10 + len(asked))) if part.image != "b.jpg" else None
 
     path = tmp_path / "new" / "report.html"
-    write_report(path, document(part("a.jpg"), part("b.jpg"), part("c.jpg")), picture, max_width=160)
+    write_report(path, document(part("a.jpg"), part("b.jpg"), part("c.jpg")), images, max_width=160)
     page = Page(path)
     assert asked == ["a.jpg", "b.jpg", "c.jpg"]
     assert [part["has_images"] for part in page.data["parts"]] == [True, False, True]
@@ -201,13 +201,13 @@ def test_a_failure_leaves_the_old_report_and_no_other_file(tmp_path: Path) -> No
     path = tmp_path / "report.html"
     path.write_text("old")
 
-    def picture(part: PartResult) -> Pair:
+    def images(part: PartResult) -> Pair:
         if part.image == "b.jpg":
             raise InputError("gone")
         return photograph(), photograph()
 
     with pytest.raises(InputError, match="gone"):
-        write_report(path, document(part("a.jpg"), part("b.jpg")), picture, embed_limit_mb=0)
+        write_report(path, document(part("a.jpg"), part("b.jpg")), images, embed_limit_mb=0)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
@@ -216,14 +216,14 @@ def test_images_of_one_part_only_are_in_memory(tmp_path: Path) -> None:
     made: list[weakref.ref[Image]] = []
     most = 0
 
-    def picture(_: PartResult) -> Pair:
+    def images(_: PartResult) -> Pair:
         nonlocal most
         most = max(most, sum(reference() is not None for reference in made))
         pair = photograph(), photograph()
         made.extend(map(weakref.ref, pair))
         return pair
 
-    write_report(tmp_path / "r.html", document(*(part(f"{i}.jpg") for i in range(6))), picture)
+    write_report(tmp_path / "r.html", document(*(part(f"{i}.jpg") for i in range(6))), images)
     assert len(made) == 12
     assert most <= 2
 

@@ -19,7 +19,7 @@ def settings(**asked: Any) -> ModelTraining:
 
 
 def rates(epochs: int, losses: list[float] | None = None, **asked: Any) -> list[float]:
-    """The rate of each epoch, the validation loss of which is given."""
+    """Return the rate of each epoch for these validation losses."""
     history, chosen = History(), settings(**asked)
     for epoch in range(epochs):
         history.learning_rate.append(learning_rate(chosen, history))
@@ -35,11 +35,11 @@ def test_a_constant_rate_does_not_change() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
 def test_cosine_equals_the_schedule_of_keras(epochs: int) -> None:
-    found = rates(epochs, learning_rate_schedule="cosine", learning_rate_end=0.1, n_epochs=epochs)
-    theirs = keras.optimizers.schedules.CosineDecay(0.2, max(1, epochs - 1), alpha=0.1)
-    np.testing.assert_allclose(found, [float(theirs(step)) for step in range(epochs)], rtol=1e-5)
-    assert found[0] == 0.2
-    assert (np.diff(found) < 0).all()
+    actual = rates(epochs, learning_rate_schedule="cosine", learning_rate_end=0.1, n_epochs=epochs)
+    other = keras.optimizers.schedules.CosineDecay(0.2, max(1, epochs - 1), alpha=0.1)
+    np.testing.assert_allclose(actual, [float(other(step)) for step in range(epochs)], rtol=1e-5)
+    assert actual[0] == 0.2
+    assert (np.diff(actual) < 0).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -48,13 +48,13 @@ def test_plateau_equals_the_callback_of_keras(seed: int, min_delta: float) -> No
     losses = np.abs(np.random.default_rng(seed).normal(1, 0.2, 60)).tolist()
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.SGD(0.2), loss="mse")
-    theirs = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_delta=min_delta, min_lr=0.2 * 0.01)
-    theirs.set_model(model)
-    theirs.on_train_begin()
+    other = keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=3, min_delta=min_delta, min_lr=0.2 * 0.01)
+    other.set_model(model)
+    other.on_train_begin()
     expected = []
     for epoch, loss in enumerate(losses):
         expected.append(float(model.optimizer.learning_rate.numpy()))
-        theirs.on_epoch_end(epoch, {"val_loss": loss})
+        other.on_epoch_end(epoch, {"val_loss": loss})
     asked = {"learning_rate_schedule": "plateau", "plateau_patience": 3, "plateau_factor": 0.5, "min_delta": min_delta}
     np.testing.assert_allclose(rates(60, losses, **asked), expected, rtol=1e-5)
     assert min(expected) < 0.05

@@ -243,10 +243,10 @@ def test_distances_count_from_their_center_without_a_reconstruction() -> None:
             )
         )
 
-    found = scored(Cut(4.0, "conformal"))
-    np.testing.assert_allclose([part.score for part in found], [0, 0, 0, 0, 8, 0, 0, 0, 0])
-    assert [part.failed for part in found] == [row == 4 for row in range(9)]
-    (region,) = found[4].regions
+    actual = scored(Cut(4.0, "conformal"))
+    np.testing.assert_allclose([part.score for part in actual], [0, 0, 0, 0, 8, 0, 0, 0, 0])
+    assert [part.failed for part in actual] == [row == 4 for row in range(9)]
+    (region,) = actual[4].regions
     assert (region.x, region.y, region.width, region.height, region.channel) == (3, 2, 3, 2, "distance")
     np.testing.assert_allclose(summary.absolute[2, 3], 7 * 5 + 9 + 1)
     assert summary.pairs.shape[0] == 0

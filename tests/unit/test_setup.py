@@ -102,8 +102,8 @@ def sandbox(tmp_path: Path) -> Sandbox:
     made = Sandbox(root, tmp_path / "bin", tmp_path / "asked.log")
     made.bin.mkdir()
     for tool in TOOLS:
-        if found := shutil.which(tool):
-            (made.bin / tool).symlink_to(found)
+        if actual := shutil.which(tool):
+            (made.bin / tool).symlink_to(actual)
     made.stub("python3.11", PYTHON)
     made.stub("uname", UNAME)
     return made

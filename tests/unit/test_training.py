@@ -31,7 +31,7 @@ from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
-from pixal.tasks.photographs.training import figures as pictures
+from pixal.tasks.photographs.training import figures
 from pixal.tasks.photographs.training.stored import load_trained
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.family import FitControl, ModelFamily
@@ -39,7 +39,7 @@ from pixal.train_model.folds import HELD_OUT, held_out_positions, make_folds
 from pixal.train_model.stored_model import trained_types
 
 HEIGHT, WIDTH = 8, 10
-USUAL: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "validation": {"false_alarm_rate": 0.1},
     "model_training": {"metric_accuracy": True, "projection_rank": 5},
 }
@@ -47,11 +47,11 @@ TRACKED: list[Tracker] = []
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _track_runs_without_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Collect the tracked runs in ``TRACKED``; write no figures, except in ``trained``."""
     TRACKED.clear()
     collect_runs(monkeypatch, TRACKED)
-    monkeypatch.setattr(pictures, "write_figure", lambda path, figure: path.parent.mkdir(exist_ok=True) or path.touch())
+    monkeypatch.setattr(figures, "write_figure", lambda path, figure: path.parent.mkdir(exist_ok=True) or path.touch())
     monkeypatch.chdir(tmp_path)
 
 
@@ -63,7 +63,10 @@ def config_in(folder: Path, **sections: Any) -> PhotographConfig:
 
 
 def state_of(name: str, rows: int) -> PreprocessingState:
-    """An input cut from the whole of a frame of ``rows`` lines, without pooling; the part stays off its border."""
+    """Return a state whose crop box is the whole frame of ``rows`` rows, without pooling.
+
+    The consensus mask leaves one pixel free along the border.
+    """
     consensus = np.zeros((rows, WIDTH), bool)
     consensus[1:-1, 1:-1] = True
     features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
@@ -98,7 +101,7 @@ def make_input_record(path: Path, states: dict[str, PreprocessingState], count: 
 
 
 def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0) -> Path:
-    """What ``make_input`` leaves: ``out.npz`` with its record and states; types differ in their height."""
+    """Write the output of ``make_input``: ``out.npz``, its record and the states. Each type has its own height."""
     generator = np.random.default_rng(seed)
     component = folder / "out" / "Part"
     states = {name: state_of(name, HEIGHT - index) for index, name in enumerate(counts)}
@@ -122,10 +125,10 @@ def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False,
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhotographConfig, dict[str, Any], list[Any]]:
-    """A component of one type with nine good parts, trained; its folder, settings, metadata, and what was tracked."""
+    """Train one type with nine good parts; return its folder, its settings, its record and the tracked runs."""
     folder = tmp_path_factory.mktemp("trained")
     component = write_inputs(folder, {"front": 9})
-    config = config_in(folder, **USUAL)
+    config = config_in(folder, **SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         collect_runs(patch, TRACKED)
         patch.chdir(folder)
@@ -208,12 +211,12 @@ def test_calibration_errors_are_larger_than_errors_of_the_final_model(trained: T
     folder, config, record, _ = trained
     model = load_trained(config, "front")
     inputs = InputSet.load(folder / "out.npz")
-    seen = model.load_anomaly_model().error(inputs, slice(None))
+    training_errors = model.load_anomaly_model().error(inputs, slice(None))
     mask = state_of("front", HEIGHT).mask
     variance = model.calibrations["front"].variance
     assert variance.shape == (HEIGHT, WIDTH, 2)
-    # Held out, errors are larger than those of the final model on the parts it was trained on.
-    assert variance[mask].mean() > 1.1 * error_variance((seen**2).mean(0), mask)[mask].mean()
+    # Errors of held-out parts are larger than errors of the final model on parts it was trained on.
+    assert variance[mask].mean() > 1.1 * error_variance((training_errors**2).mean(0), mask)[mask].mean()
     assert record["map_smoothing"] == config.validation.map_smoothing
 
 
@@ -231,21 +234,21 @@ def test_a_run_is_tracked_with_metrics_settings_and_files(trained: Trained) -> N
     assert epochs["val_loss"] == [1, 2, 3]
     assert {key for key, *_ in tracker.metrics} == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
     assert tracker.params["model_training.n_epochs"] == "3"
-    kept = {(path.name, below) for path, below in tracker.artifacts}
+    stored = {(path.name, folder_name) for path, folder_name in tracker.artifacts}
     assert {
         ("pixal_autoencoder.keras", "model"),
         ("loss.png", "figures"),
         ("model_training.yaml", "metadata"),
-    } <= kept
+    } <= stored
     assert all((folder.parents[2] / path).is_file() for path, _ in tracker.artifacts)
 
 
 def test_training_again_gives_the_same_files_byte_for_byte(trained: Trained, tmp_path: Path) -> None:
-    """In another folder, and after a type that comes before it, so that Keras has counted on."""
+    """The second training is in another folder, after another type, so that the layer counters of Keras differ."""
     folder = write_inputs(tmp_path, {"back": 3, "front": 9}, seed=1)
     shutil.rmtree(folder / "front")
     write_inputs(tmp_path, {"front": 9})
-    train(config=config_in(tmp_path, **USUAL), quiet=True)
+    train(config=config_in(tmp_path, **SETTINGS), quiet=True)
     first, second = (load_trained(config, "front").record for config in (trained[1], config_in(tmp_path)))
     assert first.files == second.files
     assert first.calibration == second.calibration
@@ -314,7 +317,7 @@ def test_a_family_that_shows_no_anomalies_is_refused_before_any_work(
     assert not (tmp_path / "out/Part/front/model").exists()
 
 
-def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: Path) -> None:
+def test_in_one_hot_mode_one_model_serves_types_with_different_masks(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"back": 5, "front": 4}, one_hot=True)
     config = config_in(tmp_path, model_training={"one_hot_encoding": True, "masked_loss": True, "n_epochs": 1})
     assert train(config=config, quiet=True).done == 9
@@ -323,7 +326,7 @@ def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: P
     assert set(record["calibration"]) == {"back", "front"}
     assert {"preprocessing/back.npz", "preprocessing/front.npz"} <= set(record["files"])
     model = load_trained(config, None)
-    assert [len(found.scores) for found in model.calibrations.values()] == [5, 4]
+    assert [len(calibration.scores) for calibration in model.calibrations.values()] == [5, 4]
     assert [state.mask.shape for state in model.states.values()] == [(HEIGHT, WIDTH), (HEIGHT - 1, WIDTH)]
     assert model.load_anomaly_model().error(InputSet.load(component / "out.npz"), slice(None)).shape == (
         9,
@@ -335,7 +338,7 @@ def test_one_model_serves_types_of_different_outline_in_one_hot_mode(tmp_path: P
 
 
 @pytest.mark.parametrize("types", [["front"], ["back", "front"]])
-def test_two_good_parts_per_type_give_a_warning_and_finite_numbers(
+def test_two_good_parts_per_type_give_a_warning_and_finite_calibration(
     tmp_path: Path, types: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     one_hot = len(types) > 1
@@ -346,11 +349,11 @@ def test_two_good_parts_per_type_give_a_warning_and_finite_numbers(
     assert "front: only 2 good images" in caplog.text
     model = load_trained(config, None if one_hot else "front")
     for name in types:
-        found = model.calibrations[name]
-        assert len(found.scores) == 2
-        assert np.isfinite(found.scores).all()
-        assert np.isfinite(found.variance).all()
-        assert (found.variance > 0).all()
+        calibration = model.calibrations[name]
+        assert len(calibration.scores) == 2
+        assert np.isfinite(calibration.scores).all()
+        assert np.isfinite(calibration.variance).all()
+        assert (calibration.variance > 0).all()
         assert model.record.calibration[name].method == "conformal+tail"
         assert np.isfinite(model.record.calibration[name].threshold)
     assert model.record.final_loss is not None  # and finite, as the record is validated
@@ -380,12 +383,12 @@ def test_training_that_diverges_fails_and_leaves_no_model(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"diverged; lower model_training\.learning_rate"):
         train(config=config, quiet=True)
     assert trained_types(config) == []
-    assert not (component / "front" / "model" / "checkpoint").exists()  # nothing to go on with
+    assert not (component / "front" / "model" / "checkpoint").exists()  # nothing to resume
     assert [run.status for run in TRACKED] == ["FAILED"]
 
 
-def refused(config: PhotographConfig, said: str, source: Path | None = None) -> None:
-    with pytest.raises(InputError, match=said):
+def assert_refused(config: PhotographConfig, message: str, source: Path | None = None) -> None:
+    with pytest.raises(InputError, match=message):
         train(source, config=config, quiet=True)
     assert trained_types(config) == []
 
@@ -395,16 +398,16 @@ def test_an_input_that_changed_after_make_input_is_refused(tmp_path: Path) -> No
     record = (component / "front" / "metadata" / "preprocessing.yaml").read_bytes()
     write_inputs(tmp_path, {"front": 3}, seed=1)
     (component / "front" / "metadata" / "preprocessing.yaml").write_bytes(record)
-    refused(config_in(tmp_path), "is not the file that make_input recorded")
+    assert_refused(config_in(tmp_path), "is not the file that make_input recorded")
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_inputs_of_the_other_mode_are_refused(tmp_path: Path, one_hot: bool) -> None:
     component = write_inputs(tmp_path, {"back": 3, "front": 3}, one_hot=not one_hot)
-    made = component / ("front/out.npz" if one_hot else "out.npz")
-    holds = "no labels" if one_hot else "one-hot labels"
+    inputs = component / ("front/out.npz" if one_hot else "out.npz")
+    content = "no labels" if one_hot else "one-hot labels"
     config = config_in(tmp_path, model_training={"one_hot_encoding": one_hot})
-    refused(config, f"holds {holds}, but one_hot_encoding is {one_hot}", made)
+    assert_refused(config, f"holds {content}, but one_hot_encoding is {one_hot}", inputs)
 
 
 def test_one_good_part_is_calibrated_by_its_texture_with_a_warning(
@@ -416,12 +419,12 @@ def test_one_good_part_is_calibrated_by_its_texture_with_a_warning(
         train(config=config, quiet=True)
     assert "front: only 1 good image, so none can be held out; spread and threshold are estimated" in caplog.text
     model = load_trained(config, "front")
-    found = model.calibrations["front"]
-    assert found.stand_ins
-    assert (found.variance > 0).all()
-    assert np.isfinite(found.variance).all()
+    calibration = model.calibrations["front"]
+    assert calibration.stand_ins
+    assert (calibration.variance > 0).all()
+    assert np.isfinite(calibration.variance).all()
     assert model.record.calibration["front"].method == "texture"
-    assert model.record.calibration["front"].threshold > found.scores.max() > 0
+    assert model.record.calibration["front"].threshold > calibration.scores.max() > 0
     assert model.record.final_loss is not None  # and finite, as the record is validated
     assert [path.name for path in (component / "front" / "figures").iterdir()] == ["loss.png"]
 
@@ -434,20 +437,20 @@ def test_in_one_hot_mode_a_type_with_one_good_part_is_in_every_fit(tmp_path: Pat
     assert [model.calibrations[name].stand_ins for name in ("back", "front")] == [True, False]
     assert [len(model.latents[name]) for name in ("back", "front")] == [1, 6]
     inputs = InputSet.load(tmp_path / "out" / "Part" / "out.npz")
-    # Known to the model, it is reconstructed; left out of a fit it would have been, whole, an error.
+    # The model knows this part and reconstructs it. Held out, its error would be as large as the part itself.
     assert np.abs(model.load_anomaly_model().error(inputs, slice(0, 1))).max() < 0.1
 
 
 def test_a_type_without_any_good_part_is_named(tmp_path: Path) -> None:
     write_inputs(tmp_path, {"back": 0, "front": 4}, one_hot=True)
-    refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), "back: .* holds no good image")
+    assert_refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), "back: .* holds no good image")
 
 
 def test_a_missing_input_file_is_named(tmp_path: Path) -> None:
     config = config_in(tmp_path)
-    refused(config, r"TYPE.out\.npz does not exist; run preprocess first")
-    refused(config, r"none\.npz does not exist", tmp_path / "none.npz")
-    refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), r"Part.out\.npz does not exist")
+    assert_refused(config, r"TYPE.out\.npz does not exist; run preprocess first")
+    assert_refused(config, r"none\.npz does not exist", tmp_path / "none.npz")
+    assert_refused(config_in(tmp_path, model_training={"one_hot_encoding": True}), r"Part.out\.npz does not exist")
 
 
 def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
@@ -457,6 +460,7 @@ def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def always_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save a checkpoint after every epoch."""
     monkeypatch.setattr("pixal.train_model.checkpoint._SECONDS", 0.0)
     monkeypatch.setattr("pixal.train_model.checkpoint._SHARE", 0.0)
 
@@ -466,21 +470,21 @@ def kill() -> None:
 
 
 def killed_in(fit: int, epoch: int, how: Callable[[], None] = kill) -> pytest.MonkeyPatch:
-    """Fits in which something happens, ``how``, after an epoch of one of them and before it is saved; to be undone."""
-    patch, done, real = pytest.MonkeyPatch(), [0], Autoencoder.fit
+    """Call ``how`` in the given fit, after this epoch and before its checkpoint; the caller undoes the patch."""
+    patch, started, real = pytest.MonkeyPatch(), [0], Autoencoder.fit
 
-    def cut(self: Autoencoder, inputs: InputSet, rows: Any, masks: Any, control: FitControl) -> Any:
-        done[0] += 1
+    def interrupted_fit(self: Autoencoder, inputs: InputSet, rows: Any, masks: Any, control: FitControl) -> Any:
+        started[0] += 1
 
-        def told(number: int, loss: float) -> None:
+        def on_epoch(number: int, loss: float) -> None:
             assert control.on_epoch is not None
             control.on_epoch(number, loss)
-            if (done[0], number) == (fit, epoch):
+            if (started[0], number) == (fit, epoch):
                 how()
 
-        return real(self, inputs, rows, masks, dataclasses.replace(control, on_epoch=told))
+        return real(self, inputs, rows, masks, dataclasses.replace(control, on_epoch=on_epoch))
 
-    patch.setattr(Autoencoder, "fit", cut)
+    patch.setattr(Autoencoder, "fit", interrupted_fit)
     return patch
 
 
@@ -507,7 +511,7 @@ def test_a_killed_run_of_a_costly_model_resumes_with_the_same_files(tmp_path: Pa
 def test_resume_skips_finished_models_continues_the_interrupted_one_and_trains_the_rest(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"back": 2, "front": 3, "side": 1})
     config = config_in(tmp_path)
-    patch = killed_in(5, 2)  # the second of the second type
+    patch = killed_in(5, 2)  # the second fit of the second type
     with pytest.raises(SystemExit):
         train(config=config, quiet=True)
     patch.undo()
@@ -522,7 +526,7 @@ def test_resume_skips_finished_models_continues_the_interrupted_one_and_trains_t
         ("front", "FINISHED"),
         ("side", "FINISHED"),
     ]
-    # Of other settings it is not the model that was asked for.
+    # A finished model with other settings is trained again.
     other = config_in(tmp_path, model_training={"n_epochs": 2})
     train(component / "back" / "out.npz", config=other, resume=True, quiet=True)
     assert (component / "back" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns != written
@@ -558,9 +562,9 @@ def test_resume_with_another_setting_or_input_is_refused(tmp_path: Path) -> None
 def test_signals_end_the_run_with_one_line_and_resume_gives_the_same_files(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a fold, and in the final fit; the end is that of the unbroken run of ``trained``, to the bit."""
+    """Interrupted in a fold and in the final fit, the result is bit for bit that of ``trained``, which was not."""
     write_inputs(tmp_path, {"front": 9})
-    config = config_in(tmp_path, **USUAL)
+    config = config_in(tmp_path, **SETTINGS)
     monkeypatch.setattr("pixal.load_config", lambda *_: config)
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     for options, number, fit, where in (
@@ -570,8 +574,8 @@ def test_signals_end_the_run_with_one_line_and_resume_gives_the_same_files(
         patch = killed_in(fit, 2, lambda number=number: signal.raise_signal(number))
         assert main(["train", "-q", *options]) == 1
         patch.undo()
-        said = f"pixal: training stopped and saved in {where}; run the same command with --resume to continue\n"
-        assert capsys.readouterr().err.endswith(said)
+        message = f"pixal: training stopped and saved in {where}; run the same command with --resume to continue\n"
+        assert capsys.readouterr().err.endswith(message)
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
         assert trained_types(config) == []
     assert main(["train", "-q", "--resume"]) == 0
@@ -587,7 +591,7 @@ def test_without_resume_a_run_starts_again_with_a_warning(tmp_path: Path, caplog
     component = write_inputs(tmp_path, {"front": 1})
     checkpoint = component / "front" / "model" / "checkpoint"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "state.npz").write_bytes(b"of another day")
+    (checkpoint / "state.npz").write_bytes(b"from an earlier run")
     with caplog.at_level(logging.WARNING, logger="pixal"):
         train(config=config_in(tmp_path), quiet=True)
     assert f"{checkpoint}: starting again from the beginning (use --resume to continue)" in caplog.text
@@ -595,6 +599,7 @@ def test_without_resume_a_run_starts_again_with_a_warning(tmp_path: Path, caplog
 
 
 def labelled(counts: list[int]) -> InputSet:
+    """Return inputs with one-hot labels, ``counts`` rows per type."""
     kinds = np.repeat(np.arange(len(counts)), counts)
     data = np.zeros((len(kinds), 2), np.float32)
     names = tuple(map(str, kinds))
@@ -613,11 +618,11 @@ def test_folds_hold_each_row_once_and_equal_shares_of_each_type(counts: list[int
     for kind, total in enumerate(counts):
         held = [int((kinds[fold] == kind).sum()) for fold in folds]
         assert max(held) - min(held) <= 1
-        assert held[0] == -(-total // count)  # the first fold has one of each type
-        assert max(held) < total  # so that the rest has some too
+        assert held[0] == -(-total // count)  # the first fold holds at least one part of each type
+        assert max(held) < total  # the other folds hold some, too
 
 
-def test_the_only_row_of_a_type_is_in_no_fold() -> None:
+def test_the_only_part_of_a_type_is_in_no_fold() -> None:
     assert make_folds(labelled([1]), 5, seed=0) == []
     assert sorted(np.concatenate(make_folds(labelled([1, 4, 1]), 2, seed=0)).tolist()) == [1, 2, 3, 4]
 
@@ -629,7 +634,7 @@ def test_folds_hold_a_limited_number_of_rows_per_type() -> None:
     assert [len(fold) for fold in folds] == [HELD_OUT // 5 + 2, HELD_OUT // 5 + 2, *[HELD_OUT // 5 + 1] * 3]
     assert len(np.unique(held)) == HELD_OUT + 7
     assert (held < HELD_OUT + 300).sum() == HELD_OUT
-    assert held.max() - held.min() > HELD_OUT + 200  # at random, not the first ones
+    assert held.max() - held.min() > HELD_OUT + 200  # chosen at random, not the first rows
 
 
 def test_positions_of_held_out_errors() -> None:
@@ -643,36 +648,36 @@ def test_positions_of_held_out_errors() -> None:
 def test_stored_errors_come_from_models_that_did_not_see_the_part(
     one_hot: bool, projection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept of a part, calibrated and drawn, is the error that its fold's model gave of that very part."""
+    """The error that is stored, calibrated and drawn is that of the model of the part's own fold."""
     limit = 4
     monkeypatch.setattr("pixal.train_model.folds.make_folds.__defaults__", (limit,))
     monkeypatch.setattr("pixal.train_model.training.HELD_OUT", limit)
     write_inputs(tmp_path, {"back": 9, "front": 9} if one_hot else {"front": 9}, one_hot=one_hot)
     settings = {"one_hot_encoding": one_hot, "input_projection": projection, "calibration_folds": 2}
     config = config_in(tmp_path, model_training=settings)
-    seen: list[Any] = []
-    real = pictures.save_training
-    monkeypatch.setattr(pictures, "save_training", lambda *said: seen.append(said) or real(*said))
+    calls: list[Any] = []
+    real = figures.save_training
+    monkeypatch.setattr(figures, "save_training", lambda *arguments: calls.append(arguments) or real(*arguments))
     errors: dict[int, np.ndarray] = {}
     compute = Autoencoder.error
 
-    def noted(self: Autoencoder, inputs: InputSet, rows: Any) -> np.ndarray:
-        found = compute(self, inputs, rows)
-        errors.update(zip(rows.tolist(), found, strict=True))
-        return found
+    def recorded_error(self: Autoencoder, inputs: InputSet, rows: Any) -> np.ndarray:
+        result = compute(self, inputs, rows)
+        errors.update(zip(rows.tolist(), result, strict=True))
+        return result
 
-    monkeypatch.setattr(Autoencoder, "error", noted)
+    monkeypatch.setattr(Autoencoder, "error", recorded_error)
     train(config=config, quiet=True)
-    (_, _, _, inputs, kept, folds, calibrations, _) = seen[0]
+    (_, _, _, inputs, stored, folds, calibrations, _) = calls[0]
     types = 2 if one_hot else 1
-    assert len(kept) == sum(len(fold) for fold in folds) == limit * types == len(errors)
+    assert len(stored) == sum(len(fold) for fold in folds) == limit * types == len(errors)
     for row, error in errors.items():
-        np.testing.assert_array_equal(kept[held_out_positions(np.array([row]), folds)[0]], error)
+        np.testing.assert_array_equal(stored[held_out_positions(np.array([row]), folds)[0]], error)
     assert [len(calibration.scores) for calibration in calibrations.values()] == [limit] * types
-    examples = pictures.held_out_examples(inputs, kept, folds, list(calibrations.values()))
-    for name, picture in zip(examples.names, examples.errors, strict=True):
+    examples = figures.held_out_examples(inputs, stored, folds, list(calibrations.values()))
+    for name, error_image in zip(examples.names, examples.errors, strict=True):
         row = inputs.names.index(name.rpartition(": ")[2])
-        np.testing.assert_allclose(picture, np.sqrt(np.mean(errors[row] ** 2, axis=-1)), rtol=1e-5)
+        np.testing.assert_allclose(error_image, np.sqrt(np.mean(errors[row] ** 2, axis=-1)), rtol=1e-5)
 
 
 def test_folds_depend_on_the_seed() -> None:
@@ -686,29 +691,29 @@ def test_keras_stays_in_single_precision() -> None:
     assert keras.mixed_precision.global_policy().name == "float32"
 
 
-PLAIN = {"input_projection": "none", "patience": 0, "checkpoint_every": 2}
+PLAIN_NETWORK = {"input_projection": "none", "patience": 0, "checkpoint_every": 2}
 
 
-def files_of(component: Path, *, everything: bool = False) -> dict[str, str]:
-    """Hashes of the model's own files and of what it keeps of its epochs; with ``everything`` its state, too."""
+def model_files(component: Path, *, state: bool = False) -> dict[str, str]:
+    """Return hashes of the model files and checkpoints of epochs; with ``state``, also of the training state."""
     folder = component / "front" / "model"
-    kinds = ("*.weights.h5", "*.keras", "calibration.npz", "checkpoints/*", *(["*_state.npz"] if everything else []))
+    kinds = ("*.weights.h5", "*.keras", "calibration.npz", "checkpoints/*", *(["*_state.npz"] if state else []))
     return {path.name: file_hash(path) for kind in kinds for path in folder.glob(kind)}
 
 
 @pytest.mark.usefixtures("always_saved")
 def test_added_epochs_give_the_same_files_as_one_long_training(tmp_path: Path) -> None:
-    """Three and two and two more, the last cut short twice, give the files of seven, to the bit."""
+    """3 + 2 + 2 epochs, the last two interrupted twice, give bit for bit the files of 7 epochs."""
     component = write_inputs(tmp_path, {"front": 7})
-    seven = config_in(tmp_path, model_training=PLAIN | {"n_epochs": 7})
+    seven = config_in(tmp_path, model_training=PLAIN_NETWORK | {"n_epochs": 7})
     train(config=seven, quiet=True)
-    expected = files_of(component, everything=True)
+    expected = model_files(component, state=True)
     record = load_trained(seven, "front").record
     assert record.checkpoints == tuple(f"checkpoints/pixal_autoencoder_epoch_000{n}.weights.h5" for n in (2, 4, 6))
-    config = config_in(tmp_path, model_training=PLAIN)
+    config = config_in(tmp_path, model_training=PLAIN_NETWORK)
     train(config=config, quiet=True)
     names = [path.name for path in (component / "front" / "model" / "checkpoints").iterdir()]
-    assert names == ["pixal_autoencoder_epoch_0002.weights.h5"]  # of the older training none is left
+    assert names == ["pixal_autoencoder_epoch_0002.weights.h5"]  # those of the earlier training are deleted
     assert train(config=config, resume=True, epochs=2, quiet=True).done == 7
     assert load_trained(config, "front").record.epochs_trained == 5
     for epochs, epoch in ((2, 6), (None, 7)):
@@ -716,22 +721,22 @@ def test_added_epochs_give_the_same_files_as_one_long_training(tmp_path: Path) -
         with pytest.raises(SystemExit):
             train(config=config, resume=True, epochs=epochs, quiet=True)
         patch.undo()
-        assert load_trained(config, "front").record.epochs_trained == 5  # it stays until the other is whole
+        assert load_trained(config, "front").record.epochs_trained == 5  # the model stays until the new one is complete
     with pytest.raises(ModelError, match="front: a run up to epoch 7 was interrupted; run train --res"):
         train(config=config, resume=True, epochs=4, quiet=True)
     train(config=config, resume=True, quiet=True)
-    assert files_of(component, everything=True) == expected
+    assert model_files(component, state=True) == expected
     done = load_trained(config, "front").record
     assert (done.epochs_trained, done.extended_to, done.n_epochs) == (7, 7, 3)
     assert done.checkpoints == record.checkpoints
     written = (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns
-    train(config=config, resume=True, quiet=True)  # is trained already
+    train(config=config, resume=True, quiet=True)  # already trained
     assert (component / "front" / "model" / "pixal_autoencoder.keras").stat().st_mtime_ns == written
 
 
 def test_epochs_can_be_added_after_early_stopping(tmp_path: Path) -> None:
     write_inputs(tmp_path, {"front": 7})
-    config = config_in(tmp_path, model_training=PLAIN | {"patience": 1, "min_delta": 1.0, "n_epochs": 20})
+    config = config_in(tmp_path, model_training=PLAIN_NETWORK | {"patience": 1, "min_delta": 1.0, "n_epochs": 20})
     train(config=config, quiet=True)
     assert load_trained(config, "front").record.epochs_trained == 2
     train(config=config, resume=True, epochs=3, quiet=True)
@@ -740,13 +745,17 @@ def test_epochs_can_be_added_after_early_stopping(tmp_path: Path) -> None:
 
 def test_epochs_that_cannot_be_added_are_refused(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"front": 5})
-    config = config_in(tmp_path, model_training=PLAIN)
-    for settings, error, said in (
+    config = config_in(tmp_path, model_training=PLAIN_NETWORK)
+    for settings, error, message in (
         ({}, ConfigError, r"front: cannot add epochs to autoencoder, .*; set model_training.n_epochs and run train$"),
         ({"model": "gaussian"}, ConfigError, r"front: cannot add epochs to gaussian, which has no epochs; run"),
-        (PLAIN, ModelError, r"front: there is no trained model of this input with these settings .* run train, or"),
+        (
+            PLAIN_NETWORK,
+            ModelError,
+            "no trained model of this input with these settings .* run train, or",
+        ),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             train(config=config_in(tmp_path, model_training=settings), resume=True, epochs=1, quiet=True)
     for resume, epochs in ((False, 3), (True, 0)):
         with pytest.raises(InputError, match=f"^{epochs} epochs: the number of additional epochs must"):

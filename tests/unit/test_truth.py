@@ -44,7 +44,7 @@ def test_one_type_may_have_its_truth_in_the_root_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "name,label"),
         ("image,label\n1,0\n", "name,label"),
@@ -54,9 +54,9 @@ def test_one_type_may_have_its_truth_in_the_root_folder(tmp_path: Path) -> None:
         ("name,label\n1.png,0\n1.png,0\n1.png,1\n", "line 4: 1.png has another label"),
     ],
 )
-def test_an_error_names_the_table_and_the_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_the_table_and_the_line(tmp_path: Path, text: str, message: str) -> None:
     write_truth(tmp_path, text)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         read_truth(tmp_path, ["front"])
     assert str(tmp_path / "labels.csv") in str(error.value)
 
@@ -81,9 +81,9 @@ def test_a_mask_is_the_bright_pixels_and_empty_for_a_good_part(tmp_path: Path) -
     grey[3, 0] = 120
     cv2.imwrite(str(tmp_path / "masks" / "bad.png"), grey)
     truth = read_truth(tmp_path, ["front"])["front"]
-    found = truth.mask("bad.png", "bad", (4, 5))
-    assert found is not None
-    assert np.argwhere(found).tolist() == [[1, 2], [1, 3]]
+    actual = truth.mask("bad.png", "bad", (4, 5))
+    assert actual is not None
+    assert np.argwhere(actual).tolist() == [[1, 2], [1, 3]]
     good = truth.mask("good.png", "good", (4, 5))
     assert good is not None
     assert good.shape == (4, 5)

@@ -1,4 +1,4 @@
-"""Stored verdicts and their inputs: resumed, extended, reordered; and what a verdict's key depends on."""
+"""Stored verdicts and their inputs: resuming, adding, reordering; and the settings that a verdict's key covers."""
 
 from __future__ import annotations
 
