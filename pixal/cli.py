@@ -15,6 +15,7 @@ from pixal.commands.exit_status import ExitStatus
 from pixal.commands.parser import build_parser
 from pixal.config import Config
 from pixal.errors import InputError, PixalError
+from pixal.io.files import storage_error
 from pixal.outcome import Failure, Results
 from pixal.tasks import configured_task
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and (storage := storage_error(error)):
+            return _print_error(ExitStatus.BAD_INPUT, f"error: {storage}")
         kind = type(error).__name__
         text = " ".join(str(error).split()) or kind
         return _print_error(ExitStatus.FAILED, f"unexpected failure: {kind}: {text} (--debug shows where)")

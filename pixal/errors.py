@@ -15,6 +15,10 @@ class InputError(PixalError):
     """A folder, an image or an input file cannot be used."""
 
 
+class StorageError(PixalError):
+    """A file cannot be written: the disk is full, or writing is not permitted there."""
+
+
 class AlignmentError(PixalError):
     """A photograph cannot be aligned to the reference."""
 

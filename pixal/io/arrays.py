@@ -15,7 +15,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.files import write_if_changed
+from pixal.io.files import reporting_storage, reserve, write_if_changed
 
 # What the standard library and NumPy raise for a file that is damaged or not an archive.
 ARCHIVE_ERRORS = (
@@ -73,6 +73,24 @@ def release_pages(data: NDArray[Any]) -> None:
         mapped: Any = data.base
         if isinstance(mapped, mmap.mmap):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def create_map(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """Create an ``.npy`` file of float32 zeros, and map it to memory for writing.
+
+    Raises:
+        StorageError: The disk has no space for all of it.
+    """
+    try:
+        with reporting_storage(path), path.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            npy_format.write_array_header_1_0(file, header)
+            start = file.tell()
+        reserve(path, start + 4 * int(np.prod(shape)))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return npy_format.open_memmap(path, "r+")
 
 
 def create_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:

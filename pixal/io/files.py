@@ -2,21 +2,104 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from pixal.errors import InputError
+from pixal.errors import InputError, StorageError
+
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_LONGEST_ENDING = 40  # characters of a file's name that its temporary file keeps; a name has at most 255 bytes
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read the bytes of a file. Raise ``InputError`` if it cannot be read."""
+    """Read the bytes of a file.
+
+    Raises:
+        InputError: It cannot be read, or is not a regular file: opening a named pipe would wait for ever.
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError("cannot be read: it is not a regular file")
         return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def storage_error(error: OSError, path: Path | None = None) -> StorageError | None:
+    """The error to report where a file cannot be written; None if ``error`` has another cause.
+
+    Args:
+        error: The system's error. HDF5 tells the number in its message only.
+        path: The file. Default: the one that ``error`` names.
+    """
+    in_text = re.search(r"errno = (\d+)", str(error))
+    number = error.errno or (int(in_text[1]) if in_text else 0)
+    name = error.filename if path is None else path
+    where = "a file" if name is None else os.fsencode(name).decode(errors="backslashreplace")
+    if number in _FULL:
+        return StorageError(
+            f"{where} cannot be written: {os.strerror(number)}; free some space there, or name another folder in "
+            "paths.yaml, and run the same command again"
+        )
+    if number in _NOT_PERMITTED:
+        what = "cannot be used" if path is None else "cannot be written"  # without a path, it may have been read
+        return StorageError(
+            f"{where} {what}: {os.strerror(number)}; change its permissions, or name another folder in paths.yaml"
+        )
+    if number == errno.ENAMETOOLONG:
+        return StorageError(f"{where} cannot be written: {os.strerror(number)}; use shorter names of files and folders")
+    return None
+
+
+@contextmanager
+def reporting_storage(path: Path) -> Iterator[None]:
+    """Turn the system's error of writing ``path`` into a ``StorageError`` that says what to do."""
+    try:
+        yield
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from error
+        named = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if error.errno in _NOT_PERMITTED and named and named.parent != path.parent and named not in path.parents:
+            raise  # about another file, for example one that the block reads
+        if (storage := storage_error(error, path)) is None:
+            raise
+        raise storage from error
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file ``size`` bytes long, with all its blocks on the disk.
+
+    A file that is mapped to memory needs this: writing to a page without a block on a full disk ends the process with
+    SIGBUS, without an exception.
+
+    Raises:
+        StorageError: There is not enough space.
+    """
+    with reporting_storage(path), path.open("r+b") as file:
+        reserve_file(file, size)
+
+
+def reserve_file(file: IO[bytes], size: int) -> None:
+    """Like ``reserve``, for an open file. Raise ``OSError`` where there is not enough space."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # the file system cannot do it
+                raise
+    written = file.seek(0, os.SEEK_END)
+    while written < size:
+        written += file.write(bytes(min(size - written, 1 << 20)))
+    file.flush()
 
 
 def file_stat(path: Path) -> tuple[int, int]:
@@ -32,9 +115,9 @@ def file_stat(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
-    with atomic_write(path) as temporary:
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file atomically. ``sync``: see ``atomic_write``."""
+    with atomic_write(path, sync=sync) as temporary:
         temporary.write_bytes(data)
 
 
@@ -45,20 +128,70 @@ def write_if_changed(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Replace ``path`` by a temporary file when the block ends without an error; otherwise remove the temporary file.
+
+    Args:
+        path: The file to write.
+        sync: Whether the file is on the disk when the block has ended, also after a power cut.
 
     Yields:
         The path of the temporary file, for the block to write.
+
+    Raises:
+        StorageError: The disk is full, or writing is not permitted.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The name ends like that of the target, because libraries choose the format by the extension.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name[-_LONGEST_ENDING:]}")
+    with reporting_storage(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if sync:
+                replace_synced(temporary, path)
+            else:
+                temporary.replace(path)
+        finally:
+            with suppress(OSError):  # the error above is the one to report
+                temporary.unlink(missing_ok=True)
+
+
+def replace_synced(source: Path, target: Path) -> None:
+    """Rename a file. A power cut leaves the old or the new content under the name ``target``, and no empty file."""
+    with source.open("r+b") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    with suppress(OSError):  # Windows and some network drives cannot sync a folder
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class AppendedFile:
+    """A file that grows by whole pieces of data, for example a journal.
+
+    Without a buffer: where the disk is full, ``write`` says so, and not ``close``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with reporting_storage(path):
+            self._file = path.open("ab", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``. Raise ``StorageError`` where it cannot be written."""
+        with reporting_storage(self._path):
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def close(self) -> None:
+        """Wait until all data are on the disk, and close the file."""
+        with suppress(OSError):  # a pipe or a device has no content to keep
+            os.fsync(self._file.fileno())
+        self._file.close()
 
 
 def data_hash(data: bytes) -> str:

@@ -15,6 +15,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.io.arrays import create_member
+from pixal.io.files import replace_synced, reporting_storage
 
 # The file starts as an archive does: the header of its first member (with the sizes in a ZIP64 field), then an .npy
 # header of fixed length, then the rows. ``finish`` fills in the headers and appends the rest of the archive.
@@ -45,12 +46,12 @@ class GrowingRows:
     def start(self, keep: int = 0) -> None:
         """Create the file, or remove all rows after the first ``keep`` and whatever follows them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("r+b" if self.path.is_file() else "wb") as file:
+        with reporting_storage(self.path), self.path.open("r+b" if self.path.is_file() else "wb") as file:
             file.truncate(_FIRST_ROW + keep * self._bytes)
 
     def append(self, row: NDArray[np.float32]) -> int:
         """Append a row (any shape with the right number of values); return its index."""
-        with self.path.open("r+b") as file:
+        with reporting_storage(self.path), self.path.open("r+b") as file:
             end = file.seek(0, 2)
             file.write(np.ascontiguousarray(row, np.float32).data)
         return (end - _FIRST_ROW) // self._bytes
@@ -68,7 +69,7 @@ class GrowingRows:
         """
         header = _npy_header(len(self), self._length)
         end = _FIRST_ROW + len(self) * self._bytes
-        with self.path.open("r+b") as file:
+        with reporting_storage(self.path), self.path.open("r+b") as file:
             file.truncate(end)
             file.seek(_FIRST_ROW)
             checksum = zlib.crc32(header)
@@ -87,7 +88,7 @@ class GrowingRows:
                 for name, array in others.items():
                     with create_member(archive, name) as stream:
                         npy_format.write_array(stream, array, allow_pickle=False)
-        self.path.replace(target)
+        replace_synced(self.path, target)
 
     def reopen(self, archive: Path) -> bool:
         """Move an archive that ``finish`` wrote back, so that rows can be appended.

@@ -78,8 +78,8 @@ def as_uint8(image: Image) -> NDArray[np.uint8]:
 
 
 def write_image(path: Path, image: Image, *, quality: int = 92) -> None:
-    """Write an RGB, RGBA or grey image atomically. The extension of ``path`` chooses the format."""
-    write_bytes(path, encode_image(path.suffix, image, quality=quality))
+    """Write an RGB, RGBA or grey image atomically, without waiting for the disk. The extension chooses the format."""
+    write_bytes(path, encode_image(path.suffix, image, quality=quality), sync=False)
 
 
 def encode_image(suffix: str, image: Image, *, quality: int = 92) -> bytes:
@@ -129,7 +129,7 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120, fingerprint: str
     canvas.draw()
     # Not savefig: encoding with Pillow takes longer than drawing.
     image = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    write_bytes(path, encode_png(image, fingerprint=fingerprint))
+    write_bytes(path, encode_png(image, fingerprint=fingerprint), sync=False)
 
 
 def _inspect(data: bytes) -> tuple[bool, int]:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pixal.io.files import file_hash, write_bytes
+from pixal.io.files import AppendedFile, file_hash, write_bytes
 from pixal.io.records import to_builtin
 
 
@@ -60,7 +60,7 @@ class Journal(Generic[Record]):
 
     def __enter__(self) -> Journal[Record]:
         write_journal(self._path, self.entries.values())  # drops a line that was cut off when a run was killed
-        self._file = self._path.open("ab")
+        self._file = AppendedFile(self._path)
         return self
 
     def __exit__(
@@ -73,7 +73,6 @@ class Journal(Generic[Record]):
     def add(self, record: Record) -> None:
         """Add an output that is complete on disk."""
         self._file.write(_line(record))
-        self._file.flush()
 
 
 def write_journal(path: Path, records: Iterable[OutputRecord]) -> None:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+class _LogFile(logging.FileHandler):
+    """A log file. A full disk costs the log, not the work: Python would print a traceback for each message."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name in the base class
+        """Ignore that a message cannot be written."""
+
+    def close(self) -> None:
+        """Close the file, also where its last messages cannot be written."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
 def log_to_file(folder: Path, step: str) -> Iterator[None]:
     """Append the log messages of PIXAL to ``folder/STEP.log`` while the block runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"{step}.log", encoding="utf-8")
+    handler = _LogFile(folder / f"{step}.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("pixal")
     logger.addHandler(handler)

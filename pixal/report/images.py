@@ -146,7 +146,7 @@ def _save_jpeg(folder: Path, image: Image, quality: int) -> Path:
         raise InputError(f"an image of {image.shape[1]}x{image.shape[0]} pixels cannot be written as JPEG")
     content = encoded.tobytes()
     file = folder / f"{hashlib.sha256(content).hexdigest()[:20]}.jpg"
-    write_bytes(file, content)
+    write_bytes(file, content, sync=False)
     return file
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pixal.errors import InputError
+from pixal.io.files import atomic_write
 from pixal.report.document import PartResult, ResultsDocument
 from pixal.report.images import (
     MAX_WIDTH,
@@ -158,13 +158,8 @@ def _write_page(path: Path, results: ResultsDocument, images: Sequence[PartImage
         images=((index, address(files.photo), address(files.overlay)) for index, files in enumerate(images)),
     )
     stream.enable_buffering(20)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as page:
-            page.writelines(stream)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as page:
+        page.writelines(stream)
 
 
 def _script_data(results: ResultsDocument, images: Sequence[PartImages]) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pixal.errors import ModelError, PixalError
+from pixal.errors import ModelError, PixalError, StorageError
+from pixal.io.arrays import create_map
+from pixal.io.files import reserve
 from pixal.io.provenance import fingerprint
 from pixal.io.records import to_builtin
 from pixal.train_model.history import History
@@ -77,12 +79,15 @@ class Checkpoint:
             _log.info("%s: resuming after %d finished fits", folder, len(self.histories))
         elif exists:
             _log.warning("%s: starting again from the beginning (use --resume to continue)", folder)
-        mode: Any = "r+" if self.resumed else "w+"
+        errors = folder / "errors.npy"
         if not self.resumed:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
+            self.errors = create_map(errors, shape)
+            return
         try:
-            self.errors = np.lib.format.open_memmap(folder / "errors.npy", mode, np.float32, shape)
+            reserve(errors, errors.stat().st_size)  # a copy of the file may have holes
+            self.errors = np.lib.format.open_memmap(errors, "r+")
         except (OSError, ValueError) as error:
             raise self._unusable(f"is damaged ({error})") from error
 
@@ -98,8 +103,8 @@ class Checkpoint:
     ) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        if isinstance(error, PixalError):  # for example, training diverged: resuming would not help
-            self.remove()
+        if isinstance(error, PixalError) and not isinstance(error, StorageError):
+            self.remove()  # for example, training diverged: resuming would not help
         if self._asked_to_stop and error is None:
             raise KeyboardInterrupt(f"training stopped after its last fit; {RESUME_HINT}")
 

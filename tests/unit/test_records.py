@@ -81,6 +81,32 @@ def test_a_table_can_be_read_back(tmp_path: Path) -> None:
     assert [row["n"] for row in actual] == ["3", "", str(10**12)]
 
 
+def test_no_name_tears_a_table(tmp_path: Path) -> None:
+    names = ["a\rb.png", "a\nb.png", "a\r\nb.png", "a\tb.png", 'a"b.png', "a,b.png", "a;b.png", " a.png", "ä.png"]
+    write_table(tmp_path / "t.csv", ("image", "score"), [{"image": name, "score": 1} for name in names])
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["image"], row["score"]) for row in found] == [(name, "1") for name in names]
+    outside_quotes = "".join((tmp_path / "t.csv").read_bytes().decode().split('"')[::2])
+    assert outside_quotes.count("\n") == len(names) + 1  # also for a reader that ends a row at any line break
+    assert not set("\r\t") & set(outside_quotes)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_no_text_is_a_formula_and_numbers_stay_numbers(tmp_path: Path, start: str) -> None:
+    name = f"{start}cmd|' /C calc'!A0.png"
+    write_table(tmp_path / "t.csv", ("image", "score", "n"), [{"image": name, "score": -1.5, "n": -2}])
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        header, row = csv.reader(file)
+    assert header == ["image", "score", "n"]
+    assert row == [f"'{name}", "-1.5", "-2"]
+
+
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", ["image"], [{"image": "caf\udce9.png"}])
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8") == "image\ncaf\\udce9.png\n"
+
+
 def test_equal_values_of_different_types_are_written_as_they_are(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", ["x"], [{"x": True}, {"x": 1}, {"x": 0.0}, {"x": False}])
     assert (tmp_path / "t.csv").read_text().split() == ["x", "True", "1", "0", "False"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
+from pixal.io.files import reporting_storage, reserve_file
 from pixal.train_model.family import Rows
 from pixal.train_model.patch_features.features import Features, PatchFeatures
 
@@ -59,7 +61,9 @@ class FeatureStore:
             self._data = np.empty(shape, np.float32)
         else:
             with tempfile.TemporaryFile() as file:  # the memory map keeps the file open, and deletes it at its end
-                self._data = np.memmap(file, np.float32, "w+", shape=shape)
+                with reporting_storage(Path(tempfile.gettempdir())):
+                    reserve_file(file, size)
+                self._data = np.memmap(file, np.float32, "r+", shape=shape)
 
     def prepare(self, rows: Rows) -> None:
         """Compute the features of those ``rows`` that are not computed yet."""

@@ -252,7 +252,7 @@ class _AlignOne:
             return _Aligned(record.replace(reason=result.reason), has_figures=result.was_compared)
         encoded = encode_image(".png", with_alpha(result.image, result.mask))
         record = record.replace(status="ok", file=_aligned_name(photograph), key=key, file_sha256=data_hash(encoded))
-        write_bytes(self.target / str(record.file), encoded)
+        write_bytes(self.target / str(record.file), encoded, sync=False)  # a later run checks the hash
         return _Aligned(record, result.mask, to_grey(result.image), has_figures=True)
 
 

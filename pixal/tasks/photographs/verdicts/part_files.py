@@ -93,7 +93,7 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
     if folders.maps is not None:
         import tifffile
 
-        with atomic_write(folders.maps / map_name(record)) as temporary:
+        with atomic_write(folders.maps / map_name(record), sync=False) as temporary:
             tifffile.imwrite(temporary, half, compression="zlib", compressionargs={"level": 1})
     shown = photo
     if overlays:
@@ -120,7 +120,7 @@ def files_exist(verdict: StoredVerdict, folders: PartFolders) -> bool:
         files.append(folders.figures / overlay_name(verdict.record))
     if folders.maps is not None and verdict.record.is_ok:
         files.append(folders.maps / map_name(verdict.record))
-    return all(file.is_file() for file in files)
+    return all(map(_is_written, files))
 
 
 def remove_other_files(verdicts: Iterable[StoredVerdict], *, figures: Path, maps: Path, report: Path) -> None:
@@ -151,6 +151,11 @@ def map_name(record: PhotographRecord) -> str:
 def unit_of(cut: Cut) -> str:
     """The unit of an anomaly map, and of a score that is not a logarithm."""
     return "loss" if cut.raw else "standard deviations of good parts"
+
+
+def _is_written(file: Path) -> bool:
+    """Whether a file is there and not empty, as a power cut can leave a picture, because nothing waits for the disk."""
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _read_photo(record: PhotographRecord) -> NDArray[np.uint8] | None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.errors import InputError
 from pixal.inputs import InputSet, describing_arrays
-from pixal.io.files import write_bytes
+from pixal.io.files import AppendedFile, write_bytes
 from pixal.io.growing import GrowingRows
 from pixal.io.records import to_builtin
 from pixal.report.document import PartResult
@@ -91,13 +91,13 @@ class VerdictStore:
         self._channels, self._type_name, self._types = channels, type_name, types
         self._growing = self._rows_file(_ROWS_FILE)
         self._is_appending = False
-        self._journal_file: BinaryIO | None = None
+        self._journal_file: AppendedFile | None = None
         stored = {verdict.source: verdict for verdict in read_journal(self._journal)}
         self.verdicts = self._with_inputs(stored)
 
     def __enter__(self) -> VerdictStore:
         self._journal.parent.mkdir(parents=True, exist_ok=True)
-        self._journal_file = self._journal.open("ab")
+        self._journal_file = AppendedFile(self._journal)
         return self
 
     def __exit__(
@@ -113,7 +113,7 @@ class VerdictStore:
         if self._journal_file is not None:
             self._journal_file.close()
         write_bytes(self._journal, b"".join(map(_line, self.verdicts.values())))
-        self._journal_file = self._journal.open("ab") if is_open else None
+        self._journal_file = AppendedFile(self._journal) if is_open else None
 
     def add(self, verdict: StoredVerdict, image: NDArray[np.float32] | None = None) -> StoredVerdict:
         """Store a verdict, and the part's input (H, W, C) where it is new. Returns what was stored."""
@@ -123,7 +123,6 @@ class VerdictStore:
             raise ValueError("add a verdict inside the store's context")
         self.verdicts[verdict.source] = verdict
         self._journal_file.write(_line(verdict))
-        self._journal_file.flush()
         return verdict
 
     def read_input(self, verdict: StoredVerdict) -> NDArray[np.float32]:
