@@ -18,6 +18,7 @@ from pixal.mlflow_utils import SWITCH, Tracker
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # in a new environment rembg's pymatting compiles for a minute when imported
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ["PIXAL_TRACKING"] = "off"  # an MLflow store takes seconds to make; see tracking_on, tracked_runs
 
