@@ -45,7 +45,7 @@ def input_set(images: NDArray[np.float32], types: tuple[str, ...] = (), labels: 
     count, *shape = images.shape
     names = tuple(f"{i}.png" for i in range(count))
     one_hot = None if labels is None else np.eye(len(types), dtype=np.float32)[labels]
-    return InputSet(images.reshape(count, -1), tuple(shape), tuple("RGB"[: shape[2]]), names, one_hot, types)
+    return InputSet(images.reshape(count, -1), tuple(shape), tuple("RGBHSVYab"[: shape[2]]), names, one_hot, types)
 
 
 def part(shape: tuple[int, ...] = SHAPE) -> NDArray[np.bool_]:
@@ -247,6 +247,14 @@ def test_the_latent_vector_holds_the_mean_deviation_in_each_cell() -> None:
     deviation = ((images[[4, 1]] - images.mean(0)) * mask[..., None]).reshape(2, 8, 2, 8, 3, 3)
     np.testing.assert_allclose(cells, deviation.mean((2, 4)), atol=1e-6)
     assert model.latent(input_set(images), np.array([], int)).shape == (0, 192)
+
+
+def test_the_latent_vector_takes_more_channels_than_opencv() -> None:
+    images = good_parts(3, shape=(16, 24, 9))
+    latent = fitted(images).latent(input_set(images), slice(None)).reshape(3, 8, 8, 9)
+    inside = part(images.shape[1:])[..., None]
+    deviations = (images - images.mean(0)) * inside
+    np.testing.assert_allclose(latent, deviations.reshape(3, 8, 2, 8, 3, 9).mean((2, 4)), atol=1e-6)
 
 
 def test_a_loaded_model_gives_the_same_bits_as_the_saved_one(tmp_path: Path) -> None:

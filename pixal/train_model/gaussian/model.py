@@ -21,6 +21,7 @@ from pixal.train_model.specification import ModelSpecification
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_OPENCV_CHANNELS = 4  # ``cv2.resize`` takes no more at a time
 _LATENT_CELLS = 8  # the latent vector holds mean deviations in a grid of this many cells per side
 
 
@@ -75,8 +76,7 @@ class Gaussian(AnomalyModel):
         for row in np.arange(len(inputs))[rows]:
             deviation = self._deviations(inputs, np.array([row]))[0]
             deviation *= matrices[types[row], ..., :1, 0] != 0  # set to 0 outside the part
-            cells = cv2.resize(deviation, (_LATENT_CELLS, _LATENT_CELLS), interpolation=cv2.INTER_AREA)
-            vectors.append(cells.ravel())
+            vectors.append(_mean_cells(deviation).ravel())
         return np.array(vectors, np.float32).reshape(-1, _LATENT_CELLS * _LATENT_CELLS * inputs.shape[2])
 
     def save(self, folder: Path) -> list[Path]:
@@ -118,3 +118,11 @@ class Gaussian(AnomalyModel):
         for image, type_index in zip(images, type_indices(inputs, self.spec.types)[rows], strict=True):
             image -= mean[type_index]
         return images
+
+
+def _mean_cells(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of each channel of an image (H, W, C) in 8x8 cells, (8, 8, C)."""
+    size = (_LATENT_CELLS, _LATENT_CELLS)
+    groups = [image[..., first : first + _OPENCV_CHANNELS] for first in range(0, image.shape[2], _OPENCV_CHANNELS)]
+    cells = [cv2.resize(group, size, interpolation=cv2.INTER_AREA).reshape(*size, -1) for group in groups]
+    return np.concatenate(cells, axis=-1)
