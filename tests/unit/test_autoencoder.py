@@ -1,4 +1,4 @@
-"""The autoencoder: its network, its losses in both of their forms, its files, its settings."""
+"""The autoencoder: its network, its losses on coefficients and on images, its files and its settings."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ ALL = np.arange(8)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _as_the_train_command_sets_it() -> Iterator[None]:
+def _deterministic_tensorflow() -> Iterator[None]:
     tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(0)  # determinism refuses random operations without one
+    keras.utils.set_random_seed(0)  # without a seed, deterministic mode refuses random operations
     yield
     keras.backend.clear_session()
 
 
 def params(types: int = 1, **settings: Any) -> dict[str, Any]:
-    """As ``train`` puts them together, for a tiny network and two epochs."""
+    """The specification of a tiny network, trained for two epochs."""
     tiny = {"autoencoder_architecture": [8, 4], "n_epochs": 2, "batchsize": 4, "metric_accuracy": False}
     weights = settings.pop("channel_weights", [1.0, 1.0])
     parameters = PhotographParameters.model_validate(
@@ -60,10 +60,10 @@ def params(types: int = 1, **settings: Any) -> dict[str, Any]:
     }
 
 
-def part_masks(types: int = 1, alike: bool = True) -> np.ndarray:
+def part_masks(types: int = 1, equal_masks: bool = True) -> np.ndarray:
     masks = np.zeros((types, *SHAPE[:2]), bool)
     masks[:, 1:5, 1:7] = True
-    if not alike:
+    if not equal_masks:
         masks[1, :, 5:] = False
     return masks
 
@@ -74,19 +74,19 @@ def good_parts(types: int = 1, count: int = 8, alike: bool = True) -> InputSet:
     weights = generator.normal(0, 0.1, (count, 3))
     data = 0.5 + weights @ generator.normal(0, 1, (3, VALUES)) + generator.normal(0, 0.02, (count, VALUES))
     kinds = np.arange(count) % types
-    masks = np.repeat(part_masks(types, alike)[..., None], 2, axis=3).reshape(types, -1)
+    masks = np.repeat(part_masks(types, equal_masks)[..., None], 2, axis=3).reshape(types, -1)
     data = (data.clip(0, 1) * masks[kinds]).astype(np.float32)
-    names = tuple(f"{n}.png" for n in range(count))
+    names = tuple(f"{index}.png" for index in range(count))
     if types == 1:
         return InputSet(data, SHAPE, ("R", "G"), names)
     return InputSet(data, SHAPE, ("R", "G"), names, np.eye(types, dtype=np.float32)[kinds], ("back", "front"))
 
 
 def fitted(
-    types: int = 1, *, alike: bool = True, rows: np.ndarray = ALL, **settings: Any
+    types: int = 1, *, equal_masks: bool = True, rows: np.ndarray = ALL, **settings: Any
 ) -> tuple[Autoencoder, History]:
     model = Autoencoder(params(types, **settings))
-    return model, model.fit(good_parts(types, alike=alike), rows, part_masks(types, alike))
+    return model, model.fit(good_parts(types, equal_masks=equal_masks), rows, part_masks(types, equal_masks))
 
 
 def weights_of(model: Autoencoder) -> list[np.ndarray]:
@@ -100,7 +100,7 @@ def same(first: Autoencoder, second: Autoencoder) -> bool:
 
 @pytest.fixture(scope="module")
 def plain() -> tuple[Autoencoder, History]:
-    """The fit that others are compared with."""
+    """A fit with which others are compared."""
     return fitted()
 
 
@@ -114,7 +114,7 @@ def projection_of(activation: str, types: int = 1) -> tuple[SubspaceProjection, 
 
 
 @pytest.mark.parametrize("types", [1, 2])
-def test_the_layer_projects_as_linear_algebra_does(types: int) -> None:
+def test_the_projection_layer_agrees_with_linear_algebra(types: int) -> None:
     layer, inputs, labels = projection_of("linear", types)
     subspace = SubspaceFitter(inputs, labels, 4.0).fit([ALL], 5)[0].subspace
     given = labels if types > 1 else None
@@ -122,12 +122,12 @@ def test_the_layer_projects_as_linear_algebra_does(types: int) -> None:
     np.testing.assert_allclose(actual, subspace.coefficients(inputs.data, labels), atol=1e-5)
     back = np.asarray(layer(actual, given, inverse=True))
     means = labels @ subspace.mean
-    np.testing.assert_allclose(back, means + (inputs.data - means) @ subspace.basis.T @ subspace.basis, atol=1e-5)
+    np.testing.assert_allclose(images, means + (inputs.data - means) @ subspace.basis.T @ subspace.basis, atol=1e-5)
     assert layer.trainable_variables == []
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
-def test_for_small_deviations_every_activation_is_linear_and_its_bounds_hold_for_large_ones(activation: str) -> None:
+def test_activations_are_linear_for_small_deviations_and_bounded_for_large_ones(activation: str) -> None:
     layer, inputs, _ = projection_of(activation)
     linear, *_ = projection_of("linear")
     inside = inputs.data.mean(0) > 0.05
@@ -135,7 +135,7 @@ def test_for_small_deviations_every_activation_is_linear_and_its_bounds_hold_for
         small = np.full((1, 5), size, np.float32)
         none = np.zeros((1, 5), np.float32)
         step, expected = (
-            np.asarray(one(small, inverse=True)) - np.asarray(one(none, inverse=True)) for one in (layer, linear)
+            np.asarray(each(small, inverse=True)) - np.asarray(each(none, inverse=True)) for each in (layer, linear)
         )
         np.testing.assert_allclose(step[:, inside], expected[:, inside], atol=tolerance * abs(expected).max())
     np.testing.assert_allclose(
@@ -171,7 +171,7 @@ def test_the_network_works_on_as_many_values_as_the_projection_has_components() 
     assert model.model.output_shape == (None, VALUES)
 
 
-def test_a_label_has_a_latent_of_its_own() -> None:
+def test_a_label_has_its_own_latent_layer() -> None:
     model = Autoencoder(params(2, label_latent_size=3, input_projection="none"))
     model.build_model(VALUES)
     core = next(layer for layer in model.model.layers if layer.name == "core")
@@ -184,7 +184,7 @@ def test_a_label_has_a_latent_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("kind", "l1", "l2"), [("l1", 0.01, 0), ("l2", 0, 0.02), ("l1_l2", 0.01, 0.02), (None, 0, 0)])
-def test_regularization_adds_its_penalty_of_the_kernels(kind: str | None, l1: float, l2: float) -> None:
+def test_regularization_adds_the_penalty_of_the_kernels(kind: str | None, l1: float, l2: float) -> None:
     settings = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
     model = Autoencoder(params(projection_rank=5, **settings))
     model.build_model(VALUES)
@@ -205,7 +205,7 @@ def test_input_noise_is_added_only_in_training() -> None:
 
 
 def test_every_output_activation_trains_and_reconstructs_good_parts() -> None:
-    """With the projection: as well as the linear one, within the activation's bounds."""
+    """With the projection, the errors are close to those of the linear activation, and outputs are in its bounds."""
     inputs = good_parts()
     far = InputSet(inputs.data * 40 - 20, SHAPE, inputs.channels, inputs.names)
     errors = {}
@@ -213,9 +213,9 @@ def test_every_output_activation_trains_and_reconstructs_good_parts() -> None:
         model, history = fitted(output_activation=activation, n_epochs=40, input_noise=0.0, projection_rank=3)
         assert history.loss[-1] < 0.8 * history.loss[0]
         errors[activation] = float(np.mean(model.error(inputs, ALL) ** 2))
-        made = far.images() - model.error(far, ALL)
-        assert low <= made.min()
-        assert made.max() <= high
+        reconstructed = far.images() - model.error(far, ALL)
+        assert low <= reconstructed.min()
+        assert reconstructed.max() <= high
     assert max(errors.values()) < 1.5 * errors["linear"]
 
 
@@ -228,7 +228,7 @@ def test_output_activation_without_projection(activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("types", "loss", "alike", "penalty"),
+    ("types", "loss", "equal_masks", "penalty"),
     [
         (1, "masked_mse", True, "l1"),
         (2, "mse", False, "l1_l2"),
@@ -237,7 +237,7 @@ def test_output_activation_without_projection(activation: str) -> None:
     ],
 )
 def test_the_loss_of_coefficients_trains_like_the_loss_of_images(
-    types: int, loss: str, alike: bool, penalty: str | None, monkeypatch: pytest.MonkeyPatch
+    types: int, loss: str, equal_masks: bool, penalty: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"loss_function": loss, "optimizer": "sgd", "learning_rate": 0.5, "regularization": penalty}
     settings |= {"l1_regularization": 1e-3, "l2_regularization": 1e-3}
@@ -248,9 +248,9 @@ def test_the_loss_of_coefficients_trains_like_the_loss_of_images(
         model = Autoencoder(params(types, **settings))
         histories.append(
             model.fit(
-                good_parts(types, alike=alike),
+                good_parts(types, equal_masks=equal_masks),
                 ALL[:6],
-                part_masks(types, alike),
+                part_masks(types, equal_masks),
                 FitControl(validation_rows=np.array([6, 7])),
             )
         )
@@ -259,8 +259,8 @@ def test_the_loss_of_coefficients_trains_like_the_loss_of_images(
     assert histories[0].loss[1] != histories[0].loss[0]
 
 
-def test_the_reported_loss_is_that_of_the_reconstructions() -> None:
-    """With no step taken, the first epoch's losses are those of the error that scoring sees."""
+def test_the_reported_loss_agrees_with_the_reconstructions() -> None:
+    """With a learning rate of almost 0, the losses agree with the error of the trained model."""
     model = Autoencoder(params(learning_rate=1e-30, input_noise=0.0, optimizer="sgd", n_epochs=1))
     inputs = good_parts()
     history = model.fit(inputs, ALL[:6], part_masks(), FitControl(validation_rows=np.array([6, 7])))
@@ -272,11 +272,11 @@ def test_the_reported_loss_is_that_of_the_reconstructions() -> None:
 @pytest.mark.parametrize(
     ("loss", "kind", "l1", "l2"), [("mse", "l1", 0.01, 0), ("mse", "l2", 0, 0.02), ("mae", "l1_l2", 0.01, 0.02)]
 )
-def test_the_penalty_is_part_of_the_loss_in_either_form(loss: str, kind: str, l1: float, l2: float) -> None:
-    """mse is computed from coefficients, mae from images."""
-    still = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd", "n_epochs": 1, "loss_function": loss}
-    asked = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
-    model, history = fitted(**still, **asked)
+def test_both_losses_contain_the_penalty(loss: str, kind: str, l1: float, l2: float) -> None:
+    """The loss ``mse`` is computed from coefficients, ``mae`` from images."""
+    no_steps = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd", "n_epochs": 1, "loss_function": loss}
+    penalties = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
+    model, history = fitted(**no_steps, **penalties)
     assert isinstance(model._trained.loss, CoefficientLoss) == (loss == "mse")
     error = model.error(good_parts(), ALL)
     core = model.model.get_layer("core")
@@ -287,7 +287,7 @@ def test_the_penalty_is_part_of_the_loss_in_either_form(loss: str, kind: str, l1
     assert history.loss == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_training_learns() -> None:
+def test_training_reduces_the_loss() -> None:
     _, history = fitted(n_epochs=60, input_noise=0.0)
     assert history.loss[-1] < 0.7 * history.loss[0]
 
@@ -330,7 +330,7 @@ def test_the_loop_takes_the_same_steps_as_keras_fit() -> None:
         np.testing.assert_allclose(weights, expected_weights, atol=1e-5)
 
 
-def test_one_seed_gives_one_model_and_another_seed_another(plain: tuple[Autoencoder, History]) -> None:
+def test_equal_seeds_give_equal_models(plain: tuple[Autoencoder, History]) -> None:
     again, history = fitted()
     assert history == plain[1]
     assert same(again, plain[0])
@@ -372,11 +372,11 @@ def test_the_settings_of_the_fit_are_passed_on(monkeypatch: pytest.MonkeyPatch) 
     model.fit(good_parts(), ALL, part_masks(), FitControl(learning_rates=[0.3, 0.2, 0.1, 0.4]))
     held_out, whole = calls
     names = ("epochs", "batch_size", "patience", "min_delta", "seed")
-    assert tuple(getattr(held_out, name) for name in names) == tuple(asked.values())
-    assert held_out.rate(History()) == 0.01
-    # Given rates are run to their end.
-    assert tuple(getattr(whole, name) for name in names) == (4, 3, 0, 0.25, 9)
-    assert [whole.rate(History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
+    assert tuple(getattr(from_settings, name) for name in names) == tuple(training.values())
+    assert from_settings.rate(History()) == 0.01
+    # With given learning rates, training does not stop early.
+    assert tuple(getattr(from_rates, name) for name in names) == (4, 3, 0, 0.25, 9)
+    assert [from_rates.rate(History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
 
 
 def test_huber_delta_reaches_the_loss() -> None:
@@ -408,8 +408,8 @@ def test_memory_limit_decides_whether_data_stays_on_disk(monkeypatch: pytest.Mon
         Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
     streamed, held = calls
     assert streamed._images is None
-    assert held._images.shape == (2, VALUES)
-    np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], held.batch(np.array([1]))[1])
+    assert in_memory._images.shape == (2, VALUES)
+    np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], in_memory.batch(np.array([1]))[1])
 
 
 @pytest.mark.parametrize("projection", ["auto", "none"])
@@ -422,7 +422,7 @@ def test_accuracy_is_the_fraction_of_values_within_0_02(projection: str) -> None
     assert history.validation_accuracy == [pytest.approx(np.mean(error[6:] <= 0.02), abs=2e-3)]
 
 
-def test_hybrid_mode_keeps_the_projection_on_the_processor() -> None:
+def test_hybrid_mode_keeps_the_projection_on_the_cpu() -> None:
     for hybrid in (False, True):
         model = Autoencoder(params(HYBRID_MODE=hybrid, projection_rank=4))
         model.build_model(VALUES)
@@ -456,10 +456,10 @@ def test_an_unknown_optimizer_is_an_error(name: str) -> None:
 
 
 def test_a_plateau_lowers_the_learning_rate_of_the_fit() -> None:
-    asked = {"learning_rate_schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.1, "min_delta": 1e9}
-    model = Autoencoder(params(n_epochs=6, **asked))
+    schedule = {"learning_rate_schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.1, "min_delta": 1e9}
+    model = Autoencoder(params(n_epochs=6, **schedule))
     history = model.fit(good_parts(), ALL[:6], part_masks(), FitControl(validation_rows=ALL[6:]))
-    # The first epoch is an improvement on nothing.
+    # The first epoch counts as an improvement.
     assert history.learning_rate == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
 
 
@@ -468,7 +468,7 @@ def test_the_chosen_rank_is_stored(plain: tuple[Autoencoder, History]) -> None:
 
 
 def test_error_is_input_minus_reconstruction(plain: tuple[Autoencoder, History]) -> None:
-    inputs = good_parts(count=37)  # more than are reconstructed at a time
+    inputs = good_parts(count=37)  # more than one chunk
     expected = inputs.data - np.asarray(plain[0].model([inputs.data]))
     whole = plain[0].error(inputs, np.arange(37))
     np.testing.assert_allclose(whole, expected.reshape(-1, *SHAPE), atol=1e-6)
@@ -477,11 +477,11 @@ def test_error_is_input_minus_reconstruction(plain: tuple[Autoencoder, History])
     assert plain[0].error(inputs, slice(0, 0)).shape == (0, *SHAPE)
 
 
-def test_a_planted_defect_stays_in_the_error(plain: tuple[Autoencoder, History]) -> None:
+def test_a_planted_defect_has_the_largest_error(plain: tuple[Autoencoder, History]) -> None:
     good = good_parts()
     marked = good.data.copy()
-    place = np.ravel_multi_index((3, 4, 1), SHAPE)
-    marked[2, place] += 0.8
+    position = np.ravel_multi_index((3, 4, 1), SHAPE)
+    marked[2, position] += 0.8
     bad = InputSet(marked, SHAPE, good.channels, good.names)
     change = plain[0].error(bad, ALL) - plain[0].error(good, ALL)
     assert np.unravel_index(np.abs(change).argmax(), change.shape) == (2, 3, 4, 1)
@@ -497,7 +497,7 @@ def test_a_planted_defect_stays_in_the_error(plain: tuple[Autoencoder, History])
     ],
     ids=["keras, labels", "h5, tape", "keras, no projection"],
 )
-def test_a_saved_model_is_the_same_to_the_bit(
+def test_a_loaded_model_gives_the_same_bits(
     tmp_path: Path, extension: str, types: int, settings: dict[str, Any]
 ) -> None:
     model, _ = fitted(types, model_file_extension=extension, model_name="My-model_1.2", n_epochs=1, **settings)
@@ -530,20 +530,20 @@ def test_a_saved_model_is_the_same_to_the_bit(
     ],
     ids=["keras, labels, tape", "h5, no projection"],
 )
-def test_the_same_model_is_the_same_file(tmp_path: Path, types: int, settings: dict[str, Any]) -> None:
-    """Byte for byte, and so at another time and in a process that has made other models before."""
+def test_equal_models_give_equal_files(tmp_path: Path, types: int, settings: dict[str, Any]) -> None:
+    """Also at another time, and in a process that has already built other models."""
     files = []
     for folder in ("first", "second"):
         model, _ = fitted(types, n_epochs=1, **settings)
         files.append([path.read_bytes() for path in model.save(tmp_path / folder)])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(zipfile.time, "localtime", lambda *_: time.gmtime(0.4e9))  # what zipfile would note
+            patch.setattr(zipfile.time, "localtime", lambda *_: time.gmtime(0.4e9))  # the time that zipfile stores
             fitted(3 - types, n_epochs=1)
     assert files[0] == files[1]
     assert len(files[0]) == 2
 
 
-def test_saved_files_hold_the_model_and_not_its_optimizer(tmp_path: Path) -> None:
+def test_saved_files_do_not_contain_the_optimizer(tmp_path: Path) -> None:
     for settings in ({}, {"loss_function": "mae"}):
         model, _ = fitted(n_epochs=1, autoencoder_architecture=[200, 100], **settings)
         values = sum(weights.size for weights in weights_of(model))
@@ -607,12 +607,12 @@ def test_the_latent_vector_is_the_output_of_the_encoder(projection: str, types: 
 
 
 @pytest.mark.parametrize(("projection", "loss"), [("auto", "mse"), ("none", "charbonnier")])
-def test_one_good_part_is_learned_without_nan(projection: str, loss: str) -> None:
+def test_one_good_part_gives_finite_losses_and_errors(projection: str, loss: str) -> None:
     model, history = fitted(rows=ALL[:1], input_projection=projection, loss_function=loss, n_epochs=3)
     assert np.isfinite(history.loss).all()
     error = model.error(good_parts(), ALL)
     assert np.isfinite(error).all()
-    if projection == "auto":  # the part itself is all that is known
+    if projection == "auto":  # every image is reconstructed as that part
         np.testing.assert_allclose(error.reshape(8, -1), good_parts().data - good_parts().data[0], atol=1e-6)
 
 
@@ -624,10 +624,10 @@ def test_one_good_part_is_learned_without_nan(projection: str, loss: str) -> Non
     ],
     ids=["coefficients", "images, labels"],
 )
-def test_a_resumed_fit_is_the_same_to_the_bit(
+def test_a_resumed_fit_gives_the_same_bits(
     tmp_path: Path, types: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a new model, as in a new process; killed in an epoch that was not saved."""
+    """The fit is interrupted in an epoch that was not saved, and resumed by a new model as in a new process."""
     settings = {"n_epochs": 7, **settings}
     arguments: Any = (good_parts(types), ALL[:6], part_masks(types))
     model = Autoencoder(params(types, **settings))
@@ -640,7 +640,7 @@ def test_a_resumed_fit_is_the_same_to_the_bit(
             raise SystemExit
 
     shape = (8, *SHAPE)
-    cut = Autoencoder(params(types, **settings))
+    interrupted = Autoencoder(params(types, **settings))
     with pytest.raises(SystemExit), Checkpoint(tmp_path, {}, shape, resume=False) as checkpoint:
         cut.fit(*arguments, FitControl(validation_rows=ALL[6:], on_epoch=killed, checkpoint=checkpoint))
     calls: list[int] = []
@@ -653,7 +653,7 @@ def test_a_resumed_fit_is_the_same_to_the_bit(
     assert same(again, model)
 
 
-def test_a_model_that_is_not_ready_is_an_error(tmp_path: Path) -> None:
+def test_using_a_model_that_is_not_built_is_an_error(tmp_path: Path) -> None:
     empty = Autoencoder(params())
     for use in (empty.error, empty.latent):
         with pytest.raises(ModelError, match="neither trained nor loaded"):
@@ -677,7 +677,7 @@ def test_families_are_found_by_name() -> None:
         family_named("autoencodr")
 
 
-def test_only_a_projected_fit_is_cheap() -> None:
+def test_folds_are_cheap_with_a_projection_only() -> None:
     assert Autoencoder(params()).folds_are_cheap
     assert not Autoencoder(params(input_projection="none")).folds_are_cheap
 

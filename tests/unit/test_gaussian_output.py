@@ -22,7 +22,7 @@ from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.train_model.autoencoder.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
-from pixal.train_model.autoencoder.log_variance import LogVariance, means_alone, squared_residuals
+from pixal.train_model.autoencoder.log_variance import LogVariance, mean_squared_residuals, means_only
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.autoencoder.projection import SubspaceFitter
 from pixal.train_model.autoencoder.projection_layer import SubspaceProjection
@@ -45,25 +45,25 @@ def build(shape: tuple[int, int, int], types: int = 1, **settings: Any) -> Autoe
     given |= {"model_options": {"output": "gaussian"}, "one_hot_encoding": types > 1, "patience": 0}
     checked = ModelTraining.model_validate(given | settings)
     Autoencoder.set_up(checked)
-    described = {"shape": list(shape), "input_dim": int(np.prod(shape)), "types": ["back", "front"][:types]}
-    described |= {"channels": list("RGB")[: shape[2]], "channel_weights": [1.0] * shape[2], "memory_limit": 1.0}
-    return Autoencoder(checked.model_dump() | described)
+    description = {"shape": list(shape), "input_dim": int(np.prod(shape)), "types": ["back", "front"][:types]}
+    description |= {"channels": list("RGB")[: shape[2]], "channel_weights": [1.0] * shape[2], "memory_limit": 1.0}
+    return Autoencoder(checked.model_dump() | description)
 
 
-def inputs_of(images: Values, kinds: Values | None = None) -> InputSet:
+def inputs_of(images: Values, type_indices: Values | None = None) -> InputSet:
     count, *shape = images.shape
-    names, channels = tuple(f"{number}.png" for number in range(count)), tuple("RGB"[: shape[2]])
+    names, channels = tuple(f"{index}.png" for index in range(count)), tuple("RGB"[: shape[2]])
     data = images.reshape(count, -1).astype(np.float32)
-    if kinds is None:
+    if type_indices is None:
         return InputSet(data, tuple(shape), channels, names)  # type: ignore[arg-type]
-    return InputSet(data, tuple(shape), channels, names, np.eye(2, dtype=np.float32)[kinds], ("back", "front"))  # type: ignore[arg-type]
+    return InputSet(data, tuple(shape), channels, names, np.eye(2, dtype=np.float32)[type_indices], ("back", "front"))  # type: ignore[arg-type]
 
 
 def ones(count: int) -> NDArray[np.float32]:
     return np.ones((count, 1), np.float32)
 
 
-def test_within_its_bounds_the_likelihood_is_that_of_scipy() -> None:
+def test_within_its_bounds_the_likelihood_agrees_with_scipy() -> None:
     residuals, sigmas = np.meshgrid([-0.5, -0.01, 0.0, 1e-4, 0.3], [1.5e-3, 1e-2, 0.1, 0.3])
     raw = 2 * np.log(sigmas)
     inside = np.exp(0.5 * np.asarray(bounded_log_variance(raw)))
@@ -87,12 +87,12 @@ def test_every_prediction_gives_a_finite_loss_and_gradient(raw: float, residual:
     assert low - 1e-5 <= float(bounded_log_variance(given[1])) <= high + 1e-5
 
 
-def test_a_larger_log_variance_is_never_bounded_to_a_smaller_one() -> None:
+def test_bounded_log_variances_increase_with_log_variances() -> None:
     bounded = np.asarray(bounded_log_variance(np.linspace(-40, 20, 2001)))
     assert (np.diff(bounded) >= 0).all()
 
 
-def test_the_loss_is_the_weighted_mean_and_survives_saving() -> None:
+def test_the_loss_is_the_weighted_mean_and_can_be_saved() -> None:
     generator = np.random.default_rng(0)
     weights = generator.random((2, 6)).astype(np.float32)
     label = np.eye(2, dtype=np.float32)[[0, 1, 1]]
@@ -116,15 +116,15 @@ def test_the_loss_is_the_weighted_mean_and_survives_saving() -> None:
 
 
 def scattered(count: int = 160) -> tuple[InputSet, Values]:
-    """Images (n, 24, 40, 2) whose noise is four times as large at the right, and grows with what they show."""
+    """Images (n, 24, 40, 2) whose noise is four times as large on the right, and increases with their contrast."""
     generator = np.random.default_rng(4)
     shape = (24, 40, 2)
-    shown = generator.uniform(-1, 1, (count, 1, 1, 1))
+    contrast = generator.uniform(-1, 1, (count, 1, 1, 1))
     sigma = np.full(shape, 0.01)
     sigma[:, 20:] = 0.04
-    sigma = sigma * np.exp(0.7 * shown * [1.0, 0.0])  # in the first channel alone
+    sigma = sigma * np.exp(0.7 * contrast * [1.0, 0.0])  # in the first channel only
     pattern = generator.normal(0, 0.1, shape)
-    images = 0.5 + shown * pattern + sigma * generator.normal(size=(count, *shape))
+    images = 0.5 + contrast * pattern + sigma * generator.normal(size=(count, *shape))
     return inputs_of(images), sigma
 
 
@@ -147,17 +147,17 @@ def test_known_standard_deviations_are_recovered_per_pixel_and_per_image() -> No
 
 
 @pytest.mark.parametrize("types", [1, 2])
-def test_the_loss_from_coefficients_is_that_of_whole_images(types: int) -> None:
+def test_the_loss_from_coefficients_equals_that_of_whole_images(types: int) -> None:
     generator = np.random.default_rng(6)
-    kinds = np.arange(14) % 2 if types == 2 else None
-    inputs = inputs_of(generator.random((14, 8, 9, 3)), kinds)
+    type_indices = np.arange(14) % 2 if types == 2 else None
+    inputs = inputs_of(generator.random((14, 8, 9, 3)), type_indices)
     labels = ones(14) if types == 1 else np.asarray(inputs.labels)
     masks = generator.random((types, 8, 9)) > 0.3
     weights = value_weights(masks, (1.0, 2.0, 0.5), masked=True)
     assert weights is not None
-    fit = SubspaceFitter(inputs, labels, 1.0).fit([np.arange(10)], 4)[0].subspace
+    subspace = SubspaceFitter(inputs, labels, 1.0).fit([np.arange(10)], 4)[0].subspace
     projection = SubspaceProjection(216, 4, types)
-    projection.set_subspace(fit)
+    projection.set_subspace(subspace)
     layer = LogVariance(inputs.shape, types)
     layer.set_level(generator.uniform(5e-5, 2e-4, (types, 216)).astype(np.float32), masks)
     actual, gains = (generator.normal(0, 0.5, (14, size)).astype(np.float32) for size in (4, 3))
@@ -167,7 +167,7 @@ def test_the_loss_from_coefficients_is_that_of_whole_images(types: int) -> None:
     truth = inputs.data if types == 1 else np.hstack([inputs.data, labels])
     expected = np.asarray(GaussianLoss(weights=weights).call(truth, outputs))
     rows = np.arange(14)
-    data = gaussian_data(inputs, rows, labels, fit, layer.level.numpy(), weights)
+    data = gaussian_data(inputs, rows, labels, subspace, layer.level.numpy(), weights)
     given, target = data.batch(rows)
     np.testing.assert_allclose(given if types == 1 else given[0], np.asarray(projection(inputs.data, label)), atol=1e-5)
     loss = GaussianCoefficientLoss(4, 3)
@@ -207,33 +207,33 @@ def test_the_level_depends_on_the_part_only() -> None:
 
 def test_residuals_and_means_equal_those_of_numpy_per_type() -> None:
     generator = np.random.default_rng(2)
-    kinds = np.arange(40) % 2
-    inputs = inputs_of(generator.random((40, 3, 4, 1)), kinds)
+    type_indices = np.arange(40) % 2
+    inputs = inputs_of(generator.random((40, 3, 4, 1)), type_indices)
     rows, labels = np.arange(1, 38), np.asarray(inputs.labels)
-    means = means_alone(inputs, rows, labels)
-    squared = squared_residuals(inputs, rows, labels, means)
+    means = means_only(inputs, rows, labels)
+    squared = mean_squared_residuals(inputs, rows, labels, means)
     subspace = SubspaceFitter(inputs, labels, 1.0).fit([rows], 3)[0].subspace
-    left = squared_residuals(inputs, rows, labels, subspace)
-    for kind in (0, 1):
-        own = inputs.data[rows][kinds[rows] == kind]
-        np.testing.assert_allclose(means.mean[kind], own.mean(0), rtol=1e-5)
-        np.testing.assert_allclose(squared[kind], own.var(0), rtol=1e-4)
-        inside = (own - own.mean(0)) @ subspace.basis.T @ subspace.basis
-        np.testing.assert_allclose(left[kind], ((own - own.mean(0) - inside) ** 2).mean(0), rtol=1e-3)
+    remaining = mean_squared_residuals(inputs, rows, labels, subspace)
+    for index in (0, 1):
+        images = inputs.data[rows][type_indices[rows] == index]
+        np.testing.assert_allclose(means.mean[index], images.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(squared[index], images.var(0), rtol=1e-4)
+        inside = (images - images.mean(0)) @ subspace.basis.T @ subspace.basis
+        np.testing.assert_allclose(remaining[index], ((images - images.mean(0) - inside) ** 2).mean(0), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("types", "projection"), [(1, "auto"), (2, "auto"), (2, "none")])
 def test_a_loaded_model_and_a_second_fit_give_the_same_bits(types: int, projection: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
-    kinds = np.arange(12) % 2 if types == 2 else None
-    inputs = inputs_of(generator.random((12, 8, 9, 2)), kinds)
+    type_indices = np.arange(12) % 2 if types == 2 else None
+    inputs = inputs_of(generator.random((12, 8, 9, 2)), type_indices)
     masks = np.zeros((types, 8, 9), bool)
     masks[:, 1:-1, 1:-1] = True
     model = build(inputs.shape, types, n_epochs=3, input_projection=projection)
     model.fit(inputs, np.arange(10), masks, FitControl(validation_rows=np.arange(10, 12)))
     first = model.error(inputs, slice(None))
     assert first.shape == (12, 8, 9, 2)
-    if projection == "auto":  # else it is built anew, which takes long
+    if projection == "auto":  # without projection, the network is built again, which takes long
         model.fit(inputs, np.arange(10), masks, FitControl(validation_rows=np.arange(10, 12)))
         np.testing.assert_array_equal(model.error(inputs, slice(None)), first)
     files = model.save(tmp_path)
@@ -256,7 +256,7 @@ def test_one_or_two_good_images_give_finite_errors(count: int, projection: str) 
 
 
 @pytest.mark.parametrize("loss", ["mae", "huber", "charbonnier", "masked_mse"])
-def test_another_loss_is_refused_in_one_line(loss: str) -> None:
+def test_other_losses_are_refused(loss: str) -> None:
     with pytest.raises(ConfigError, match=f"loss_function: {loss} cannot be used with output gaussian"):
         build((8, 9, 1), loss_function=loss)
 

@@ -1,4 +1,4 @@
-"""The subspace of good images, against numpy.linalg.svd; exact from inner products, and in passes over many images."""
+"""Fits of the subspace of good images, compared with ``numpy.linalg.svd``: exact fits, and fits in passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pixal.inputs import InputSet
 from pixal.train_model.autoencoder import projection, subspace
 from pixal.train_model.autoencoder.projection import SubspaceFitter, auto_rank
-from pixal.train_model.autoencoder.subspace import Fit
+from pixal.train_model.autoencoder.subspace import SubspaceFit
 
 ALL = np.arange(9)
 ONE = np.ones((9, 1), np.float32)
@@ -19,7 +19,7 @@ TWO = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 0, 1, 1, 0]]
 
 
 def inputs_of(data: np.ndarray) -> InputSet:
-    return InputSet(data, (1, data.shape[1], 1), ("R",), tuple(f"{n}.png" for n in range(len(data))))
+    return InputSet(data, (1, data.shape[1], 1), ("R",), tuple(f"{index}.png" for index in range(len(data))))
 
 
 def random_inputs(count: int = 9, values: int = 40, seed: int = 0) -> InputSet:
@@ -28,7 +28,7 @@ def random_inputs(count: int = 9, values: int = 40, seed: int = 0) -> InputSet:
     return inputs_of((0.5 + 0.2 * generator.standard_normal((count, values)) * spread).astype(np.float32))
 
 
-def fit(inputs: InputSet, labels: np.ndarray, rows: np.ndarray, rank: int, memory_limit: float = 4.0) -> Fit:
+def fit(inputs: InputSet, labels: np.ndarray, rows: np.ndarray, rank: int, memory_limit: float = 4.0) -> SubspaceFit:
     return SubspaceFitter(inputs, labels, memory_limit).fit([rows], rank)[0]
 
 
@@ -51,7 +51,7 @@ def check_coefficients(actual: Fit, data: np.ndarray, labels: np.ndarray) -> Non
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
 @pytest.mark.parametrize("rank", [1, 3, 5])
 @pytest.mark.parametrize("rows", [ALL, np.array([1, 2, 3, 5, 6, 7, 8])], ids=["all", "some"])
-def test_span_means_scale_and_coefficients_are_those_of_the_svd(
+def test_components_means_scale_and_coefficients_agree_with_the_svd(
     labels: np.ndarray, rank: int, rows: np.ndarray
 ) -> None:
     inputs = random_inputs()
@@ -61,7 +61,7 @@ def test_span_means_scale_and_coefficients_are_those_of_the_svd(
     _, singular, right = np.linalg.svd(about_mean[rows], full_matrices=False)
     np.testing.assert_allclose(labels @ space.mean, means_of_types(inputs.data, labels, rows), atol=1e-6)
     np.testing.assert_allclose(space.basis @ space.basis.T, np.eye(rank), atol=1e-5)
-    # Each component up to its sign, in order.
+    # The components agree in order, except for their signs.
     np.testing.assert_allclose(np.abs(np.diag(space.basis @ right[:rank].T)), 1, atol=1e-4)
     assert space.scale == pytest.approx(singular[0] / np.sqrt(len(rows)), rel=1e-5)
     assert np.sqrt(np.mean(actual.coefficients[rows, 0] ** 2)) == pytest.approx(1, rel=1e-4)
@@ -86,15 +86,15 @@ def test_rows_outside_the_fold_do_not_change_the_subspace() -> None:
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
 def test_many_chunks_give_the_result_of_one_chunk(labels: np.ndarray, columns: int) -> None:
     whole = fit(random_inputs(), labels, ALL, 4)
-    parts = fit(random_inputs(), labels, ALL, 4, memory_limit=16 * 4 * 9 * columns / 2**30)
-    np.testing.assert_allclose(parts.subspace.mean, whole.subspace.mean, atol=1e-6)
-    np.testing.assert_allclose(parts.subspace.basis, whole.subspace.basis, atol=1e-4)
-    np.testing.assert_allclose(parts.coefficients, whole.coefficients, atol=1e-4)
-    assert parts.subspace.scale == pytest.approx(whole.subspace.scale, rel=1e-6)
+    in_chunks = fit(random_inputs(), labels, ALL, 4, memory_limit=16 * 4 * 9 * columns / 2**30)
+    np.testing.assert_allclose(in_chunks.subspace.mean, whole.subspace.mean, atol=1e-6)
+    np.testing.assert_allclose(in_chunks.subspace.basis, whole.subspace.basis, atol=1e-4)
+    np.testing.assert_allclose(in_chunks.coefficients, whole.coefficients, atol=1e-4)
+    assert in_chunks.subspace.scale == pytest.approx(whole.subspace.scale, rel=1e-6)
 
 
 def read_values(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by the number of values of each reading of an InputSet."""
+    """Return a list to which each reading of an ``InputSet`` adds the number of its values."""
     sizes: list[int] = []
     rows = InputSet.rows
 
@@ -103,7 +103,7 @@ def read_values(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(actual.size)
         return actual
 
-    monkeypatch.setattr(InputSet, "rows", noted)
+    monkeypatch.setattr(InputSet, "rows", recorded)
     return sizes
 
 
@@ -123,7 +123,7 @@ def test_all_folds_are_fitted_in_two_passes_over_the_inputs(monkeypatch: pytest.
     assert sum(sizes) == 5 * inputs.data.size  # the inner products are known
 
 
-def test_components_beyond_what_the_images_span_are_zero() -> None:
+def test_components_beyond_the_rank_of_the_images_are_zero() -> None:
     inputs = random_inputs(4)
     actual = fit(inputs, ONE[:4], np.arange(4), 7)
     space = actual.subspace
@@ -146,22 +146,22 @@ def test_equal_images_give_an_empty_basis_and_no_nan(count: int, monkeypatch: py
 
 
 def test_sign_and_order_of_components_do_not_depend_on_the_order_of_images() -> None:
-    """Eigenvectors come with any sign; the one chosen makes the coefficient largest in size positive."""
+    """The sign of an eigenvector is arbitrary. Here the coefficient with the largest magnitude is positive."""
     inputs = random_inputs()
     first = fit(inputs, ONE, ALL, 5)
     coefficients = first.coefficients
     assert (coefficients[np.abs(coefficients).argmax(0), np.arange(5)] > 0).all()
     order = np.array([3, 8, 0, 5, 1, 7, 2, 6, 4])
-    turned = fit(inputs_of(inputs.data[order]), ONE, ALL, 5)
-    np.testing.assert_allclose(turned.subspace.basis, first.subspace.basis, atol=1e-4)
+    reordered = fit(inputs_of(inputs.data[order]), ONE, ALL, 5)
+    np.testing.assert_allclose(reordered.subspace.basis, first.subspace.basis, atol=1e-4)
 
 
 def many_inputs(count: int = 300, values: int = 500) -> tuple[InputSet, np.ndarray]:
-    """Images of two types whose variances fall like those of photographs: few large ones, and a long flat tail."""
+    """Images of two types whose variances decrease as in photographs: few large ones, and a long flat tail."""
     generator = np.random.default_rng(4)
     spread = 1 / np.arange(1, values + 1) ** 0.8
-    turn = np.linalg.qr(generator.standard_normal((values, values)))[0]
-    data = generator.standard_normal((count, values)) * spread @ turn
+    rotation = np.linalg.qr(generator.standard_normal((values, values)))[0]
+    data = generator.standard_normal((count, values)) * spread @ rotation
     labels = np.eye(2, dtype=np.float32)[generator.integers(0, 2, count)]
     data += labels @ generator.standard_normal((2, values))
     return inputs_of(data.astype(np.float32)), labels
@@ -195,13 +195,13 @@ def test_passes_are_almost_as_good_as_the_exact_components(
 
 
 def folds_of(rows: np.ndarray, held_out: int = 60) -> list[np.ndarray]:
-    """What is left without each of three folds, of rows that are held out at most once; and all rows."""
-    parts = np.array_split(np.random.default_rng(2).permutation(rows)[:held_out], 3)
-    return [*(np.setdiff1d(rows, part) for part in parts), rows]
+    """The training rows of three folds, where each row is held out at most once, and all rows."""
+    held_out_rows = np.array_split(np.random.default_rng(2).permutation(rows)[:held_out], 3)
+    return [*(np.setdiff1d(rows, fold) for fold in held_out_rows), rows]
 
 
 @pytest.mark.parametrize("memory_limit", [4.0, 5e-4])
-def test_passes_serve_all_expected_fits_with_two_readings(memory_limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announced_fits_in_passes_read_the_inputs_twice(memory_limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, labels = many_inputs()
     sets = folds_of(np.arange(300))
     exact = SubspaceFitter(inputs, labels, 4.0).fit(sets, 6)
@@ -214,9 +214,9 @@ def test_passes_serve_all_expected_fits_with_two_readings(memory_limit: float, m
     for fitted, true, rows in zip(actual, exact, sets, strict=True):
         np.testing.assert_allclose(fitted.subspace.mean, true.subspace.mean, atol=1e-5)
         check_coefficients(fitted, inputs.data, labels)
-        left = [each.outside[rows].sum() * each.subspace.scale**2 for each in (fitted, true)]
-        assert 1 - 1e-5 <= left[0] / left[1] < 1.01
-    # A fit that nobody announced reads for itself.
+        sums = [each.squared_residuals[rows].sum() * each.subspace.scale**2 for each in (fitted, true)]
+        assert 1 - 1e-5 <= sums[0] / sums[1] < 1.01
+    # A fit that was not announced reads the inputs again.
     fitter.fit([np.arange(10, 290)], 6)
     assert sum(sizes) == (22 + 300 + 300 + 22 + 280 + 300) * 500
 
@@ -237,7 +237,7 @@ def test_a_fit_in_passes_does_not_depend_on_held_out_rows(monkeypatch: pytest.Mo
     assert not np.allclose(actual[0][3].mean, actual[1][3].mean)
 
 
-def test_folds_that_share_too_little_of_a_type_are_fitted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folds_that_share_too_few_rows_of_a_type_are_fitted_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
     inputs, labels = many_inputs()
     sets = folds_of(np.arange(300), held_out=300)  # no row is in all of them
@@ -252,7 +252,7 @@ def test_folds_that_share_too_little_of_a_type_are_fitted_one_by_one(monkeypatch
         np.testing.assert_array_equal(actual.subspace.basis, alone.subspace.basis)
 
 
-def test_passes_find_what_images_of_few_dimensions_span(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_in_passes_finds_the_rank_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(1)
     data = (0.5 + generator.standard_normal((40, 3)) @ generator.standard_normal((3, 50))).astype(np.float32)
     monkeypatch.setattr(projection, "EXACT_IMAGES", 39)
@@ -262,7 +262,7 @@ def test_passes_find_what_images_of_few_dimensions_span(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_memory_stays_below_the_limit_however_large_the_inputs(
+def test_memory_stays_below_the_limit_for_large_inputs(
     exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, count, values = tmp_path / "inputs", 300, 50_000
@@ -288,16 +288,16 @@ def test_memory_stays_below_the_limit_however_large_the_inputs(
 
 
 def _mapped_bytes() -> int:
-    """How much of this process's memory is of mapped files; 0 where the system does not say."""
+    """The memory of this process that maps files, bytes; 0 if the system does not report it."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssFile")), 0)
 
 
-def test_block_sizes_follow_memory() -> None:
-    assert [b.stop - b.start for b in subspace.blocks(10, 4, 16 * 4 * 3)] == [3, 3, 3, 1]
-    assert [b.stop - b.start for b in subspace.blocks(3, 1000, 1)] == [1, 1, 1]
-    assert list(subspace.blocks(0, 4, 1e9)) == []
+def test_slices_fit_into_memory() -> None:
+    assert [part.stop - part.start for part in subspace.iterate_slices(10, 4, 16 * 4 * 3)] == [3, 3, 3, 1]
+    assert [part.stop - part.start for part in subspace.iterate_slices(3, 1000, 1)] == [1, 1, 1]
+    assert list(subspace.iterate_slices(0, 4, 1e9)) == []
 
 
 @pytest.mark.parametrize(

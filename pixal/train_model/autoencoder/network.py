@@ -1,8 +1,6 @@
-"""The trained part of the autoencoder: encoder, latent, mirrored decoder."""
+"""The trained network of the autoencoder: encoder, latent layer, mirrored decoder."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 from keras import layers
@@ -11,13 +9,19 @@ from pixal.config.schema import ModelTraining
 from pixal.train_model.keras_training.optimization import build_regularizer
 
 
-def dense_autoencoder(width: int, types: int, activation: str, settings: ModelTraining, gains: int = 0) -> Any:
-    """A Keras model from values (n, width), with several ``types`` also labels (n, types), to values (n, width).
+def dense_autoencoder(width: int, types: int, activation: str, settings: ModelTraining, gains: int = 0) -> keras.Model:
+    """Build a Keras model from values (n, width) to values (n, width).
 
-    With ``gains`` it has so many outputs more, (n, gains), which start at 0. ``settings``: those of
-    ``model_training``. The last of ``autoencoder_architecture`` is the latent, to which the label's own is joined;
-    the decoder mirrors the other layers. All layers have names of their own: Keras would count them up over the life
-    of the process, and the names are part of the saved files.
+    The last size in ``autoencoder_architecture`` is that of the latent layer. The decoder mirrors the other layers.
+    With several types, the model has a second input, labels (n, types), whose latent layer is joined to the other. All
+    layers are named, because Keras would number them over the life of the process, and names are part of saved files.
+
+    Args:
+        width: The number of values.
+        types: The number of types.
+        activation: The activation of the output.
+        settings: The settings ``model_training``.
+        gains: If above 0, the model has a second output, (n, gains), which is 0 before training.
     """
     sizes = settings.autoencoder_architecture
     values = keras.Input((width,), name="values")
@@ -34,13 +38,13 @@ def dense_autoencoder(width: int, types: int, activation: str, settings: ModelTr
         hidden = layers.Concatenate(name="joined_latent")([hidden, label])
     for index, size in enumerate(reversed(sizes[:-1])):
         hidden = _dense(size, f"decoder_{index + 1}", settings)(hidden)
-    # float32 whatever the precision of the rest: the last digits are what tells good from bad.
+    # Always float32: the last digits decide between good and defective.
     output = layers.Dense(width, activation=activation, dtype="float32", name="output")(hidden)
     if not gains:
         return keras.Model(inputs, output, name="core")
-    more = layers.Dense(gains, kernel_initializer="zeros", dtype="float32", name="gains")(hidden)
-    return keras.Model(inputs, [output, more], name="core")
+    gain = layers.Dense(gains, kernel_initializer="zeros", dtype="float32", name="gains")(hidden)
+    return keras.Model(inputs, [output, gain], name="core")
 
 
-def _dense(size: int, name: str, settings: ModelTraining) -> Any:
+def _dense(size: int, name: str, settings: ModelTraining) -> layers.Dense:
     return layers.Dense(size, activation="relu", kernel_regularizer=build_regularizer(settings), name=name)

@@ -1,8 +1,8 @@
-"""The projection as a Keras layer: what stands, fixed, between the pixels and the trained network."""
+"""The projection as a Keras layer: the fixed layer between the pixels and the trained network."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -14,11 +14,16 @@ from pixal.train_model.autoencoder.subspace import Subspace
 
 @keras.saving.register_keras_serializable("pixal")
 class SubspaceProjection(layers.Layer):
-    """Coefficients of images in a fixed subspace, and images from coefficients; nothing here is trained.
+    """Projects images onto a fixed subspace, and back. Nothing in this layer is trained.
 
-    Called with images (n, D) it gives coefficients (n, k); with ``inverse=True`` and coefficients (n, k), images. The
-    ``activation`` of the images is applied about the mean, with its slope there divided out: for small deviations every
-    activation reconstructs alike, and its bounds hold for large ones.
+    From images (n, D) it computes coefficients (n, k). With ``inverse=True`` it computes images from coefficients. The
+    ``activation`` is applied to the images so that small deviations from the mean are unchanged, and large ones stay
+    within the bounds of the activation; see ``activated``.
+
+    Attributes:
+        mean: The mean image of each type, (T, D).
+        basis: The components, (k, D).
+        scale: The unit of the coefficients.
     """
 
     def __init__(
@@ -30,49 +35,64 @@ class SubspaceProjection(layers.Layer):
         on_cpu: bool = False,
         **options: Any,
     ) -> None:
-        """``types``: how many labels there are, each with a mean of its own. ``on_cpu``: keep the basis off the GPU."""
-        # get_config holds both of them, so they come back in options when a model is loaded.
+        """Create the layer, with a subspace of zeros.
+
+        Args:
+            input_dim: D, the number of values of an image.
+            rank: k, the number of components.
+            types: T, the number of types.
+            activation: The activation of the images.
+            on_cpu: Whether the weights are kept in the memory of the CPU, not of the GPU.
+            **options: Arguments of ``keras.layers.Layer``.
+        """
+        # get_config contains dtype and trainable, so both are in options when a model is loaded.
         super().__init__(**(options | {"dtype": "float32", "trainable": False}))
         self.input_dim, self.rank, self.types = input_dim, rank, types
         self.activation, self.on_cpu = activation, on_cpu
-        with self._place():
+        with self._device():
             self.mean = self.add_weight(shape=(types, input_dim), initializer="zeros", trainable=False, name="mean")
             self.basis = self.add_weight(shape=(rank, input_dim), initializer="zeros", trainable=False, name="basis")
             self.scale = self.add_weight(shape=(), initializer="ones", trainable=False, name="scale")
         self.built = True
 
-    def call(self, values: Any, label: Any = None, inverse: bool = False) -> Any:
-        """Project ``values``, or (``inverse``) give images back; ``label`` (n, T) picks the mean."""
-        with self._place():
+    def call(
+        self, values: keras.KerasTensor, label: keras.KerasTensor | None = None, inverse: bool = False
+    ) -> keras.KerasTensor:
+        """Project images, or (``inverse``) compute images from coefficients. ``label`` (n, T) selects the mean."""
+        with self._device():
             mean = self.mean if label is None else ops.matmul(label, self.mean)
             if not inverse:
                 return ops.matmul(values - mean, ops.transpose(self.basis)) / self.scale
             return activated(mean, ops.matmul(values * self.scale, self.basis), self.activation)
 
     def set_subspace(self, subspace: Subspace) -> None:
-        """Take over a fitted subspace."""
+        """Copy a fitted subspace into the layer."""
         self.mean.assign(subspace.mean)
         self.basis.assign(subspace.basis)
         self.scale.assign(subspace.scale)
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras needs to build the layer again."""
+        """The arguments from which Keras rebuilds the layer."""
         names = ("input_dim", "rank", "types", "activation", "on_cpu")
         config: dict[str, Any] = super().get_config()
         return config | {name: getattr(self, name) for name in names}
 
-    def _place(self) -> Any:
-        """Where weights and products are; None would be the processor too, whatever device is chosen outside."""
+    def _device(self) -> AbstractContextManager[None]:
+        """The device of the weights and products. ``tf.device(None)`` would override a device that the caller chose."""
         return tf.device("CPU:0") if self.on_cpu else nullcontext()
 
 
-def activated(mean: Any, deviation: Any, activation: str) -> Any:
-    """``mean`` plus ``deviation``, within the bounds of ``activation``; for small deviations all activations agree."""
+def activated(mean: keras.KerasTensor, deviation: keras.KerasTensor, activation: str) -> keras.KerasTensor:
+    """Add ``deviation`` to ``mean`` within the bounds of an activation.
+
+    The inverse of the activation is applied to the mean, and the deviation is divided by the slope there. So small
+    deviations are unchanged, whatever the activation.
+    """
     if activation == "linear":
         return mean + deviation
     if activation == "relu":
         return ops.relu(mean + deviation)
-    edge = 1e-3  # values at the very ends have no finite inverse
+    edge = 1e-3  # at its bounds, an activation has no finite inverse
     if activation == "sigmoid":
         inner = ops.clip(mean, edge, 1 - edge)
         return ops.sigmoid(ops.log(inner / (1 - inner)) + deviation / (inner * (1 - inner)))
