@@ -36,7 +36,7 @@ ALL = np.arange(8)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _deterministic_tensorflow() -> Iterator[None]:
+def _as_the_train_command_sets_it() -> Iterator[None]:
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)  # without a seed, deterministic mode refuses random operations
     yield
@@ -60,33 +60,33 @@ def params(types: int = 1, **settings: Any) -> dict[str, Any]:
     }
 
 
-def part_masks(types: int = 1, equal_masks: bool = True) -> np.ndarray:
+def part_masks(types: int = 1, alike: bool = True) -> np.ndarray:
     masks = np.zeros((types, *SHAPE[:2]), bool)
     masks[:, 1:5, 1:7] = True
-    if not equal_masks:
+    if not alike:
         masks[1, :, 5:] = False
     return masks
 
 
 def good_parts(types: int = 1, count: int = 8, alike: bool = True) -> InputSet:
-    """Images that vary in some directions and are 0 outside the part, with noise."""
+    """Images with three directions of variation and noise; 0 outside the part."""
     generator = np.random.default_rng(0)
     weights = generator.normal(0, 0.1, (count, 3))
     data = 0.5 + weights @ generator.normal(0, 1, (3, VALUES)) + generator.normal(0, 0.02, (count, VALUES))
     kinds = np.arange(count) % types
-    masks = np.repeat(part_masks(types, equal_masks)[..., None], 2, axis=3).reshape(types, -1)
+    masks = np.repeat(part_masks(types, alike)[..., None], 2, axis=3).reshape(types, -1)
     data = (data.clip(0, 1) * masks[kinds]).astype(np.float32)
-    names = tuple(f"{index}.png" for index in range(count))
+    names = tuple(f"{n}.png" for n in range(count))
     if types == 1:
         return InputSet(data, SHAPE, ("R", "G"), names)
     return InputSet(data, SHAPE, ("R", "G"), names, np.eye(types, dtype=np.float32)[kinds], ("back", "front"))
 
 
 def fitted(
-    types: int = 1, *, equal_masks: bool = True, rows: np.ndarray = ALL, **settings: Any
+    types: int = 1, *, alike: bool = True, rows: np.ndarray = ALL, **settings: Any
 ) -> tuple[Autoencoder, History]:
     model = Autoencoder(params(types, **settings))
-    return model, model.fit(good_parts(types, equal_masks=equal_masks), rows, part_masks(types, equal_masks))
+    return model, model.fit(good_parts(types, alike=alike), rows, part_masks(types, alike))
 
 
 def weights_of(model: Autoencoder) -> list[np.ndarray]:
@@ -122,7 +122,7 @@ def test_the_projection_layer_agrees_with_linear_algebra(types: int) -> None:
     np.testing.assert_allclose(actual, subspace.coefficients(inputs.data, labels), atol=1e-5)
     back = np.asarray(layer(actual, given, inverse=True))
     means = labels @ subspace.mean
-    np.testing.assert_allclose(images, means + (inputs.data - means) @ subspace.basis.T @ subspace.basis, atol=1e-5)
+    np.testing.assert_allclose(back, means + (inputs.data - means) @ subspace.basis.T @ subspace.basis, atol=1e-5)
     assert layer.trainable_variables == []
 
 
@@ -135,7 +135,7 @@ def test_activations_are_linear_for_small_deviations_and_bounded_for_large_ones(
         small = np.full((1, 5), size, np.float32)
         none = np.zeros((1, 5), np.float32)
         step, expected = (
-            np.asarray(each(small, inverse=True)) - np.asarray(each(none, inverse=True)) for each in (layer, linear)
+            np.asarray(one(small, inverse=True)) - np.asarray(one(none, inverse=True)) for one in (layer, linear)
         )
         np.testing.assert_allclose(step[:, inside], expected[:, inside], atol=tolerance * abs(expected).max())
     np.testing.assert_allclose(
@@ -162,7 +162,7 @@ def test_the_decoder_mirrors_the_encoder(sizes: list[int]) -> None:
     assert core.get_layer("output").activation is keras.activations.linear
 
 
-def test_the_network_works_on_as_many_values_as_the_projection_has_components() -> None:
+def test_the_network_has_one_input_per_component_of_the_projection() -> None:
     model = Autoencoder(params(projection_rank=5))
     model.build_model(VALUES)
     core = next(layer for layer in model.model.layers if layer.name == "core")
@@ -213,9 +213,9 @@ def test_every_output_activation_trains_and_reconstructs_good_parts() -> None:
         model, history = fitted(output_activation=activation, n_epochs=40, input_noise=0.0, projection_rank=3)
         assert history.loss[-1] < 0.8 * history.loss[0]
         errors[activation] = float(np.mean(model.error(inputs, ALL) ** 2))
-        reconstructed = far.images() - model.error(far, ALL)
-        assert low <= reconstructed.min()
-        assert reconstructed.max() <= high
+        made = far.images() - model.error(far, ALL)
+        assert low <= made.min()
+        assert made.max() <= high
     assert max(errors.values()) < 1.5 * errors["linear"]
 
 
@@ -228,7 +228,7 @@ def test_output_activation_without_projection(activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("types", "loss", "equal_masks", "penalty"),
+    ("types", "loss", "alike", "penalty"),
     [
         (1, "masked_mse", True, "l1"),
         (2, "mse", False, "l1_l2"),
@@ -237,7 +237,7 @@ def test_output_activation_without_projection(activation: str) -> None:
     ],
 )
 def test_the_loss_of_coefficients_trains_like_the_loss_of_images(
-    types: int, loss: str, equal_masks: bool, penalty: str | None, monkeypatch: pytest.MonkeyPatch
+    types: int, loss: str, alike: bool, penalty: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"loss_function": loss, "optimizer": "sgd", "learning_rate": 0.5, "regularization": penalty}
     settings |= {"l1_regularization": 1e-3, "l2_regularization": 1e-3}
@@ -248,9 +248,9 @@ def test_the_loss_of_coefficients_trains_like_the_loss_of_images(
         model = Autoencoder(params(types, **settings))
         histories.append(
             model.fit(
-                good_parts(types, equal_masks=equal_masks),
+                good_parts(types, alike=alike),
                 ALL[:6],
-                part_masks(types, equal_masks),
+                part_masks(types, alike),
                 FitControl(validation_rows=np.array([6, 7])),
             )
         )
@@ -275,8 +275,8 @@ def test_the_reported_loss_agrees_with_the_reconstructions() -> None:
 def test_both_losses_contain_the_penalty(loss: str, kind: str, l1: float, l2: float) -> None:
     """The loss ``mse`` is computed from coefficients, ``mae`` from images."""
     no_steps = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd", "n_epochs": 1, "loss_function": loss}
-    penalties = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
-    model, history = fitted(**no_steps, **penalties)
+    settings = {"regularization": kind, "l1_regularization": 0.01, "l2_regularization": 0.02}
+    model, history = fitted(**no_steps, **settings)
     assert isinstance(model._trained.loss, CoefficientLoss) == (loss == "mse")
     error = model.error(good_parts(), ALL)
     core = model.model.get_layer("core")
@@ -330,7 +330,7 @@ def test_the_loop_takes_the_same_steps_as_keras_fit() -> None:
         np.testing.assert_allclose(weights, expected_weights, atol=1e-5)
 
 
-def test_equal_seeds_give_equal_models(plain: tuple[Autoencoder, History]) -> None:
+def test_equal_seeds_give_equal_models_and_others_do_not(plain: tuple[Autoencoder, History]) -> None:
     again, history = fitted()
     assert history == plain[1]
     assert same(again, plain[0])
@@ -367,21 +367,21 @@ def test_each_setting_changes_the_model(setting: dict[str, Any], plain: tuple[Au
 def test_the_settings_of_the_fit_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[FitSettings] = []
     monkeypatch.setattr(keras_family, "run_fit", lambda *given, **_: calls.append(given[3]) or History())
-    asked = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
-    model, _ = fitted(**asked)
+    settings = {"n_epochs": 7, "batchsize": 3, "patience": 5, "min_delta": 0.25, "seed": 9}
+    model, _ = fitted(**settings)
     model.fit(good_parts(), ALL, part_masks(), FitControl(learning_rates=[0.3, 0.2, 0.1, 0.4]))
     held_out, whole = calls
     names = ("epochs", "batch_size", "patience", "min_delta", "seed")
-    assert tuple(getattr(from_settings, name) for name in names) == tuple(training.values())
-    assert from_settings.rate(History()) == 0.01
+    assert tuple(getattr(held_out, name) for name in names) == tuple(settings.values())
+    assert held_out.rate(History()) == 0.01
     # With given learning rates, training does not stop early.
-    assert tuple(getattr(from_rates, name) for name in names) == (4, 3, 0, 0.25, 9)
-    assert [from_rates.rate(History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
+    assert tuple(getattr(whole, name) for name in names) == (4, 3, 0, 0.25, 9)
+    assert [whole.rate(History(loss=[1.0] * past)) for past in range(4)] == [0.3, 0.2, 0.1, 0.4]
 
 
 def test_huber_delta_reaches_the_loss() -> None:
-    still = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd"}
-    model, history = fitted(loss_function="huber", huber_delta=0.02, **still)
+    no_steps = {"learning_rate": 1e-30, "input_noise": 0.0, "optimizer": "sgd"}
+    model, history = fitted(loss_function="huber", huber_delta=0.02, **no_steps)
     size = np.abs(model.error(good_parts(), ALL))
     expected = np.where(size <= 0.02, size**2 / 2, 0.02 * (size - 0.01)).mean()
     assert history.loss == [pytest.approx(expected, rel=1e-4)] * 2
@@ -408,8 +408,8 @@ def test_memory_limit_decides_whether_data_stays_on_disk(monkeypatch: pytest.Mon
         Autoencoder(params(loss_function="mae") | {"memory_limit": limit}).fit(inputs, rows, part_masks())
     streamed, held = calls
     assert streamed._images is None
-    assert in_memory._images.shape == (2, VALUES)
-    np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], in_memory.batch(np.array([1]))[1])
+    assert held._images.shape == (2, VALUES)
+    np.testing.assert_array_equal(streamed.batch(np.array([1]))[1], held.batch(np.array([1]))[1])
 
 
 @pytest.mark.parametrize("projection", ["auto", "none"])
@@ -456,8 +456,8 @@ def test_an_unknown_optimizer_is_an_error(name: str) -> None:
 
 
 def test_a_plateau_lowers_the_learning_rate_of_the_fit() -> None:
-    schedule = {"learning_rate_schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.1, "min_delta": 1e9}
-    model = Autoencoder(params(n_epochs=6, **schedule))
+    settings = {"learning_rate_schedule": "plateau", "plateau_patience": 2, "plateau_factor": 0.1, "min_delta": 1e9}
+    model = Autoencoder(params(n_epochs=6, **settings))
     history = model.fit(good_parts(), ALL[:6], part_masks(), FitControl(validation_rows=ALL[6:]))
     # The first epoch counts as an improvement.
     assert history.learning_rate == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 0.0001])
@@ -480,8 +480,8 @@ def test_error_is_input_minus_reconstruction(plain: tuple[Autoencoder, History])
 def test_a_planted_defect_has_the_largest_error(plain: tuple[Autoencoder, History]) -> None:
     good = good_parts()
     marked = good.data.copy()
-    position = np.ravel_multi_index((3, 4, 1), SHAPE)
-    marked[2, position] += 0.8
+    place = np.ravel_multi_index((3, 4, 1), SHAPE)
+    marked[2, place] += 0.8
     bad = InputSet(marked, SHAPE, good.channels, good.names)
     change = plain[0].error(bad, ALL) - plain[0].error(good, ALL)
     assert np.unravel_index(np.abs(change).argmax(), change.shape) == (2, 3, 4, 1)
@@ -572,7 +572,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, plain: tuple[Autoe
 
 @pytest.mark.parametrize("types", [("back", "side"), ("front", "back"), ("side",), ("back", "front", "side"), ()])
 def test_unknown_types_and_types_in_another_order_are_refused(types: tuple[str, ...]) -> None:
-    """An unseen type would be taken for the one whose place it has."""
+    """Otherwise an unknown type would be treated as the type with the same index."""
     model = Autoencoder(params(2, projection_rank=3))
     model.build_model(VALUES)
     good = good_parts(2)
@@ -640,7 +640,7 @@ def test_a_resumed_fit_gives_the_same_bits(
             raise SystemExit
 
     shape = (8, *SHAPE)
-    interrupted = Autoencoder(params(types, **settings))
+    cut = Autoencoder(params(types, **settings))
     with pytest.raises(SystemExit), Checkpoint(tmp_path, {}, shape, resume=False) as checkpoint:
         cut.fit(*arguments, FitControl(validation_rows=ALL[6:], on_epoch=killed, checkpoint=checkpoint))
     calls: list[int] = []

@@ -45,18 +45,18 @@ def build(shape: tuple[int, int, int], types: int = 1, **settings: Any) -> Autoe
     given |= {"model_options": {"output": "gaussian"}, "one_hot_encoding": types > 1, "patience": 0}
     checked = ModelTraining.model_validate(given | settings)
     Autoencoder.set_up(checked)
-    description = {"shape": list(shape), "input_dim": int(np.prod(shape)), "types": ["back", "front"][:types]}
-    description |= {"channels": list("RGB")[: shape[2]], "channel_weights": [1.0] * shape[2], "memory_limit": 1.0}
-    return Autoencoder(checked.model_dump() | description)
+    described = {"shape": list(shape), "input_dim": int(np.prod(shape)), "types": ["back", "front"][:types]}
+    described |= {"channels": list("RGB")[: shape[2]], "channel_weights": [1.0] * shape[2], "memory_limit": 1.0}
+    return Autoencoder(checked.model_dump() | described)
 
 
-def inputs_of(images: Values, type_indices: Values | None = None) -> InputSet:
+def inputs_of(images: Values, kinds: Values | None = None) -> InputSet:
     count, *shape = images.shape
-    names, channels = tuple(f"{index}.png" for index in range(count)), tuple("RGB"[: shape[2]])
+    names, channels = tuple(f"{number}.png" for number in range(count)), tuple("RGB"[: shape[2]])
     data = images.reshape(count, -1).astype(np.float32)
-    if type_indices is None:
+    if kinds is None:
         return InputSet(data, tuple(shape), channels, names)  # type: ignore[arg-type]
-    return InputSet(data, tuple(shape), channels, names, np.eye(2, dtype=np.float32)[type_indices], ("back", "front"))  # type: ignore[arg-type]
+    return InputSet(data, tuple(shape), channels, names, np.eye(2, dtype=np.float32)[kinds], ("back", "front"))  # type: ignore[arg-type]
 
 
 def ones(count: int) -> NDArray[np.float32]:
@@ -135,29 +135,29 @@ def test_known_standard_deviations_are_recovered_per_pixel_and_per_image() -> No
     model.fit(inputs, np.arange(120), masks)
     new = np.arange(120, 160)
     actual = model.deviation(inputs.rows(new), ones(40)).reshape(-1, *inputs.shape)
-    clear = np.r_[0:12, 28:40]  # the level reaches six pixels, and its blur three more
+    clear = np.r_[0:12, 28:40]  # not within nine pixels of the step: a maximum over six pixels, and its blur
     ratio = actual[:, :, clear] / sigma[new][:, :, clear]
     assert np.abs(np.log(np.median(ratio, axis=(1, 2)))).mean() < 0.1
     assert np.abs(np.log(ratio)).mean() < 0.25
-    # Images with a larger value of the known factor have more noise, in one channel.
+    # The noise of an image increases with its contrast, in the first channel only.
     steps = np.log(actual[:, 5, 5]) @ np.eye(2)
-    shown = np.log(sigma[new][:, 5, 5, 0])
-    assert np.corrcoef(steps[:, 0], shown)[0, 1] > 0.95
+    contrast = np.log(sigma[new][:, 5, 5, 0])
+    assert np.corrcoef(steps[:, 0], contrast)[0, 1] > 0.95
     assert steps[:, 1].std() < 0.1 < 0.25 < steps[:, 0].std()
 
 
 @pytest.mark.parametrize("types", [1, 2])
 def test_the_loss_from_coefficients_equals_that_of_whole_images(types: int) -> None:
     generator = np.random.default_rng(6)
-    type_indices = np.arange(14) % 2 if types == 2 else None
-    inputs = inputs_of(generator.random((14, 8, 9, 3)), type_indices)
+    kinds = np.arange(14) % 2 if types == 2 else None
+    inputs = inputs_of(generator.random((14, 8, 9, 3)), kinds)
     labels = ones(14) if types == 1 else np.asarray(inputs.labels)
     masks = generator.random((types, 8, 9)) > 0.3
     weights = value_weights(masks, (1.0, 2.0, 0.5), masked=True)
     assert weights is not None
-    subspace = SubspaceFitter(inputs, labels, 1.0).fit([np.arange(10)], 4)[0].subspace
+    fit = SubspaceFitter(inputs, labels, 1.0).fit([np.arange(10)], 4)[0].subspace
     projection = SubspaceProjection(216, 4, types)
-    projection.set_subspace(subspace)
+    projection.set_subspace(fit)
     layer = LogVariance(inputs.shape, types)
     layer.set_level(generator.uniform(5e-5, 2e-4, (types, 216)).astype(np.float32), masks)
     actual, gains = (generator.normal(0, 0.5, (14, size)).astype(np.float32) for size in (4, 3))
@@ -167,7 +167,7 @@ def test_the_loss_from_coefficients_equals_that_of_whole_images(types: int) -> N
     truth = inputs.data if types == 1 else np.hstack([inputs.data, labels])
     expected = np.asarray(GaussianLoss(weights=weights).call(truth, outputs))
     rows = np.arange(14)
-    data = gaussian_data(inputs, rows, labels, subspace, layer.level.numpy(), weights)
+    data = gaussian_data(inputs, rows, labels, fit, layer.level.numpy(), weights)
     given, target = data.batch(rows)
     np.testing.assert_allclose(given if types == 1 else given[0], np.asarray(projection(inputs.data, label)), atol=1e-5)
     loss = GaussianCoefficientLoss(4, 3)
@@ -207,26 +207,26 @@ def test_the_level_depends_on_the_part_only() -> None:
 
 def test_residuals_and_means_equal_those_of_numpy_per_type() -> None:
     generator = np.random.default_rng(2)
-    type_indices = np.arange(40) % 2
-    inputs = inputs_of(generator.random((40, 3, 4, 1)), type_indices)
+    kinds = np.arange(40) % 2
+    inputs = inputs_of(generator.random((40, 3, 4, 1)), kinds)
     rows, labels = np.arange(1, 38), np.asarray(inputs.labels)
     means = means_only(inputs, rows, labels)
     squared = mean_squared_residuals(inputs, rows, labels, means)
     subspace = SubspaceFitter(inputs, labels, 1.0).fit([rows], 3)[0].subspace
-    remaining = mean_squared_residuals(inputs, rows, labels, subspace)
-    for index in (0, 1):
-        images = inputs.data[rows][type_indices[rows] == index]
-        np.testing.assert_allclose(means.mean[index], images.mean(0), rtol=1e-5)
-        np.testing.assert_allclose(squared[index], images.var(0), rtol=1e-4)
-        inside = (images - images.mean(0)) @ subspace.basis.T @ subspace.basis
-        np.testing.assert_allclose(remaining[index], ((images - images.mean(0) - inside) ** 2).mean(0), rtol=1e-3)
+    left = mean_squared_residuals(inputs, rows, labels, subspace)
+    for kind in (0, 1):
+        own = inputs.data[rows][kinds[rows] == kind]
+        np.testing.assert_allclose(means.mean[kind], own.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(squared[kind], own.var(0), rtol=1e-4)
+        inside = (own - own.mean(0)) @ subspace.basis.T @ subspace.basis
+        np.testing.assert_allclose(left[kind], ((own - own.mean(0) - inside) ** 2).mean(0), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("types", "projection"), [(1, "auto"), (2, "auto"), (2, "none")])
 def test_a_loaded_model_and_a_second_fit_give_the_same_bits(types: int, projection: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
-    type_indices = np.arange(12) % 2 if types == 2 else None
-    inputs = inputs_of(generator.random((12, 8, 9, 2)), type_indices)
+    kinds = np.arange(12) % 2 if types == 2 else None
+    inputs = inputs_of(generator.random((12, 8, 9, 2)), kinds)
     masks = np.zeros((types, 8, 9), bool)
     masks[:, 1:-1, 1:-1] = True
     model = build(inputs.shape, types, n_epochs=3, input_projection=projection)
@@ -283,7 +283,7 @@ def golden() -> Values:
     return calibrated_maps(model.error(inputs, np.arange(9, len(inputs))), variance, **settings)
 
 
-def test_the_map_of_a_stored_input_is_the_stored_one() -> None:
+def test_the_map_of_the_stored_input_agrees_with_the_stored_map() -> None:
     actual = golden()
     np.testing.assert_allclose(actual, load_arrays(STORED)["maps"], rtol=1e-3, atol=1e-4)
     assert actual[1].max() > 2 * actual[0].max()  # the spot

@@ -21,7 +21,7 @@ from pixal.registry import MODELS
 from pixal.train_model.family import AnomalyModel, FitControl, anomaly_family_named
 
 STORED = Path(__file__).parent / "data" / "golden.npz"
-GOOD, SHAPE = 9, (12, 14, 2)  # the stored input has two more parts, which are new: one good, one with a spot
+GOOD, SHAPE = 9, (12, 14, 2)  # the stored input has two more, new parts: one good, one with a spot
 FOLDS = [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)]
 SETTINGS = {
     "autoencoder_architecture": [8, 4],
@@ -30,13 +30,13 @@ SETTINGS = {
     "metric_accuracy": False,
     "batchsize": 4,
 }
-# The families of patch features need colours. Only the first stage of the network is used, which is built quickly.
+# The families of patch features want colours; these are cut after the first stage of a network, which is soon built.
 _FIRST_STAGE = {"backbone": "resnet18", "weights": "random", "layers": ["layer1"], "resize": 48}
 COLOURED = {"padim": {**_FIRST_STAGE, "features": 20}, "patchcore": {**_FIRST_STAGE, "coreset": 0.1}}
-# Options for short fits.
+# What makes the fits of a test short.
 OPTIONS: dict[str, dict[str, Any]] = {**COLOURED, "conv_autoencoder": {"poolings": 1, "bottleneck": 4}}
 BATCH = {"conv_autoencoder": 3}
-# Rounding differs between processors, and training or many layers amplify it.
+# Rounding differs between processors, and four epochs of training, or many layers, carry it on.
 TOLERANCE = {"autoencoder": 1e-3, "conv_autoencoder": 1e-3, "padim": 1e-3, "patchcore": 1e-3}
 
 
@@ -47,18 +47,14 @@ def mask() -> NDArray[np.bool_]:
 
 
 def build(name: str) -> AnomalyModel:
-    model_settings = {
-        "model": name,
-        "model_options": OPTIONS.get(name, {}),
-        "batchsize": BATCH.get(name, SETTINGS["batchsize"]),
-    }
-    family, settings = anomaly_family_named(name), ModelTraining.model_validate({**SETTINGS, **model_settings})
+    own = {"model": name, "model_options": OPTIONS.get(name, {}), "batchsize": BATCH.get(name, SETTINGS["batchsize"])}
+    family, settings = anomaly_family_named(name), ModelTraining.model_validate({**SETTINGS, **own})
     family.set_up(settings)
     channels = channels_of(name)
     shape = [*SHAPE[:2], len(channels)]
-    description: dict[str, Any] = {"shape": shape, "input_dim": int(np.prod(shape)), "channels": channels}
-    description |= {"types": ["front"], "channel_weights": [1.0] * len(channels), "memory_limit": 1.0}
-    return family(settings.model_dump() | description)
+    described: dict[str, Any] = {"shape": shape, "input_dim": int(np.prod(shape)), "channels": channels}
+    described |= {"types": ["front"], "channel_weights": [1.0] * len(channels), "memory_limit": 1.0}
+    return family(settings.model_dump() | described)
 
 
 def channels_of(name: str) -> list[str]:
@@ -66,7 +62,7 @@ def channels_of(name: str) -> list[str]:
 
 
 def inputs_of(name: str, images: NDArray[np.float32]) -> InputSet:
-    names, channels = tuple(f"{index}.png" for index in range(len(images))), channels_of(name)
+    names, channels = tuple(f"{number}.png" for number in range(len(images))), channels_of(name)
     images = np.concatenate([images, images[..., :1]], axis=-1)[..., : len(channels)]
     return InputSet(images.reshape(len(images), -1), (*SHAPE[:2], len(channels)), tuple(channels), names)
 
@@ -97,7 +93,7 @@ def test_the_map_of_the_stored_input_agrees_with_the_stored_map(name: str, tmp_p
     assert actual[1].max() > 2 * actual[0].max()  # the spot
     files = model.save(tmp_path)
     assert all(path.parent == tmp_path and path.is_file() for path in files)
-    contents = {path: path.read_bytes() for path in files}
+    before = {path: path.read_bytes() for path in files}
     loaded = type(model).load(tmp_path, model.spec)
     for ask in ("error", "latent"):
         actual, other = (getattr(one, ask)(inputs, slice(None)) for one in (model, loaded))

@@ -19,7 +19,7 @@ TWO = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 0, 1, 1, 0]]
 
 
 def inputs_of(data: np.ndarray) -> InputSet:
-    return InputSet(data, (1, data.shape[1], 1), ("R",), tuple(f"{index}.png" for index in range(len(data))))
+    return InputSet(data, (1, data.shape[1], 1), ("R",), tuple(f"{n}.png" for n in range(len(data))))
 
 
 def random_inputs(count: int = 9, values: int = 40, seed: int = 0) -> InputSet:
@@ -38,14 +38,14 @@ def means_of_types(data: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> np
     return np.array([data[rows][kind[rows] == k].astype(float).mean(0) for k in kind])
 
 
-def check_coefficients(actual: Fit, data: np.ndarray, labels: np.ndarray) -> None:
+def check_coefficients(actual: SubspaceFit, data: np.ndarray, labels: np.ndarray) -> None:
     """Check coefficients and residuals against a projection of the pixels."""
     space = actual.subspace
     about_mean = data.astype(float) - labels @ space.mean
     inside = about_mean @ space.basis.T
     np.testing.assert_allclose(actual.coefficients, inside / space.scale, atol=2e-5)
     outside = ((about_mean - inside @ space.basis) ** 2).sum(1) / space.scale**2
-    np.testing.assert_allclose(actual.outside, outside, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual.squared_residuals, outside, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
@@ -86,11 +86,11 @@ def test_rows_outside_the_fold_do_not_change_the_subspace() -> None:
 @pytest.mark.parametrize("labels", [ONE, TWO], ids=["one type", "two types"])
 def test_many_chunks_give_the_result_of_one_chunk(labels: np.ndarray, columns: int) -> None:
     whole = fit(random_inputs(), labels, ALL, 4)
-    in_chunks = fit(random_inputs(), labels, ALL, 4, memory_limit=16 * 4 * 9 * columns / 2**30)
-    np.testing.assert_allclose(in_chunks.subspace.mean, whole.subspace.mean, atol=1e-6)
-    np.testing.assert_allclose(in_chunks.subspace.basis, whole.subspace.basis, atol=1e-4)
-    np.testing.assert_allclose(in_chunks.coefficients, whole.coefficients, atol=1e-4)
-    assert in_chunks.subspace.scale == pytest.approx(whole.subspace.scale, rel=1e-6)
+    parts = fit(random_inputs(), labels, ALL, 4, memory_limit=16 * 4 * 9 * columns / 2**30)
+    np.testing.assert_allclose(parts.subspace.mean, whole.subspace.mean, atol=1e-6)
+    np.testing.assert_allclose(parts.subspace.basis, whole.subspace.basis, atol=1e-4)
+    np.testing.assert_allclose(parts.coefficients, whole.coefficients, atol=1e-4)
+    assert parts.subspace.scale == pytest.approx(whole.subspace.scale, rel=1e-6)
 
 
 def read_values(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -103,7 +103,7 @@ def read_values(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(actual.size)
         return actual
 
-    monkeypatch.setattr(InputSet, "rows", recorded)
+    monkeypatch.setattr(InputSet, "rows", noted)
     return sizes
 
 
@@ -120,7 +120,7 @@ def test_all_folds_are_fitted_in_two_passes_over_the_inputs(monkeypatch: pytest.
         np.testing.assert_allclose(alone.subspace.basis, actual.subspace.basis, atol=1e-6)
         np.testing.assert_array_equal(alone.coefficients, actual.coefficients)
         check_coefficients(actual, inputs.data, TWO)
-    assert sum(sizes) == 5 * inputs.data.size  # the inner products are known
+    assert sum(sizes) == 5 * inputs.data.size  # the inner products are not computed again
 
 
 def test_components_beyond_the_rank_of_the_images_are_zero() -> None:
@@ -131,7 +131,7 @@ def test_components_beyond_the_rank_of_the_images_are_zero() -> None:
     np.testing.assert_allclose(
         space.mean + actual.coefficients * np.float32(space.scale) @ space.basis, inputs.data, atol=1e-5
     )
-    np.testing.assert_allclose(actual.outside, 0, atol=1e-5)
+    np.testing.assert_allclose(actual.squared_residuals, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
@@ -142,7 +142,7 @@ def test_equal_images_give_an_empty_basis_and_no_nan(count: int, monkeypatch: py
     assert actual.subspace.scale > 0
     np.testing.assert_array_equal(actual.subspace.basis, 0)
     np.testing.assert_array_equal(actual.coefficients, 0)
-    np.testing.assert_allclose(actual.outside, 0, atol=1e-6)
+    np.testing.assert_allclose(actual.squared_residuals, 0, atol=1e-6)
 
 
 def test_sign_and_order_of_components_do_not_depend_on_the_order_of_images() -> None:
@@ -152,16 +152,16 @@ def test_sign_and_order_of_components_do_not_depend_on_the_order_of_images() -> 
     coefficients = first.coefficients
     assert (coefficients[np.abs(coefficients).argmax(0), np.arange(5)] > 0).all()
     order = np.array([3, 8, 0, 5, 1, 7, 2, 6, 4])
-    reordered = fit(inputs_of(inputs.data[order]), ONE, ALL, 5)
-    np.testing.assert_allclose(reordered.subspace.basis, first.subspace.basis, atol=1e-4)
+    turned = fit(inputs_of(inputs.data[order]), ONE, ALL, 5)
+    np.testing.assert_allclose(turned.subspace.basis, first.subspace.basis, atol=1e-4)
 
 
 def many_inputs(count: int = 300, values: int = 500) -> tuple[InputSet, np.ndarray]:
     """Images of two types whose variances decrease as in photographs: few large ones, and a long flat tail."""
     generator = np.random.default_rng(4)
     spread = 1 / np.arange(1, values + 1) ** 0.8
-    rotation = np.linalg.qr(generator.standard_normal((values, values)))[0]
-    data = generator.standard_normal((count, values)) * spread @ rotation
+    turn = np.linalg.qr(generator.standard_normal((values, values)))[0]
+    data = generator.standard_normal((count, values)) * spread @ turn
     labels = np.eye(2, dtype=np.float32)[generator.integers(0, 2, count)]
     data += labels @ generator.standard_normal((2, values))
     return inputs_of(data.astype(np.float32)), labels
@@ -178,7 +178,7 @@ def test_passes_are_almost_as_good_as_the_exact_components(
     monkeypatch.setattr(projection, "EXACT_IMAGES", 299)
     sizes = read_values(monkeypatch)
     actual = fit(inputs, labels, np.sort(rows), 6, memory_limit)
-    assert sum(sizes) == (22 + len(rows) + 300) * 500  # 22: where it starts from
+    assert sum(sizes) == (22 + len(rows) + 300) * 500  # 22: the images that the iteration starts from
     if memory_limit < 1:
         assert max(sizes) <= max(22 * 500, memory_limit * 2**30 / 4 / 16)
     space = actual.subspace
@@ -186,7 +186,7 @@ def test_passes_are_almost_as_good_as_the_exact_components(
     np.testing.assert_allclose(space.mean, exact.subspace.mean, atol=1e-5)
     check_coefficients(actual, inputs.data, labels)
     assert space.scale == pytest.approx(exact.subspace.scale, rel=1e-3)
-    left = [fitted.outside[rows].sum() * fitted.subspace.scale**2 for fitted in (actual, exact)]
+    left = [fitted.squared_residuals[rows].sum() * fitted.subspace.scale**2 for fitted in (actual, exact)]
     assert 1 - 1e-5 <= left[0] / left[1] < 1.01
     squares = (actual.coefficients[rows] ** 2).mean(0)
     assert (np.diff(squares) < 0).all()
@@ -196,8 +196,8 @@ def test_passes_are_almost_as_good_as_the_exact_components(
 
 def folds_of(rows: np.ndarray, held_out: int = 60) -> list[np.ndarray]:
     """The training rows of three folds, where each row is held out at most once, and all rows."""
-    held_out_rows = np.array_split(np.random.default_rng(2).permutation(rows)[:held_out], 3)
-    return [*(np.setdiff1d(rows, fold) for fold in held_out_rows), rows]
+    parts = np.array_split(np.random.default_rng(2).permutation(rows)[:held_out], 3)
+    return [*(np.setdiff1d(rows, part) for part in parts), rows]
 
 
 @pytest.mark.parametrize("memory_limit", [4.0, 5e-4])
@@ -210,12 +210,12 @@ def test_announced_fits_in_passes_read_the_inputs_twice(memory_limit: float, mon
     fitter = SubspaceFitter(inputs, labels, memory_limit)
     fitter.prepare(sets)
     actual = [fitter.fit([rows], 6)[0] for rows in sets]
-    assert sum(sizes) == (22 + 300 + 300) * 500  # 22: where it starts from
+    assert sum(sizes) == (22 + 300 + 300) * 500  # 22: the images that the iteration starts from
     for fitted, true, rows in zip(actual, exact, sets, strict=True):
         np.testing.assert_allclose(fitted.subspace.mean, true.subspace.mean, atol=1e-5)
         check_coefficients(fitted, inputs.data, labels)
-        sums = [each.squared_residuals[rows].sum() * each.subspace.scale**2 for each in (fitted, true)]
-        assert 1 - 1e-5 <= sums[0] / sums[1] < 1.01
+        left = [each.squared_residuals[rows].sum() * each.subspace.scale**2 for each in (fitted, true)]
+        assert 1 - 1e-5 <= left[0] / left[1] < 1.01
     # A fit that was not announced reads the inputs again.
     fitter.fit([np.arange(10, 290)], 6)
     assert sum(sizes) == (22 + 300 + 300 + 22 + 280 + 300) * 500
@@ -258,7 +258,7 @@ def test_a_fit_in_passes_finds_the_rank_of_the_images(monkeypatch: pytest.Monkey
     monkeypatch.setattr(projection, "EXACT_IMAGES", 39)
     actual = fit(inputs_of(data), np.ones((40, 1), np.float32), np.arange(40), 5)
     np.testing.assert_allclose(np.linalg.norm(actual.subspace.basis, axis=1), [1, 1, 1, 0, 0], atol=1e-4)
-    np.testing.assert_allclose(actual.outside, 0, atol=1e-4)
+    np.testing.assert_allclose(actual.squared_residuals, 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -295,8 +295,8 @@ def _mapped_bytes() -> int:
 
 
 def test_slices_fit_into_memory() -> None:
-    assert [part.stop - part.start for part in subspace.iterate_slices(10, 4, 16 * 4 * 3)] == [3, 3, 3, 1]
-    assert [part.stop - part.start for part in subspace.iterate_slices(3, 1000, 1)] == [1, 1, 1]
+    assert [b.stop - b.start for b in subspace.iterate_slices(10, 4, 16 * 4 * 3)] == [3, 3, 3, 1]
+    assert [b.stop - b.start for b in subspace.iterate_slices(3, 1000, 1)] == [1, 1, 1]
     assert list(subspace.iterate_slices(0, 4, 1e9)) == []
 
 
