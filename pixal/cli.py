@@ -182,7 +182,7 @@ def _report_failures(failures: Sequence[Failure | str]) -> ExitStatus:
 
 
 def _print_error(status: ExitStatus, text: str) -> ExitStatus:
-    sys.stderr.write(f"pixal: {text}\n")
+    sys.stderr.write(f"pixal: {' '.join(text.splitlines())}\n")
     return status
 
 

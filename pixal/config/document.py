@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pixal.config.schema import Parameters
-from pixal.config.yaml_file import Key, YamlFile
+from pixal.config.yaml_file import Key, YamlFile, parse_value
 from pixal.errors import ConfigError
+
+_MAX_SHOWN = 100  # characters
 
 
 def section_names(schema: type[Parameters]) -> tuple[str, ...]:
@@ -69,9 +70,9 @@ class Document:
         if not equals or not all(key):
             raise ConfigError(f"--set {text}: expected KEY=VALUE, for example model_training.n_epochs=100")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+            parsed = parse_value(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {_shortened(text)}: the value cannot be used: {error}") from error
         _require_known(self.schema, key, f"--set {text}")
         inner = self.value
         for section in key[:-1]:
@@ -102,13 +103,19 @@ class Document:
         return self.sources.get(key, "configuration")
 
 
+def _shortened(text: str) -> str:
+    """Text for a message, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…"
+
+
 def _reason(error: Mapping[str, Any]) -> str:
     """The message of a pydantic error in our words."""
     message = str(error["msg"]).removeprefix("Value error, ")
     value = error.get("input")
     if error["type"] == "literal_error":
         allowed = [text.strip("'\" ") for text in error["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{value!r} is not one of {', '.join(allowed)}{_hint(str(value), allowed)}"
+        return f"{value!r} is not one of {', '.join(allowed)}{nearest_hint(str(value), allowed)}"
     if error["type"] == "value_error":
         return message
     return f"{message[0].lower()}{message[1:]}, not {value!r}"
@@ -148,7 +155,7 @@ def _allows_mapping(annotation: Any) -> bool:
     return get_origin(annotation) is dict or any(_allows_mapping(inner) for inner in get_args(annotation))
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def nearest_hint(name: str, known: Iterable[str]) -> str:
     """A hint that names the most similar of ``known``, or nothing if none is similar."""
     nearest = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f"; the nearest is {nearest[0]}" if nearest else ""
@@ -163,7 +170,7 @@ def _hint_for_key(name: str, siblings: Iterable[str], last: str, schema: type[Pa
     by_last_part = {key[-1]: ".".join(key) for key in _all_keys(schema().model_dump())}
     if last in by_last_part:
         return f"; the nearest is {by_last_part[last]}"
-    if hint := _hint(name, siblings):
+    if hint := nearest_hint(name, siblings):
         return hint
     nearest = difflib.get_close_matches(last, by_last_part, 1, 0.7)
     return f"; the nearest is {by_last_part[nearest[0]]}" if nearest else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pixal.config.document import Document, section_names
+from pixal.config.path_checks import check_paths
 from pixal.config.paths import Paths
 from pixal.config.schema import Execution, ModelTraining, Parameters
 from pixal.config.yaml_file import YamlFile, read_yaml
@@ -125,7 +126,9 @@ def _read_paths(source: Path) -> Paths:
         file = DEFAULTS / "paths.yaml"
     content = read_yaml(file)
     lines = {key[0]: line for key, line in content.lines.items() if len(key) == 1}
-    return Paths(content.value, file, lines)
+    paths = Paths(content.value, file, lines)
+    check_paths(paths, content.anchored)
+    return paths
 
 
 def _warn_of_unknown_files(source: Path, known: set[str]) -> None:

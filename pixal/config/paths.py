@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +51,8 @@ DEFAULT_ENTRIES: dict[PathEntry, tuple[PathEntry, str]] = {
 """For an entry that ``paths.yaml`` leaves out: the entry that it lies in, and its path there."""
 
 _COMPONENT_KEY = "component"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NAME = 255  # bytes; the limit of common file systems
 
 
 class Paths:
@@ -82,7 +86,7 @@ class Paths:
         self._lines = dict(lines or {})
         for name in COMPONENT_ENTRIES:
             if name not in self._entries:
-                raise ConfigError(f"{self._location()}: entry {name} is missing")
+                raise ConfigError(f"{self.location()}: entry {name} is missing")
         for entry in self._entries:
             self._follow(entry, None)
 
@@ -90,6 +94,16 @@ class Paths:
     def component(self) -> str:
         """Name of the component: that of the folder of its models."""
         return self.resolve("component_model_path").name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the entries of the file, in their order."""
+        return tuple(self._entries)
+
+    def location(self, name: str | None = None) -> str:
+        """The file, and the line of an entry if it has one, for error messages."""
+        line = f", line {self._lines[name]}" if name in self._lines else ""
+        return f"{self._source or 'paths'}{line}"
 
     def for_component(self, component: str, root: Path | None = None) -> Paths:
         """Return the same entries for another component.
@@ -106,7 +120,7 @@ class Paths:
             entry = entries[name]
             if not isinstance(entry, dict) or _COMPONENT_KEY not in entry:
                 raise ConfigError(
-                    f"{self._location(name)}: entry {name} must have the form {{component: NAME, base: *out}}, "
+                    f"{self.location(name)}: entry {name} must have the form {{component: NAME, base: *out}}, "
                     "so that NAME can be replaced by another component"
                 )
             entry[_COMPONENT_KEY] = component
@@ -131,12 +145,12 @@ class Paths:
         visited: list[int] = []
         while isinstance(entry, dict):
             if id(entry) in visited:
-                raise ConfigError(f"{self._location(name)}: entry {name} contains itself through its base")
+                raise ConfigError(f"{self.location(name)}: entry {name} contains itself through its base")
             visited.append(id(entry))
             keys = [key for key in entry if key != "base"]
             if "base" not in entry or len(keys) != 1 or not isinstance(entry[keys[0]], str) or not entry[keys[0]]:
                 raise ConfigError(
-                    f"{self._location(name)}: entry {name} needs one name and a base, "
+                    f"{self.location(name)}: entry {name} needs one name and a base, "
                     "for example {component: NAME, base: *out}"
                 )
             if keys[0] == _COMPONENT_KEY and type_name is not None:
@@ -144,10 +158,18 @@ class Paths:
             folders.append(entry[keys[0]])
             entry = entry["base"]
         if not isinstance(entry, str) or not entry:
-            raise ConfigError(f"{self._location(name)}: entry {name} ends in {entry!r}, which is not a path")
-        return self._root / Path(entry).expanduser().joinpath(*reversed(folders))
-
-    def _location(self, name: str | None = None) -> str:
-        """The file, and the line of an entry, for error messages."""
-        line = f", line {self._lines[name]}" if name in self._lines else ""
-        return f"{self._source or 'paths'}{line}"
+            raise ConfigError(f"{self.location(name)}: entry {name} ends in {entry!r}, which is not a path")
+        folders.append(entry)
+        for folder in folders:
+            if _CONTROL.search(folder):
+                raise ConfigError(f"{self.location(name)}: entry {name} holds {folder!r}, which cannot be a file name")
+            if any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(folder).parts):
+                raise ConfigError(
+                    f"{self.location(name)}: entry {name} holds a name of more than {_LONGEST_NAME} bytes, "
+                    f"{folder[:40]}…"
+                )
+        try:
+            root = Path(folders.pop()).expanduser()
+        except RuntimeError as error:  # "~name" of a user that does not exist
+            raise ConfigError(f"{self.location(name)}: entry {name} starts with {entry!r}: {error}") from error
+        return self._root / root.joinpath(*reversed(folders))

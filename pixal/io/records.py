@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pixal.config.yaml_limits import CONSTRUCTION_ERRORS, LOADER, RECORDS, YamlLimitError, check_limits, read_limited
 from pixal.errors import InputError
 from pixal.io.files import write_bytes, write_if_changed
 
-# LibYAML is ten times as fast as the Python classes, and a record holds one row per image.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -29,10 +28,15 @@ def write_record(path: Path, content: Mapping[str, Any]) -> None:
 def read_record(path: Path) -> dict[str, Any]:
     """Read a metadata file. Raise ``InputError`` if it is missing or is not a mapping in YAML."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # the safe loader, in C
+        text = read_limited(path, RECORDS)
+        check_limits(text, RECORDS)
+        content = yaml.load(text, LOADER)  # the safe loader, in C
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except YamlLimitError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{where}: is not a metadata file: {error.problem}") from error
+    except (OSError, *CONSTRUCTION_ERRORS) as error:
         raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a metadata file")

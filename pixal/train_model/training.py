@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,11 +73,12 @@ def train_models(
         for run in runs:
             run.plan.check_more_epochs(family(run.specification))
     outcome = Outcome()
-    for run in runs:
-        owner = run.training_set.owner
-        model, logs = config.paths.resolve("model_path", owner), config.paths.resolve("log_path", owner)
-        with lock_folder(model), log_to_file(logs, "train"):
-            outcome.done += run.run()
+    with ExitStack() as locks:  # until the last model is stored: it is stored with the preprocessing of its type
+        for run in runs:
+            locks.enter_context(lock_folder(config.paths.resolve("component_model_path", run.training_set.owner)))
+        for run in runs:
+            with log_to_file(config.paths.resolve("log_path", run.training_set.owner), "train"):
+                outcome.done += run.run()
     return outcome
 
 

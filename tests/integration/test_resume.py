@@ -14,11 +14,14 @@ import pytest
 import yaml
 from helpers import config_in
 
+from pixal.errors import InputError
 from pixal.io.images import read_image, write_image
+from pixal.io.locking import lock_folder
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.preprocessing import alignment_step, background_step
-from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess
+from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.training.training_data import find_training_data
 
 Files = dict[str, tuple[float, str]]
 """Modification time and SHA-256 of each file, by path."""
@@ -271,3 +274,63 @@ def test_file_times_do_not_matter(earlier_run: tuple[Path, Path]) -> None:
     before = output_files(folder)
     preprocess(photos, config=make_config(folder), quiet=True)
     assert rewritten(before, output_files(folder)) == set()
+
+
+def run_align(photos: Path, **options: Any) -> object:
+    return align(photos, **options)
+
+
+@pytest.mark.parametrize("step", [remove_bg, run_align])
+def test_a_step_that_changes_nothing_leaves_the_later_steps_done(
+    earlier_run: tuple[Path, Path], step: Callable[..., object]
+) -> None:
+    folder, photos = earlier_run
+    config = make_config(folder)
+    before = output_files(folder)
+    step(photos, config=config, quiet=True)
+    assert len(find_training_data(None, config)) == 1
+    assert output_files(folder) == before
+    assert not list((folder / "out").rglob("*.journal"))
+    make_input(config=config, quiet=True)
+    assert output_files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("step", "commands"), [(remove_bg, "run align and make_input, or preprocess"), (run_align, "run make_input")]
+)
+def test_a_step_that_changes_something_names_the_commands_to_run(
+    earlier_run: tuple[Path, Path], step: Callable[..., object], commands: str
+) -> None:
+    folder, photos = earlier_run
+    name = "image_001"
+    if step is remove_bg:
+        (photos / "front" / f"{name}.jpg").unlink()
+    else:
+        mask = folder / f"out/Part/front/preprocessed_images/background_removed/{name}_no_bg.png"
+        rgba = read_image(mask)
+        rgba[..., 3][np.argwhere(rgba[..., 3] > 0)[0][0]] = 0
+        write_image(mask, rgba)
+    step(photos, config=make_config(folder), quiet=True)
+    with pytest.raises(InputError, match=rf"metadata/preprocessing\.yaml does not exist: .*; {commands}$"):
+        find_training_data(None, make_config(folder))
+
+
+def test_a_forced_step_makes_the_later_steps_stale(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
+    remove_bg(photos, config=make_config(folder), force=True, quiet=True)
+    with pytest.raises(InputError, match="run align and make_input, or preprocess"):
+        find_training_data(None, make_config(folder))
+
+
+@pytest.mark.parametrize("locked", ["out/Part", "out/Part/front"])
+@pytest.mark.parametrize("step", [preprocess, remove_bg, run_align, make_input])
+def test_two_runs_on_one_component_are_refused(
+    earlier_run: tuple[Path, Path], step: Callable[..., object], locked: str
+) -> None:
+    """The component is locked by another run of preprocess, the type by a run of train."""
+    folder, photos = earlier_run
+    before = output_files(folder)
+    with lock_folder(folder / locked), pytest.raises(InputError, match="another run of pixal is writing in"):
+        step(photos, config=make_config(folder), force=True, quiet=True)
+    assert output_files(folder) == before
+    assert record(folder, "preprocessing")

@@ -73,6 +73,7 @@ def align_type(
     if not usable:  # the step before has reported each of them
         _log.error("%s: no part found on any of %d photographs; the type is left out", folder.name, len(photographs))
         return Outcome()
+    earlier_run = folder.earlier_run(ALIGNMENT)
     with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT, force=force) as journal:
         earlier = _shared_record(journal)
         reference_record = choose_reference(folder, usable, cut_outs, earlier, quiet=quiet)
@@ -105,6 +106,8 @@ def align_type(
             made=(shared,),
         )
         step.write(folder.metadata / ALIGNMENT.file)
+        if not force:
+            earlier_run.keep_later(step)
     return Outcome.from_records(folder.name, "alignment", records)
 
 

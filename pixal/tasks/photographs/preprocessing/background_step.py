@@ -77,6 +77,7 @@ def remove_backgrounds(
     model_sha256 = model_hash(settings)
     records: list[BackgroundRecord] = []
     cut_outs: dict[str, CutOut] = {}
+    earlier = folder.earlier_run(BACKGROUND)
     with log_to_file(folder.logs, "remove_bg"), folder.start(BACKGROUND, force=force) as journal:
         jobs = []
         for index, photograph in enumerate(photographs):
@@ -109,6 +110,8 @@ def remove_backgrounds(
             method=settings.method, model_sha256=model_sha256, settings=settings, images=tuple(records)
         )
         step.write(folder.metadata / BACKGROUND.file)
+        if not force:
+            earlier.keep_later(step)
     return Outcome.from_records(folder.name, "background", records), cut_outs
 
 

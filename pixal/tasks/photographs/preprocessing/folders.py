@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pixal.config.paths import PathEntry
 from pixal.errors import InputError
+from pixal.io.files import read_bytes, write_bytes
 from pixal.io.journal import Journal, OutputRecord, write_journal
 from pixal.tasks.photographs.preprocessing.records import (
     AlignmentRecord,
@@ -25,6 +26,8 @@ from pixal.tasks.photographs.settings import PhotographConfig
 PREPROCESSING_RECORD = "preprocessing.yaml"
 REFERENCE_FILE = "reference.npz"
 STATE_FILE = "preprocessing.npz"
+
+_JOURNAL = ".journal"
 
 Record = TypeVar("Record", bound=StepRecord)
 Entry = TypeVar("Entry", bound=OutputRecord)
@@ -53,6 +56,31 @@ ALIGNMENT: Step[AlignmentStep, AlignmentRecord | SharedRecord] = Step(
 )
 INPUT = Step(PREPROCESSING_RECORD, "make_input", InputStep, (InputFileRecord,))
 _STEPS: tuple[Step[Any, Any], ...] = (BACKGROUND, ALIGNMENT, INPUT)
+
+
+@dataclass(frozen=True)
+class EarlierRun(Generic[Record]):
+    """What an earlier run has left of a step and of the later ones.
+
+    Attributes:
+        record: The record of the step; None if there is none.
+        later: The content of the records of the later steps, by file.
+    """
+
+    record: Record | None
+    later: dict[Path, bytes]
+
+    def keep_later(self, record: Record) -> None:
+        """Write the records of the later steps back if the step has made again what it had made before.
+
+        Args:
+            record: The record of the step now.
+        """
+        if self.record is None or self.record.made_of() != record.made_of():
+            return
+        for path, content in self.later.items():
+            write_bytes(path, content)
+            path.with_suffix(_JOURNAL).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -110,12 +138,21 @@ class OutputFolder:
         """Read the record of a step. Raise ``InputError``, which names the command to run, if it is not there."""
         return read_step(self.metadata / step.file, step.record, step.command)
 
+    def earlier_run(self, step: Step[Record, Entry]) -> EarlierRun[Record]:
+        """Read the record of a step, and those of the later steps, before the step runs again."""
+        try:
+            record = self.read(step) if self.has(step) else None
+        except InputError:  # it is damaged
+            record = None
+        paths = [self.metadata / later.file for later in _STEPS[_STEPS.index(step) + 1 :]]
+        return EarlierRun(record, {path: read_bytes(path) for path in paths if path.is_file()})
+
     def start(self, step: Step[Record, Entry], *, force: bool) -> Journal[Entry]:
         """Start a step: return its journal, which holds what earlier runs have made.
 
         A record says that the files of its step, and the files these were made of, are complete. So the records of this
         step and of the later ones are removed until each step has run again; a killed run leaves none. Their entries
-        are kept in journals.
+        are kept in journals. ``EarlierRun.keep_later`` writes the later records back if nothing has changed.
 
         Args:
             step: The step.
@@ -138,7 +175,7 @@ class OutputFolder:
             return []
 
     def _journal(self, step: Step[Any, Any]) -> Path:
-        return (self.metadata / step.file).with_suffix(".journal")
+        return (self.metadata / step.file).with_suffix(_JOURNAL)
 
     def _resolve(self, entry: PathEntry) -> Path:
         return self.config.paths.resolve(entry, self.name)
@@ -154,6 +191,25 @@ class TypeFolder(OutputFolder):
     """
 
     name: str
+
+
+def check_is_current(metadata: Path, *, is_type: bool) -> None:
+    """Check that the last step has ended after the steps before it.
+
+    Args:
+        metadata: Folder of the records of a type, or of the component.
+        is_type: Whether it is a type's. The component's has no records of the steps before.
+
+    Raises:
+        InputError: If the record of the last step is missing. The message names the commands to run.
+    """
+    if not (metadata / INPUT.file).is_file():
+        steps = _STEPS if is_type else _STEPS[-1:]
+        commands = [step.command for step in steps if not (metadata / step.file).is_file()]
+        raise InputError(
+            f"{metadata / INPUT.file} does not exist: a step was not run, was interrupted, or has changed its "
+            f"results since; run {' and '.join(commands)}{', or preprocess' if len(commands) > 1 else ''}"
+        )
 
 
 def remove_other_images(folder: Path, names: set[str]) -> None:

@@ -7,14 +7,16 @@ files with the same settings, unless ``force`` is true.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pixal.errors import InputError
 from pixal.execution import Submit, in_background
+from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.outcome import Outcome
-from pixal.tasks.photographs.discovery import list_photographs
+from pixal.tasks.photographs.discovery import Photograph, list_photographs
 from pixal.tasks.photographs.foreground.methods import choose_method
 from pixal.tasks.photographs.preprocessing.alignment_step import align_type
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, remove_backgrounds
@@ -42,8 +44,9 @@ def preprocess(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.preprocess``."""
-    outcome, cut_outs = _remove_backgrounds(input_dir, config, force, quiet)
-    with in_background() as draw:
+    photographs = list_photographs(input_dir)
+    with _exclusive_run(config, photographs), in_background() as draw:
+        outcome, cut_outs = _remove_backgrounds(input_dir, photographs, config, force, quiet)
         outcome = outcome.followed_by(_align(input_dir, config, cut_outs, draw, force, quiet))
         return outcome.followed_by(_make_input(input_dir, config, draw, force, quiet))
 
@@ -56,7 +59,9 @@ def remove_bg(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.remove_bg``."""
-    outcome, _ = _remove_backgrounds(input_dir, config, force, quiet)
+    photographs = list_photographs(input_dir)
+    with _exclusive_run(config, photographs):
+        outcome, _ = _remove_backgrounds(input_dir, photographs, config, force, quiet)
     return outcome
 
 
@@ -68,7 +73,7 @@ def align(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.align``."""
-    with in_background() as draw:
+    with _exclusive_run(config, _find_names(input_dir, config, BACKGROUND)), in_background() as draw:
         return _align(input_dir, config, {}, draw, force, quiet)
 
 
@@ -80,16 +85,32 @@ def make_input(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.make_input``."""
-    with in_background() as draw:
+    with _exclusive_run(config, _find_names(input_dir, config, ALIGNMENT)), in_background() as draw:
         return _make_input(input_dir, config, draw, force, quiet)
 
 
+@contextmanager
+def _exclusive_run(config: PhotographConfig, names: Iterable[str]) -> Iterator[None]:
+    """Lock the component for this run, and the folders of the types, which ``train`` locks.
+
+    Raises:
+        InputError: If another run holds a lock.
+    """
+    with ExitStack() as locks:
+        for name in (None, *names):
+            locks.enter_context(lock_folder(config.paths.resolve("component_model_path", name)))
+        yield
+
+
 def _remove_backgrounds(
-    input_dir: str | Path, config: PhotographConfig, force: bool, quiet: bool
+    input_dir: str | Path,
+    photographs: Mapping[str, list[Photograph]],
+    config: PhotographConfig,
+    force: bool,
+    quiet: bool,
 ) -> tuple[Outcome, dict[str, dict[str, CutOut]]]:
     """Run the first step; return the outcome, and what was made now, by type and file name."""
     settings = config.preprocessing.remove_background
-    photographs = list_photographs(input_dir)
     chosen = choose_method(settings)
     if settings.method == "auto":
         found = "found" if chosen.method == "rembg" else "not found"
@@ -151,6 +172,11 @@ def _warn_of_unknown_types(setting: str, names: Iterable[str], folders: Sequence
     for name in names:
         if name not in known:
             _log.warning("preprocessing.%s names the type %s; the types here are %s", setting, name, ", ".join(known))
+
+
+def _find_names(input_dir: str | Path | None, config: PhotographConfig, before: Step[Record, Entry]) -> list[str]:
+    """Names of the types to process; see ``_find_types``."""
+    return [folder.name for folder in _find_types(input_dir, config, before)]
 
 
 def _find_types(

@@ -126,6 +126,10 @@ class StepRecord(BaseModel):
         """The records of the files that the step made."""
         raise NotImplementedError
 
+    def made_of(self) -> list[dict[str, Any]]:
+        """What later steps depend on: the files made, of which photographs, and which photographs failed."""
+        return [record.model_dump() for record in self.outputs()]
+
     def write(self, path: Path) -> None:
         """Write the file, with versions and time."""
         write_record(path, provenance() | self.content())
@@ -158,6 +162,10 @@ class BackgroundStep(StepRecord):
     def outputs(self) -> Sequence[BackgroundRecord]:
         """The records of the cut-out photographs."""
         return [record for record in self.images if record.has_output]
+
+    def made_of(self) -> list[dict[str, Any]]:
+        """See ``StepRecord``. The same photographs may lie in another folder."""
+        return [record.model_dump(exclude={"source"}) for record in self.images]
 
 
 class AlignmentStep(StepRecord):
@@ -192,6 +200,10 @@ class AlignmentStep(StepRecord):
     def outputs(self) -> Sequence[AlignmentRecord | SharedRecord]:
         """The records of the aligned photographs and of ``reference.npz``."""
         return [*(record for record in self.images if record.has_output), *self.made]
+
+    def made_of(self) -> list[dict[str, Any]]:
+        """See ``StepRecord``. The same photographs may lie in another folder."""
+        return [record.model_dump(exclude={"source"}) for record in (*self.images, *self.made)]
 
 
 class InputStep(StepRecord):

@@ -12,7 +12,7 @@ from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
-from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
+from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.preprocessing.records import InputStep, read_step
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
@@ -52,6 +52,7 @@ class TrainingData:
                 f"{path} holds {labels}, but one_hot_encoding is {owner is None}; "
                 "run make_input again, or change the setting"
             )
+        check_is_current(self._folder / "metadata", is_type=owner is not None)
         self._record = read_step(self._folder / "metadata" / PREPROCESSING_RECORD, InputStep, "make_input")
         self.sha256 = file_hash(path)
         self.states = {name: PreprocessingState.load(self.state_file(name)) for name in self._record.types}
