@@ -18,7 +18,7 @@ from pixal.errors import InputError
 from pixal.io.images import read_image, write_image
 from pixal.io.locking import lock_folder
 from pixal.synthetic import write_batch
-from pixal.tasks.photographs.preprocessing import alignment_step, background_step
+from pixal.tasks.photographs.preprocessing import align_photograph, background_step
 from pixal.tasks.photographs.preprocessing.pipeline import align, make_input, preprocess, remove_bg
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.training_data import find_training_data
@@ -111,7 +111,7 @@ def test_force_repeats_all_work(earlier_run: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("module", "suffix"),
-    [(background_step, "_no_bg.png"), (alignment_step, "_aligned.png")],
+    [(background_step, "_no_bg.png"), (align_photograph, "_aligned.png")],
     ids=["background", "align"],
 )
 def test_a_killed_run_resumes(

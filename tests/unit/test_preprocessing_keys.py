@@ -14,7 +14,7 @@ from pixal.config.section import Mark, marked
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
-from pixal.tasks.photographs.preprocessing.alignment_step import alignment_key
+from pixal.tasks.photographs.preprocessing.align_photograph import alignment_key
 from pixal.tasks.photographs.preprocessing.background_step import background_key
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing, Preprocessor, RemoveBackground

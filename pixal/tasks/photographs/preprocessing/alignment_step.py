@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.config.section import result_settings
-from pixal.errors import InputError
 from pixal.execution import Submit, map_parallel
-from pixal.io.files import data_hash, file_hash, read_bytes, write_bytes
-from pixal.io.images import decode_image, encode_image, with_alpha
+from pixal.io.files import file_hash
 from pixal.io.journal import Journal, reusable
 from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint
@@ -24,9 +22,14 @@ from pixal.outcome import Outcome
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import to_grey
 from pixal.tasks.photographs.network_input.consensus import Consensus
-from pixal.tasks.photographs.parts import pose_values
 from pixal.tasks.photographs.preprocessing import figures
-from pixal.tasks.photographs.preprocessing.background_step import CutOut, read_rgba, split_alpha
+from pixal.tasks.photographs.preprocessing.align_photograph import (
+    AlignedPhotograph,
+    AlignmentJob,
+    PhotographAligner,
+    aligned_name,
+)
+from pixal.tasks.photographs.preprocessing.background_step import CutOut, read_rgba
 from pixal.tasks.photographs.preprocessing.folders import (
     ALIGNMENT,
     BACKGROUND,
@@ -34,7 +37,6 @@ from pixal.tasks.photographs.preprocessing.folders import (
     TypeFolder,
     remove_other_images,
 )
-from pixal.tasks.photographs.preprocessing.prepare import AlignmentFailure, align_part
 from pixal.tasks.photographs.preprocessing.records import (
     AlignmentRecord,
     AlignmentStep,
@@ -43,7 +45,6 @@ from pixal.tasks.photographs.preprocessing.records import (
 )
 from pixal.tasks.photographs.preprocessing.reference_choice import choice_key, choose_reference
 from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
-from pixal.tasks.photographs.settings import AlignmentSettings
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ ALIGNMENT_COLUMNS = (
 
 
 def align_type(
-    folder: TypeFolder, cut_outs: Mapping[str, CutOut], draw: Submit, *, force: bool, quiet: bool
+    folder: TypeFolder, cut_outs: Mapping[str, CutOut], submit: Submit, *, force: bool, quiet: bool
 ) -> Outcome:
     """Align the photographs of a type. Photographs that are already done are skipped.
 
@@ -63,34 +64,34 @@ def align_type(
 
     Args:
         folder: The type's folders.
-        cut_outs: What the step before has just made, by the name of the cut-out photograph; others are read from disk.
-        draw: Draws figures in the background.
+        cut_outs: Cut-out photographs that the background step has just made, by file name; others are read from disk.
+        submit: Runs calls that draw figures in the background.
         force: Whether to align all photographs again.
         quiet: Whether to hide the progress bar.
     """
     photographs = folder.read(BACKGROUND).images
     usable = [record for record in photographs if record.is_ok]
-    if not usable:  # the step before has reported each of them
+    if not usable:  # the background step has reported each of them
         _log.error("%s: no part found on any of %d photographs; the type is left out", folder.name, len(photographs))
         return Outcome()
     earlier_run = folder.earlier_run(ALIGNMENT)
     with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT, force=force) as journal:
         earlier = _shared_record(journal)
         reference_record = choose_reference(folder, usable, cut_outs, earlier, quiet=quiet)
-        align_one = _AlignOne.prepare(folder, reference_record)
-        results = _align_all(folder, usable, align_one, cut_outs, journal, quiet)
+        aligner = PhotographAligner.prepare(folder, reference_record)
+        results = _align_all(folder, usable, aligner, cut_outs, journal, quiet)
         records = [result.record for result in results.aligned]
-        _write_metrics(folder, photographs, results, reference_record.image, draw, force)
+        _write_metrics(folder, photographs, results, reference_record.image, submit, force)
         done = [record for record in records if record.is_ok]
         remove_other_images(folder.aligned, {str(record.file) for record in done})
         if not done:
             _log.error("%s: none of %d photographs could be aligned; the type is left out", folder.name, len(records))
             return Outcome.from_records(folder.name, "alignment", records)
-        key = fingerprint("shared", align_one.reference_sha256, [(record.key, record.file_sha256) for record in done])
+        key = fingerprint("shared", aligner.reference_sha256, [(record.key, record.file_sha256) for record in done])
         shared = reusable(earlier, key, folder.metadata)
         if shared is None:
             _add_skipped(folder, results, quiet)
-            left_out = _write_reference(folder, align_one.reference, results.consensus)
+            left_out = _write_reference(folder, aligner.reference, results.consensus)
             shared = SharedRecord(
                 file=REFERENCE_FILE,
                 key=key,
@@ -111,44 +112,6 @@ def align_type(
     return Outcome.from_records(folder.name, "alignment", records)
 
 
-def alignment_key(cut_out_sha256: str, reference_sha256: str, settings: AlignmentSettings) -> str:
-    """Fingerprint of everything that an aligned photograph depends on.
-
-    Args:
-        cut_out_sha256: The SHA-256 of the cut-out photograph.
-        reference_sha256: The SHA-256 of the cut-out photograph that is the reference; it stands for the name of the
-            reference in the settings.
-        settings: How the photograph was aligned.
-    """
-    return fingerprint("align", cut_out_sha256, result_settings(settings) | {"reference": reference_sha256})
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A photograph to align, what the step before has just made of it, and the record of an earlier run."""
-
-    photograph: BackgroundRecord
-    cut_out: CutOut | None
-    earlier: AlignmentRecord | None
-
-
-@dataclass(frozen=True)
-class _Aligned:
-    """A photograph that was aligned, failed or skipped.
-
-    Attributes:
-        record: Its record.
-        mask: Its mask in the reference frame, (H, W); None if it failed or was skipped.
-        grey: Its grey levels in the reference frame, (H, W); None if it failed or was skipped.
-        has_figures: Whether its figures were written, now or earlier, as far as the settings ask for them.
-    """
-
-    record: AlignmentRecord
-    mask: NDArray[np.bool_] | None = None
-    grey: NDArray[np.uint8] | None = None
-    has_figures: bool = False
-
-
 @dataclass(frozen=True)
 class _Results:
     """The photographs of a type after alignment.
@@ -159,7 +122,7 @@ class _Results:
         consensus: The masks and grey levels of the others.
     """
 
-    aligned: list[_Aligned]
+    aligned: list[AlignedPhotograph]
     skipped: list[AlignmentRecord]
     consensus: Consensus
 
@@ -167,7 +130,7 @@ class _Results:
 def _align_all(
     folder: TypeFolder,
     photographs: Sequence[BackgroundRecord],
-    align_one: _AlignOne,
+    aligner: PhotographAligner,
     cut_outs: Mapping[str, CutOut],
     journal: Journal[AlignmentRecord | SharedRecord],
     quiet: bool,
@@ -175,101 +138,20 @@ def _align_all(
     results = _Results([], [], Consensus())
     jobs = []
     for photograph in photographs:
-        earlier = journal.entries.get(_aligned_name(photograph))
+        earlier = journal.entries.get(aligned_name(photograph))
         earlier = earlier if isinstance(earlier, AlignmentRecord) else None
-        jobs.append(_Job(photograph, cut_outs.get(str(photograph.file)), earlier))
+        jobs.append(AlignmentJob(photograph, cut_outs.get(str(photograph.file)), earlier))
     step = f"{folder.name}: alignment"
-    for aligned in map_parallel(align_one, jobs, folder.config.execution, step=step, quiet=quiet):
+    for aligned in map_parallel(aligner, jobs, folder.config.execution, step=step, quiet=quiet):
         if aligned.mask is not None and aligned.grey is not None:
             journal.add(aligned.record)
             results.consensus.add(aligned.record.image, aligned.mask, aligned.grey)
         elif aligned.record.is_ok:
             results.skipped.append(aligned.record)
-        results.aligned.append(_Aligned(aligned.record, has_figures=aligned.has_figures))
+        results.aligned.append(AlignedPhotograph(aligned.record, has_figures=aligned.has_figures))
     if results.skipped:
         _log.info("%s: already aligned: %d of %d", folder.name, len(results.skipped), len(photographs))
     return results
-
-
-@dataclass(frozen=True)
-class _AlignOne:
-    """Aligns one photograph.
-
-    Attributes:
-        source: Folder of the cut-out photographs.
-        target: Folder of the aligned photographs.
-        figures: Writes the figures.
-        reference_sha256: The SHA-256 of the cut-out photograph that is the reference.
-    """
-
-    source: Path
-    target: Path
-    figures: figures.AlignmentFigures
-    reference_sha256: str
-
-    @classmethod
-    def prepare(cls, folder: TypeFolder, reference_record: BackgroundRecord) -> _AlignOne:
-        """Read the reference of a type."""
-        path = folder.background_removed / str(reference_record.file)
-        settings = folder.config.preprocessing.alignment
-        reference = Reference.from_photograph(*read_rgba(path), settings.number_of_points)
-        drawing = figures.AlignmentFigures(folder.aligned_metrics, reference, reference_record.image, settings)
-        return cls(folder.background_removed, folder.aligned, drawing, file_hash(path))
-
-    @property
-    def reference(self) -> Reference:
-        """The reference."""
-        return self.figures.reference
-
-    @property
-    def settings(self) -> AlignmentSettings:
-        """How to align."""
-        return self.figures.settings
-
-    def __call__(self, job: _Job) -> _Aligned:
-        """Align a photograph, or skip it if it is already done."""
-        photograph = job.photograph
-        record = AlignmentRecord(
-            image=photograph.image,
-            name=photograph.name,
-            source=photograph.source,
-            sha256=photograph.sha256,
-            status="failed",
-        )
-        try:
-            # If the mask is known, the photograph itself is read: that takes a sixth of the time of the PNG.
-            data = read_bytes(Path(photograph.source) if job.cut_out else self.source / str(photograph.file))
-            sha256 = str(photograph.file_sha256) if job.cut_out else data_hash(data)
-            key = alignment_key(sha256, self.reference_sha256, self.settings)
-            done = reusable(job.earlier, key, self.target)
-            if done and figures.figures_exist(self.figures.folder, record.name, self.settings):
-                done = done.replace(image=record.image, name=record.name, source=record.source, sha256=record.sha256)
-                return _Aligned(done, has_figures=True)
-            image, mask = _decode(data, job)
-        except InputError as error:
-            return _Aligned(record.replace(reason=str(error)))
-        result = align_part(image, mask, self.reference, self.settings, name=record.name, figures=self.figures)
-        if result.alignment is not None:
-            record = record.replace(**pose_values(result.alignment))
-        if isinstance(result, AlignmentFailure):
-            return _Aligned(record.replace(reason=result.reason), has_figures=result.was_compared)
-        encoded = encode_image(".png", with_alpha(result.image, result.mask))
-        record = record.replace(status="ok", file=_aligned_name(photograph), key=key, file_sha256=data_hash(encoded))
-        write_bytes(self.target / str(record.file), encoded, sync=False)  # a later run checks the hash
-        return _Aligned(record, result.mask, to_grey(result.image), has_figures=True)
-
-
-def _decode(data: bytes, job: _Job) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """The photograph (H, W, 3) and its foreground mask (H, W), from the bytes of the photograph or its cut-out."""
-    if job.cut_out is None:
-        return split_alpha(decode_image(data))
-    if data_hash(data) != job.photograph.sha256:
-        raise InputError("changed while it was being processed; run preprocess again")
-    return np.ascontiguousarray(decode_image(data)[..., :3]), job.cut_out.mask
-
-
-def _aligned_name(photograph: BackgroundRecord) -> str:
-    return f"{str(photograph.file).removesuffix('_no_bg.png')}_aligned.png"
 
 
 def _shared_record(journal: Journal[AlignmentRecord | SharedRecord]) -> SharedRecord | None:
@@ -282,10 +164,10 @@ def _write_metrics(
     photographs: Sequence[BackgroundRecord],
     results: _Results,
     reference_name: str,
-    draw: Submit,
+    submit: Submit,
     force: bool,
 ) -> None:
-    """Write the table and the figure of how well the photographs were aligned, and delete figures of others."""
+    """Write the table and the figure of the alignment, and delete figures of other photographs."""
     settings = folder.config.preprocessing.alignment
     records = [aligned.record for aligned in results.aligned]
     rows = {photograph.image: photograph.as_row() for photograph in photographs}
@@ -299,7 +181,7 @@ def _write_metrics(
         shown = [record.model_dump(include=fields) for record in records]
         key = fingerprint("alignment metrics", folder.name, reference_name, shown, result_settings(settings))
         if force or not figures.are_current([path], key):
-            draw(figures.save_alignment_metrics, path, records, settings, folder.name, reference_name, key=key)
+            submit(figures.save_alignment_metrics, path, records, settings, folder.name, reference_name, key=key)
 
 
 def _add_skipped(folder: TypeFolder, results: _Results, quiet: bool) -> None:
@@ -322,7 +204,7 @@ def _read_mask_and_grey(record: AlignmentRecord, *, folder: Path) -> tuple[NDArr
 
 
 def _write_reference(folder: TypeFolder, reference: Reference, consensus: Consensus) -> tuple[tuple[str, float], ...]:
-    """Write ``reference.npz``; return the photographs whose mask has no vote, each with its IoU with the majority."""
+    """Write ``reference.npz``; return the photographs whose mask is not used, each with its IoU with the majority."""
     left_out = consensus.outliers()
     for image, overlap in left_out:
         _log.warning(

@@ -27,12 +27,12 @@ from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import Preprocessor
 
 
-def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> PreprocessingState:
+def fit_state(folder: TypeFolder, submit: Submit, *, force: bool) -> PreprocessingState:
     """Fit the preprocessing of a type, write it to the metadata folder, and draw its figures.
 
     Args:
         folder: The type's folders.
-        draw: Draws figures in the background.
+        submit: Runs calls that draw figures in the background.
         force: Whether to draw the figures even if they show the same already.
 
     Raises:
@@ -60,7 +60,7 @@ def fit_state(folder: TypeFolder, draw: Submit, *, force: bool) -> Preprocessing
     left_out = folder.read(ALIGNMENT).made[0].left_out_of_consensus
     key = fingerprint("crop figures", file_hash(state_file), file_hash(reference_file), left_out)
     if force or not figures.are_current(figures.crop_figure_paths(folder.figures), key):
-        draw(figures.save_crop_figures, folder.figures, state, shared.fraction, shared.brightness, left_out, key=key)
+        submit(figures.save_crop_figures, folder.figures, state, shared.fraction, shared.brightness, left_out, key=key)
     return state
 
 

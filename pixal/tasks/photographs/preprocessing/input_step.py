@@ -47,7 +47,7 @@ def write_inputs(
     owner: OutputFolder,
     folders: Sequence[TypeFolder],
     states: dict[str, PreprocessingState],
-    draw: Submit,
+    submit: Submit,
     *,
     force: bool,
     quiet: bool,
@@ -58,7 +58,7 @@ def write_inputs(
         owner: Where the ``out.npz`` goes: the folders of the type, or of the component for all types.
         folders: The folders of the types.
         states: The fitted preprocessing, by type.
-        draw: Draws figures in the background.
+        submit: Runs calls that draw figures in the background.
         force: Whether to write it again in any case.
         quiet: Whether to hide the progress bars.
     """
@@ -76,7 +76,7 @@ def write_inputs(
         else:
             images = _write(owner, folders, states, aligned, shape, quiet)
             made = InputFileRecord(file=owner.input.name, key=key, file_sha256=file_hash(owner.input), images=images)
-        _draw_channels(owner, folders, states, key, draw, force)
+        _draw_channels(owner, folders, states, key, submit, force)
         for folder in folders:
             state = {folder.name: states[folder.name]}
             _step(owner, state, made, shape, photographs).write(folder.metadata / INPUT.file)
@@ -183,7 +183,7 @@ def _draw_channels(
     folders: Sequence[TypeFolder],
     states: dict[str, PreprocessingState],
     input_key: str,
-    draw: Submit,
+    submit: Submit,
     force: bool,
 ) -> None:
     """Draw the channels of the first input of each type."""
@@ -194,7 +194,7 @@ def _draw_channels(
         if force or not figures.are_current([path], key):
             image = inputs.images(inputs.rows_of_type(index)[:1])[0]
             height, width, _ = state.shape
-            draw(figures.save_channels, path, image[:height, :width], state, key=key)
+            submit(figures.save_channels, path, image[:height, :width], state, key=key)
 
 
 def _step(

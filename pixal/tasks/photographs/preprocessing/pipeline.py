@@ -45,10 +45,10 @@ def preprocess(
 ) -> Outcome:
     """See ``pixal.preprocess``."""
     photographs = list_photographs(input_dir)
-    with _exclusive_run(config, photographs), in_background() as draw:
+    with _exclusive_run(config, photographs), in_background() as submit:
         outcome, cut_outs = _remove_backgrounds(input_dir, photographs, config, force, quiet)
-        outcome = outcome.followed_by(_align(input_dir, config, cut_outs, draw, force, quiet))
-        return outcome.followed_by(_make_input(input_dir, config, draw, force, quiet))
+        outcome = outcome.followed_by(_align(input_dir, config, cut_outs, submit, force, quiet))
+        return outcome.followed_by(_make_input(input_dir, config, submit, force, quiet))
 
 
 def remove_bg(
@@ -73,8 +73,8 @@ def align(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.align``."""
-    with _exclusive_run(config, _find_names(input_dir, config, BACKGROUND)), in_background() as draw:
-        return _align(input_dir, config, {}, draw, force, quiet)
+    with _exclusive_run(config, _find_names(input_dir, config, BACKGROUND)), in_background() as submit:
+        return _align(input_dir, config, {}, submit, force, quiet)
 
 
 def make_input(
@@ -85,8 +85,8 @@ def make_input(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.make_input``."""
-    with _exclusive_run(config, _find_names(input_dir, config, ALIGNMENT)), in_background() as draw:
-        return _make_input(input_dir, config, draw, force, quiet)
+    with _exclusive_run(config, _find_names(input_dir, config, ALIGNMENT)), in_background() as submit:
+        return _make_input(input_dir, config, submit, force, quiet)
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def _align(
     input_dir: str | Path | None,
     config: PhotographConfig,
     cut_outs: Mapping[str, Mapping[str, CutOut]],
-    draw: Submit,
+    submit: Submit,
     force: bool,
     quiet: bool,
 ) -> Outcome:
@@ -137,13 +137,13 @@ def _align(
     _warn_of_unknown_types("alignment.reference", reference if isinstance(reference, dict) else (), folders)
     for folder in folders:
         outcome = outcome.combined_with(
-            align_type(folder, cut_outs.get(folder.name, {}), draw, force=force, quiet=quiet)
+            align_type(folder, cut_outs.get(folder.name, {}), submit, force=force, quiet=quiet)
         )
     return outcome.require_done(input_dir)
 
 
 def _make_input(
-    input_dir: str | Path | None, config: PhotographConfig, draw: Submit, force: bool, quiet: bool
+    input_dir: str | Path | None, config: PhotographConfig, submit: Submit, force: bool, quiet: bool
 ) -> Outcome:
     folders = _find_types(input_dir, config, ALIGNMENT)
     one_hot = config.model_training.one_hot_encoding
@@ -155,14 +155,14 @@ def _make_input(
     states = {}
     for folder in folders:
         with log_to_file(folder.logs, "make_input"):
-            states[folder.name] = fit_state(folder, draw, force=force)
+            states[folder.name] = fit_state(folder, submit, force=force)
     if one_hot:
-        outcome = write_inputs(OutputFolder(None, config), folders, states, draw, force=force, quiet=quiet)
+        outcome = write_inputs(OutputFolder(None, config), folders, states, submit, force=force, quiet=quiet)
         return outcome.require_done(input_dir)
     outcome = Outcome()
     for folder in folders:
         state = {folder.name: states[folder.name]}
-        outcome = outcome.combined_with(write_inputs(folder, [folder], state, draw, force=force, quiet=quiet))
+        outcome = outcome.combined_with(write_inputs(folder, [folder], state, submit, force=force, quiet=quiet))
     return outcome.require_done(input_dir)
 
 

@@ -50,7 +50,7 @@ def validate(
     validated, seconds = 0, 0.0
     with exclusive_run(config) as tracker:
         remove_old_results(config, keep=set(photographs))
-        with in_background() as later:  # draws the figures
+        with in_background() as submit:  # draws the figures
             for validation in types:
                 name, photos = validation.name, photographs[validation.name]
                 validation.resume(photos, force=force)
@@ -61,12 +61,12 @@ def validate(
                 verdicts = progress(validation.validate(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
                 for index, _ in enumerate(verdicts):
                     if index == 0:  # now that TensorFlow is imported: two imports at a time can block each other
-                        later(mlflow_utils.import_mlflow)
+                        submit(mlflow_utils.import_mlflow)
                 validated, seconds = validated + len(missing), seconds + time.perf_counter() - start
                 validation.update_batch()
                 validation.update_summary()
                 validation.finish()
-                later(validation.draw_figures)
+                submit(validation.draw_figures)
             results = [validation.verdicts for validation in types]
             seconds_per_part = seconds / validated if validated else None
             written = write_results(results, config, with_truth=truth is not None, seconds_per_part=seconds_per_part)
@@ -91,12 +91,12 @@ def detect(
         TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
     ]
     with exclusive_run(config) as tracker:
-        with in_background() as later:
+        with in_background() as submit:
             for detection in types:
                 step = f"{detection.name}: verdicts"
                 for _ in progress(detection.detect(), len(detection.records), step=step, quiet=quiet):
                     pass
-                later(detection.verdicts.draw_figures)
+                submit(detection.verdicts.draw_figures)
             results = [detection.verdicts for detection in types]
             written = write_results(results, config, with_truth=truth is not None)
         track_batch(tracker, results, written, config)
