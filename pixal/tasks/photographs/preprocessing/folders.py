@@ -19,6 +19,7 @@ from pixal.tasks.photographs.preprocessing.records import (
     InputStep,
     SharedRecord,
     StepRecord,
+    ValidationInputs,
     read_step,
 )
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -210,6 +211,18 @@ def check_is_current(metadata: Path, *, is_type: bool) -> None:
             f"{metadata / INPUT.file} does not exist: a step was not run, was interrupted, or has changed its "
             f"results since; run {' and '.join(commands)}{', or preprocess' if len(commands) > 1 else ''}"
         )
+
+
+def read_validation_inputs(metadata: Path) -> ValidationInputs:
+    """Read the record of the inputs of one type that ``validate`` stored.
+
+    Args:
+        metadata: The type's metadata folder in the results.
+
+    Raises:
+        InputError: If the record is missing or damaged.
+    """
+    return read_step(metadata / PREPROCESSING_RECORD, ValidationInputs, "validate")
 
 
 def remove_other_images(folder: Path, names: set[str]) -> None:

@@ -13,7 +13,7 @@ from pixal.io.journal import OutputRecord
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record
 from pixal.tasks.photographs.geometry import Box
-from pixal.tasks.photographs.parts import AlignedImageRecord, ImageRecord
+from pixal.tasks.photographs.parts import AlignedImageRecord, ImageRecord, PhotographRecord
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing, RemoveBackground
 
 
@@ -260,6 +260,42 @@ class InputStep(StepRecord):
     def outputs(self) -> Sequence[InputFileRecord]:
         """The record of the ``out.npz``."""
         return self.made
+
+
+class ValidationInputs(StepRecord):
+    """``preprocessing.yaml`` in a results folder: how ``validate`` made the inputs of one type.
+
+    Attributes:
+        type: The type.
+        model: The type of the model; the component if one model serves all types.
+        judged_by: The model as ``--model`` named it; None if it is the model of the type.
+        key: Fingerprint of everything that an input depends on, except the photograph.
+        preprocessing_sha256: The SHA-256 of the file with the preprocessing state.
+        background_method: The background method used.
+        channels: Names of the channels.
+        shape: Shape (H, W, C) of one input.
+        settings: The settings used.
+        images: One record per photograph.
+    """
+
+    type: str
+    model: str
+    judged_by: str | None = None
+    key: str
+    preprocessing_sha256: str
+    background_method: str
+    channels: tuple[str, ...]
+    shape: tuple[int, int, int]
+    settings: Preprocessing
+    images: tuple[PhotographRecord, ...]
+
+    def content(self) -> dict[str, Any]:
+        """The content of the file."""
+        return self.model_dump() | {"images": [record.as_row() for record in self.images]}
+
+    def outputs(self) -> Sequence[OutputRecord]:
+        """None: the inputs of all photographs are in one file, which the journal of verdicts describes."""
+        return ()
 
 
 Step = TypeVar("Step", bound=StepRecord)

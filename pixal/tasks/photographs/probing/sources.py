@@ -15,7 +15,7 @@ from pixal.io.files import file_hash
 from pixal.io.records import read_record
 from pixal.outcome import Failure
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
-from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE
+from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.models import Models
@@ -197,10 +197,10 @@ def _check_match(path: Path, inputs: InputSet, name: str, model: TrainedModel) -
 
 
 def _preprocessing_hash(path: Path, name: str) -> str | None:
-    """Return the hash of the preprocessing that made an ``.npz``; None if no record next to it says so."""
+    """Return the hash of the preprocessing state that an ``.npz`` was made with; None if it is not recorded."""
     record = path.parent / "metadata" / PREPROCESSING_RECORD
-    if record.is_file() and "preprocessing_sha256" in (content := read_record(record)):  # written by validate
-        return str(content["preprocessing_sha256"])
+    if record.is_file() and "preprocessing_sha256" in read_record(record):  # written by validate, not by make_input
+        return read_validation_inputs(record.parent).preprocessing_sha256
     for folder in (path.parent / name, path.parent):  # written by make_input, with or without one-hot labels
         if (folder / "metadata" / STATE_FILE).is_file():
             return file_hash(folder / "metadata" / STATE_FILE)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
-
-from pixal.errors import InputError, ModelError
+from pixal.errors import ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
 from pixal.io.logs import log_to_file
-from pixal.io.records import read_record
-from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
-from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.parts import PreparedPart
+from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -33,25 +30,26 @@ class TypeDetection:
     """
 
     def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
-        """Raises ModelError where the inputs do not match the model."""
+        """Read the inputs that ``validate`` stored.
+
+        Raises:
+            InputError: If a file is missing or damaged.
+            ModelError: If the inputs do not match the model.
+        """
         self.name, self._config, self._model = name, config, model
         self.verdicts = TypeVerdicts(name, model, truth, config)
         self._metadata = config.paths.resolve("validate_metadata_path", name)
         folder = config.paths.resolve("component_validate_path", name)
         self._archive = folder / config.preprocessing.preprocessor.file_name
-        path = self._metadata / PREPROCESSING_RECORD
-        self._record = read_record(path)
-        try:
-            self.records = [PhotographRecord.model_validate(row) for row in self._record["images"]]
-        except (KeyError, TypeError, ValidationError) as error:
-            raise InputError(f"{path} is damaged; run validate again") from error
+        self._record = read_validation_inputs(self._metadata)
+        self.records = self._record.images
         self._inputs = InputSet.load(self._archive)
         self._check()
 
     def detect(self) -> Iterator[StoredVerdict]:
-        """Yield one new verdict per part; at the end they are the batch that the results show."""
+        """Yield one new verdict per part; after the last one, set the batch that the results show."""
         verdicts = self.verdicts
-        key = verdicts.key(self._record["key"])
+        key = verdicts.key(self._record.key)
         store = VerdictStore(
             self._metadata,
             self._archive,
@@ -69,7 +67,7 @@ class TypeDetection:
         verdicts.set_batch(list(store.verdicts.values()))
 
     def _chunks(self) -> Iterator[list[PreparedPart]]:
-        """The parts with their inputs, a few at a time."""
+        """Yield the parts with their inputs, in chunks."""
         size = PARTS_PER_WORKER * worker_count(self._config.execution)
         rows = {name: row for row, name in enumerate(self._inputs.names)}
         for start in range(0, len(self.records), size):
@@ -80,18 +78,18 @@ class TypeDetection:
             yield chunk
 
     def _check(self) -> None:
-        """Compare the inputs with what the model needs."""
+        """Check that the inputs match the model."""
         model_record, inputs = self._model.record, self._inputs
         state = file_hash(state_file(self._model.folder, self._model.states[self.name].type_name))
         names = [record.image for record in self.records if record.is_ok]
         compared: tuple[tuple[str, Any, Any], ...] = (
             ("shape differs", list(inputs.shape), list(model_record.shape)),
             ("channels differ", list(inputs.channels), list(model_record.channels)),
-            ("preprocessing differs", self._record["preprocessing_sha256"], state),
+            ("preprocessing differs", self._record.preprocessing_sha256, state),
             ("names differ", list(inputs.names), names),
         )
-        for difference, found, needed in compared:
-            if found != needed:
+        for difference, actual, expected in compared:
+            if actual != expected:
                 raise ModelError(
                     f"{self._archive} does not match the model of {self.name} (its {difference}); run validate again"
                 )

@@ -19,8 +19,8 @@ from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, file_stat
 from pixal.io.images import read_image
-from pixal.io.provenance import fingerprint, provenance
-from pixal.io.records import write_record, write_table
+from pixal.io.provenance import fingerprint
+from pixal.io.records import write_table
 from pixal.tasks.photographs.alignment.align import align_photograph
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
@@ -31,6 +31,7 @@ from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.preprocessing.input_step import common_shape, on_canvas
 from pixal.tasks.photographs.preprocessing.prepare import prepare_photograph
+from pixal.tasks.photographs.preprocessing.records import ValidationInputs
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, PhotographConfig, RemoveBackground
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
@@ -156,23 +157,19 @@ class Preparation:
             figures.save_alignment_metrics(self._folder / "metrics.png", records, self.settings, self.type_name)
 
     def write_record(self, records: Iterable[PhotographRecord]) -> None:
-        """Write the record that says what ``out.npz`` was made of."""
-        write_record(
-            self.config.paths.resolve("validate_metadata_path", self.type_name) / PREPROCESSING_RECORD,
-            provenance()
-            | {
-                "type": self.type_name,
-                "model": self.model.owner or self.config.paths.component,
-                "judged_by": other_model(self.type_name, self.model),
-                "key": self.key,
-                "preprocessing_sha256": self.state_sha256,
-                "background_method": self.state.method,
-                "channels": list(self.channels),
-                "shape": list(self.shape),
-                "settings": self.state.settings.model_dump() | {"alignment": self.settings.model_dump()},
-                "images": [record.as_row() for record in records],
-            },
-        )
+        """Write ``preprocessing.yaml``, which describes how the inputs in ``out.npz`` were made."""
+        ValidationInputs(
+            type=self.type_name,
+            model=self.model.owner or self.config.paths.component,
+            judged_by=other_model(self.type_name, self.model),
+            key=self.key,
+            preprocessing_sha256=self.state_sha256,
+            background_method=self.state.method,
+            channels=self.channels,
+            shape=self.shape,
+            settings=self.state.settings.model_copy(update={"alignment": self.settings}),
+            images=tuple(records),
+        ).write(self.config.paths.resolve("validate_metadata_path", self.type_name) / PREPROCESSING_RECORD)
 
 
 def other_model(type_name: str, model: TrainedModel) -> str | None:

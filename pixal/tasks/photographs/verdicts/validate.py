@@ -9,9 +9,8 @@ from pathlib import Path
 from pixal import mlflow_utils
 from pixal.errors import InputError
 from pixal.execution import in_background, progress
-from pixal.io.records import read_record
 from pixal.tasks.photographs.discovery import list_photographs
-from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.detect_type import TypeDetection
 from pixal.tasks.photographs.verdicts.models import Models
@@ -125,7 +124,5 @@ def _read_truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
 
 
 def _model_of(name: str, config: PhotographConfig) -> str | None:
-    """The model that ``validate --model`` prepared the inputs of a type for; None: its own."""
-    record = read_record(config.paths.resolve("validate_metadata_path", name) / PREPROCESSING_RECORD)
-    model = record.get("judged_by")
-    return None if model is None else str(model)
+    """The model for which ``validate --model`` prepared the inputs of a type; None if it is the type's own model."""
+    return read_validation_inputs(config.paths.resolve("validate_metadata_path", name)).judged_by
