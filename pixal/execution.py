@@ -108,7 +108,7 @@ def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = Fals
 
 
 def worker_count(execution: Execution) -> int:
-    """Number of items to work on at the same time, for a step without a setting of its own."""
+    """Number of items to work on at the same time, for a step that has no setting for it."""
     return execution.workers or processors()
 
 
@@ -118,7 +118,7 @@ def processors() -> int:
 
 
 def _map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
-    """Map in threads of our own. When a run fails, joblib's threads keep working in OpenCV and abort the process."""
+    """Map in a thread pool. Threads of joblib continue in OpenCV after an error, and abort the process."""
     pool = ThreadPoolExecutor(count)
     waiting: deque[Future[Result]] = deque()
     try:

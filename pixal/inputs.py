@@ -137,16 +137,16 @@ class InputSet:
                 missing = {"data", "shape", "channels", "names"} - set(file.files)
                 if missing:
                     raise InputError(f"{path}: has no {', '.join(sorted(missing))}; it was not written by PIXAL")
-                others = {name: file[name] for name in file.files if name != "data"}
+                arrays = {name: file[name] for name in file.files if name != "data"}
             data = map_member(path, "data.npy")
             return cls(
                 data,
-                tuple(int(n) for n in others["shape"]),  # type: ignore[arg-type]
-                tuple(str(name) for name in others["channels"]),
-                tuple(str(name) for name in others["names"]),
-                others.get("labels"),
-                tuple(str(name) for name in others.get("types", ())),
-                others.get("targets"),
+                tuple(int(n) for n in arrays["shape"]),  # type: ignore[arg-type]
+                tuple(str(name) for name in arrays["channels"]),
+                tuple(str(name) for name in arrays["names"]),
+                arrays.get("labels"),
+                tuple(str(name) for name in arrays.get("types", ())),
+                arrays.get("targets"),
             )
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; run preprocess first") from error
@@ -203,7 +203,7 @@ class InputSetWriter:
             target: The K values that a regression model learns to predict. Either all parts have them or none.
 
         Raises:
-            InputError: The image or the target does not have the shape of the others.
+            InputError: The image or the target does not have the expected shape.
         """
         if image.shape != self._shape:
             raise InputError(f"{name}: input has shape {image.shape}, expected {self._shape}")
@@ -228,10 +228,10 @@ class InputSetWriter:
     ) -> None:
         try:
             if kind is None:
-                others = describing_arrays(self._shape, self._channels, self._names, self._types, self._labels)
+                arrays = describing_arrays(self._shape, self._channels, self._names, self._types, self._labels)
                 if self._targets:
-                    others["targets"] = np.stack(self._targets)
-                self._rows.finish(self._path, others)
+                    arrays["targets"] = np.stack(self._targets)
+                self._rows.finish(self._path, arrays)
         finally:
             self._rows.path.unlink(missing_ok=True)
 

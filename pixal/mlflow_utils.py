@@ -136,7 +136,7 @@ def log_history(tracker: Tracker, history: FitHistory, folds: Sequence[FitHistor
     Args:
         tracker: The run.
         history: Curves of the final fit, on all parts.
-        folds: Curves of the fits with held-out parts. The validation metrics are the means of theirs.
+        folds: Curves of the fits with held-out parts. Their mean validation curves are logged.
     """
     for name, curve in {
         "loss": history.loss,

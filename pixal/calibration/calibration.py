@@ -48,7 +48,7 @@ def calibrate(
 
     The score of a part uses the variance of the other folds, or of the other parts if there is only one fold: with its
     own error in the variance, every score would be low. With two parts, the error of one is often the error of the
-    other with the opposite sign. There the variance of a wider neighbourhood is used instead. One error is in memory
+    other with the opposite sign. Then the variance of a wider neighbourhood is used instead. One error is in memory
     at a time.
 
     Args:

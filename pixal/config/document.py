@@ -110,7 +110,7 @@ def _shortened(text: str) -> str:
 
 
 def _reason(error: Mapping[str, Any]) -> str:
-    """The message of a pydantic error in our words."""
+    """Return the message of a pydantic error, reworded for users."""
     message = str(error["msg"]).removeprefix("Value error, ")
     value = error.get("input")
     if error["type"] == "literal_error":
@@ -151,7 +151,7 @@ def _setting_key(schema: type[Parameters], key: Key) -> Key:
 
 
 def _allows_mapping(annotation: Any) -> bool:
-    """Whether a setting of this type may be a mapping with keys of the user's own (names of image types)."""
+    """Whether a setting of this type may be a mapping whose keys the user chooses (names of image types)."""
     return get_origin(annotation) is dict or any(_allows_mapping(inner) for inner in get_args(annotation))
 
 

@@ -20,7 +20,7 @@ class ModelTraining(Section):
 
     Attributes:
         model: Name of the model family.
-        model_options: Settings of the family's own. The family checks them.
+        model_options: Settings that only this family has. The family checks them.
         model_name: File name of the model, without extension. None: ``pixal_`` and the name of the family.
         model_file_extension: Format of the stored model.
         seed: Seed of all random numbers.

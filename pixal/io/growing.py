@@ -40,7 +40,7 @@ class GrowingRows:
         self._bytes = 4 * row_length
 
     def __len__(self) -> int:
-        """The number of complete rows; 0 where there is no file."""
+        """The number of complete rows; 0 if there is no file."""
         return max(self.path.stat().st_size - _FIRST_ROW, 0) // self._bytes if self.path.is_file() else 0
 
     def start(self, keep: int = 0) -> None:
@@ -94,7 +94,7 @@ class GrowingRows:
         """Move an archive that ``finish`` wrote back, so that rows can be appended.
 
         Returns:
-            False where the archive has another layout. It is not changed then.
+            False if the archive has another layout. It is not changed then.
         """
         with archive.open("rb") as file:
             start = file.read(_FIRST_ROW)

@@ -44,7 +44,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV table atomically. A file that already holds this table is left alone.
+    """Write a CSV table atomically. A file that already holds this table is not written again.
 
     Args:
         path: The file.

@@ -113,14 +113,14 @@ def _draw_values(ax: Axes, values: NDArray[np.float64], groups: dict[str, Mask],
         ax.plot(index[drawn], values[drawn], linestyle="", marker=marker, color=colour, markersize=size, label=label)
     if any_missing.any():
         missing = np.flatnonzero(~np.isfinite(values))
-        look: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 7, "markerfacecolor": "none"}
+        appearance: dict[str, Any] = {"linestyle": "", "marker": "X", "markersize": 7, "markerfacecolor": "none"}
         ax.plot(
             missing,
             np.full(len(missing), 0.06),
             color=style.REJECTED,
             transform=ax.get_xaxis_transform(),
             label=f"no value ({int(any_missing.sum())})",
-            **look,
+            **appearance,
         )
 
 

@@ -114,5 +114,12 @@ def _new_unit_square(title: str) -> tuple[Figure, Axes]:
 def _draw_point(ax: Axes, point: Point, label: str) -> None:
     """Mark a point, if it is finite."""
     if np.isfinite(point).all():
-        look: dict[str, Any] = {"markersize": 9, "markeredgewidth": 2, "markerfacecolor": "white", "linestyle": ""}
-        ax.plot(*point, marker="o", markeredgecolor=style.VERMILLION, label=label, clip_on=False, zorder=5, **look)
+        text_style: dict[str, Any] = {
+            "markersize": 9,
+            "markeredgewidth": 2,
+            "markerfacecolor": "white",
+            "linestyle": "",
+        }
+        ax.plot(
+            *point, marker="o", markeredgecolor=style.VERMILLION, label=label, clip_on=False, zorder=5, **text_style
+        )

@@ -48,10 +48,10 @@ def latent_space(
         (latents[~is_failed], "parts that pass", {"marker": "+", "color": style.GOOD}),
         (latents[is_failed], "parts that fail", {"marker": "x", "color": style.DEFECTIVE}),
     )
-    for values, label, look in groups:
+    for values, label, appearance in groups:
         if len(values):
             x, y = ((values - centre) @ directions.T).T
-            ax.scatter(x, y, s=42, linewidths=1.3, label=f"{label} ({len(values)})", **look)
+            ax.scatter(x, y, s=42, linewidths=1.3, label=f"{label} ({len(values)})", **appearance)
     rows = row_labels or {}
     for number, text in enumerate(rows.values(), 1):
         ax.plot([], [], linestyle="", label=f"{number}: {style.shorten(text, 40)}")

@@ -142,10 +142,10 @@ def _draw_histogram(ax: Axes, groups: list[_Group], edges: Array) -> None:
 
 def _draw_rug(ax: Axes, groups: list[_Group], edges: Array) -> None:
     """Draw one mark per part, one row per group."""
-    look: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 9, "markeredgewidth": 1.2}
+    appearance: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 9, "markeredgewidth": 1.2}
     for row, group in enumerate(groups):
         if group.scores.size <= MAX_RUG:
             x = np.clip(group.scores, edges[0], edges[-1])
-            ax.plot(x, np.full(x.size, -row), color=group.colour, **look)
+            ax.plot(x, np.full(x.size, -row), color=group.colour, **appearance)
     ax.set_ylim(0.6 - len(groups), 0.6)
     ax.set_yticks([])

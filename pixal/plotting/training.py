@@ -115,8 +115,8 @@ def reconstruction_strip(
     for row in range(count):
         top = row * row_step
         input_image, *_, error_image = (
-            ax.imshow(values[row], extent=(left, left + width, top + height, top), **look)
-            for left, (_, values, look) in zip(np.arange(len(columns)) * column_step, columns, strict=True)
+            ax.imshow(values[row], extent=(left, left + width, top + height, top), **appearance)
+            for left, (_, values, appearance) in zip(np.arange(len(columns)) * column_step, columns, strict=True)
         )
         max_length = int(total_width / pixels_per_inch * 72 / (0.75 * style.LABEL_SIZE))
         _write(ax, 0.0, top - 0.25 * line, style.shorten(names[row], max_length))

@@ -62,11 +62,11 @@ class PartResult(_Model):
         threshold: The part fails above this score; None with verdict "error".
         verdict: "pass", "fail", or "error" for a photograph that could not be processed.
         reason: Why the photograph could not be processed; otherwise notes on the part, or "".
-        overlay: Path of the overlay relative to the folder of ``results.json``; None where there is none.
-        width: The photograph's width in pixels; None where it could not be read.
-        height: The photograph's height in pixels; None where it could not be read.
+        overlay: Path of the overlay relative to the folder of ``results.json``; None if there is none.
+        width: The photograph's width in pixels; None if it could not be read.
+        height: The photograph's height in pixels; None if it could not be read.
         regions: Regions above the threshold, worst first.
-        truth: What ``--truth`` says about the part; None where it says nothing.
+        truth: What ``--truth`` says about the part; None if it says nothing.
     """
 
     type: str
@@ -155,7 +155,7 @@ class ModelSummary(_Model):
         name: Name of its files.
         trained: When it was trained, ISO 8601.
         good_images: Number of good images it was trained on.
-        type: The type that ``validate --model`` named; None where each type has its own model.
+        type: The type that ``validate --model`` named; None if each type has its own model.
     """
 
     family: str
@@ -181,7 +181,7 @@ class MetricsDocument(_Model):
     overall: dict[str, JsonValue]
 
     def overall_value(self, name: str) -> float | None:
-        """A measure of all parts; None where it could not be computed."""
+        """A measure of all parts; None if it could not be computed."""
         value = self.overall.get(name)
         return float(value) if isinstance(value, int | float) else None
 
@@ -196,7 +196,7 @@ class ResultsDocument(_Model):
         pixal_version: The version of PIXAL that wrote them.
         model: The model that gave the verdicts.
         drift: How the batch differs from training.
-        notes: What a reader should know first, one sentence each.
+        notes: Notes for the reader, one sentence each.
         types: Summary of each type, by name.
         metrics: Measures against the truth; None without truth.
         parts: All parts, by type and then by photograph.

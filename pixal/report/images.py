@@ -28,7 +28,7 @@ CLOSE_UP_MARGIN = 1.8  # width of a close-up relative to that of its region
 
 
 class PartImages(NamedTuple):
-    """The JPEG files of one part; None where there is nothing to show.
+    """The JPEG files of one part; None if there is nothing to show.
 
     Attributes:
         photo: The photograph.

@@ -48,7 +48,7 @@ class _TableRow:
     Attributes:
         part: The part's result.
         index: Its position in the document.
-        ratio: Score over threshold; None where there is none.
+        ratio: Score over threshold; None if there is none.
         bar: Length of the bar that shows the ratio, in [0, 60].
         largest: Area of the largest region in square pixels; None without regions.
         thumbnail: Address of the small overlay, or "".

@@ -143,7 +143,7 @@ class _TypeFolders:
         self.masks, self.foreground = self.truth / "masks", self.truth / "foreground"
 
     def create(self, out: Path, parts: list[tuple[str, str]]) -> None:
-        """Create the folders. Raises InputError if they contain files that are not of this batch."""
+        """Create the folders. Raise InputError if they contain files that are not of this batch."""
         expected = {
             self.train: {f"{name}.jpg" for group, name in parts if group == "train"},
             self.production: {f"{name}.jpg" for group, name in parts if group != "train"},

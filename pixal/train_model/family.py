@@ -54,7 +54,7 @@ class ModelFamily(ABC):
     """A model that learns from good parts.
 
     Attributes:
-        Options: The family's own settings, ``model_training.model_options``. The default has none.
+        Options: The settings that only this family has (``model_training.model_options``). The default has none.
         Specification: What the model is built from. A family that stores values found by a fit derives its own class.
         has_epochs: Whether a fit has epochs and reports them to ``FitControl.on_epoch``.
         has_weights: Whether the weights of an epoch can be written and loaded (``write_weights``, ``load_weights``).
@@ -88,7 +88,7 @@ class ModelFamily(ABC):
         """Prepare this process (threads, devices) before the first model.
 
         Returns:
-            What is in force, as JSON values; it is stored with the model.
+            The settings in effect, as JSON values; they are stored with the model.
         """
         return {}
 
@@ -108,7 +108,7 @@ class ModelFamily(ABC):
 
     @abstractmethod
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
-        """Learn the good parts ``inputs[rows]``. Each call starts anew.
+        """Learn the good parts ``inputs[rows]``. Each call is a new fit: it does not continue an earlier one.
 
         Args:
             inputs: All good parts.

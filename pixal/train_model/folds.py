@@ -17,8 +17,8 @@ from pixal.train_model.history import History
 from pixal.train_model.keras_training.schedule import typical_rates
 from pixal.train_model.specification import ModelSpecification
 
-# The most good parts of a type that are held out. More would add little: the false-alarm rate can be set in steps of
-# 1/500, and the variance of a pixel has a standard error of 6 %. And each error takes space on disk.
+# The largest number of good parts of a type that are held out. More would add little: the false-alarm rate can be set
+# in steps of 1/500, and the variance of a pixel has a standard error of 6 %. And each error takes space on disk.
 HELD_OUT = 500
 
 
@@ -38,7 +38,7 @@ class Fitted:
 
 
 def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -> list[Rows]:
-    """Split the rows into random folds of equal size, give or take one row, for each type.
+    """Split the rows of each type into random folds. Their sizes differ by at most one row.
 
     A type with one image only is in no fold: without its image the model would know nothing about the type.
 
@@ -46,7 +46,7 @@ def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -
         inputs: The good parts.
         count: The number of folds; fewer are returned if some would be empty.
         seed: Seed of the random split.
-        limit: The most rows of a type that the folds hold; the other rows are in every fit.
+        limit: The largest number of rows of a type in the folds; the other rows are in every fit.
 
     Returns:
         Row indices of each fold, sorted.
@@ -148,7 +148,7 @@ def fit_all(
 def _store_errors(
     model: ModelFamily, inputs: InputSet, folds: Sequence[Rows], index: int, errors: NDArray[np.float32]
 ) -> None:
-    """Write the errors of fold ``index`` into ``errors``, a few rows at a time."""
+    """Write the errors of fold ``index`` into ``errors``, in chunks of rows."""
     anomaly_model = as_anomaly_model(model)
     for rows in inputs.iterate_chunks(folds[index]):
         errors[held_out_positions(rows, folds)] = anomaly_model.error(inputs, rows)

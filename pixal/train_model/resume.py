@@ -1,4 +1,4 @@
-"""Where a training run starts, from nothing, a checkpoint or a trained model, and what it leaves for later runs."""
+"""How a training run starts (new, from a checkpoint or from a trained model), and what it stores for later runs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ResumePlan:
         Args:
             config: The settings.
             owner: The type that the model is for; None for one model of all types.
-            dependencies: Everything that the model depends on but the number of additional epochs.
-            resume: Whether to use what is found.
+            dependencies: Everything that the model depends on, except the number of additional epochs.
+            resume: Whether to use an existing model or checkpoint.
             epochs: The number of additional epochs to train a finished model for; None: none.
         """
         self._config, self._resume = config, resume

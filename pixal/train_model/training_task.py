@@ -1,4 +1,4 @@
-"""What training asks a task, and what it gives to the task."""
+"""The interface between training and the tasks that train models."""
 
 from __future__ import annotations
 

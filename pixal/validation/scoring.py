@@ -144,10 +144,10 @@ class Summary:
             if self.distances:
                 continue
             value = images[..., channel][:, mask].ravel()
-            seen, reconstructed = (
+            inputs, reconstructed = (
                 np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error)
             )
-            self.pairs[channel] += np.bincount(seen * _BINS + reconstructed, minlength=_BINS**2).reshape(_BINS, _BINS)
+            self.pairs[channel] += np.bincount(inputs * _BINS + reconstructed, minlength=_BINS**2).reshape(_BINS, _BINS)
 
     def merge(self, other: Summary) -> None:
         """Add the sums over other parts."""

@@ -1,4 +1,4 @@
-"""What is known of one photograph, and what is made of it for the model."""
+"""Records of photographs, and photographs prepared for the model."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class ImageRecord(BaseModel):
 
 
 class PoseRecord(BaseModel):
-    """How well a photograph was aligned, and its pose; None where no pose was found.
+    """How well a photograph was aligned, and its pose; None if no pose was found.
 
     Attributes:
         inliers: Number of matches that agree with the homography.
-        inlier_ratio: Their share of all matches.
+        inlier_ratio: The share of all matches that are inliers.
         ssim: Mean structural similarity to the reference over the part.
         mse: Mean squared difference from the reference over the part, in squared 8-bit grey levels.
         h00: Row 0, column 0 of the homography from the photograph's pixels (x, y) to the reference frame.
@@ -99,9 +99,9 @@ class AlignedImageRecord(PoseRecord, ImageRecord):
 
 
 class PhotographRecord(AlignedImageRecord):
-    """What preparing one photograph gave, as ``preprocessing.yaml`` and the journal of verdicts hold it.
+    """The result of preparing one photograph, as ``preprocessing.yaml`` and the journal of verdicts store it.
 
-    A value is None where the photograph did not get so far.
+    A value is None if preparation failed before it was known.
 
     Attributes:
         name: The stem of its output files.
@@ -127,7 +127,7 @@ class PhotographRecord(AlignedImageRecord):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the photograph in pixels; (0, 0) where it could not be read."""
+        """Height and width of the photograph in pixels; (0, 0) if it could not be read."""
         return self.height or 0, self.width or 0
 
     def as_row(self) -> dict[str, Any]:
@@ -137,14 +137,14 @@ class PhotographRecord(AlignedImageRecord):
 
 @dataclass(frozen=True)
 class PreparedPart:
-    """A photograph made ready for the model.
+    """A photograph prepared for the model.
 
     Attributes:
-        record: What is known of it; ``record.is_ok`` tells whether there is an ``input``.
-        input: The model's input, (H, W, C) float32; None where the photograph could not be prepared.
-        photo: The photograph as (H, W, 3) uint8 RGB, for figures; None where it could not be read, or was not asked
+        record: Its record; ``record.is_ok`` tells whether there is an ``input``.
+        input: The model's input, (H, W, C) float32; None if the photograph could not be prepared.
+        photo: The photograph as (H, W, 3) uint8 RGB, for figures; None if it could not be read, or was not asked
             for.
-        is_readable: False where the file could not be read or decoded, for example because it is still being written.
+        is_readable: False if the file could not be read or decoded, for example because it is still being written.
     """
 
     record: PhotographRecord

@@ -29,7 +29,7 @@ class RemoveBackground(Section):
             ``rembg`` if the file of its model is on this machine, else ``border``; ``none``: the whole photograph is
             the part.
         model: Name of a rembg model.
-        model_file: File with the model's weights (``.onnx``). None: where rembg keeps them.
+        model_file: File with the model's weights (``.onnx``). None: the default folder of rembg.
         alpha_matting: Whether rembg refines the outline (slow).
         max_workers: Photographs processed in parallel. None: ``execution.workers``.
         rename_images: Overrides ``preprocessing.rename_images``.

@@ -65,7 +65,7 @@ class InputRows(Data):
             rows: The rows to train on.
             labels: One-hot labels of all parts, (N, T).
             label_in_target: Whether targets are (n, D + T), image and label, instead of (n, D).
-            memory_limit: The most memory for the images, in GB.
+            memory_limit: The largest memory for the images, in GB.
         """
         self._inputs, self._rows, self._labels = inputs, rows, labels[rows]
         self._label_in_target = label_in_target

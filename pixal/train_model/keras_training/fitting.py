@@ -29,11 +29,11 @@ class FitSettings:
     """The settings of one fit.
 
     Attributes:
-        epochs: The most epochs to train.
+        epochs: The largest number of epochs.
         batch_size: Rows per training step.
         rate: Returns the learning rate of the epoch after those of a history.
         patience: Epochs without an improvement after which the fit stops; 0: never.
-        min_delta: The least decrease of the validation loss that counts as an improvement.
+        min_delta: The smallest decrease of the validation loss that counts as an improvement.
         seed: Seed of the order of the rows.
     """
 

@@ -23,7 +23,7 @@ def set_up_tensorflow(settings: ModelTraining) -> dict[str, Any]:
     effect on this machine.
 
     Returns:
-        What is in force, as JSON values for the model's record.
+        The settings in effect, as JSON values for the model's record.
     """
     if settings.TF_GPU_ALLOCATOR:
         os.environ["TF_GPU_ALLOCATOR"] = settings.TF_GPU_ALLOCATOR

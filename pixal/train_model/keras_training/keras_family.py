@@ -115,7 +115,7 @@ class KerasFamily(ModelFamily):
 
     @property
     def _built(self) -> Any:
-        """The Keras model. Raises ModelError if it is not built."""
+        """The Keras model. Raise ModelError if it is not built."""
         if self.model is None:
             raise ModelError(NOT_FITTED)
         return self.model
@@ -190,7 +190,7 @@ class KerasAnomalyModel(KerasFamily, AnomalyModel):
         return "negative log-likelihood" if self._is_gaussian else super().loss_name
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus reconstruction, (n, H, W, C), a few rows at a time."""
+        """Input minus reconstruction, (n, H, W, C), in chunks of rows."""
         indices = np.arange(len(inputs))[rows]
         labels = self._labels(inputs)
         errors = np.empty((len(indices), *inputs.shape), np.float32)
@@ -202,7 +202,7 @@ class KerasAnomalyModel(KerasFamily, AnomalyModel):
         return errors
 
     def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """The output of the encoder, (n, L), a few rows at a time."""
+        """The output of the encoder, (n, L), in chunks of rows."""
         indices = np.arange(len(inputs))[rows]
         labels = self._labels(inputs)
         chunks = list(inputs.iterate_chunks(indices)) or [indices]  # without rows the result is (0, L)
@@ -236,5 +236,5 @@ class KerasAnomalyModel(KerasFamily, AnomalyModel):
         return value_weights(masks[: self._type_count], self.spec.channel_weights, masked=self._is_masked)
 
     def _labels(self, inputs: InputSet) -> NDArray[np.float32]:
-        """One-hot labels of all parts, (N, T). Raises ModelError if the types are not those of the model."""
+        """One-hot labels of all parts, (N, T). Raise ModelError if the types are not those of the model."""
         return np.eye(self._type_count, dtype=np.float32)[type_indices(inputs, self.spec.types)]

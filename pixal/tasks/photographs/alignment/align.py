@@ -152,7 +152,7 @@ def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False) -> N
 def _match(
     image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return matched points of the photograph and the reference. Raises AlignmentError if they are too few."""
+    """Return matched points of the photograph and the reference. Raise AlignmentError if they are too few."""
     required = settings.MIN_GOOD_MATCHES
     photo_features = detect_features(image, mask, settings.number_of_points)
     for name, features in (("part", photo_features), ("reference", reference.features)):
@@ -172,7 +172,7 @@ def _match(
 def _fit(
     source: NDArray[np.float32], target: NDArray[np.float32], mask: NDArray[np.bool_], settings: AlignmentSettings
 ) -> tuple[Matrix, NDArray[np.bool_]]:
-    """Return the homography and its inliers. Raises AlignmentError if there is no possible pose."""
+    """Return the homography and its inliers. Raise AlignmentError if there is no possible pose."""
     fit = fit_pose(source, target, settings.model, settings.ransac_threshold)
     inliers = 0 if fit is None else int(fit[1].sum())
     if fit is None or inliers < settings.MIN_GOOD_MATCHES:
@@ -208,8 +208,8 @@ def _coverage(mask: NDArray[np.bool_], homography: Matrix, target: NDArray[np.bo
     return _fraction(moved & target, moved | target), _fraction((labels > 0) & target, target)
 
 
-def _fraction(some: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
-    return int(np.count_nonzero(some)) / max(1, int(np.count_nonzero(whole)))
+def _fraction(subset: NDArray[np.bool_], total: NDArray[np.bool_]) -> float:
+    return int(np.count_nonzero(subset)) / max(1, int(np.count_nonzero(total)))
 
 
 def _failed_limit(ssim: float, mse: float, overlap: float, visible: float, settings: AlignmentSettings) -> str:

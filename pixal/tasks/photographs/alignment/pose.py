@@ -55,7 +55,7 @@ def find_pose_fault(homography: Matrix, mask: NDArray[np.bool_]) -> str:
         mask: (H, W) foreground mask of the part.
 
     Returns:
-        Such as ``mirrors the part``; "" for a possible pose.
+        A description, for example ``mirrors the part``; "" for a possible pose.
     """
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)

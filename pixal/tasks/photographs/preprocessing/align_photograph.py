@@ -130,8 +130,8 @@ def alignment_key(cut_out_sha256: str, reference_sha256: str, settings: Alignmen
 
     Args:
         cut_out_sha256: The SHA-256 of the cut-out photograph.
-        reference_sha256: The SHA-256 of the cut-out photograph that is the reference; it stands for the name of the
-            reference in the settings.
+        reference_sha256: The SHA-256 of the cut-out photograph that is the reference; it replaces the name of
+            the reference in the settings.
         settings: How the photograph was aligned.
     """
     return fingerprint("align", cut_out_sha256, result_settings(settings) | {"reference": reference_sha256})

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CutOut:
-    """What the alignment step needs of a cut-out photograph, in a few kilobytes.
+    """What the alignment step needs from a cut-out photograph, in a few kilobytes.
 
     Attributes:
         packed_mask: The foreground mask as compressed bits.
@@ -72,7 +72,7 @@ def remove_backgrounds(
         quiet: Whether to hide the progress bar.
 
     Returns:
-        The outcome, and what the next step needs of the photographs processed now, by the name of the output file.
+        The outcome, and what the next step needs from the photographs processed now, by the name of the output file.
     """
     model_sha256 = model_hash(settings)
     records: list[BackgroundRecord] = []
@@ -121,7 +121,7 @@ def background_key(photograph_sha256: str, settings: RemoveBackground, model_sha
     Args:
         photograph_sha256: The SHA-256 of the photograph.
         settings: How the part was found.
-        model_sha256: The SHA-256 of the network's file; it stands for the place of the file in the settings.
+        model_sha256: The SHA-256 of the network's file; it replaces the path of the file in the settings.
     """
     return fingerprint("remove_bg", photograph_sha256, result_settings(settings) | {"model_file": model_sha256})
 

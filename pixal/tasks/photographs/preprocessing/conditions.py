@@ -35,7 +35,7 @@ class LightAndFocus:
 
 
 class ConditionsRecord(Protocol):
-    """A record of a photograph; values are None where they are not known."""
+    """A record of a photograph; values are None if they are not known."""
 
     @property
     def is_ok(self) -> bool:

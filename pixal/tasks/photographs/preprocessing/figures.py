@@ -41,7 +41,7 @@ class AlignmentFigures:
         folder: Where they are written.
         reference: The reference of the type.
         reference_name: What the titles call the reference.
-        settings: Which figures are wanted, and how a failed photograph is matched again.
+        settings: Which figures to write, and how to match a failed photograph again.
     """
 
     folder: Path
@@ -129,7 +129,7 @@ def figures_exist(folder: Path, name: str, settings: AlignmentSettings) -> bool:
 
 
 def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSettings) -> None:
-    """Delete figures of the alignment that are not wanted now, and those of photographs not among ``names``."""
+    """Delete figures that the settings do not ask for, and those of photographs that are not in ``names``."""
     kept = {path for name in names for path in _files(folder, name)}
     for directory, wanted in ((_MATCHES, _wants_matches(settings)), (_OVERLAYS, bool(settings.save_overlays))):
         if not wanted:
@@ -142,7 +142,7 @@ def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSetti
 
 
 def are_current(paths: Iterable[Path], key: str) -> bool:
-    """Whether all figures exist and show what ``key`` stands for."""
+    """Whether all figures exist and have the fingerprint ``key``."""
     return all(read_fingerprint(path) == key for path in paths)
 
 
@@ -167,8 +167,8 @@ def save_alignment_metrics(
     """
 
     def values(field: str) -> NDArray[np.float64]:
-        known = [getattr(record, field) for record in records]
-        return np.array([np.nan if value is None else value for value in known], np.float64)
+        column = [getattr(record, field) for record in records]
+        return np.array([np.nan if value is None else value for value in column], np.float64)
 
     write_figure(
         path,
@@ -214,8 +214,8 @@ def save_crop_figures(
         key: Fingerprint of what the figures show.
     """
     settings, name, image = state.settings.preprocessor, state.type_name, state.reference.image
-    given = settings.mask.get(name) if isinstance(settings.mask, dict) else settings.mask
-    mask = "consensus mask" if given is None else f"mask ({shorten(Path(given).name, _NAME_LENGTH)})"
+    mask_file = settings.mask.get(name) if isinstance(settings.mask, dict) else settings.mask
+    mask = "consensus mask" if mask_file is None else f"mask ({shorten(Path(mask_file).name, _NAME_LENGTH)})"
     preview, consensus, stacked = crop_figure_paths(folder)
     write_figure(
         preview,
@@ -229,7 +229,7 @@ def save_crop_figures(
         ),
         fingerprint=key,
     )
-    unused = "" if given is None else f"; the {mask} is used instead"
+    unused = "" if mask_file is None else f"; the {mask} is used instead"
     write_figure(
         consensus,
         consensus_map(

@@ -97,13 +97,13 @@ def _ignored(type_name: str, shape: tuple[int, ...], settings: Preprocessor) -> 
 
 def _read_mask(path: str, setting: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Read a mask image that the settings name; it must have the size of the reference."""
-    where = f"preprocessing.preprocessor.{setting}: {path}"
+    source = f"preprocessing.preprocessor.{setting}: {path}"
     if not Path(path).is_file():
-        raise ConfigError(f"{where} does not exist")
+        raise ConfigError(f"{source} does not exist")
     try:
         mask = read_mask(Path(path))
     except InputError as error:
-        raise ConfigError(f"{where} {error}") from error
+        raise ConfigError(f"{source} {error}") from error
     if mask.shape != shape:
-        raise ConfigError(f"{where} is {mask.shape[1]}x{mask.shape[0]}, the reference is {shape[1]}x{shape[0]} pixels")
+        raise ConfigError(f"{source} is {mask.shape[1]}x{mask.shape[0]}, the reference is {shape[1]}x{shape[0]} pixels")
     return mask

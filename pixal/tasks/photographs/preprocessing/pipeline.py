@@ -1,7 +1,7 @@
 """The preprocessing commands: from photographs to ``out.npz``.
 
-Each command runs one step for every type; ``preprocess`` runs all three. A step skips what was already made of the same
-files with the same settings, unless ``force`` is true.
+Each command runs one step for every type; ``preprocess`` runs all three. A step skips work that is already
+done on the same files with the same settings, unless ``force`` is true.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def _remove_backgrounds(
     force: bool,
     quiet: bool,
 ) -> tuple[Outcome, dict[str, dict[str, CutOut]]]:
-    """Run the first step; return the outcome, and what was made now, by type and file name."""
+    """Run the first step; return the outcome, and the new cut-out photographs, by type and file name."""
     settings = config.preprocessing.remove_background
     chosen = choose_method(settings)
     if settings.method == "auto":
-        found = "found" if chosen.method == "rembg" else "not found"
-        _log.info("background method: %s (auto: model file of rembg's %s %s)", chosen.method, settings.model, found)
+        state = "found" if chosen.method == "rembg" else "not found"
+        _log.info("background method: %s (auto: model file of rembg's %s %s)", chosen.method, settings.model, state)
     outcome = Outcome()
     cut_outs = {}
     for name, photos in photographs.items():
@@ -184,7 +184,7 @@ def _find_types(
 ) -> list[TypeFolder]:
     """The types to process: those below ``input_dir`` (None: all) for which the step ``before`` has ended.
 
-    A type that the first step has processed and a later step has left out is left out here, too.
+    A type that a step has left out (none of its photographs could be processed) is left out here, too.
 
     Raises:
         InputError: If a type was not processed at all, or there is no type to process.
@@ -200,8 +200,9 @@ def _find_types(
     unknown = [folder.name for folder in folders if not folder.has(BACKGROUND)]
     ready = [folder for folder in folders if folder.has(before)]
     if unknown or not ready:
-        which = unknown[0] if unknown else ", ".join(names) or "no type"
+        type_name = unknown[0] if unknown else ", ".join(names) or "no type"
         raise InputError(
-            f"{which}: {root} holds no results of {before.command} for it; run {before.command}, or preprocess, first"
+            f"{type_name}: {root} holds no results of {before.command} for it; "
+            f"run {before.command}, or preprocess, first"
         )
     return ready

@@ -1,4 +1,4 @@
-"""The records of the three preprocessing steps: YAML files that say what was made, and of what."""
+"""The records of the three preprocessing steps: YAML files that list the outputs and what they were made from."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ class ValidationInputs(StepRecord):
         return self.model_dump() | {"images": [record.as_row() for record in self.images]}
 
     def outputs(self) -> Sequence[OutputRecord]:
-        """None: the inputs of all photographs are in one file, which the journal of verdicts describes."""
+        """Empty: the inputs of all photographs are in one file, which the journal of verdicts describes."""
         return ()
 
 

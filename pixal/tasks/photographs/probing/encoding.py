@@ -1,4 +1,4 @@
-"""The ``encode`` command: write the latent vectors of parts, for similarity search and the like."""
+"""The ``encode`` command: write the latent vectors of parts, for example for similarity search."""
 
 from __future__ import annotations
 

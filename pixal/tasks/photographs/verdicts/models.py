@@ -55,7 +55,7 @@ class Models:
             raise ModelError("nothing is trained yet; run train first")
 
     def load(self, type_name: str) -> TrainedModel:
-        """The model for a type. Raises ModelError where it is missing or damaged."""
+        """The model for a type. Raise ModelError if it is missing or damaged."""
         owner = None if self._one_hot else self._owner or type_name
         if owner not in self._loaded:
             self._loaded[owner] = load_trained(self._config, owner)

@@ -31,7 +31,7 @@ class PartFolders:
 
     Attributes:
         figures: The overlays.
-        maps: The anomaly maps; None where they are not saved.
+        maps: The anomaly maps; None if they are not saved.
         report: The images of the report.
     """
 
@@ -47,9 +47,9 @@ class ScoredPart:
     Attributes:
         record: How the photograph was prepared.
         photo: The photograph, (H, W, 3) uint8 RGB; None: it is read from its file where it is needed.
-        prediction: What the model says; None where the photograph could not be prepared.
+        prediction: What the model says; None if the photograph could not be prepared.
         photo_to_input: The 3x3 homography from the photograph's pixels (x, y) to the input; None as above.
-        latent: The model's latent vector, (L,); None where it is not computed.
+        latent: The model's latent vector, (L,); None if it is not computed.
     """
 
     record: PhotographRecord
@@ -64,7 +64,7 @@ class SavedPart:
     """What ``save_part`` wrote.
 
     Attributes:
-        counts: Counts of the part's pixels; None where there is no mask of the truth.
+        counts: Counts of the part's pixels; None if there is no mask of the truth.
         images: File names of the report's images, see ``StoredVerdict``.
     """
 
@@ -107,7 +107,7 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
 
 
 def count_pixels(record: PhotographRecord, *, truth: Truth, maps: Path) -> PixelCounts | None:
-    """Count the pixels of a part from its stored anomaly map; None where there is no mask of the truth."""
+    """Count the pixels of a part from its stored anomaly map; None if there is no mask of the truth."""
     import tifffile
 
     return _count(tifffile.imread(maps / map_name(record)), record, truth)
@@ -159,7 +159,7 @@ def _is_written(file: Path) -> bool:
 
 
 def _read_photo(record: PhotographRecord) -> NDArray[np.uint8] | None:
-    """The photograph, (H, W, 3) uint8; None where it cannot be read."""
+    """The photograph, (H, W, 3) uint8; None if it cannot be read."""
     try:
         return np.ascontiguousarray(as_uint8(read_image(Path(record.source))[..., :3]))
     except InputError:

@@ -45,7 +45,7 @@ class KnownType:
 
     Attributes:
         name: The type.
-        stat: Size in bytes and modification time in nanoseconds that the file had then; None if it was missing.
+        stat: Size in bytes and modification time in nanoseconds of its file in that run; None if it was missing.
     """
 
     name: str
@@ -233,7 +233,7 @@ def _choose_type(
 
 
 def _masks(image: NDArray[Any], backgrounds: Iterable[RemoveBackground]) -> dict[RemoveBackground, NDArray[np.bool_]]:
-    """The foreground mask by settings; without those that find no part."""
+    """The foreground mask of each method. Methods that find no part are left out."""
     masks = {}
     for settings in backgrounds:
         with suppress(InputError):

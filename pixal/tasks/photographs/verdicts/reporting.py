@@ -43,7 +43,7 @@ class WrittenBatch:
 
 @contextmanager
 def exclusive_run(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
-    """Lock the component's results for this run, and track it. Raises InputError while another run holds the lock."""
+    """Lock the component's results for this run, and track it. Raise InputError while another run holds the lock."""
     with (
         lock_folder(config.paths.resolve("component_validate_path")),
         mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker,
@@ -160,7 +160,7 @@ def track_batch(
 
 
 def _named_model(types: Sequence[TypeVerdicts]) -> str | None:
-    """The type whose model ``--model`` named; None where each type has its own."""
+    """The type whose model ``--model`` named; None if each type has its own."""
     return next((name for verdicts in types if (name := other_model(verdicts.name, verdicts.model))), None)
 
 

@@ -31,9 +31,9 @@ class Batch:
         folder: The folder of the results.
         parts: One result per part.
         failures: The photographs that could not be processed.
-        drift: How the batch differs from training; None where nothing was validated.
+        drift: How the batch differs from training; None if nothing was validated.
         metrics: The measures against the truth; None without truth.
-        seconds_per_part: Mean time of a part that this run validated; None where all verdicts were stored before.
+        seconds_per_part: Mean time of a part that this run validated; None if all verdicts were stored before.
     """
 
     folder: Path
@@ -80,7 +80,7 @@ def write_result_files(
     Args:
         folder: Where the files go.
         results: The results document.
-        images_of: Gives the report's image files of a part; None where there are none.
+        images_of: Gives the report's image files of a part; None if there are none.
 
     Returns:
         The files.

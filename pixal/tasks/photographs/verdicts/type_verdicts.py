@@ -63,7 +63,7 @@ class TypeVerdicts:
         parts: The results of the batch, one per part.
         failures: The photographs of the batch that could not be processed.
         labelled: The parts of the batch whose truth is known.
-        notes: What a reader of the results should know first.
+        notes: Notes for the reader of the results.
     """
 
     def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
@@ -102,7 +102,7 @@ class TypeVerdicts:
         return verdict_key(prepared, files, self.config.validation, self.config.plotting)
 
     def new_summary(self) -> Summary:
-        """Sums over no parts."""
+        """Return empty sums."""
         record = self.model.record
         return Summary((*self.state.mask.shape, len(record.error_weights)), record.gives_distance)
 
@@ -110,7 +110,7 @@ class TypeVerdicts:
         """Score parts, write their files, and yield one verdict per part.
 
         Args:
-            parts: A few prepared parts; also those that could not be prepared.
+            parts: A few prepared parts; parts that could not be prepared are included.
             key: The fingerprint that the verdicts get.
             summary: The sums to which the parts are added.
         """
@@ -194,7 +194,7 @@ class TypeVerdicts:
             for part in self.parts
             if part.truth is not None and part.score is not None
         )
-        readable = [verdict.record for verdict in verdicts if verdict.record.width is not None]  # others are no drift
+        readable = [verdict.record for verdict in verdicts if verdict.record.width is not None]
         self.conditions = Conditions.from_records(readable, len(readable))
         latents = [verdict.latent for verdict in verdicts if verdict.latent is not None]
         self._latents = np.array(latents, np.float32)
@@ -221,7 +221,7 @@ class TypeVerdicts:
         return Sample(self.model.conditions[self.name], good), Sample(self.conditions, passed)
 
     def images_of(self, part: PartResult) -> PartImages | None:
-        """The report's image files of a part of the batch; None where its photograph could not be read."""
+        """The report's image files of a part of the batch; None if its photograph could not be read."""
         names = self._images[part.image]
         if names is None:
             return None

@@ -48,7 +48,7 @@ class TypeValidation:
     """
 
     def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
-        """Raises ModelError where the background model of the training is not available."""
+        """Raise ModelError if the background model used at training is not available."""
         self.name, self._config = name, config
         self.verdicts = TypeVerdicts(name, model, truth, config)
         self._preparation = Preparation(name, model, config, keep_photos=True)
@@ -58,7 +58,9 @@ class TypeValidation:
         self._counted: set[str] = set()  # the parts in the summary
         self._batch: list[StoredVerdict] = []
 
-    def resume(self, photographs: list[Photograph], *, force: bool = False, gone_from: Path | None = None) -> None:
+    def resume(
+        self, photographs: list[Photograph], *, force: bool = False, keep_deleted_in: Path | None = None
+    ) -> None:
         """Keep the valid verdicts of an earlier run, and delete everything else that it wrote.
 
         A verdict is valid while the photograph, its names, the model and the settings are the same.
@@ -66,7 +68,7 @@ class TypeValidation:
         Args:
             photographs: The photographs of the type.
             force: Keep nothing.
-            gone_from: Keep verdicts of deleted photographs that were inside this folder.
+            keep_deleted_in: Keep verdicts of deleted photographs that were inside this folder.
         """
         self.store = self._open_store()
         by_source = {_source(photo): photo for photo in photographs}
@@ -80,8 +82,8 @@ class TypeValidation:
                 verdict = current or stored
             else:
                 is_name_free = not {stored.record.image, stored.record.name.lower()} & names
-                is_gone = gone_from is not None and Path(source).is_relative_to(gone_from.absolute())
-                is_valid = is_gone and is_name_free
+                is_deleted = keep_deleted_in is not None and Path(source).is_relative_to(keep_deleted_in.absolute())
+                is_valid = is_deleted and is_name_free
             if is_valid and not force and stored.key == self.key and self._has_files(stored):
                 valid[source] = verdict
         (self._metadata / PREPROCESSING_RECORD).unlink(missing_ok=True)  # it says that the batch is complete
@@ -105,12 +107,12 @@ class TypeValidation:
         """
         if not photographs:
             return
-        size = worker_count(self._config.execution)  # of the first chunk: the photographs' size is not known yet
+        size = worker_count(self._config.execution)  # of the first chunk, as the photographs' size is not known yet
         log = log_to_file(self._config.paths.resolve("validate_log_path", self.name), "validate")
         with log, self.store, ThreadPoolExecutor(1) as background:
             start, chunk = size, photographs[:size]
             future = background.submit(self._prepare, chunk)
-            _ = self.verdicts.family  # loaded meanwhile: TensorFlow takes seconds to start
+            _ = self.verdicts.family  # load the model while the first chunk is prepared
             while chunk:
                 parts = future.result()
                 size = self._chunk_size(parts)
@@ -263,7 +265,7 @@ def _source(photo: Photograph) -> str:
 
 
 def _identity(record: PhotographRecord) -> str:
-    """Which file a verdict is about, with which content."""
+    """The file that a verdict is about, and the hash of its content."""
     return f"{record.sha256} {record.source}"
 
 
@@ -273,10 +275,10 @@ def _has_names_of(verdict: StoredVerdict, photo: Photograph) -> bool:
 
 
 def _up_to_date(verdict: StoredVerdict, photo: Photograph) -> StoredVerdict | None:
-    """The verdict, if it is about this photograph; None if file or names have changed.
+    """Return the verdict if it is still valid for this photograph; None if the file or its names have changed.
 
-    A file is the same if its size and time are, or, where it was copied or touched, its bytes. The verdict returned has
-    the file's time as it is now.
+    A file has not changed if its size and time are the same. If only the time differs (it was copied or touched), the
+    bytes are compared, and the verdict is returned with the current time.
     """
     if not _has_names_of(verdict, photo):
         return None
@@ -286,6 +288,6 @@ def _up_to_date(verdict: StoredVerdict, photo: Photograph) -> StoredVerdict | No
             return verdict
         if verdict.stat is None or verdict.stat[0] != stat[0] or verdict.record.sha256 != file_hash(photo.path):
             return None
-    except (OSError, InputError):  # it cannot be read now
+    except (OSError, InputError):  # the file cannot be read
         return None
     return verdict.model_copy(update={"stat": stat, "record": verdict.record.model_copy(update={"stat": stat})})

@@ -30,14 +30,14 @@ class StoredVerdict(BaseModel):
 
     Attributes:
         source: Absolute path of the photograph.
-        stat: Size in bytes and modification time in nanoseconds of its file; None where it could not be read.
+        stat: Size in bytes and modification time in nanoseconds of its file; None if it could not be read.
         key: Fingerprint of everything the verdict depends on, except the photograph.
         record: How the photograph was prepared.
         part: The part's row in ``results.json``, without the truth of the current run.
-        latent: The model's latent vector, (L,); None where it is not computed.
-        images: File names of the report's images: photograph, overlay, thumbnail, close-up. None where the photograph
+        latent: The model's latent vector, (L,); None if it is not computed.
+        images: File names of the report's images: photograph, overlay, thumbnail, close-up. None if the photograph
             could not be read.
-        row: Index of the part's input; None where it has no input.
+        row: Index of the part's input; None if it has no input.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -204,7 +204,7 @@ class VerdictStore:
         }
 
     def _archive_names(self) -> list[str] | None:
-        """The photographs in ``out.npz``; None where there is no such file, or one of another shape."""
+        """The photographs in ``out.npz``; None if there is no such file, or one of another shape."""
         try:
             inputs = InputSet.load(self._archive)
         except InputError:  # missing, or damaged

@@ -67,7 +67,7 @@ class _PendingFile:
 
     Attributes:
         stat: Its size in bytes and modification time in nanoseconds.
-        unchanged_scans: The number of scans in which they have not changed.
+        unchanged_scans: The number of scans since size or time changed.
     """
 
     stat: tuple[int, int]
@@ -195,7 +195,7 @@ class _Watcher:
 
     def _open_type(self, name: str, photographs: list[Photograph]) -> None:
         validation = TypeValidation(name, self._models.load(name), None, self._config)
-        validation.resume(photographs, gone_from=self.folder)
+        validation.resume(photographs, keep_deleted_in=self.folder)
         self.types[name] = validation
 
     def _discard_replaced(self, name: str, new: StoredVerdict) -> None:
