@@ -117,15 +117,15 @@ def test_force_repeats_all_work(earlier_run: tuple[Path, Path]) -> None:
 def test_a_killed_run_resumes(
     first_run: Path, batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, suffix: str
 ) -> None:
-    write: Callable[[Path, bytes], None] = module.write_bytes
+    write: Callable[..., None] = module.write_bytes
     written = []
 
-    def killed(path: Path, data: bytes) -> None:
+    def killed(path: Path, data: bytes, **options: Any) -> None:
         if path.name.endswith(suffix):
             if len(written) == 2:
                 raise KeyboardInterrupt
             written.append(path.name.removesuffix(suffix))
-        write(path, data)
+        write(path, data, **options)
 
     config = make_config(tmp_path, "execution.workers=1")
     monkeypatch.setattr(module, "write_bytes", killed)
