@@ -14,15 +14,15 @@ from pixal.errors import InputError
 _log = logging.getLogger(__name__)
 
 LOCK_FILE = ".pixal.lock"
-"""The file in a locked folder. It is empty, says nothing about results, and is removed when the lock is released."""
+"""Name of the lock file. It is empty, and is removed when the lock is released."""
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Lock ``folder`` for writing while the block runs. Create the folder if it does not exist.
 
-    The system releases the lock when the process ends, even after a crash. A ``.pixal.lock`` that a killed process
-    left behind locks nothing. On network drives that know no locks the run goes on without one.
+    The system releases the lock when the process ends, even after a crash, so a file that a killed process left
+    behind does not lock the folder. On network drives without locks, the run continues without a lock.
 
     Raises:
         InputError: Another run holds the lock.
@@ -41,7 +41,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed before it is released: whoever has opened this file meanwhile sees that it is gone, and makes another.
-        with suppress(OSError):  # Windows removes it at the release
+        # Remove the file before the release: a process that has opened it meanwhile sees this, and creates another.
+        with suppress(OSError):  # Windows removes the file at the release
             path.unlink()
         lock.release()

@@ -27,7 +27,7 @@ NO_FIGURES = "preprocessing: {draw_matches: False, save_metrics: False, save_ove
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a configuration without figures."""
     monkeypatch.chdir(tmp_path)
     configure()
@@ -63,9 +63,9 @@ def preprocessed(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def prepared(preprocessed: Path, here: Path) -> None:
+def prepared(preprocessed: Path, workdir: Path) -> None:
     """A copy of ``preprocessed`` in the working directory."""
-    shutil.copytree(preprocessed, here / "out")
+    shutil.copytree(preprocessed, workdir / "out")
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 2) -> str:
@@ -140,7 +140,7 @@ def test_a_folder_that_is_missing_or_empty(command: str, capsys: pytest.CaptureF
     assert "nowhere does not exist" in failed(capsys, command, "-i", "nowhere")
     Path("empty/front").mkdir(parents=True)
     assert "empty holds no image" in failed(capsys, command, "-i", "empty")
-    Path("empty/front/notes.txt").write_text("none here")
+    Path("empty/front/notes.txt").write_text("no image")
     assert "empty holds no image" in failed(capsys, command, "-i", "empty")
     assert "notes.txt is not an image" in failed(capsys, command, "-i", "empty/front/notes.txt")
 

@@ -121,8 +121,8 @@ def test_the_table_has_the_columns_of_the_contract_and_the_true_poses(done: tupl
     for row in table(done[0] / "front"):
         actual = np.array([float(row[f"h{i}{j}"]) for i in range(3) for j in range(3)]).reshape(3, 3)
         true = np.array(poses[reference]) @ np.linalg.inv(poses[row["image"].removesuffix(".jpg")])
-        apart = cv2.perspectiveTransform(points, actual) - cv2.perspectiveTransform(points, true)
-        assert np.linalg.norm(apart[0], axis=1).max() < 0.5
+        difference = cv2.perspectiveTransform(points, actual) - cv2.perspectiveTransform(points, true)
+        assert np.linalg.norm(difference[0], axis=1).max() < 0.5
         assert actual[2, 2] == 1.0
         assert int(row["inliers"]) >= 25
         assert 0.5 < float(row["inlier_ratio"]) <= 1
@@ -329,7 +329,7 @@ def test_mask_image_and_ignored_regions(
         made("ignore_regions={front: [[0, 0, 400, 225]]}")
     caplog.clear()
     made("ignore_regions={frnt: [[150, 105, 20, 10]]}")
-    assert "ignore_regions names the type frnt; the types here are front" in caplog.text
+    assert "ignore_regions names the type frnt, which does not exist; the types are front" in caplog.text
 
 
 def test_warnings_name_other_parts_and_parts_cut_by_the_crop_box(
@@ -476,11 +476,11 @@ def test_a_shifted_photograph_gives_the_same_channels(batch: Path, tmp_path: Pat
     preprocess(photos, config=config, quiet=True)
     inputs = InputSet.load(tmp_path / "out/Part/front/out.npz")
     images = dict(zip(inputs.names, inputs.images(), strict=True))
-    apart = np.abs(images["image_001.jpg"] - images["image_001_moved.png"])
+    difference = np.abs(images["image_001.jpg"] - images["image_001_moved.png"])
     others = np.abs(images["image_001.jpg"] - images["image_002.jpg"])
-    assert apart.mean() < 0.002
-    assert apart.mean() < 0.1 * others.mean()
-    assert np.quantile(apart[..., :4], 0.999) < 0.05
+    assert difference.mean() < 0.002
+    assert difference.mean() < 0.1 * others.mean()
+    assert np.quantile(difference[..., :4], 0.999) < 0.05
 
 
 @pytest.mark.parametrize(

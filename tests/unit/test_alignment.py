@@ -34,10 +34,10 @@ def aligned(photo: RenderedPhotograph, to: Reference, **settings: Any) -> Alignm
 def displacement(
     homography: NDArray[np.float64], true: NDArray[np.float64], inside: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """How far apart, in pixels, two homographies put each of the part's pixels."""
+    """Return the distance, in pixels, between the positions of each pixel of the part by two homographies."""
     points = np.argwhere(inside)[:, ::-1].astype(np.float64)[None]
-    apart = cv2.perspectiveTransform(points, homography) - cv2.perspectiveTransform(points, true)
-    return np.asarray(np.linalg.norm(apart[0], axis=-1))
+    difference = cv2.perspectiveTransform(points, homography) - cv2.perspectiveTransform(points, true)
+    return np.asarray(np.linalg.norm(difference[0], axis=-1))
 
 
 def check_pose(
@@ -51,9 +51,9 @@ def check_pose(
     result = aligned(photo, to, **settings)
     assert not result.reason
     truth = true_reference.pose @ np.linalg.inv(photo.pose)
-    apart = displacement(result.homography, truth, photo.foreground)
-    assert apart.mean() <= mean
-    assert apart.max() <= worst
+    difference = displacement(result.homography, truth, photo.foreground)
+    assert difference.mean() <= mean
+    assert difference.max() <= worst
 
 
 @pytest.mark.parametrize("type_name", ["front", "back"])
@@ -106,9 +106,9 @@ def test_a_known_warp_is_recovered_within_a_fraction_of_a_pixel(model: str) -> N
     seen = warp(true.image, planted)
     mask = warp(true.foreground, planted, nearest=True) > 0
     result = align_photograph(seen, mask, reference(), AlignmentSettings(model=model))
-    apart = displacement(result.homography @ planted, np.eye(3), true.foreground)
-    assert apart.mean() < 0.05
-    assert apart.max() < 0.2
+    difference = displacement(result.homography @ planted, np.eye(3), true.foreground)
+    assert difference.mean() < 0.05
+    assert difference.max() < 0.2
     assert result.ssim > 0.9
     assert result.overlap > 0.99
     assert result.homography[2, 2] == 1.0
@@ -151,9 +151,9 @@ def test_the_pose_is_the_least_squares_fit_to_the_inliers(model: str, unknowns: 
 def test_inliers_are_close_and_outliers_far() -> None:
     result = aligned(rendered_photograph("front", 2), reference(), ransac_threshold=1.0)
     moved = cv2.perspectiveTransform(result.photo_points[None].astype(np.float64), result.homography)[0]
-    apart = np.linalg.norm(moved - result.reference_points, axis=1)
-    assert apart[result.is_inlier].max() < 2.0
-    assert np.median(apart[~result.is_inlier]) > 5.0
+    difference = np.linalg.norm(moved - result.reference_points, axis=1)
+    assert difference[result.is_inlier].max() < 2.0
+    assert np.median(difference[~result.is_inlier]) > 5.0
 
 
 def test_another_type_is_rejected() -> None:

@@ -164,9 +164,9 @@ def test_all_values_are_correct_and_in_range(image: NDArray[Any]) -> None:
     assert computed.max() <= 1
     pointwise = np.stack([expected(image)[name] for name in POINTWISE], -1)
     # Hue is periodic: 0 and 1 are the same red.
-    apart = np.abs(computed[..., :20] - pointwise)
-    apart[..., 3] = np.minimum(apart[..., 3], 1 - apart[..., 3])
-    assert apart.max() < 1e-5
+    difference = np.abs(computed[..., :20] - pointwise)
+    difference[..., 3] = np.minimum(difference[..., 3], 1 - difference[..., 3])
+    assert difference.max() < 1e-5
 
 
 def test_the_scales_are_correct_without_the_final_clip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +204,8 @@ def test_16_bit_images_keep_their_depth(name: str) -> None:
     coarse = noise("uint8", seed=5).astype(np.uint16) << 8
     fine = coarse + np.random.default_rng(6).integers(0, 256, coarse.shape).astype(np.uint16)
     np.testing.assert_array_equal(coarse >> 8, fine >> 8)
-    apart = compute_channels(coarse, [name]) != compute_channels(fine, [name])
-    assert apart.mean() > 0.6
+    difference = compute_channels(coarse, [name]) != compute_channels(fine, [name])
+    assert difference.mean() > 0.6
 
 
 def test_one_16_bit_level_changes_the_channels() -> None:
@@ -222,9 +222,9 @@ def test_the_channels_of_a_shifted_image_are_shifted(down: int, right: int, dtyp
     image = noise(dtype, (channels.CHUNK_ROWS + 41, 44), seed)
     whole, part = compute_channels(image, "ALL"), compute_channels(image[down:, right:], "ALL")
     inner = FILTER_RADIUS
-    apart = np.abs(part - whole[down:, right:])[inner:, inner:]
-    apart[..., 3] = np.minimum(apart[..., 3], 1 - apart[..., 3])
-    assert apart.max() < 5e-6
+    difference = np.abs(part - whole[down:, right:])[inner:, inner:]
+    difference[..., 3] = np.minimum(difference[..., 3], 1 - difference[..., 3])
+    assert difference.max() < 5e-6
 
 
 @pytest.mark.parametrize("name", CONTRACT)

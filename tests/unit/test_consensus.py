@@ -112,9 +112,9 @@ def test_one_or_two_masks_all_vote() -> None:
 
 
 def test_without_a_majority_all_masks_vote() -> None:
-    apart = {str(i): disc(10 + 20 * i, 30, 8, 2) for i in range(4)}
-    assert consensus_of(apart).outliers() == []
-    assert not consensus_of(apart).mask(0.5).any()
+    difference = {str(i): disc(10 + 20 * i, 30, 8, 2) for i in range(4)}
+    assert consensus_of(difference).outliers() == []
+    assert not consensus_of(difference).mask(0.5).any()
     empty = {str(i): np.zeros(PART.shape, bool) for i in range(4)}
     assert consensus_of(empty).outliers() == []
     assert consensus_of({**empty, "a": PART, "b": PART}).outliers() == []

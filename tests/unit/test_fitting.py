@@ -269,4 +269,4 @@ def test_target_epochs_of_a_checkpoint_replace_epochs_and_patience() -> None:
     assert history.validation_loss == losses
     assert model.trainable_variables[0].value == 6  # the best epoch's
     assert kept.saved is not None
-    assert kept.saved[0]["variable_0"] == 7  # what would be gone on with is the last
+    assert kept.saved[0]["variable_0"] == 7  # training would continue from the last epoch

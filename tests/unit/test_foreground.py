@@ -106,10 +106,10 @@ def test_the_border_method_finds_the_rendered_part(type_name: str, size: tuple[i
 
 def test_a_torn_off_piece_is_not_in_the_mask() -> None:
     whole, torn = (rendered_photograph("back", 1, *kinds, size=FRAME) for kinds in ((), ("torn_edge",)))
-    gone = (whole.foreground > 0) & (torn.foreground == 0)
-    assert gone.sum() > 40
-    assert border_mask(whole.image)[gone].mean() > 0.8
-    assert border_mask(torn.image)[gone].mean() < 0.4
+    removed = (whole.foreground > 0) & (torn.foreground == 0)
+    assert removed.sum() > 40
+    assert border_mask(whole.image)[removed].mean() > 0.8
+    assert border_mask(torn.image)[removed].mean() < 0.4
 
 
 @pytest.mark.parametrize("name", PLATES)

@@ -99,7 +99,7 @@ def test_whitening_agrees_with_the_published_formula_at_each_pixel() -> None:
     deviations = images.astype(np.float64) - images.mean(0, dtype=np.float64)
     own = np.einsum("nhwi,nhwj->ijhw", deviations, deviations) / (count - 1)
     around = near(own)
-    correlation, chance, apart = {}, np.zeros(mask.shape), np.zeros(mask.shape)
+    correlation, chance, difference = {}, np.zeros(mask.shape), np.zeros(mask.shape)
     for y, x in np.ndindex(mask.shape):
         for name, matrix in (("own", own[..., y, x]), ("near", around[..., y, x])):
             spread = np.sqrt(np.diag(matrix))
@@ -107,8 +107,8 @@ def test_whitening_agrees_with_the_published_formula_at_each_pixel() -> None:
         for i in range(3):
             for j in range(i + 1, 3):
                 chance[y, x] += (1 - correlation["near", y, x][i, j] ** 2) ** 2 / (count - 1)
-                apart[y, x] += (correlation["own", y, x][i, j] - correlation["near", y, x][i, j]) ** 2
-    share = np.clip(near(chance) / np.maximum(near(apart), 1e-12), 0, 1)
+                difference[y, x] += (correlation["own", y, x][i, j] - correlation["near", y, x][i, j]) ** 2
+    share = np.clip(near(chance) / np.maximum(near(difference), 1e-12), 0, 1)
     assert 0.05 < share[mask].mean() <= 1
     variance = error_variance(np.einsum("iihw->hwi", own).astype(np.float32), mask)
     for y, x in np.argwhere(mask):

@@ -255,7 +255,7 @@ def test_memory_growth_is_set_on_the_used_gpus_only(
     assert "HYBRID_MODE" not in caplog.text
 
 
-@pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="no GPU here")
+@pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="this machine has no GPU")
 def test_a_gpu_allocates_memory_on_demand() -> None:
     script = """
 from pixal.config.schema import ModelTraining
@@ -273,7 +273,7 @@ report["placed"] = sorted({w.value.device[-5:] for w in SubspaceProjection(20, 3
     assert report["placed"] == ["CPU:0"]
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU is here")
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
 @pytest.mark.usefixtures("_as_before")
 @pytest.mark.parametrize(
     ("settings", "message"),

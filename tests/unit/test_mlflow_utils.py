@@ -30,7 +30,7 @@ def store(tracking_on: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracked")
     (folder / "out").mkdir()
     (folder / "out" / "model.keras").write_text("weights")
-    (folder / "out" / "loss.png").write_text("picture")
+    (folder / "out" / "loss.png").write_text("figure")
     (folder / "metadata").mkdir()
     (folder / "metadata" / "model_training.yaml").write_text("seed: 1\n")
     before = Path.cwd()
@@ -87,7 +87,7 @@ def test_the_files_of_a_run_are_in_mlruns(store: Path) -> None:
     kept = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*") if path.is_file()}
     assert kept == {
         "model/model.keras": "weights",
-        "figures/loss.png": "picture",
+        "figures/loss.png": "figure",
         "metadata/model_training.yaml": "seed: 1\n",
     }
 

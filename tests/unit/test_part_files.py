@@ -73,7 +73,7 @@ def test_the_report_gets_the_tint_and_nothing_else_in_the_photographs_frame(save
 
 
 def test_the_decoded_photograph_is_used_and_its_file_is_read_only_without_it(tmp_path: Path) -> None:
-    """With the photograph in memory the file may be gone; without both, the overlay is drawn on grey."""
+    """With the photograph in memory its file is not needed. Without both, the overlay is drawn on grey."""
     photo = np.full((*SIZE, 3), 200, np.uint8)
     prediction = Prediction(np.zeros(SIZE, np.float32), 1.0, 0.5, False, ())
     record = record_of(tmp_path / "gone.png")

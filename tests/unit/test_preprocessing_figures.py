@@ -109,14 +109,14 @@ def test_only_figures_of_other_photographs_are_removed(tmp_path: Path, reference
 
 
 @pytest.mark.parametrize(
-    ("key", "gone"),
+    ("key", "removed"),
     [("draw_matches", "matches"), ("save_overlays", "overlay_diagnostics"), ("save_metrics", "metrics.png")],
 )
-def test_what_is_no_longer_asked_for_is_removed(tmp_path: Path, reference: Reference, key: str, gone: str) -> None:
+def test_figures_that_are_turned_off_are_removed(tmp_path: Path, reference: Reference, key: str, removed: str) -> None:
     save(tmp_path, reference)
     (tmp_path / "metrics.png").write_bytes(b"")
     figure_files.remove_other_figures(tmp_path, {"a"}, ON.model_copy(update={key: False}))
-    assert {path.name for path in tmp_path.iterdir()} == {"matches", "overlay_diagnostics", "metrics.png"} - {gone}
+    assert {path.name for path in tmp_path.iterdir()} == {"matches", "overlay_diagnostics", "metrics.png"} - {removed}
 
 
 def test_removing_from_a_missing_folder_is_no_error(tmp_path: Path) -> None:

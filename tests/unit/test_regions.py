@@ -62,8 +62,8 @@ def test_two_peaks_connected_above_the_low_threshold_are_one_region() -> None:
     values = np.zeros((5, 20))
     values[2, 2:18] = [3, 3, 3, 3, 3, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 4, 4, 4, 4, 4]
     assert len(regions_of(values)) == 1
-    apart = regions_of(values, low=0.8)
-    assert [region.peak for region in apart] == [4, 3]
+    difference = regions_of(values, low=0.8)
+    assert [region.peak for region in difference] == [4, 3]
 
 
 def test_a_value_equal_to_the_threshold_is_no_region() -> None:

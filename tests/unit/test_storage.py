@@ -157,11 +157,11 @@ class TestNotWritable:
 
 
 class TestPowerCut:
-    """The order of the system's calls; what a disk does at a power cut cannot be tested here."""
+    """The order of the calls to the operating system. A power cut itself cannot be tested."""
 
     @pytest.fixture
     def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-        """What is synced and renamed, in order."""
+        """Return the list to which each sync and each rename is added."""
         calls: list[tuple[str, str]] = []
         sync, rename = os.fsync, Path.replace
 
@@ -200,8 +200,8 @@ class TestPowerCut:
         journal.close()
         assert calls == [("sync", "a.journal")]
 
-    def test_a_picture_does_not_wait_for_the_disk(self, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
-        write_bytes(tmp_path / "a.png", b"picture", sync=False)
+    def test_an_image_is_not_synced(self, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+        write_bytes(tmp_path / "a.png", b"image", sync=False)
         assert [kind for kind, _ in calls] == ["rename"]
 
 

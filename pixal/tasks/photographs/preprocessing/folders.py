@@ -61,7 +61,7 @@ _STEPS: tuple[Step[Any, Any], ...] = (BACKGROUND, ALIGNMENT, INPUT)
 
 @dataclass(frozen=True)
 class EarlierRun(Generic[Record]):
-    """What an earlier run has left of a step and of the later ones.
+    """The records of a step and of the later steps that an earlier run wrote.
 
     Attributes:
         record: The record of the step; None if there is none.
@@ -72,10 +72,10 @@ class EarlierRun(Generic[Record]):
     later: dict[Path, bytes]
 
     def keep_later(self, record: Record) -> None:
-        """Write the records of the later steps back if the step has made again what it had made before.
+        """Restore the records of the later steps if the step has the same outputs as before.
 
         Args:
-            record: The record of the step now.
+            record: The new record of the step.
         """
         if self.record is None or self.record.made_of() != record.made_of():
             return

@@ -171,7 +171,8 @@ def _warn_of_unknown_types(setting: str, names: Iterable[str], folders: Sequence
     known = [folder.name for folder in folders]
     for name in names:
         if name not in known:
-            _log.warning("preprocessing.%s names the type %s; the types here are %s", setting, name, ", ".join(known))
+            message = "preprocessing.%s names the type %s, which does not exist; the types are %s"
+            _log.warning(message, setting, name, ", ".join(known))
 
 
 def _find_names(input_dir: str | Path | None, config: PhotographConfig, before: Step[Record, Entry]) -> list[str]:

@@ -127,7 +127,7 @@ class StepRecord(BaseModel):
         raise NotImplementedError
 
     def made_of(self) -> list[dict[str, Any]]:
-        """What later steps depend on: the files made, of which photographs, and which photographs failed."""
+        """What later steps depend on: the outputs, their photographs, and the photographs that failed."""
         return [record.model_dump() for record in self.outputs()]
 
     def write(self, path: Path) -> None:

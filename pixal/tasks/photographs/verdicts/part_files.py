@@ -154,7 +154,7 @@ def unit_of(cut: Cut) -> str:
 
 
 def _is_written(file: Path) -> bool:
-    """Whether a file is there and not empty, as a power cut can leave a picture, because nothing waits for the disk."""
+    """Whether a file exists and is not empty. Images are not synced, so a power cut can leave an empty file."""
     return file.is_file() and file.stat().st_size > 0
 
 
@@ -201,7 +201,7 @@ def _save_overlay(
 ) -> None:
     from pixal.plotting.anomaly_overlay import LabelledBox, anomaly_overlay
 
-    if photo is None:  # ``detect`` also works where the photographs are gone
+    if photo is None:  # ``detect`` also works without the photographs
         photo = np.full((*values.shape, 3), _GREY, np.uint8)
     verdict = "FAIL" if prediction.failed else "pass"
     p = "" if prediction.p_value is None else f", p = {prediction.p_value:.2g}"
