@@ -145,7 +145,7 @@ CASES: dict[str, Any] = {
 
 def run(script: str, **environment: str) -> dict[str, Any]:
     """Run ``script`` in a new process without TensorFlow; return the values that it stored in ``report``."""
-    before = "import json, os\nfrom pathlib import Path\nimport keras, tensorflow as tf\nsaid = {}\n"
+    before = "import json, os\nfrom pathlib import Path\nimport keras, tensorflow as tf\nreport = {}\n"
     done = subprocess.run(
         [sys.executable, "-c", before + script + "\nprint(json.dumps(report))"],
         capture_output=True,
