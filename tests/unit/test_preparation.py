@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from pixal.config import load_config
+from pixal.errors import InputError
 from pixal.io.images import read_image, write_image
+from pixal.io.records import read_record, write_record
 from pixal.tasks.photographs.discovery import Photograph
+from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
 from pixal.tasks.photographs.verdicts import preparation
@@ -87,3 +90,28 @@ def test_a_mixed_folder_decodes_each_photograph_once_and_finds_equal_foregrounds
     assert len(decoded) == 2
     stale = {listed[0].path.absolute(): KnownType("whole", (stat.st_size, 0))}
     assert choose_types(listed[:1], mixed, config, quiet=True, known=stale).keys() == {"front"}
+
+
+def test_the_record_of_the_inputs_is_validated_when_it_is_read(
+    trained: tuple[TrainedModel, PhotographConfig],
+) -> None:
+    model, config = trained
+    prepare = Preparation("front", model, config, draw_figures=False)
+    parts = list(prepare(photographs(Path("photographs/front"))[:1]))
+    prepare.write_record([part.record for part in parts])
+    folder = config.paths.resolve("validate_metadata_path", "front")
+    record = read_validation_inputs(folder)
+    assert record.images == tuple(part.record for part in parts)
+    assert (record.type, record.model, record.judged_by) == ("front", "front", None)
+    assert (record.key, record.preprocessing_sha256) == (prepare.key, prepare.state_sha256)
+    assert (record.channels, record.shape) == (prepare.channels, prepare.shape)
+    assert record.settings.alignment == prepare.settings
+    path = folder / "preprocessing.yaml"
+    content = read_record(path)
+    for key, value in (("key", None), ("shape", [1, 2]), ("images", [{"image": "a.jpg"}]), ("settings", {"a": 1})):
+        write_record(path, content | {key: value})
+        with pytest.raises(InputError, match=rf"preprocessing\.yaml is damaged \({key}.*; run validate again"):
+            read_validation_inputs(folder)
+    path.unlink()
+    with pytest.raises(InputError, match="does not exist; run validate again"):
+        read_validation_inputs(folder)
