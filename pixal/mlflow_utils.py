@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,16 +16,22 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from pixal import unsent_runs
 from pixal.config import Config
+from pixal.mlflow_store import LOCAL_ARTIFACTS, make_local_store
+from pixal.unsent_runs import UnsentFile, UnsentRun
 
 _log = logging.getLogger(__name__)
 
 LOCAL_STORE = "mlflow.db"
-LOCAL_ARTIFACTS = "mlruns"
 SWITCH = "PIXAL_TRACKING"  # environment variable; "off" turns tracking off
+TIMEOUT = "PIXAL_TRACKING_TIMEOUT"  # environment variable: seconds that a tracking server may take in all
+_TIMEOUT = 10.0
+_LOCAL_TIMEOUT = 60.0  # no network, but a slow disk; making the store takes seconds
 # MLflow accepts at most 1000 metrics and 100 parameters per request.
 _METRICS_PER_REQUEST = 500
 _PARAMS_PER_REQUEST = 100
+_ID_TAG = "pixal.run"
 _LONGEST_PARAM = 6000  # characters; MLflow's limit
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -57,6 +65,9 @@ class Tracker:
         metrics: The logged metrics, in their order.
         params: The logged settings as text, by dotted name.
         artifacts: The logged files.
+        id: Stands for the run, also in the file of a run that could not be sent.
+        end_time: Milliseconds since 1970; None while the run goes on.
+        is_offered_again: Whether some of it may already be in the store.
     """
 
     experiment: str
@@ -67,6 +78,9 @@ class Tracker:
     metrics: list[TrackedMetric] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
     artifacts: list[TrackedFile] = field(default_factory=list)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    end_time: int | None = None
+    is_offered_again: bool = False
 
     def log_metric(self, name: str, value: float, step: int = 0) -> None:
         """Log a value of metric ``name`` at ``step`` (an epoch). Values that are not finite are skipped."""
@@ -87,7 +101,8 @@ def tracked_run(config: Config, name: str, command: str) -> Iterator[Tracker]:
     """Track the block as a run in the experiment ``config.experimentName``.
 
     The run has the status FAILED if the block raises an exception, and KILLED if it is interrupted. A run that cannot
-    be written to MLflow causes a warning, not an error.
+    be written to MLflow, or not within 10 seconds (``PIXAL_TRACKING_TIMEOUT``), causes a warning, not an error. It is
+    kept in ``mlflow_unsent/`` in the working directory, and offered again at the next run.
 
     Without ``MLFLOW_TRACKING_URI``, the store is an SQLite file (``mlflow.db``) with artifacts in ``mlruns/``, both in
     the working directory, where ``mlflow ui`` finds them. With ``PIXAL_TRACKING=off`` in the environment, nothing is
@@ -112,12 +127,9 @@ def tracked_run(config: Config, name: str, command: str) -> Iterator[Tracker]:
         tracker.status = "FAILED"
         raise
     finally:
+        tracker.end_time = _now()
         if is_tracking():
-            try:
-                store_run(tracker)
-            except Exception as error:
-                reason = " ".join(str(error).split())[:300]
-                _log.warning("the run is not in MLflow: %s: %s", type(error).__name__, reason)
+            _store_or_keep(tracker)
 
 
 class FitHistory(Protocol):
@@ -161,40 +173,178 @@ def import_mlflow() -> None:
     # PIXAL needs neither Git nor usage statistics, and telemetry needs a network that may be missing.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default, 7, delays a run by minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the default, 7, delays a run by minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds; the default is 120
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with suppress(Exception):  # store_run reports it
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
-def store_run(tracker: Tracker) -> None:
-    """Write a run that has ended to MLflow."""
+def store_run(tracker: Tracker, stopped: threading.Event | None = None) -> None:
+    """Write a run that has ended to MLflow.
+
+    Args:
+        tracker: The run. Files that do not exist cause a warning.
+        stopped: Set when nobody waits any more; nothing is sent from then on.
+
+    Raises:
+        TimeoutError: ``stopped`` was set.
+        Exception: What MLflow raises.
+    """
     import_mlflow()
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 
-    local = "MLFLOW_TRACKING_URI" not in os.environ
+    def check() -> None:
+        if stopped is not None and stopped.is_set():
+            raise TimeoutError("the time is over")
+
+    local = _is_local()
+    if local:
+        make_local_store(Path(LOCAL_STORE))
     # An absolute path: MLflow caches open stores, and a relative path would mean the old one in another directory.
     client = MlflowClient(f"sqlite:///{Path(LOCAL_STORE).resolve().as_posix()}" if local else None)
-    run_id = client.create_run(
-        _experiment_id(client, tracker.experiment, local),
-        start_time=tracker.start_time,
-        run_name=f"{tracker.command} {tracker.name}",
-        tags={"pixal.command": tracker.command},
-    ).info.run_id
+    experiment_id = _experiment_id(client, tracker.experiment, local)
+    check()
+    run_id = _run_id(client, experiment_id, tracker)
     try:
         params = [Param(key, value[:_LONGEST_PARAM]) for key, value in tracker.params.items()]
         for start in range(0, len(params), _PARAMS_PER_REQUEST):
+            check()
             client.log_batch(run_id, params=params[start : start + _PARAMS_PER_REQUEST])
-        now = _now()
-        metrics = [Metric(metric.name, metric.value, now, metric.step) for metric in tracker.metrics]
+        time_stamp = tracker.end_time or _now()
+        metrics = [Metric(metric.name, metric.value, time_stamp, metric.step) for metric in tracker.metrics]
         for start in range(0, len(metrics), _METRICS_PER_REQUEST):
+            check()
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_REQUEST])
         for path, folder in tracker.artifacts:
-            client.log_artifact(run_id, str(path), folder)
+            check()
+            if path.is_file():
+                client.log_artifact(run_id, str(path), folder)
+            else:
+                _log.warning("%s is not in MLflow: it does not exist", path)
     finally:
-        client.set_terminated(run_id, tracker.status)
+        check()
+        client.set_terminated(run_id, tracker.status, tracker.end_time)
+
+
+def _store_or_keep(tracker: Tracker) -> None:
+    """Write a run to MLflow, and then those that earlier runs could not write; keep what cannot be written in time."""
+    key = unsent_runs.store_key(None if _is_local() else os.environ.get("MLFLOW_TRACKING_URI"))
+    import_mlflow()  # outside the time limit: it needs no server
+    try:
+        if key in _silent_stores:
+            raise TimeoutError("the tracking server did not answer before")
+        _within_time_limit(tracker, key)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        _log.warning("the run is not in MLflow: %s%s", reason, _keep(tracker, key))
+
+
+_silent_stores: set[str] = set()  # stores that did not answer in time; asked again by the next process
+
+
+def _within_time_limit(tracker: Tracker, key: str) -> None:
+    """Call ``store_run`` for a run and for the kept ones in another thread, and wait for a limited time.
+
+    Raises:
+        TimeoutError: The run was not written in time.
+        Exception: What ``store_run`` raises for the run.
+    """
+    stopped, stored = threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            store_run(tracker, stopped)
+        except Exception as error:
+            errors.append(error)
+            return
+        stored.set()
+        with suppress(Exception):  # they stay where they are
+            _send_kept(key, stopped)
+
+    thread = threading.Thread(target=work, name="pixal-tracking", daemon=True)  # the process does not wait for it
+    limit = _LOCAL_TIMEOUT if _is_local() else _timeout()
+    thread.start()
+    thread.join(limit)
+    stopped.set()
+    if errors:
+        raise errors[0]
+    if not stored.is_set():
+        _silent_stores.add(key)
+        raise TimeoutError(f"the tracking server did not answer within {limit:g} s")
+
+
+def _timeout() -> float:
+    """Seconds that a tracking server may take in all."""
+    try:
+        return max(0.1, float(os.environ.get(TIMEOUT, _TIMEOUT)))
+    except ValueError:
+        return _TIMEOUT
+
+
+def _is_local() -> bool:
+    return "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def _keep(tracker: Tracker, key: str) -> str:
+    """Keep a run for a later one; return what to add to the warning."""
+    files = [UnsentFile.of(path, folder) for path, folder in tracker.artifacts]
+    run = UnsentRun(
+        id=tracker.id,
+        store=key,
+        experiment=tracker.experiment,
+        name=tracker.name,
+        command=tracker.command,
+        start_time=tracker.start_time,
+        end_time=tracker.end_time or _now(),
+        status=tracker.status,
+        metrics=tuple(tracker.metrics),
+        params=tracker.params,
+        artifacts=tuple(file for file in files if file is not None),
+    )
+    try:
+        return f"; it is kept in {unsent_runs.keep(run)}, and offered again at the next run"
+    except Exception as error:
+        return f"; it cannot be kept either: {' '.join(str(error).split())[:300]}"
+
+
+def _send_kept(key: str, stopped: threading.Event) -> None:
+    """Write the runs to MLflow that earlier runs have kept for this store. Files that have changed are left out."""
+    for path, run in unsent_runs.kept_runs(key):
+        tracker = Tracker(
+            run.experiment,
+            run.name,
+            run.command,
+            run.start_time,
+            "FINISHED" if run.status == "FINISHED" else "KILLED" if run.status == "KILLED" else "FAILED",
+            [TrackedMetric(*metric) for metric in run.metrics],
+            run.params,
+            [TrackedFile(file.path, file.folder) for file in run.artifacts if file.is_unchanged],
+            run.id,
+            run.end_time,
+            is_offered_again=True,
+        )
+        store_run(tracker, stopped)
+        unsent_runs.discard(path)
+        _log.info("an earlier run is now in MLflow: %s %s", run.command, run.name)
+
+
+def _run_id(client: Any, experiment_id: str, tracker: Tracker) -> str:
+    """Create the run, or find the one that an earlier attempt has created."""
+    if tracker.is_offered_again:
+        found = client.search_runs([experiment_id], f"tags.`{_ID_TAG}` = '{tracker.id}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+    run = client.create_run(
+        experiment_id,
+        start_time=tracker.start_time,
+        run_name=f"{tracker.command} {tracker.name}",
+        tags={"pixal.command": tracker.command, _ID_TAG: tracker.id},
+    )
+    return str(run.info.run_id)
 
 
 def _experiment_id(client: Any, name: str, local: bool) -> str:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pixal import mlflow_utils
 from pixal.config import load_config
+from pixal.mlflow_store import make_local_store
 from pixal.mlflow_utils import Tracker, tracked_run
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 
@@ -188,3 +197,204 @@ def test_values_that_are_not_finite_are_skipped() -> None:
     for value in (1.0, float("nan"), float("inf"), -2.0):
         tracker.log_metric("x", value, 3)
     assert tracker.metrics == [("x", 1.0, 3), ("x", -2.0, 3)]
+
+
+@pytest.fixture(autouse=True)
+def _ask_all_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_utils, "_silent_stores", set())
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """A server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def slow_server() -> Iterator[str]:
+    """A server that sends a byte from time to time, which no read timeout of a client ends."""
+    ended = Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            while not ended.wait(0.2):
+                self.wfile.write(b" ")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    ended.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def tracked(experiment: str, *files: Path) -> None:
+    with tracked_run(config_named(experiment), "front", "train") as tracker:
+        tracker.log_metric("loss", 0.5, 1)
+        tracker.log_params({"seed": 1})
+        tracker.log_artifacts({"model": files})
+
+
+@pytest.mark.parametrize("server", ["silent_server", "slow_server"])
+def test_a_server_that_does_not_answer_holds_the_process_once_for_a_limited_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
+    server: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue(server))
+    monkeypatch.setenv("PIXAL_TRACKING_TIMEOUT", "1")
+    mlflow_utils.import_mlflow()
+    joined: list[float] = []
+    join = Thread.join
+    monkeypatch.setattr(Thread, "join", lambda thread, limit=None: (joined.append(limit), join(thread, limit))[1])
+    for _ in range(3):
+        tracked("Silent")
+    monkeypatch.undo()
+    assert joined == [1.0]
+    assert len(list((tmp_path / "mlflow_unsent").glob("*.json"))) == 3
+    messages = [message for message in caplog.messages if "not in MLflow" in message]
+    assert len(messages) == 3
+    assert "did not answer within 1 s; it is kept in mlflow_unsent" in messages[0]
+
+
+@pytest.mark.slow
+def test_a_process_with_a_silent_server_ends_within_seconds(silent_server: str, tmp_path: Path) -> None:
+    code = """if True:
+        import time
+        from pixal import mlflow_utils
+        from pixal.config import load_config
+        mlflow_utils.import_mlflow()
+        start = time.monotonic()
+        for name in ("front", "back", "side"):
+            with mlflow_utils.tracked_run(load_config(), name, "train"):
+                pass
+        print(time.monotonic() - start)
+    """
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": silent_server, "PIXAL_TRACKING": "on"}
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 15
+    assert time.monotonic() - start < 120  # with the import of MLflow, and its end
+    assert len(list((tmp_path / "mlflow_unsent").iterdir())) == 3
+
+
+def test_a_kept_run_is_sent_when_the_store_can_be_written(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept, changed = tmp_path / "kept.txt", tmp_path / "changed.txt"
+    kept.write_text("of this run")
+    changed.write_text("of this run")
+    Path("mlflow.db").write_bytes(b"not a database" * 100)
+    tracked("Later", kept, changed)
+    assert len(list(Path("mlflow_unsent").iterdir())) == 1
+    assert Path("mlflow.db").read_bytes() == b"not a database" * 100
+    changed.write_text("of a later run, which replaced it")
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    tracked("Now")
+    (run,) = runs_in(tmp_path, "Later")
+    assert (run.info.status, run.data.metrics, run.data.params) == ("FINISHED", {"loss": 0.5}, {"seed": "1"})
+    assert run.info.run_name == "train front"
+    assert [path.name for path in Path("mlruns").rglob("*.txt")] == ["kept.txt"]
+    assert not Path("mlflow_unsent").exists()
+    assert len(runs_in(tmp_path, "Now")) == 1
+
+
+def test_a_run_of_which_a_part_was_sent_is_not_stored_twice(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    log_batch = MlflowClient.log_batch
+
+    def fails(client: Any, run_id: str, metrics: Any = (), **options: Any) -> None:
+        if metrics:
+            raise ConnectionError("cut off")
+        log_batch(client, run_id, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", fails)
+    tracked("Cut")
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    (run,) = runs_in(tmp_path, "Cut")
+    assert run.data.metrics == {}
+    tracked("Other")
+    (run,) = runs_in(tmp_path, "Cut")
+    assert run.data.metrics == {"loss": 0.5}
+
+
+def test_a_damaged_store_is_left_alone(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = bytearray((store / "mlflow.db").read_bytes())
+    data[4096 : len(data) // 2] = bytes(len(data) // 2 - 4096)
+    Path("mlflow.db").write_bytes(data)
+    tracked("Damaged")
+    assert "mlflow.db is damaged" in caplog.text
+    assert Path("mlflow.db").read_bytes() == data
+    assert len(list(Path("mlflow_unsent").iterdir())) == 1
+
+
+@pytest.mark.parametrize("missing", ["everything", "tables", "version"])
+def test_a_store_that_was_not_made_completely_is_made_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, missing: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sqlite3.connect("mlflow.db") as database:
+        if missing != "everything":
+            database.execute("CREATE TABLE runs (run_uuid TEXT)")
+            database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        if missing == "version":
+            with sqlite3.connect(store / "mlflow.db") as whole:
+                for (statement,) in whole.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall():
+                    database.execute(statement.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
+    database.close()
+    Path("mlflow.db").touch()
+    tracked("Again")
+    assert "was not made completely" in caplog.text
+    assert len(runs_in(tmp_path, "Again")) == 1
+    assert len(list(tmp_path.glob("mlflow_unfinished_*.db"))) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_store_that_is_made_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.tracking import sqlalchemy_store
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_local_store(tmp_path / "mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"id": "x"}', b"\xff\xfe", b"[" * 100_000])
+def test_a_file_that_is_no_kept_run_is_left_alone(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    Path("mlflow_unsent").mkdir()
+    Path("mlflow_unsent/x.json").write_bytes(content)
+    tracked("Odd")
+    assert "x.json is not a run that PIXAL kept" in caplog.text
+    assert Path("mlflow_unsent/x.json").read_bytes() == content
+    assert len(runs_in(tmp_path, "Odd")) == 1
