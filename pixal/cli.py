@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import pixal
 from pixal.commands.exit_status import ExitStatus
 from pixal.commands.parser import build_parser
+from pixal.commands.streams import tolerant_streams
 from pixal.config import Config
 from pixal.errors import InputError, PixalError
 from pixal.io.files import storage_error
@@ -29,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    options = build_parser().parse_args(arguments)
+    with tolerant_streams():
+        return _run(build_parser().parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> ExitStatus:
+    """Run a command, and turn errors into exit statuses."""
     _set_up_logging(options.quiet)
     try:
         return _COMMANDS[options.command](options)
@@ -44,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if isinstance(error, OSError) and (storage := storage_error(error)):
             return _print_error(ExitStatus.BAD_INPUT, f"error: {storage}")
+        if _is_out_of_memory(error):
+            return _print_error(
+                ExitStatus.BAD_INPUT,
+                "error: not enough memory; use fewer --workers, lower execution.memory_limit, or raise the "
+                "limit of the process (ulimit -v)",
+            )
         kind = type(error).__name__
         text = " ".join(str(error).split()) or kind
         return _print_error(ExitStatus.FAILED, f"unexpected failure: {kind}: {text} (--debug shows where)")
@@ -184,6 +196,13 @@ def _report_failures(failures: Sequence[Failure | str]) -> ExitStatus:
 def _print_error(status: ExitStatus, text: str) -> ExitStatus:
     sys.stderr.write(f"pixal: {' '.join(text.splitlines())}\n")
     return status
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, OpenCV, the system's loader or its threads ran out of memory."""
+    text = str(error).lower()
+    signs = ("insufficient memory", "cannot allocate memory", "failed to map segment", "can't start new thread")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
 def _set_up_logging(quiet: bool) -> None:
