@@ -50,7 +50,7 @@ def write_configs(folder: Path, settings: str) -> Path:
 def collect_runs(patch: pytest.MonkeyPatch, runs: list[Tracker]) -> None:
     """Append tracked runs to ``runs`` instead of writing them to MLflow, whose store takes seconds to create."""
     patch.setenv(SWITCH, "on")
-    patch.setattr("pixal.mlflow_utils.store_run", runs.append)
+    patch.setattr("pixal.mlflow_utils.store_run", lambda tracker, *_: runs.append(tracker))
     patch.setattr("pixal.mlflow_utils.import_mlflow", lambda: None)
 
 
