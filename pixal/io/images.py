@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.io.files import read_bytes, write_bytes
 from pixal.io.png import encode_png
+from pixal.io.tiff import check_segments, tiff_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +26,31 @@ if TYPE_CHECKING:
 Image = NDArray[Any]
 
 
-def read_image(path: Path) -> Image:
+MAX_DECODED_BYTES = 400_000_000
+"""The largest image that is decoded, in bytes: 130 megapixels of 8-bit RGB, or 50 megapixels of 16-bit RGBA."""
+
+
+class SizeError(InputError):
+    """An image has another size than it should have.
+
+    Attributes:
+        size: Its height and width as its header states them, without its EXIF orientation.
+    """
+
+    def __init__(self, message: str, size: tuple[int, int]) -> None:
+        super().__init__(message, size)
+        self.size = size
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def read_image(path: Path, *, max_bytes: int = MAX_DECODED_BYTES) -> Image:
     """Read an image file.
+
+    Args:
+        path: The file.
+        max_bytes: The most bytes that the decoded image may have.
 
     Returns:
         The image as (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16. Its EXIF orientation is applied. Grey images
@@ -34,14 +60,25 @@ def read_image(path: Path) -> Image:
         InputError: The file is not an image, is damaged or truncated, or is too large to be a photograph (a
             decompression bomb).
     """
-    return decode_image(read_bytes(path))
+    return decode_image(read_bytes(path), max_bytes=max_bytes)
 
 
-def decode_image(data: bytes) -> Image:
-    """Decode the bytes of an image file, like ``read_image``."""
+def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes: int = MAX_DECODED_BYTES) -> Image:
+    """Decode the bytes of an image file, like ``read_image``.
+
+    Args:
+        data: The bytes.
+        size: The height and width of the reference. An image of another size, also when turned by 90°, is refused
+            before it is decoded.
+        max_bytes: The most bytes that the decoded image may have.
+
+    Raises:
+        SizeError: The image has another size than the reference.
+        InputError: As ``read_image``.
+    """
     if not len(data):
         raise InputError("the file is empty")
-    has_alpha, orientation = _inspect(data)
+    has_alpha, orientation = _inspect(data, size, max_bytes)
     flags = cv2.IMREAD_UNCHANGED if has_alpha else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -132,21 +169,78 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120, fingerprint: str
     write_bytes(path, encode_png(image, fingerprint=fingerprint), sync=False)
 
 
-def _inspect(data: bytes) -> tuple[bool, int]:
+@dataclass(frozen=True)
+class _Header:
+    """What the header of an image file states.
+
+    Attributes:
+        height: Height in pixels, without the EXIF orientation.
+        width: Width in pixels.
+        channels: Number of channels.
+        bits: Bits per channel.
+        has_alpha: Whether it has an alpha channel or a transparent colour.
+        orientation: The EXIF orientation, 1 to 8; 1 where there is no alpha channel.
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    bits: int = 8
+    has_alpha: bool = False
+    orientation: int = 1
+
+
+def _inspect(data: bytes, size: tuple[int, int] | None, max_bytes: int) -> tuple[bool, int]:
     """Check the header before the image is decoded; return whether it has alpha, and the EXIF orientation (1 to 8)."""
     _check_complete(data)
+    header = _read_header(data, max_bytes)
+    if size is not None and sorted(size) != sorted((header.height, header.width)):
+        message = f"is {header.width}x{header.height}, the reference is {size[1]}x{size[0]} pixels"
+        raise SizeError(message, (header.height, header.width))
+    if data[:2] in (b"II", b"MM"):
+        check_segments(data)
+    return header.has_alpha, header.orientation
+
+
+def _read_header(data: bytes, max_bytes: int) -> _Header:
+    """Read the header. Raise ``InputError`` where the file is no image, or is too large when decoded."""
+    stated = None
+    if data.startswith(b"\x89PNG") and data[12:16] == b"IHDR":
+        # Pillow converts 16 bits to 8, and refuses some chunks that do no harm.
+        channels = 4 if data[25] in (4, 6) else 3  # colour types with alpha
+        stated = _Header(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"), channels, data[24])
+    elif data[:2] in (b"II", b"MM"):
+        stated = _Header(*tiff_size(data))  # Pillow reads no TIFF with 16 bits and several channels
+    if stated is not None:
+        _check_memory(stated, max_bytes)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as header:
-            has_alpha = "A" in header.getbands() or "transparency" in header.info
+        with PIL.Image.open(io.BytesIO(data)) as file:
+            bands = file.getbands()
+            has_alpha = "A" in bands or "transparency" in file.info
             # For a PNG without EXIF in its header, getexif would decode the whole image to search after the pixels.
-            has_exif = "exif" in header.info or header.format == "TIFF"
-            if not (has_alpha and has_exif):
-                return has_alpha, 1
-            return has_alpha, int(header.getexif().get(PIL.ExifTags.Base.Orientation, 1))
+            has_exif = "exif" in file.info or file.format == "TIFF"
+            orientation = int(file.getexif().get(PIL.ExifTags.Base.Orientation, 1)) if has_alpha and has_exif else 1
+            if stated is None:
+                stated = _Header(file.height, file.width, len(bands) + ("transparency" in file.info))
+                _check_memory(stated, max_bytes)
+            return replace(stated, has_alpha=has_alpha, orientation=orientation)
     except PIL.Image.DecompressionBombError as error:
-        raise InputError(f"is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError):  # a 16-bit TIFF that Pillow cannot read, or not an image
-        return False, 1
+        if stated is None:
+            raise InputError(f"is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        if stated is None:
+            raise InputError("is not an image, or is damaged") from None
+    return stated
+
+
+def _check_memory(header: _Header, max_bytes: int) -> None:
+    # Decoders return at least three channels, and palettes and single bits as bytes.
+    decoded = header.height * header.width * max(header.channels, 3) * max(header.bits // 8, 1)
+    if decoded > max_bytes:
+        raise InputError(
+            f"is too large: {header.width}x{header.height} pixels are {decoded / 1e6:.0f} MB when decoded, and "
+            f"{max_bytes / 1e6:.0f} MB are the most; reduce it or cut the part out"
+        )
 
 
 def _upright(image: Image, orientation: int) -> Image:

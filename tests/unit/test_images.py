@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.files import atomic_write, write_bytes
-from pixal.io.images import as_uint8, read_image, read_mask, write_image
+from pixal.io.images import SizeError, as_uint8, decode_image, read_image, read_mask, write_image
 from pixal.tasks.photographs.discovery import list_photographs
 
 RNG = np.random.default_rng(0)
@@ -166,11 +168,107 @@ class TestReading:
         with pytest.raises(InputError, match="too large"):
             read_image(tmp_path / "bomb.png")
 
+    def test_a_large_image_is_refused_before_decoding(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 13_300, 13_300, 16, 6, 0, 0, 0))  # 16-bit RGBA: 1.4 GB
+        body = chunk(b"IDAT", zlib.compress(bytes(1_000_000))) + chunk(b"IEND", b"")
+        (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
+        monkeypatch.setattr(cv2, "imdecode", None)
+        with pytest.raises(InputError, match=r"13300x13300 pixels are 1415 MB when decoded, and 400 MB are the most"):
+            read_image(tmp_path / "large.png")
+
+    @pytest.mark.parametrize("extension", [".png", ".tif", ".jpg", ".bmp", ".webp"])
+    def test_another_size_is_refused_before_decoding(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str
+    ) -> None:
+        PIL.Image.fromarray(RGBA[..., :3]).save(tmp_path / f"a{extension}")
+        data = (tmp_path / f"a{extension}").read_bytes()
+        for size in ((6, 9), (9, 6)):  # the second one may be turned by its EXIF orientation
+            assert decode_image(data, size=size).shape == (6, 9, 3)
+        monkeypatch.setattr(cv2, "imdecode", None)
+        with pytest.raises(SizeError, match="is 9x6, the reference is 8x6 pixels") as caught:
+            decode_image(data, size=(6, 8))
+        assert caught.value.size == (6, 9)
+        assert pickle.loads(pickle.dumps(caught.value)).size == (6, 9)  # errors of processes are pickled
+
     def test_a_mask_is_true_where_it_is_bright(self, tmp_path: Path) -> None:
         for dtype, top in ((np.uint8, 255), (np.uint16, 65535)):
             values = np.array([[0, top // 2, top // 2 + 1, top]], dtype)
             cv2.imwrite(str(tmp_path / "m.png"), values)
             assert read_mask(tmp_path / "m.png").tolist() == [[False, False, True, True]]
+
+
+def photograph(noise: float) -> NDArray[np.uint8]:
+    """A photograph of 300x200 pixels; without noise it is compressed much."""
+    y, x = np.mgrid[0:200, 0:300]
+    colours = np.dstack([x / 2, y, (x + y) / 3]) + np.random.default_rng(0).normal(0, noise, (200, 300, 3))
+    return np.clip(colours, 0, 255).astype(np.uint8)
+
+
+class TestDamagedTiff:
+    @pytest.mark.parametrize("compression", [8, 5], ids=["deflate", "LZW"])
+    @pytest.mark.parametrize("bits", [8, 16])
+    @pytest.mark.parametrize("noise", [0.0, 4.0])
+    def test_no_hole_is_believed(self, tmp_path: Path, compression: int, bits: int, noise: float) -> None:
+        path, values = tmp_path / "a.tif", photograph(noise)
+        if bits == 8:
+            PIL.Image.fromarray(values).save(path, compression={8: "tiff_adobe_deflate", 5: "tiff_lzw"}[compression])
+        else:
+            cv2.imwrite(str(path), values.astype(np.uint16) * 257, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+        data = path.read_bytes()
+        expected = decode_image(data)
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            start, end = min(page.dataoffsets), max(page.dataoffsets) + page.databytecounts[-1]
+        size = min(2048, (end - start) // 3)
+        generator = np.random.default_rng(1)
+        for _ in range(40):
+            hole = int(generator.integers(start, end - size))
+            damaged = data[:hole] + bytes(size) + data[hole + size :]
+            try:
+                found = decode_image(damaged)
+            except InputError as error:
+                assert "damaged" in str(error)  # noqa: PT017  # the hole may also be where all bytes are 0
+            else:
+                np.testing.assert_array_equal(found, expected)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"compression": "zlib"},
+            {"compression": "zlib", "predictor": True},
+            {"compression": "zlib", "tile": (64, 64)},
+            {"compression": "zlib", "planarconfig": "separate"},
+            {"compression": "zlib", "rowsperstrip": 7},
+            {"rowsperstrip": 7},
+            {"tile": (64, 64)},
+            {"byteorder": ">", "compression": "zlib"},
+            {"bigtiff": True},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_all_layouts_are_read(self, tmp_path: Path, options: dict[str, Any], dtype: type[Any]) -> None:
+        values = photograph(4).astype(dtype)
+        planes = np.moveaxis(values, 2, 0) if "planarconfig" in options else values
+        tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", **options)
+        if "planarconfig" in options and dtype is np.uint16:  # OpenCV would mix the planes up
+            with pytest.raises(InputError, match="a plane of its own"):
+                read_image(tmp_path / "a.tif")
+        else:
+            np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values)
+
+    @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "raw"])
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+    def test_all_modes_of_pillow_are_read(self, compression: str, mode: str) -> None:
+        image = PIL.Image.fromarray(photograph(4)).convert(mode)
+        stream = io.BytesIO()
+        image.save(stream, "TIFF", compression=compression)
+        found = decode_image(stream.getvalue())
+        np.testing.assert_array_equal(found, np.asarray(image.convert("RGBA" if mode == "RGBA" else "RGB")))
 
 
 def fail_while_writing(path: Path, error: BaseException) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import AlignmentError, InputError
 from pixal.io.files import data_hash, file_stat, read_bytes
-from pixal.io.images import as_uint8, decode_image
+from pixal.io.images import SizeError, as_uint8, decode_image
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground
@@ -145,7 +145,10 @@ def prepare_photograph(
         record = record.replace(stat=file_stat(photograph.path))
         data = read_bytes(photograph.path)
         record = record.replace(sha256=data_hash(data))
-        decoded = decode_image(data)
+        decoded = decode_image(data, size=(state.reference.mask.shape[0], state.reference.mask.shape[1]))
+    except SizeError as error:
+        height, width = error.size
+        return PreparedPart(record.replace(reason=str(error), width=width, height=height))
     except InputError as error:
         return PreparedPart(record.replace(reason=str(error)), is_readable=False)
     record = record.replace(width=decoded.shape[1], height=decoded.shape[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.files import atomic_write
-from pixal.io.images import as_uint8, read_image, write_image
+from pixal.io.images import MAX_DECODED_BYTES, as_uint8, read_image, write_image
 from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -20,6 +20,7 @@ from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.regions import Region
 from pixal.validation.scoring import Cut, Prediction
 
+_LARGEST_UNUSED = 50_000_000  # bytes of a decoded photograph without a score that the report shows
 OVERLAY_PREFIX = "anomaly_overlay_"
 _LARGEST_FLOAT16 = 65504.0
 _GREY = 64  # of the background of an overlay whose photograph is missing
@@ -159,9 +160,10 @@ def _is_written(file: Path) -> bool:
 
 
 def _read_photo(record: PhotographRecord) -> NDArray[np.uint8] | None:
-    """The photograph, (H, W, 3) uint8; None if it cannot be read."""
+    """The photograph, (H, W, 3) uint8; None if it cannot be read, or could not be used and is large."""
+    max_bytes = MAX_DECODED_BYTES if record.is_ok else _LARGEST_UNUSED
     try:
-        return np.ascontiguousarray(as_uint8(read_image(Path(record.source))[..., :3]))
+        return np.ascontiguousarray(as_uint8(read_image(Path(record.source), max_bytes=max_bytes)[..., :3]))
     except InputError:
         return None
 
