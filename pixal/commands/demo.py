@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pixal.config import load_config
 from pixal.errors import InputError
+from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.synthetic.batch import write_batch
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
@@ -57,7 +58,10 @@ def demo(
         InputError: If ``folder`` contains something else.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / PHOTOGRAPHS).is_dir():
+    is_new = not folder.exists() or not any(folder.iterdir())
+    if is_new:
+        ownership.claim(folder)
+    elif not ownership.is_claimed(folder) and not (folder / PHOTOGRAPHS / "train" / COMPONENT).is_dir():
         raise InputError(f"{folder} is not empty and does not contain a demo; choose a new folder")
     source = load_config(config, overrides).source
     write_configs(source, folder / "configs")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pixal.errors import InputError, StorageError
+from pixal.io import ownership
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -139,12 +140,14 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[Path]:
         The path of the temporary file, for the block to write.
 
     Raises:
+        InputError: The file is in an output folder of PIXAL, and PIXAL did not write it.
         StorageError: The disk is full, or writing is not permitted.
     """
     # The name ends like that of the target, because libraries choose the format by the extension.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name[-_LONGEST_ENDING:]}")
     with reporting_storage(path):
         try:
+            ownership.note(path, sync=sync)
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if sync:

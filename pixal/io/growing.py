@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from pixal.io import ownership
 from pixal.io.arrays import create_member
 from pixal.io.files import replace_synced, reporting_storage
 
@@ -45,6 +46,7 @@ class GrowingRows:
 
     def start(self, keep: int = 0) -> None:
         """Create the file, or remove all rows after the first ``keep`` and whatever follows them."""
+        ownership.note(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with reporting_storage(self.path), self.path.open("r+b" if self.path.is_file() else "wb") as file:
             file.truncate(_FIRST_ROW + keep * self._bytes)
@@ -67,6 +69,7 @@ class GrowingRows:
             target: The ``.npz``; an existing file is replaced.
             others: The arrays that follow the rows, by name. The rows are the array "data", (N, row_length).
         """
+        ownership.note(target)
         header = _npy_header(len(self), self._length)
         end = _FIRST_ROW + len(self) * self._bytes
         with reporting_storage(self.path), self.path.open("r+b") as file:
@@ -101,6 +104,7 @@ class GrowingRows:
         rows = (len(start) == _FIRST_ROW) and _rows_in_header(start[_ZIP_HEADER:], self._length)
         if not rows or start[30 : 30 + len(_MEMBER)] != _MEMBER.encode():
             return False
+        ownership.note(self.path)
         archive.replace(self.path)
         return True
 

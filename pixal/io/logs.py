@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pixal.io import ownership
+
 
 class _LogFile(logging.FileHandler):
     """A log file. A full disk costs the log, not the work: Python would print a traceback for each message."""
@@ -23,6 +25,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def log_to_file(folder: Path, step: str) -> Iterator[None]:
     """Append the log messages of PIXAL to ``folder/STEP.log`` while the block runs."""
+    ownership.note(folder / f"{step}.log")
     folder.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(folder / f"{step}.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

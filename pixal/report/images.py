@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
+from pixal.io import ownership
 from pixal.io.files import atomic_write, write_bytes
 from pixal.validation.regions import Region
 
@@ -113,7 +114,7 @@ def remove_old_images(folder: Path, *, keep: set[str]) -> None:
     old = [file for file in folder.glob("*.jpg") if re.fullmatch(r"[0-9a-f]{20}\.jpg", file.name)]
     old = [file for file in old if file.name not in keep]
     for file in old:
-        file.unlink()
+        ownership.remove(file)
     if old and not any(folder.iterdir()):
         folder.rmdir()
 
@@ -152,6 +153,7 @@ def _save_jpeg(folder: Path, image: Image, quality: int) -> Path:
 
 def _link(file: Path, target: Path) -> None:
     """Link to a file, or copy it where the file system has no links. A name stands for one content."""
+    ownership.note(target)
     try:
         target.hardlink_to(file)
     except OSError:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from pixal.errors import InputError
+from pixal.io.files import write_bytes
 from pixal.synthetic.canvas import Image
 from pixal.synthetic.component import TYPES, draw_component
 from pixal.synthetic.defects import KINDS
@@ -162,10 +163,10 @@ class _TypeFolders:
     def save(self, group: str, name: str, photo: RenderedPhotograph) -> None:
         folder = self.train if group == "train" else self.production
         colours = cv2.cvtColor(photo.image, cv2.COLOR_RGB2BGR)
-        (folder / f"{name}.jpg").write_bytes(_encode(".jpg", np.asarray(colours, np.uint8)))
-        (self.foreground / f"{name}.png").write_bytes(_encode(".png", photo.foreground))
+        write_bytes(folder / f"{name}.jpg", _encode(".jpg", np.asarray(colours, np.uint8)))
+        write_bytes(self.foreground / f"{name}.png", _encode(".png", photo.foreground))
         if group == "bad":
-            (self.masks / f"{name}.png").write_bytes(_encode(".png", photo.defects))
+            write_bytes(self.masks / f"{name}.png", _encode(".png", photo.defects))
 
     def save_truth(self, rows: list[tuple[str, int, str]], poses: dict[str, list[list[float]]]) -> None:
         with (self.truth / "labels.csv").open("w", newline="", encoding="utf-8") as file:

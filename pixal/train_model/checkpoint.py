@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pixal.errors import ModelError, PixalError, StorageError
+from pixal.io import ownership
 from pixal.io.arrays import create_map
 from pixal.io.files import reserve
 from pixal.io.provenance import fingerprint
@@ -26,6 +26,7 @@ from pixal.train_model.state_file import FitState, NamedArrays, read_state, writ
 _log = logging.getLogger(__name__)
 
 _STATE = "state.npz"
+_ERRORS = "errors.npy"
 _SECONDS = 10.0  # least time between two checkpoints
 _SHARE = 20  # least time between two checkpoints, as a multiple of the time that the last one took to write
 
@@ -79,10 +80,13 @@ class Checkpoint:
             _log.info("%s: resuming after %d finished fits", folder, len(self.histories))
         elif exists:
             _log.warning("%s: starting again from the beginning (use --resume to continue)", folder)
-        errors = folder / "errors.npy"
+        errors = folder / _ERRORS
+        files = [path for path in (self._state, self.last_state, errors) if path.is_file()]
+        ownership.claim(folder, adopted=files)
         if not self.resumed:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            for path in files:
+                ownership.remove(path)
+            ownership.note(errors)
             self.errors = create_map(errors, shape)
             return
         try:
@@ -169,7 +173,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the checkpoint."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        ownership.remove_tree(self._folder)
 
     @property
     def _state(self) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from pixal.config import Config
 from pixal.errors import ConfigError, ModelError
+from pixal.io import ownership
 from pixal.io.files import file_hash
 from pixal.io.provenance import fingerprint
 from pixal.train_model.checkpoint import Checkpoint, read_dependencies
@@ -96,7 +96,7 @@ class ResumePlan:
         if self.target_epochs and self.trained and not checkpoint.resumed:
             checkpoint.start_from(self._folder / _LAST_STATE, self.trained.training_seconds)
         elif not checkpoint.resumed:
-            shutil.rmtree(self._folder / _EPOCH_WEIGHTS, ignore_errors=True)
+            ownership.remove_tree(self._folder / _EPOCH_WEIGHTS)
         return checkpoint
 
     def save_epoch_weights(self, model: ModelFamily, epoch: int) -> None:
@@ -108,12 +108,13 @@ class ResumePlan:
     def store_last_state(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Keep the state after the last epoch; return the entries about epochs for the model's record."""
         folder = self._folder
-        (folder / _LAST_STATE).unlink(missing_ok=True)
+        ownership.remove(folder / _LAST_STATE)
         weights = sorted(path.relative_to(folder).as_posix() for path in (folder / _EPOCH_WEIGHTS).glob("*.weights.h5"))
         entries: dict[str, Any] = {"checkpoints": weights}
         if self.target_epochs:
             entries["extended_to"] = self.target_epochs
         if checkpoint.last_state.is_file():
+            ownership.note(folder / _LAST_STATE)
             checkpoint.last_state.replace(folder / _LAST_STATE)
             entries["training_state_sha256"] = file_hash(folder / _LAST_STATE)
         return entries

@@ -13,9 +13,11 @@ from pixal import mlflow_utils
 from pixal.config import Config, PathEntry
 from pixal.config.section import result_settings
 from pixal.errors import InputError
+from pixal.io import ownership
 from pixal.io.files import file_hash
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
+from pixal.io.output_folders import check_outputs, claim_outputs
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import to_builtin, write_record
 from pixal.outcome import Outcome
@@ -62,11 +64,16 @@ def train_models(
     if epochs is not None and not (resume and epochs >= 1):
         raise InputError(f"{epochs} epochs: the number of additional epochs must be at least 1, and needs resume")
     # Everything that can be refused is refused before any work is done.
+    check_outputs(config.paths, "component_model_path", ())
     training_sets = task.training_sets()
     name = config.model_training.model
     family = anomaly_family_named(name) if task.holds_out else family_named(name)
     checked_options(family, config.model_training)
     hardware = family.set_up(config.model_training)
+    owners = [data.owner for data in training_sets]
+    planned = [path for owner in owners for path in _planned_files(config, owner)]
+    check_outputs(config.paths, "component_model_path", owners, planned=planned)
+    claim_outputs(config.paths, "component_model_path", owners)
     runs = [_TrainingRun(data, task, family, config, hardware, resume, epochs, quiet) for data in training_sets]
     _log.info("training on %d good images", sum(len(data.inputs) for data in training_sets))
     if epochs is not None:
@@ -80,6 +87,17 @@ def train_models(
             with log_to_file(config.paths.resolve("log_path", run.training_set.owner), "train"):
                 outcome.done += run.run()
     return outcome
+
+
+def _planned_files(config: Config, owner: str | None) -> list[Path]:
+    """The files that training is going to write, as far as their names are known."""
+    folder, start = config.paths.resolve("model_path", owner), f"{config.model_training.model_name}."
+    models = [path for path in folder.iterdir() if path.name.startswith(start)] if folder.is_dir() else []
+    return [
+        *models,
+        config.paths.resolve("metadata_path", owner) / MODEL_RECORD,
+        config.paths.resolve("log_path", owner) / "train.log",
+    ]
 
 
 @dataclass
@@ -187,10 +205,10 @@ class _TrainingRun:
     def _save(self, model: ModelFamily, finished: Finished) -> list[Path]:
         folder = self._folder("model_path")
         # Without its record a model counts as untrained. So no record matches a mixture of old and new files.
-        (self._folder("metadata_path") / MODEL_RECORD).unlink(missing_ok=True)
+        ownership.remove(self._folder("metadata_path") / MODEL_RECORD)
         for pattern in ("*.keras", "*.h5", "*.weights.*"):  # also files of models with another name or family
             for stale in folder.glob(pattern):
-                stale.unlink()
+                ownership.remove(stale)
         return [*model.save(folder), *finished.save(folder)]
 
     def _record(self, fitted: Fitted, files: list[Path], finished: Finished, seconds: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pixal.errors import AlignmentError
+from pixal.io.files import write_bytes
 from pixal.plotting import style
 from pixal.tasks.photographs.alignment.align import Reference, align_photograph
 from pixal.tasks.photographs.alignment.features import Features
@@ -114,7 +115,7 @@ def test_only_figures_of_other_photographs_are_removed(tmp_path: Path, reference
 )
 def test_figures_that_are_turned_off_are_removed(tmp_path: Path, reference: Reference, key: str, removed: str) -> None:
     save(tmp_path, reference)
-    (tmp_path / "metrics.png").write_bytes(b"")
+    write_bytes(tmp_path / "metrics.png", b"")
     figure_files.remove_other_figures(tmp_path, {"a"}, ON.model_copy(update={key: False}))
     assert {path.name for path in tmp_path.iterdir()} == {"matches", "overlay_diagnostics", "metrics.png"} - {removed}
 

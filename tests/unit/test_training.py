@@ -23,6 +23,7 @@ from pixal.commands.train import train
 from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
+from pixal.io.ownership import MANIFEST
 from pixal.io.records import read_record, write_record
 from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.alignment.align import Reference
@@ -191,6 +192,7 @@ def test_training_writes_exactly_these_files(trained: Trained) -> None:
         "figures/accuracy.png",
         "figures/reconstructions.png",
         "logs/train.log",
+        MANIFEST,
     }
     assert "trained on 9 good images" in (folder / "logs" / "train.log").read_text()
 

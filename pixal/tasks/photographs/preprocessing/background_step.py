@@ -24,7 +24,7 @@ from pixal.outcome import Outcome
 from pixal.tasks.photographs.alignment.reference import describe_appearance
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground, model_hash
-from pixal.tasks.photographs.preprocessing.folders import BACKGROUND, TypeFolder, remove_other_images
+from pixal.tasks.photographs.preprocessing.folders import BACKGROUND, TypeFolder, cut_out_stem, remove_other_images
 from pixal.tasks.photographs.preprocessing.prepare import other_part_note
 from pixal.tasks.photographs.preprocessing.records import BackgroundRecord, BackgroundStep
 from pixal.tasks.photographs.settings import RemoveBackground
@@ -81,7 +81,7 @@ def remove_backgrounds(
     with log_to_file(folder.logs, "remove_bg"), folder.start(BACKGROUND, force=force) as journal:
         jobs = []
         for index, photograph in enumerate(photographs):
-            stem = f"{folder.name}_{index:03d}" if settings.rename_images else photograph.name
+            stem = cut_out_stem(folder.name, index, photograph.name, rename=settings.rename_images)
             file = f"{stem}_no_bg.png"
             jobs.append(_Job(photograph, file, journal.entries.get(file)))
         work = partial(

@@ -5,7 +5,6 @@ A figure holds the fingerprint of what it shows, so that an unchanged figure is 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.io import ownership
 from pixal.io.images import as_uint8, write_figure, write_image
 from pixal.io.png import read_fingerprint
 from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure
@@ -99,7 +99,7 @@ class AlignmentFigures:
             reason: Why it was not aligned.
         """
         matches, overlay = _files(self.folder, name)
-        overlay.unlink(missing_ok=True)
+        ownership.remove(overlay)
         if not _wants_matches(self.settings):
             return
         settings = self.settings
@@ -133,12 +133,12 @@ def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSetti
     kept = {path for name in names for path in _files(folder, name)}
     for directory, wanted in ((_MATCHES, _wants_matches(settings)), (_OVERLAYS, bool(settings.save_overlays))):
         if not wanted:
-            shutil.rmtree(folder / directory, ignore_errors=True)
+            ownership.remove_tree(folder / directory)
         for path in (folder / directory).glob("*.jpg"):
             if path not in kept:
-                path.unlink()
+                ownership.remove(path)
     if not settings.save_metrics:
-        (folder / "metrics.png").unlink(missing_ok=True)
+        ownership.remove(folder / "metrics.png")
 
 
 def are_current(paths: Iterable[Path], key: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pixal.config.paths import PathEntry
 from pixal.errors import InputError
+from pixal.io import ownership
 from pixal.io.files import read_bytes, write_bytes
 from pixal.io.journal import Journal, OutputRecord, write_journal
 from pixal.tasks.photographs.preprocessing.records import (
@@ -81,7 +83,7 @@ class EarlierRun(Generic[Record]):
             return
         for path, content in self.later.items():
             write_bytes(path, content)
-            path.with_suffix(_JOURNAL).unlink(missing_ok=True)
+            ownership.remove(path.with_suffix(_JOURNAL))
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,10 @@ class OutputFolder:
         for later in _STEPS[_STEPS.index(step) :]:
             path, journal = self.metadata / later.file, self._journal(later)
             if force:
-                journal.unlink(missing_ok=True)
+                ownership.remove(journal)
             elif path.is_file():
                 write_journal(journal, self._outputs(later))
-            path.unlink(missing_ok=True)
+            ownership.remove(path)
         return Journal(self._journal(step), step.entries)
 
     def _outputs(self, step: Step[Any, Any]) -> list[OutputRecord]:
@@ -225,8 +227,35 @@ def read_validation_inputs(metadata: Path) -> ValidationInputs:
     return read_step(metadata / PREPROCESSING_RECORD, ValidationInputs, "validate")
 
 
+def planned_files(folder: TypeFolder, names: Sequence[str]) -> list[Path]:
+    """The files that preprocessing is going to write, except its figures.
+
+    Args:
+        folder: The type's folders.
+        names: The names of its photographs.
+    """
+    rename = folder.config.preprocessing.remove_background.rename_images
+    stems = [cut_out_stem(folder.name, index, name, rename=rename) for index, name in enumerate(names)]
+    metadata = [folder.metadata / step.file for step in _STEPS]
+    return [
+        *(folder.background_removed / f"{stem}_no_bg.png" for stem in stems),
+        *(folder.aligned / f"{stem}_aligned.png" for stem in stems),
+        *metadata,
+        *(path.with_suffix(".journal") for path in metadata),
+        *(folder.metadata / name for name in (REFERENCE_FILE, STATE_FILE)),
+        *(folder.logs / f"{step.command}.log" for step in _STEPS),
+        folder.aligned_metrics / "results.csv",
+        folder.input,
+    ]
+
+
+def cut_out_stem(type_name: str, index: int, name: str, *, rename: bool | None) -> str:
+    """The start of the file names of a cut-out photograph: its own name, or that of its type and a number."""
+    return f"{type_name}_{index:03d}" if rename else name
+
+
 def remove_other_images(folder: Path, names: set[str]) -> None:
     """Delete the PNG files of an earlier run that are not among ``names``, so that they are not taken for results."""
     for path in folder.glob("*.png"):
         if path.name not in names:
-            path.unlink()
+            ownership.remove(path)

@@ -15,6 +15,7 @@ from pixal.errors import InputError
 from pixal.execution import Submit, in_background
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
+from pixal.io.output_folders import Side, check_outputs, claim_outputs
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
 from pixal.tasks.photographs.foreground.methods import choose_method
@@ -29,11 +30,14 @@ from pixal.tasks.photographs.preprocessing.folders import (
     Record,
     Step,
     TypeFolder,
+    planned_files,
 )
 from pixal.tasks.photographs.preprocessing.input_step import write_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 
 _log = logging.getLogger(__name__)
+
+_SIDE: Side = "component_model_path"
 
 
 def preprocess(
@@ -44,7 +48,7 @@ def preprocess(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.preprocess``."""
-    photographs = list_photographs(input_dir)
+    photographs = _list_photographs(input_dir, config)
     with _exclusive_run(config, photographs), in_background() as submit:
         outcome, cut_outs = _remove_backgrounds(input_dir, photographs, config, force, quiet)
         outcome = outcome.followed_by(_align(input_dir, config, cut_outs, submit, force, quiet))
@@ -59,7 +63,7 @@ def remove_bg(
     quiet: bool = False,
 ) -> Outcome:
     """See ``pixal.remove_bg``."""
-    photographs = list_photographs(input_dir)
+    photographs = _list_photographs(input_dir, config)
     with _exclusive_run(config, photographs):
         outcome, _ = _remove_backgrounds(input_dir, photographs, config, force, quiet)
     return outcome
@@ -89,16 +93,32 @@ def make_input(
         return _make_input(input_dir, config, submit, force, quiet)
 
 
+def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[str, list[Photograph]]:
+    """List the photographs. Raise ``InputError`` where the outputs would be among them, or overwrite other files."""
+    photographs = list_photographs(input_dir)
+    files = [photo.path for photos in photographs.values() for photo in photos]
+    planned = [
+        path
+        for name, photos in photographs.items()
+        for path in planned_files(TypeFolder(name, config), [photo.name for photo in photos])
+    ]
+    check_outputs(config.paths, _SIDE, list(photographs), source=input_dir, files=files, planned=planned)
+    return photographs
+
+
 @contextmanager
 def _exclusive_run(config: PhotographConfig, names: Iterable[str]) -> Iterator[None]:
-    """Lock the component for this run, and the folders of the types, which ``train`` locks.
+    """Claim and lock the component for this run, and the folders of the types, which ``train`` locks.
 
     Raises:
-        InputError: If another run holds a lock.
+        InputError: If another run holds a lock, or the output folders cannot be used.
     """
+    owners = [None, *names] if config.model_training.one_hot_encoding else list(names)
+    check_outputs(config.paths, _SIDE, owners)
     with ExitStack() as locks:
-        for name in (None, *names):
+        for name in dict.fromkeys((None, *owners)):
             locks.enter_context(lock_folder(config.paths.resolve("component_model_path", name)))
+        claim_outputs(config.paths, _SIDE, owners)
         yield
 
 
@@ -149,6 +169,7 @@ def _make_input(
     one_hot = config.model_training.one_hot_encoding
     if one_hot:  # one model serves all types of the component, whichever type was named
         folders = _find_types(None, config, ALIGNMENT)
+        claim_outputs(config.paths, _SIDE, [folder.name for folder in folders])
     settings = config.preprocessing.preprocessor
     _warn_of_unknown_types("preprocessor.mask", settings.mask if isinstance(settings.mask, dict) else (), folders)
     _warn_of_unknown_types("preprocessor.ignore_regions", settings.ignore_regions, folders)

@@ -12,7 +12,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
+from pixal.io import ownership
 from pixal.io.files import atomic_write, file_hash
+from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
 from pixal.outcome import Outcome
@@ -22,6 +24,7 @@ from pixal.tasks.photographs.settings import PhotographConfig
 _log = logging.getLogger(__name__)
 
 LATENTS, MANIFEST, RECORD = "latents.npy", "manifest.csv", "latents.yaml"
+_FILES = (RECORD, MANIFEST, LATENTS)  # the record first, because it holds the hashes of the others
 MANIFEST_COLUMNS = ("row", "image", "source", "sha256")
 
 
@@ -34,16 +37,33 @@ def encode(
 ) -> Outcome:
     """Write the latent vectors of each type; see ``pixal.encode``."""
     outcome = Outcome()
-    for source in find_part_sources(input_path, config, quiet=quiet):
-        folder = config.paths.resolve("latents_path", source.name) if out is None else Path(out) / source.name
+    sources = find_part_sources(input_path, config, quiet=quiet)
+    if out is None:
+        claim_outputs(config.paths, "component_model_path", [source.name for source in sources])
+    folders = {
+        source.name: config.paths.resolve("latents_path", source.name) if out is None else Path(out) / source.name
+        for source in sources
+    }
+    ownership.refuse_strangers(
+        folder / name for folder in folders.values() if not _is_from_encode(folder) for name in _FILES
+    )
+    for source in sources:
+        folder = folders[source.name]
+        if out is not None:
+            ownership.claim(folder, adopted=[folder / name for name in _FILES if (folder / name).is_file()])
         outcome = outcome.combined_with(_encode(source, folder, quiet))
     return outcome.require_done(input_path)
 
 
+def _is_from_encode(folder: Path) -> bool:
+    """Whether a folder holds the latent vectors of a version without manifests."""
+    return not ownership.is_claimed(folder) and (folder / RECORD).is_file() and (folder / MANIFEST).is_file()
+
+
 def _encode(source: PartSource, folder: Path, quiet: bool) -> Outcome:
-    files = [folder / name for name in (RECORD, MANIFEST, LATENTS)]
-    for old_file in files:  # the record first, because it holds the hashes of the others
-        old_file.unlink(missing_ok=True)
+    files = [folder / name for name in _FILES]
+    for old_file in files:
+        ownership.remove(old_file)
     encoded: list[ProbedPart] = []
     length = 0
     with tempfile.TemporaryFile() as vectors:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from pixal import mlflow_utils
 from pixal.errors import InputError, ModelError
+from pixal.io import ownership
+from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
 from pixal.outcome import Failure
@@ -107,6 +109,8 @@ def evaluate(
         _check_reconstructs(source)
     n_models = len({source.model.owner for source in sources})
     weights = [_find_weights(source, checkpoint, n_models) for source in sources]
+    claim_outputs(config.paths, "component_model_path", [source.name for source in sources])
+    ownership.refuse_strangers(path for source in sources for path in _files(source))
     evaluation = Evaluation()
     with mlflow_utils.tracked_run(config, config.paths.component, "evaluate") as tracker:
         artifacts: dict[str, list[Path]] = {}
@@ -181,7 +185,7 @@ def _evaluate(source: PartSource, weights: Path | None, samples: int, quiet: boo
             rows.append({"image": part.image, **_cells(measures, channels)})
     record, table, figure = _files(source)
     for old_file in (record, table, figure):
-        old_file.unlink(missing_ok=True)
+        ownership.remove(old_file)
     if not rows:
         return None
     evaluation = TypeEvaluation(

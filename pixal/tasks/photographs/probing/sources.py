@@ -12,6 +12,7 @@ from pixal.errors import InputError, ModelError
 from pixal.execution import progress
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash
+from pixal.io.output_folders import check_outputs
 from pixal.io.records import read_record
 from pixal.outcome import Failure
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
@@ -96,7 +97,10 @@ def find_part_sources(source: str | Path | None, config: PhotographConfig, *, qu
     if files:
         return [parts for path in files for parts in _read_inputs(path, models, config)]
     folder = Path(str(source))
-    photographs = models.assign_types(list_photographs(folder, test=True), quiet=quiet)
+    listed = list_photographs(folder, test=True)
+    files = [photo.path for photos in listed.values() for photo in photos]
+    check_outputs(config.paths, "component_model_path", list(listed), source=folder, files=files)
+    photographs = models.assign_types(listed, quiet=quiet)
     for name in photographs:
         models.check(name)
     root = folder if folder.is_dir() else folder.parent

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pixal.calibration.calibration import Calibration
 from pixal.inputs import InputSet
+from pixal.io import ownership
 from pixal.io.images import write_figure
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.family import Rows, as_anomaly_model
@@ -96,7 +97,7 @@ def save_training(
             input_size=examples.input_size,
         )
     for old_figure in _FIGURES:
-        (folder / old_figure).unlink(missing_ok=True)
+        ownership.remove(folder / old_figure)
     for name, figure in figures.items():
         write_figure(folder / name, figure)
     return [folder / name for name in figures]

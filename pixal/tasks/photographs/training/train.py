@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.config.section import Mark, marked, result_settings
 from pixal.inputs import evenly_spaced
+from pixal.io.files import write_bytes
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training import figures
@@ -73,8 +73,7 @@ class _Calibrated(Finished):
         ]
         for name in states:
             target = state_file(folder, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.data.state_file(name), target)
+            write_bytes(target, self.data.state_file(name).read_bytes())
             files.append(target)
         return files
 

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pixal import mlflow_utils
 from pixal.config.section import result_settings
 from pixal.errors import InputError, PixalError
+from pixal.io import ownership
 from pixal.io.files import file_hash, file_stat
+from pixal.io.output_folders import Side, check_outputs, claim_outputs
 from pixal.io.provenance import fingerprint
 from pixal.io.records import read_record, write_record
 from pixal.outcome import Failure
@@ -30,6 +32,7 @@ from pixal.train_model.stored_model import load_stored
 _log = logging.getLogger(__name__)
 
 _RECORD = "benchmark.yaml"
+_RESULTS: Side = "component_validate_path"
 
 
 def benchmark(
@@ -46,6 +49,7 @@ def benchmark(
         anomaly_family_named(config.model_training.model), config.model_training
     )  # raises before any work starts
     runs = [_ClassRun(folders, config, Path(out)) for folders in _find_classes(Path(input_path), classes)]
+    _claim(Path(out), runs)
     done = {} if force else {run.name: result for run in runs if (result := run.stored_result())}
     results = MasterResults(Path(out) / MASTER_TABLE)
     with mlflow_utils.tracked_run(config, Path(input_path).resolve().name, "benchmark") as tracker:
@@ -63,6 +67,18 @@ def benchmark(
         tracker.log_artifacts({"results": [results.path]})
     _log.info("%s", results.summary())
     return results
+
+
+def _claim(out: Path, runs: Sequence[_ClassRun]) -> None:
+    """Check and claim the output folders of all classes, before the first one is trained."""
+    for run in runs:
+        run.check()
+    is_earlier = not ownership.is_claimed(out) and any(run.has_record for run in runs)
+    if not is_earlier:
+        ownership.refuse_strangers([out / MASTER_TABLE])
+    ownership.claim(out, adopted=[out / MASTER_TABLE] if (out / MASTER_TABLE).is_file() else [])
+    for run in runs:
+        run.claim()
 
 
 @dataclass(frozen=True)
@@ -105,6 +121,20 @@ class _ClassRun:
         self.name, self._folders = folders.name, folders
         self._config = replace(config, paths=config.paths.for_component(folders.name, out))
         self._results_folder = self._config.paths.resolve("component_validate_path")
+
+    @property
+    def has_record(self) -> bool:
+        """Whether an earlier run has started on this class."""
+        return (self._results_folder / _RECORD).is_file()
+
+    def check(self) -> None:
+        """Raise InputError where the output folders are not separate from the photographs."""
+        check_outputs(self._config.paths, "component_model_path", [None], source=self._folders.train)
+        check_outputs(self._config.paths, _RESULTS, [None], source=self._folders.test)
+
+    def claim(self) -> None:
+        """Claim the folder of the results."""
+        claim_outputs(self._config.paths, _RESULTS, [None])
 
     def stored_result(self) -> ClassResult | None:
         """Return the result of an earlier, finished run with the same input and settings; None if there is none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.io import ownership
 from pixal.io.images import write_figure
 from pixal.report.document import PartResult
 from pixal.tasks.photographs.settings import Plotting
@@ -71,7 +72,7 @@ def save_type_figures(folder: Path, data: TypeFigureData, plotting: Plotting) ->
     Figures against the truth need good and defective parts.
     """
     for path in type_figures(folder):
-        path.unlink()
+        ownership.remove(path)
     if not data.scored:
         return
     if plotting.plot_distributions:

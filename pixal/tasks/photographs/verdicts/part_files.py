@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
+from pixal.io import ownership
 from pixal.io.files import atomic_write
 from pixal.io.images import MAX_DECODED_BYTES, as_uint8, read_image, write_image
 from pixal.tasks.photographs.parts import PhotographRecord
@@ -136,7 +137,7 @@ def remove_other_files(verdicts: Iterable[StoredVerdict], *, figures: Path, maps
     ):
         for path in folder.glob(pattern):
             if path.name not in names:
-                path.unlink()
+                ownership.remove(path)
 
 
 def overlay_name(record: PhotographRecord) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixal import mlflow_utils
+from pixal.io import ownership
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
+from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
 from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
@@ -57,9 +58,10 @@ def remove_old_results(config: PhotographConfig, keep: set[str]) -> None:
     for name in (PREPROCESSING_RECORD, JOURNAL):
         for path in sorted(root.glob(f"*/metadata/{name}")):
             if path.parent.parent.name not in keep:
-                shutil.rmtree(path.parent.parent)
+                claim_outputs(config.paths, "component_validate_path", [path.parent.parent.name])
+                ownership.remove_tree(path.parent.parent)
     for name in RESULT_FILES:
-        (root / name).unlink(missing_ok=True)
+        ownership.remove(root / name)
 
 
 def write_results(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.io.records import write_table
 from pixal.outcome import Failure
@@ -92,7 +93,7 @@ def write_result_files(
     write_report(folder / "report.html", results, images_of)
     written = [folder / name for name in ("results.csv", "results.json", "report.html")]
     if results.metrics is None:
-        (folder / METRICS_FILE).unlink(missing_ok=True)
+        ownership.remove(folder / METRICS_FILE)
         return written
     _write_json(folder / METRICS_FILE, results.metrics.model_dump(mode="json"))
     return [*written, folder / METRICS_FILE]

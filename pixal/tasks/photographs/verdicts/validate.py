@@ -9,6 +9,7 @@ from pathlib import Path
 from pixal import mlflow_utils
 from pixal.errors import InputError
 from pixal.execution import in_background, progress
+from pixal.io.output_folders import Side, check_outputs, claim_outputs
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -21,9 +22,9 @@ from pixal.tasks.photographs.verdicts.reporting import (
     track_batch,
     write_results,
 )
-from pixal.tasks.photographs.verdicts.results import Batch
+from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch
 from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
-from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
+from pixal.tasks.photographs.verdicts.validate_type import TypeValidation, planned_files
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,14 @@ def validate(
 ) -> Batch:
     """See ``pixal.validate``."""
     models = Models(config, model)
-    photographs = models.assign_types(list_photographs(input_path, test=True), quiet=quiet)
+    listed = list_photographs(input_path, test=True)
+    files = [photo.path for photos in listed.values() for photo in photos]
+    side: Side = "component_validate_path"
+    check_outputs(config.paths, side, [None, *listed], source=input_path, files=files)
+    photographs = models.assign_types(listed, quiet=quiet)
+    planned = [path for name, photos in photographs.items() for path in planned_files(name, photos, config)]
+    planned += [config.paths.resolve(side) / name for name in RESULT_FILES]
+    check_outputs(config.paths, side, [None, *photographs], planned=planned)
     for name in photographs:
         models.check(name)
     for name in photographs:
@@ -48,6 +56,7 @@ def validate(
     types = [TypeValidation(name, models.load(name), truths.get(name), config) for name in photographs]
     validated, seconds = 0, 0.0
     with exclusive_run(config) as tracker:
+        claim_outputs(config.paths, side, [None, *photographs])
         remove_old_results(config, keep=set(photographs))
         with in_background() as submit:  # draws the figures
             for validation in types:
@@ -89,7 +98,9 @@ def detect(
     types = [
         TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
     ]
+    check_outputs(config.paths, "component_validate_path", [None, *names])
     with exclusive_run(config) as tracker:
+        claim_outputs(config.paths, "component_validate_path", [None, *names])
         with in_background() as submit:
             for detection in types:
                 step = f"{detection.name}: verdicts"

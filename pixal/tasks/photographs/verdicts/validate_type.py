@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from pixal.errors import InputError
 from pixal.execution import worker_count
+from pixal.io import ownership
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.files import file_hash, file_stat
 from pixal.io.logs import log_to_file
@@ -24,7 +24,7 @@ from pixal.tasks.photographs.verdicts import part_files
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
-from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
+from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdict, VerdictStore
 from pixal.validation.scoring import Summary
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class TypeValidation:
                 is_valid = is_deleted and is_name_free
             if is_valid and not force and stored.key == self.key and self._has_files(stored):
                 valid[source] = verdict
-        (self._metadata / PREPROCESSING_RECORD).unlink(missing_ok=True)  # it says that the batch is complete
+        ownership.remove(self._metadata / PREPROCESSING_RECORD)  # it says that the batch is complete
         self._keep(valid)
 
     def has_verdict(self, photo: Photograph, stat: tuple[int, int]) -> bool:
@@ -176,7 +176,8 @@ class TypeValidation:
         """Remove all verdicts but the ``valid`` ones, and their files."""
         if not valid:
             if self._folder.is_dir():
-                shutil.rmtree(self._folder)
+                ownership.remove_tree(self._folder)
+                ownership.claim(self._folder)
                 self.store = self._open_store()
             return
         self._load_summary()
@@ -258,6 +259,23 @@ class TypeValidation:
             parts = [PreparedPart(verdict.record, self.store.read_input(verdict)) for verdict in chunk]
             self.verdicts.score(parts, summary)
         return summary
+
+
+def planned_files(name: str, photographs: Sequence[Photograph], config: PhotographConfig) -> list[Path]:
+    """The files that the validation of a type is going to write, except its figures."""
+    paths = config.paths
+    metadata, metrics = (
+        paths.resolve(entry, name) for entry in ("validate_metadata_path", "validate_aligned_metrics_path")
+    )
+    figures, maps = (paths.resolve(entry, name) for entry in ("validate_figures_path", "validate_anomaly_maps_path"))
+    return [
+        *(metadata / file for file in (PREPROCESSING_RECORD, JOURNAL, _SUMS_FILE)),
+        *(figures / f"{part_files.OVERLAY_PREFIX}{photo.name}.png" for photo in photographs),
+        *(maps / f"{photo.name}.tiff" for photo in photographs),
+        metrics / "results.csv",
+        paths.resolve("validate_log_path", name) / "validate.log",
+        paths.resolve("component_validate_path", name) / config.preprocessing.preprocessor.file_name,
+    ]
 
 
 def _source(photo: Photograph) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.errors import InputError
 from pixal.inputs import InputSet, describing_arrays
+from pixal.io import ownership
 from pixal.io.files import AppendedFile, write_bytes
 from pixal.io.growing import GrowingRows
 from pixal.io.records import to_builtin
@@ -96,6 +97,7 @@ class VerdictStore:
         self.verdicts = self._with_inputs(stored)
 
     def __enter__(self) -> VerdictStore:
+        ownership.note(self._journal)
         self._journal.parent.mkdir(parents=True, exist_ok=True)
         self._journal_file = AppendedFile(self._journal)
         return self
@@ -164,7 +166,7 @@ class VerdictStore:
             copy.finish(self._archive, self._other_arrays([verdict.record.image for verdict in verdicts]))
         finally:
             copy.path.unlink(missing_ok=True)
-        self._growing.path.unlink(missing_ok=True)  # from here on the names in ``out.npz`` tell the rows
+        ownership.remove(self._growing.path)  # from here on the names in ``out.npz`` tell the rows
         self._is_appending = False
         for row, verdict in enumerate(verdicts):
             self.verdicts[verdict.source] = verdict.model_copy(update={"row": row})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pixal.errors import InputError
 from pixal.io.files import file_stat
+from pixal.io.output_folders import check_outputs, claim_outputs
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -45,6 +46,7 @@ def watch(
     folder = Path(input_path)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; --watch needs one")
+    check_outputs(config.paths, "component_validate_path", [None], source=folder)
     watcher = _Watcher(folder, config, model)
     with exclusive_run(config) as tracker:
         try:
@@ -116,6 +118,7 @@ class _Watcher:
         root = self._config.paths.resolve("component_validate_path")
         stored = [path.parent.parent.name for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))]
         names = [] if force else [name for name in stored if self._models.has_model(name)]
+        claim_outputs(self._config.paths, "component_validate_path", [None, *stored])
         remove_old_results(self._config, keep=set(names))
         listed = self._list()
         mixed = [photo for photos in listed.values() for photo in photos] if self._models.is_mixed(listed) else []
@@ -194,6 +197,7 @@ class _Watcher:
         return not part.is_readable and file.unchanged_scans * self._config.validation.watch_interval < PATIENCE
 
     def _open_type(self, name: str, photographs: list[Photograph]) -> None:
+        claim_outputs(self._config.paths, "component_validate_path", [None, name])
         validation = TypeValidation(name, self._models.load(name), None, self._config)
         validation.resume(photographs, keep_deleted_in=self.folder)
         self.types[name] = validation
