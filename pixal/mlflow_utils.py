@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import threading
 import time
 import uuid
@@ -32,6 +33,7 @@ _LOCAL_TIMEOUT = 60.0  # no network, but a slow disk; making the store takes sec
 _METRICS_PER_REQUEST = 500
 _PARAMS_PER_REQUEST = 100
 _ID_TAG = "pixal.run"
+_LONGEST_NAME = 250  # characters; MLflow's limit
 _LONGEST_PARAM = 6000  # characters; MLflow's limit
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -85,7 +87,7 @@ class Tracker:
     def log_metric(self, name: str, value: float, step: int = 0) -> None:
         """Log a value of metric ``name`` at ``step`` (an epoch). Values that are not finite are skipped."""
         if math.isfinite(value):
-            self.metrics.append(TrackedMetric(name, float(value), step))
+            self.metrics.append(TrackedMetric(_allowed_name(name), float(value), step))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings. Nested mappings get dotted names."""
@@ -357,6 +359,11 @@ def _experiment_id(client: Any, name: str, local: bool) -> str:
     # With this tag MLflow's page shows training runs and metrics first, not language models.
     client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
     return experiment_id
+
+
+def _allowed_name(name: str) -> str:
+    """A metric's name as MLflow accepts it, on Windows too: a type may be called ``front (1)``."""
+    return re.sub(r"[^\w\-. /]", "_", name)[:_LONGEST_NAME]
 
 
 def _now() -> int:

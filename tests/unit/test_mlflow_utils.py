@@ -398,3 +398,13 @@ def test_a_file_that_is_no_kept_run_is_left_alone(
     assert "x.json is not a run that PIXAL kept" in caplog.text
     assert Path("mlflow_unsent/x.json").read_bytes() == content
     assert len(runs_in(tmp_path, "Odd")) == 1
+
+
+@pytest.mark.parametrize("type_name", ["front (1)", "a=b;c", "Prüfling", "x:y", "x" * 300])
+def test_mlflow_accepts_the_metrics_of_any_type(type_name: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    tracker = Tracker("Part", type_name, "validate")
+    tracker.log_metric(f"{type_name}/parts", 3)
+    _validate_metric_name(tracker.metrics[0].name)
+    assert len(tracker.metrics[0].name) <= 250
