@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,42 @@ class Calibration:
             it, see ``calibrate_by_texture``.
         center: (H, W, 1), the mean distance of good parts if the errors are distances
             (``ModelFamily.gives_distance``); else None.
+        losses: (N,), the loss of the same good parts without calibration, the scale of a numeric ``loss_cut``. Empty:
+            not known.
     """
 
     variance: NDArray[np.float32]
     scores: NDArray[np.float64]
     stand_ins: bool = False
     center: NDArray[np.float32] | None = None
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Check that parts can be scored with these values.
+
+        Args:
+            shape: The shape (H, W, C) of the errors.
+
+        Raises:
+            ValueError: A value is not finite, is negative, or has another shape; or all scores are 0.
+        """
+        arrays: list[tuple[str, NDArray[Any], tuple[int, ...]]]
+        arrays = [("variance", self.variance, shape), ("scores", self.scores, (max(1, len(self.scores)),))]
+        if self.center is not None:
+            arrays.append(("mean distance", self.center, shape))
+        if len(self.losses):
+            arrays.append(("losses", self.losses, self.scores.shape))
+        for name, values, expected in arrays:
+            if values.dtype.kind != "f" or values.shape != expected:
+                raise ValueError(f"the {name} of good parts is {values.dtype} of shape {values.shape}, not {expected}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"the {name} of good parts holds values that are not finite")
+            if values.min() < 0:
+                raise ValueError(f"the {name} of good parts holds negative values")
+        if not self.variance.all():
+            raise ValueError("the variance of good parts is 0 at some pixels")
+        if not self.scores.any():
+            raise ValueError("the score of every good part is 0, as of identical photographs or of a constant image")
 
 
 def calibrate(

@@ -33,12 +33,19 @@ def choose_threshold(calibration: Calibration, rate: float, settings: Threshold)
         The threshold, and the name of the method that gave it. A part fails if its score is above the threshold.
 
     Raises:
-        ConfigError: The method needs more held-out good parts.
+        ConfigError: The method needs more held-out good parts, or the threshold is infinite or 0.
     """
     if not calibration.stand_ins or settings.method in ("sigma", "fixed"):
-        return set_threshold(calibration.scores, rate, settings)
-    check_enough(0, rate, settings)
-    return set_threshold(calibration.scores, rate, Threshold(method="tail"))[0], _TEXTURE
+        threshold, method = set_threshold(calibration.scores, rate, settings)
+    else:
+        check_enough(0, rate, settings)
+        threshold, method = set_threshold(calibration.scores, rate, Threshold(method="tail"))[0], _TEXTURE
+    if not 0 < threshold < np.inf:
+        raise ConfigError(
+            f"validation.threshold: method {method} gives a threshold of {threshold:g} for good parts with scores "
+            f"from {calibration.scores.min():.3g} to {calibration.scores.max():.3g}; set another method or value"
+        )
+    return threshold, method
 
 
 def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold) -> tuple[float, str]:
@@ -75,7 +82,8 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
         return float(settings.value or 0), method
     if method == "sigma":
         logs = np.log(np.maximum(scores, 1e-12))
-        return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
+        with np.errstate(over="ignore"):  # choose_threshold refuses an infinite threshold
+            return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
     if method in ("tail", _CONFORMAL_TAIL):
         quantile = float(gumbel_r.isf(rate, *_fit_tail(scores)))
         return (quantile if method == "tail" else max(quantile, float(scores.max()))), method

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NEEDS_QUOTES = frozenset(',"\r\n\t')
+RECORD_HASH = "record_sha256"
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
@@ -41,6 +44,23 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a metadata file")
     return content
+
+
+def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a record as YAML values, with the SHA-256 of all of it as ``record_sha256``.
+
+    The hash shows that a record was edited or damaged. It is no signature: who edits the record on purpose can also
+    compute the hash anew.
+    """
+    values = {str(key): to_builtin(value) for key, value in content.items() if key != RECORD_HASH}
+    return values | {RECORD_HASH: _hash(values)}
+
+
+def has_valid_hash(content: Mapping[str, Any]) -> bool:
+    """Whether a record holds exactly what ``with_hash`` returned: no value was changed, added or removed."""
+    values = {key: value for key, value in content.items() if key != RECORD_HASH}
+    expected = _hash(values)
+    return expected is not None and content.get(RECORD_HASH) == expected
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -73,6 +93,14 @@ def to_builtin(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _hash(values: Mapping[str, Any]) -> str | None:
+    """SHA-256 of YAML values; None for what no record holds, for example a date, bytes, or a list inside itself."""
+    try:
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -224,6 +224,23 @@ def checked_options(family: type[ModelFamily], settings: ModelTraining) -> BaseM
         raise ConfigError(
             f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}; the options of {settings.model} are: {known}"
         ) from error
+
+
+def check_weights(path: Path, arrays: Iterable[NDArray[Any]]) -> None:
+    """Check weights that were loaded from ``path``.
+
+    Raises:
+        ModelError: A value is no number, or not finite, or all values are 0.
+    """
+    is_zero = True
+    for values in arrays:
+        if values.dtype.kind not in "fiu":
+            raise ModelError(f"{path} is damaged: it holds {values.dtype} in place of numbers; run train again")
+        if not np.isfinite(values).all():
+            raise ModelError(f"{path} is damaged: it holds values that are not finite; run train again")
+        is_zero = is_zero and not values.any()
+    if is_zero:
+        raise ModelError(f"{path} is damaged: all its values are 0; run train again")
 
 
 def type_indices(inputs: InputSet, types: Sequence[str]) -> Rows:

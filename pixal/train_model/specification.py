@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from pixal.config.schema import ModelTraining
 from pixal.config.section import Count, Positive
@@ -41,13 +42,28 @@ class ModelSpecification(ModelTraining):
     one_hot_encoding: bool
     autoencoder_architecture: list[Count]
 
-    input_dim: int
-    shape: tuple[int, int, int]
+    input_dim: Count
+    shape: tuple[Count, Count, Count]
     channels: tuple[str, ...]
-    channel_weights: tuple[float, ...]
+    channel_weights: tuple[Annotated[float, Field(ge=0)], ...]
     gives_distance: bool = False
     types: tuple[str, ...]
     memory_limit: Positive
+
+    @model_validator(mode="after")
+    def _values_match(self) -> ModelSpecification:
+        """The values describe the same input. Checked before anything of that size is made."""
+        if self.input_dim != prod(self.shape):
+            raise ValueError(f"input_dim is {self.input_dim}, but the shape {self.shape} has {prod(self.shape)} values")
+        for name, values in (("channels", self.channels), ("channel_weights", self.channel_weights)):
+            if len(values) != self.shape[2]:
+                raise ValueError(f"{name} holds {len(values)} values, but the shape has {self.shape[2]} channels")
+        for name, names in (("channels", self.channels), ("types", self.types)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{name} names one of {names} twice")
+        if not any(self.channel_weights):
+            raise ValueError("channel_weights are all 0")
+        return self
 
     @property
     def error_weights(self) -> dict[str, float]:
@@ -93,10 +109,11 @@ class ModelRecord(ModelSpecification):
         training_seconds: The duration of training, including interrupted runs.
         hardware: The devices, threads and precision in use.
         settings: All parameters of the run.
-        files: The SHA-256 of each file of the model, by its path in the model's folder.
+        files: The SHA-256 of each file that verdicts depend on, by its path in the model's folder.
         checkpoints: The files with the weights of some epochs (``checkpoint_every``).
         extended_to: The number of epochs after ``train --resume --epochs``; None if none were added.
         training_state_sha256: The SHA-256 of the state from which training can continue; None if there is none.
+        record_sha256: The SHA-256 of everything else in the record, see ``pixal.io.records.with_hash``.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -117,6 +134,7 @@ class ModelRecord(ModelSpecification):
     checkpoints: tuple[str, ...] = ()
     extended_to: int | None = None
     training_state_sha256: str | None = None
+    record_sha256: str
 
 
 def _problem(error: ValidationError) -> str:
@@ -127,5 +145,6 @@ def _problem(error: ValidationError) -> str:
     ]
     if missing:
         return f"lack {', '.join(map(repr, missing))}"
-    key = ".".join(map(str, problems[0]["loc"])) or "model"
-    return f"have a bad value for {key} ({problems[0]['msg']})"
+    message = problems[0]["msg"].removeprefix("Value error, ")
+    key = ".".join(map(str, problems[0]["loc"]))
+    return f"have a bad value for {key} ({message})" if key else f"do not fit together ({message})"

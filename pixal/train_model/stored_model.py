@@ -9,7 +9,7 @@ from pathlib import Path
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
 from pixal.io.files import file_hash
-from pixal.io.records import read_record
+from pixal.io.records import has_valid_hash, read_record
 from pixal.train_model.family import AnomalyModel, ModelFamily, as_anomaly_model, family_named
 from pixal.train_model.specification import ModelRecord
 from pixal.version import __version__
@@ -80,11 +80,20 @@ def load_stored(config: Config, owner: str | None) -> StoredModel:
             __version__,
         )
     for name, digest in record.files.items():
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder / name} is missing; run train again")
-        if file_hash(folder / name) != digest:
-            raise ModelError(f"{folder / name} is not the file that training wrote; run train again")
+        _check_file(folder / name, digest)
     return StoredModel(owner, record, folder)
+
+
+def _check_file(path: Path, digest: str) -> None:
+    """Raise ModelError if a file is missing, cannot be read, or is not the one with the hash ``digest``."""
+    if not path.is_file():
+        raise ModelError(f"{path} is missing; run train again")
+    try:
+        is_same = file_hash(path) == digest
+    except (OSError, PixalError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); make it readable, or run train again") from error
+    if not is_same:
+        raise ModelError(f"{path} is not the file that training wrote; run train again")
 
 
 def _read(path: Path, label: str) -> ModelRecord:
@@ -92,6 +101,11 @@ def _read(path: Path, label: str) -> ModelRecord:
         content = read_record(path)
     except PixalError as error:
         raise ModelError(f"{label} was never trained ({error}); run train first") from error
+    if not has_valid_hash(content):
+        raise ModelError(
+            f"{path} is not what training wrote: a value was changed, added or removed, or an earlier version of PIXAL "
+            "wrote it; run train again"
+        )
     try:
         return ModelRecord.read(content)
     except ModelError as error:

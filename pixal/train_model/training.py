@@ -19,7 +19,7 @@ from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import check_outputs, claim_outputs
 from pixal.io.provenance import fingerprint, provenance
-from pixal.io.records import to_builtin, write_record
+from pixal.io.records import with_hash, write_record
 from pixal.outcome import Outcome
 from pixal.train_model.family import (
     AnomalyModel,
@@ -141,6 +141,7 @@ class _TrainingRun:
             finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.specification))
             files = self._save(fitted.model, finished)
             content = self._record(fitted, files, finished, checkpoint.seconds) | plan.store_last_state(checkpoint)
+            content = with_hash(content)
             record = ModelRecord.read(content)
             write_record(self._folder("metadata_path") / MODEL_RECORD, content)
             checkpoint.remove()
@@ -212,9 +213,9 @@ class _TrainingRun:
         return [*model.save(folder), *finished.save(folder)]
 
     def _record(self, fitted: Fitted, files: list[Path], finished: Finished, seconds: float) -> dict[str, Any]:
-        """The content of the model's record as YAML values, without what ``ResumePlan`` adds."""
+        """The content of the model's record, without what ``ResumePlan`` adds, and without its hash."""
         data, folder, losses = self.training_set, self._folder("model_path"), fitted.history.loss
-        content = (
+        return (
             fitted.model.spec.model_dump()
             | provenance()
             | {
@@ -233,4 +234,3 @@ class _TrainingRun:
                 "files": {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(files)},
             }
         )
-        return dict(to_builtin(content))

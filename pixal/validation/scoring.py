@@ -16,6 +16,7 @@ from pixal.calibration.thresholds import choose_threshold, p_values
 from pixal.inputs import InputSet
 from pixal.train_model.family import AnomalyModel
 from pixal.train_model.specification import ModelSpecification
+from pixal.validation.loss_cut import log_losses, raw_losses
 from pixal.validation.regions import Region, find_regions
 
 _MAX_ROWS = 4  # parts in memory at a time
@@ -213,7 +214,7 @@ def score_parts(
     region_threshold: float,
     pixel_size_mm: float | None,
     summary: Summary,
-) -> Iterator[Prediction]:
+) -> Iterator[Prediction | None]:
     """Score parts of one type.
 
     Args:
@@ -231,7 +232,8 @@ def score_parts(
         summary: The sums to which the parts are added.
 
     Yields:
-        One prediction per part, in the same order. A few parts are in memory at a time.
+        One prediction per part, in the same order; None for a part whose score is not finite. A few parts are in
+        memory at a time.
     """
     height, width = mask.shape
     channel_weights = specification.error_weights
@@ -245,16 +247,21 @@ def score_parts(
         padded = np.minimum(np.arange(rows.start, rows.start + chunk), len(inputs) - 1)
         errors = np.ascontiguousarray(model.error(inputs, padded)[: rows.stop - rows.start, :height, :width])
         deviations = errors if cut.raw else above(errors, center)
-        if cut.raw:
-            maps = raw_maps(_losses(errors, specification), mask, weights, map_smoothing)
-        else:
-            maps = calibrated_maps(deviations, variance, mask, weights, map_smoothing)
-        summary.add(inputs.images(rows)[:, :height, :width], errors, maps, mask)
+        with np.errstate(over="ignore", invalid="ignore"):  # the scores show it
+            if cut.raw:
+                maps = raw_maps(raw_losses(errors, specification), mask, weights, map_smoothing)
+            else:
+                maps = calibrated_maps(deviations, variance, mask, weights, map_smoothing)
         scores = part_scores(maps)
+        finite = np.isfinite(scores)
+        summary.add(inputs.images(rows)[finite, :height, :width], errors[finite], maps[finite], mask)
         if cut.log:
-            scores = np.log10(np.maximum(scores, 1e-12))
+            scores = log_losses(scores)
         p = np.full(len(scores), np.nan) if cut.raw else p_values(scores, calibration.scores, cut.method)
         for i, (geometry, anomaly_map) in enumerate(zip(geometries[rows], maps, strict=True)):
+            if not finite[i]:
+                yield None
+                continue
             regions = find_regions(
                 anomaly_map,
                 deviations[i] ** 2 * weights / (1 if cut.raw else variance),
@@ -267,12 +274,3 @@ def score_parts(
             )
             p_value = None if cut.raw else float(p[i])
             yield Prediction(anomaly_map, float(scores[i]), p_value, bool(scores[i] > cut.threshold), tuple(regions))
-
-
-def _losses(errors: NDArray[np.float32], specification: ModelSpecification) -> NDArray[np.float32]:
-    """Return the raw loss (n, H, W, C) of errors; a distance is a loss already."""
-    if specification.gives_distance:
-        return errors
-    from pixal.train_model.keras_training.losses import pointwise_loss
-
-    return np.asarray(pointwise_loss(specification.loss_function, specification.huber_delta)(errors))

@@ -65,6 +65,7 @@ def main() -> None:
                     crop_box=state.box,
                     shape=state.shape,
                     part_pixels=int(state.mask.sum()),
+                    state_sha256=file_hash(path.parent / "metadata" / "preprocessing.npz"),
                 )
             },
             settings=state.settings,

@@ -26,6 +26,7 @@ from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import part_files, validate_type
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+from pixal.train_model.autoencoder.model import Autoencoder
 
 RESULTS = Path("validate/Part")
 PHOTOGRAPHS = Path("new/front")
@@ -101,6 +102,42 @@ def test_a_batch_that_is_done_needs_no_model(batch: Path, scored: list[str]) -> 
     pixal.validate("new", config=settings(), quiet=True)
     assert scored == []
     assert (RESULTS / "results.csv").read_bytes() == before
+
+
+def test_a_loss_cut_above_all_good_parts_is_named_before_the_verdicts(
+    batch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixal.validate("new", config=settings("plotting.loss_cut=0.7", "plotting.use_log_loss=False"), quiet=True)
+    (said,) = [record for record in caplog.records if "loss_cut 0.7 is above all" in record.getMessage()]
+    assert said.levelname == "WARNING"
+    assert json.loads((RESULTS / "results.json").read_text())["notes"][0] == said.getMessage()
+    assert "loss_cut 0.7 is above all" in (RESULTS / "report.html").read_text()
+
+
+def test_a_score_that_is_not_finite_is_an_error_of_its_part(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In table, document and stored inputs; the other parts have their verdicts."""
+    pixal.validate("new", config=settings(), quiet=True)
+    before = table()
+    error = Autoencoder.error
+    chunks: list[int] = []
+
+    def broken(self: Autoencoder, inputs: InputSet, rows: Any) -> Any:
+        found = error(self, inputs, rows)
+        found[np.array([name == "part_003.jpg" for name in inputs.names])[rows]] = np.nan
+        chunks.append(len(found))
+        return found
+
+    monkeypatch.setattr(Autoencoder, "error", broken)
+    done = pixal.validate("new", config=settings(), force=True, quiet=True)
+    assert chunks
+    rows = table()
+    assert rows[3]["verdict"] == "error"
+    assert rows[3]["score"] == ""
+    assert "not a finite number" in rows[3]["reason"]
+    assert rows[:3] + rows[4:] == before[:3] + before[4:]
+    assert [failure.image for failure in done.failures] == ["part_003.jpg"]
+    assert "part_003.jpg" not in InputSet.load(RESULTS / "front/out.npz").names
+    assert pixal.detect(config=settings(), quiet=True).failures == done.failures
 
 
 def test_a_photograph_is_decoded_once(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def specification(shape: tuple[int, int, int], **changes: Any) -> ModelSpecifica
         "autoencoder_architecture": [8, 4],
         "input_dim": height * width * channels,
         "shape": shape,
-        "channels": tuple("RGB"[:channels]),
+        "channels": tuple("RGBabcdefg"[:channels]),
         "channel_weights": (1.0,) * channels,
         "types": ("front",),
         "memory_limit": 1.0,

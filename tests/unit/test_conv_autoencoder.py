@@ -274,7 +274,9 @@ def test_gradient_tape_and_xla_give_the_same_numbers(brief: tuple[ConvAutoencode
 
 def test_steps_that_exceed_the_memory_limit_are_made_smaller_or_refused() -> None:
     def large_model(**options: Any) -> ConvAutoencoder:
-        return ConvAutoencoder(params(options=options, memory_limit=4.0) | {"shape": [3000, 4000, 4]})
+        large = {"shape": [3000, 4000, 4], "input_dim": 3000 * 4000 * 4}
+        large |= {"channels": list("RGBH"), "channel_weights": [1.0] * 4}
+        return ConvAutoencoder(params(options=options, memory_limit=4.0) | large)
 
     with pytest.raises(ConfigError, match=r"step of a 3000x4000 image needs about \d+\.\d GB.*set tile"):
         large_model(tile=None)._batch_size()

@@ -19,7 +19,8 @@ from pixal.config import load_config
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.io.records import read_record, write_record
+from pixal.io.files import file_hash
+from pixal.io.records import read_record, with_hash, write_record
 from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.probing.reconstruction import reconstruction_measures
 from pixal.tasks.photographs.probing.sample import PartSample
@@ -197,7 +198,11 @@ def test_a_bad_number_of_samples_is_an_error(samples: str, capsys: pytest.Captur
 def test_families_without_reconstructions_or_checkpoints_are_an_error(work: Path) -> None:
     record = METADATA / "model_training.yaml"
     before = read_record(record)
-    write_record(record, before | {"gives_distance": True})
+    calibration = METADATA.parent / "model/calibration.npz"
+    arrays = load_arrays(calibration)
+    save_arrays(calibration, **(arrays | {"variance_0": arrays["variance_0"][..., :1]}))
+    files = before["files"] | {"calibration.npz": file_hash(calibration)}
+    write_record(record, with_hash(before | {"gives_distance": True, "files": files}))
     with pytest.raises(ModelError, match="makes no reconstruction"):
         pixal.evaluate(quiet=True)
     config = load_config("configs", ["model_training.model=gaussian"])

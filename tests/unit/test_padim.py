@@ -148,7 +148,7 @@ def test_a_loaded_model_gives_the_same_bits_as_the_saved_one(tmp_path: Path) -> 
     padim.save(tmp_path)
     assert [path.read_bytes() for path in files] == contents
     with pytest.raises(ModelError, match="is damaged"):
-        Padim.load(tmp_path, {**padim.spec.model_dump(), "shape": [40, 52, 3]})
+        Padim.load(tmp_path, {**padim.spec.model_dump(), "shape": [40, 52, 3], "input_dim": 40 * 52 * 3})
     files[0].write_bytes(contents[0][:1000])
     with pytest.raises(ModelError, match="is damaged"):
         Padim.load(tmp_path, padim.spec)

@@ -24,7 +24,7 @@ from pixal.errors import ConfigError, InputError, ModelError
 from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
 from pixal.io.ownership import MANIFEST
-from pixal.io.records import read_record, write_record
+from pixal.io.records import read_record, with_hash, write_record
 from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
@@ -73,9 +73,19 @@ def state_of(name: str, rows: int) -> PreprocessingState:
     features = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     reference = Reference(np.zeros((rows, WIDTH, 3), np.uint8), consensus, features)
     settings = PhotographParameters.model_validate(
-        {"preprocessing": {"preprocessor": {"pool_size": 1, "channels": ["R", "G"], "weights": [1.0, 2.0]}}}
+        {
+            "preprocessing": {
+                "preprocessor": {"pool_size": 1, "edge_margin": 1, "channels": ["R", "G"], "weights": [1.0, 2.0]}
+            }
+        }
     ).preprocessing
     return PreprocessingState(name, reference, consensus, ~consensus, Box(0, 0, WIDTH, rows), None, settings)
+
+
+def state_path(path: Path, name: str) -> Path:
+    """The preprocessing that belongs to an ``out.npz``, of one type or of all."""
+    folder = path.parent if path.parent.name == name else path.parent / name
+    return folder / "metadata" / "preprocessing.npz"
 
 
 def make_input_record(path: Path, states: dict[str, PreprocessingState], count: int) -> None:
@@ -94,6 +104,7 @@ def make_input_record(path: Path, states: dict[str, PreprocessingState], count: 
                 crop_box=state.box,
                 shape=state.shape,
                 part_pixels=int(state.mask.sum()),
+                state_sha256=file_hash(state_path(path, name)),
             )
             for name, state in states.items()
         },
@@ -299,7 +310,7 @@ def test_a_damaged_record_is_refused_with_the_name_of_the_key(
     original = path.read_bytes()
     changed = {name: content for name, content in record.items() if name != key}
     try:
-        write_record(path, changed if value is None else changed | {key: value})
+        write_record(path, with_hash(changed if value is None else changed | {key: value}))
         with pytest.raises(ModelError, match=message):
             load_trained(config, "front")
     finally:

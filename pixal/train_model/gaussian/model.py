@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, Rows, type_indices
+from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, Rows, check_weights, type_indices
 from pixal.train_model.gaussian.whitening import moments, whitening
 from pixal.train_model.history import History
 from pixal.train_model.specification import ModelSpecification
@@ -100,6 +100,8 @@ class Gaussian(AnomalyModel):
         types, shape = max(1, len(model.spec.types)), model.spec.shape
         if model.mean.shape != (types, *shape) or model.whitening.shape != (types, *shape, shape[-1]):
             raise ModelError(f"{path} does not match this model: its shape is {model.mean.shape}; run train again")
+        check_weights(path, [model.whitening])
+        check_weights(path, [model.mean, model.whitening])
         return model
 
     def _weights_file(self, folder: Path) -> Path:

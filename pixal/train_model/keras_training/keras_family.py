@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
-from pixal.train_model.family import NOT_FITTED, AnomalyModel, FitControl, ModelFamily, Rows, type_indices
+from pixal.train_model.family import (
+    NOT_FITTED,
+    AnomalyModel,
+    FitControl,
+    ModelFamily,
+    Rows,
+    check_weights,
+    type_indices,
+)
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.accuracy import Accuracy
 from pixal.train_model.keras_training.data import Data
@@ -101,7 +109,9 @@ class KerasFamily(ModelFamily):
         """Rebuild a saved model; see ``ModelFamily.load``."""
         loaded = cls(specification)
         loaded.build_model(input_dim=loaded.spec.input_dim)
-        loaded.load_weights(folder / f"{loaded.spec.model_name}.weights.h5")
+        path = folder / f"{loaded.spec.model_name}.weights.h5"
+        loaded.load_weights(path)
+        check_weights(path, map(keras.ops.convert_to_numpy, loaded.model.weights))
         loaded._load_other_files(folder)
         return loaded
 

@@ -17,7 +17,7 @@ from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, Rows, type_indices
+from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, Rows, check_weights, type_indices
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.keras_training.saving import save_weights
@@ -149,6 +149,7 @@ class PatchModel(AnomalyModel):
             model._set_backbone(backbone)
             arrays = load_arrays(learned_file)
             masks = np.asarray(arrays.pop("masks"), np.bool_)
+            check_weights(learned_file, arrays.values())
             model._masks = masks
             model._learned = [_arrays_of_type(arrays, type_index) for type_index in range(len(masks))]
             model._check_arrays(masks)

@@ -78,10 +78,9 @@ def write_inputs(
             made = InputFileRecord(file=owner.input.name, key=key, file_sha256=file_hash(owner.input), images=images)
         _draw_channels(owner, folders, states, key, submit, force)
         for folder in folders:
-            state = {folder.name: states[folder.name]}
-            _step(owner, state, made, shape, photographs).write(folder.metadata / INPUT.file)
+            _step(owner, [folder], states, made, shape, photographs).write(folder.metadata / INPUT.file)
         if owner.name is None:
-            _step(owner, states, made, shape, photographs).write(owner.metadata / INPUT.file)
+            _step(owner, folders, states, made, shape, photographs).write(owner.metadata / INPUT.file)
     outcomes = [Outcome.from_records(name, "input", images) for name, images in made.images.items()]
     return Outcome(
         sum(outcome.done for outcome in outcomes), [failure for outcome in outcomes for failure in outcome.failures]
@@ -199,13 +198,14 @@ def _draw_channels(
 
 def _step(
     owner: OutputFolder,
+    folders: Sequence[TypeFolder],
     states: dict[str, PreprocessingState],
     made: InputFileRecord,
     shape: tuple[int, int, int],
     photographs: dict[str, int],
 ) -> InputStep:
-    """The record of the step, with the types in ``states``."""
-    images = {name: records for name, records in made.images.items() if name in states}
+    """The record of the step, with the types of ``folders``."""
+    images = {folder.name: made.images[folder.name] for folder in folders if folder.name in made.images}
     return InputStep(
         component=owner.config.paths.component,
         input=str(made.file),
@@ -214,16 +214,18 @@ def _step(
         channels=tuple(owner.config.preprocessing.preprocessor.channels),
         n_images=sum(record.is_ok for records in images.values() for record in records),
         sha256=str(made.file_sha256),
-        photographs={name: photographs[name] for name in states},
-        types={
-            name: TypeRecord(
-                background_method=state.method,
-                crop_box=state.box,
-                shape=state.shape,
-                part_pixels=int(state.mask.sum()),
-            )
-            for name, state in states.items()
-        },
+        photographs={folder.name: photographs[folder.name] for folder in folders},
+        types={folder.name: _type_record(folder, states[folder.name]) for folder in folders},
         settings=owner.config.preprocessing,
         made=(made.model_copy(update={"images": images}),),
+    )
+
+
+def _type_record(folder: TypeFolder, state: PreprocessingState) -> TypeRecord:
+    return TypeRecord(
+        background_method=state.method,
+        crop_box=state.box,
+        shape=state.shape,
+        part_pixels=int(state.mask.sum()),
+        state_sha256=file_hash(folder.metadata / STATE_FILE),
     )

@@ -99,6 +99,7 @@ class TypeRecord(BaseModel):
         crop_box: Where the input lies in the reference frame.
         shape: The type's own input shape (H, W, C), without padding to a shape that all types share.
         part_pixels: Number of input pixels that show the part.
+        state_sha256: The SHA-256 of the type's ``preprocessing.npz``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -107,6 +108,7 @@ class TypeRecord(BaseModel):
     crop_box: Box
     shape: tuple[int, int, int]
     part_pixels: int
+    state_sha256: str
 
     def as_row(self) -> dict[str, Any]:
         """The values for YAML."""

@@ -130,7 +130,7 @@ class PreprocessingState:
             file = load_arrays(path)
             text = json.loads(file["settings"].tobytes())
             features = Features(file["points"], file["descriptors"])
-            return cls(
+            state = cls(
                 text["type"],
                 Reference(file["image"], file["mask"], features),
                 file["consensus"],
@@ -139,10 +139,33 @@ class PreprocessingState:
                 text["background_model_sha256"],
                 Preprocessing.model_validate(text["settings"]),
             )
+            state._check()
         except FileNotFoundError as error:
             raise ModelError(f"{path} does not exist; run preprocess, then train") from error
-        except (ValueError, KeyError) as error:
-            raise ModelError(f"{path} is damaged ({error}); run preprocess, then train again") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{path} is damaged ({reason}); run preprocess, then train again") from error
+        return state
+
+    def _check(self) -> None:
+        """Raise ValueError if the arrays do not belong together, or nothing of the part is left."""
+        frame, features = self.reference.mask.shape, self.reference.features
+        for name, mask in (("mask", self.reference.mask), ("consensus", self.consensus), ("ignored", self.ignored)):
+            if mask.ndim != 2 or mask.dtype != np.bool_ or mask.shape != frame:
+                raise ValueError(f"{name} is {mask.dtype} of shape {mask.shape}")
+        image = self.reference.image
+        if image.dtype != np.uint8 or image.shape != (*frame, 3):
+            raise ValueError(f"image is {image.dtype} of shape {image.shape}")
+        for name, values, columns in (("points", features.points, 2), ("descriptors", features.descriptors, 128)):
+            if values.dtype != np.float32 or values.shape != (len(features.points), columns):
+                raise ValueError(f"{name} is {values.dtype} of shape {values.shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} holds values that are not finite")
+        x, y, width, height = self.box
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > frame[1] or y + height > frame[0]:
+            raise ValueError(f"the crop box {tuple(self.box)} is not inside the frame")
+        if not self.mask.any():
+            raise ValueError("no pixel of the consensus mask is left to compare")
 
     @property
     def _pool(self) -> int:

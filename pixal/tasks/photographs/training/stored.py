@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from pixal.calibration.calibration import Calibration
 from pixal.config import Config
+from pixal.config.section import Positive
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.tasks.photographs.preprocessing.conditions import Conditions
+from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
+from pixal.tasks.photographs.preprocessing.input_step import common_shape
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.train_model.specification import ModelRecord
 from pixal.train_model.stored_model import StoredModel, load_stored
@@ -23,6 +25,7 @@ from pixal.train_model.stored_model import StoredModel, load_stored
 _CALIBRATION = "calibration.npz"
 _LATENTS = "latents.npz"
 _CONDITIONS = "conditions.npz"
+_DAMAGED = (FileNotFoundError, ValueError, KeyError, TypeError)  # what reading a file raises if it is not whole
 
 
 class StoredThreshold(BaseModel):
@@ -34,7 +37,9 @@ class StoredThreshold(BaseModel):
         false_alarm_rate: The rate of good parts that may fail.
     """
 
-    threshold: float
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    threshold: Positive
     method: str
     false_alarm_rate: float
 
@@ -47,7 +52,7 @@ class PhotographModelRecord(ModelRecord):
         calibration: The threshold of each type.
     """
 
-    map_smoothing: float
+    map_smoothing: Annotated[float, Field(ge=0)]
     calibration: dict[str, StoredThreshold]
 
 
@@ -83,12 +88,14 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
     stored = load_stored(config, owner)
     record = PhotographModelRecord.read(stored.record)
     folder, types = stored.folder, record.types
+    states = {name: PreprocessingState.load(state_file(folder, name)) for name in types}
+    _check_input(folder, record, states)
     return TrainedModel(
         stored.owner,
         record,
         folder,
-        {name: PreprocessingState.load(state_file(folder, name)) for name in types},
-        _load_calibrations(folder, types),
+        states,
+        _load_calibrations(folder, record),
         _load_latents(folder, types),
         _load_conditions(folder, types),
     )
@@ -105,6 +112,7 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
     for index, calibration in enumerate(calibrations.values()):
         arrays[f"variance_{index}"] = calibration.variance
         arrays[f"scores_{index}"] = calibration.scores
+        arrays[f"losses_{index}"] = calibration.losses
         arrays[f"stand_ins_{index}"] = np.array(calibration.stand_ins)
         if calibration.center is not None:
             arrays[f"center_{index}"] = calibration.center
@@ -127,30 +135,64 @@ def save_conditions(folder: Path, conditions: Sequence[Conditions]) -> Path:
     return folder / _CONDITIONS
 
 
-def _load_calibrations(folder: Path, types: Sequence[str]) -> dict[str, Calibration]:
+def _check_input(folder: Path, record: PhotographModelRecord, states: dict[str, PreprocessingState]) -> None:
+    """Raise ModelError if the record describes another input than the stored preprocessing makes."""
+    if not states:
+        raise ModelError(f"the model in {folder} has no types; run train again")
+    made = common_shape(states.values())
+    if record.shape != made:
+        raise ModelError(
+            f"the model in {folder} is for inputs of shape {record.shape}, but its preprocessing makes {made}; "
+            "run train again"
+        )
+    for name, state in states.items():
+        if state.type_name != name or record.channels != tuple(state.settings.preprocessor.channels):
+            raise ModelError(f"{state_file(folder, name)} is the preprocessing of another model; run train again")
+
+
+def _load_calibrations(folder: Path, record: PhotographModelRecord) -> dict[str, Calibration]:
+    height, width, _ = record.shape
+    calibrations = {}
     try:
         file = load_arrays(folder / _CALIBRATION)
-        return {
-            name: Calibration(
-                file[f"variance_{i}"], file[f"scores_{i}"], bool(file[f"stand_ins_{i}"]), file.get(f"center_{i}")
+        for i, name in enumerate(record.types):
+            calibrations[name] = Calibration(
+                file[f"variance_{i}"],
+                file[f"scores_{i}"],
+                bool(file[f"stand_ins_{i}"]),
+                file.get(f"center_{i}"),
+                file[f"losses_{i}"],
             )
-            for i, name in enumerate(types)
-        }
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / _CALIBRATION} is missing or damaged ({error}); run train again") from error
+            calibrations[name].check((height, width, len(record.error_weights)))
+    except _DAMAGED as error:
+        raise _damaged(folder / _CALIBRATION, error) from error
+    return calibrations
 
 
 def _load_latents(folder: Path, types: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     try:
         file = load_arrays(folder / _LATENTS)
-        return {name: file[f"latent_{i}"] for i, name in enumerate(types)}
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / _LATENTS} is missing or damaged ({error}); run train again") from error
+        latents = {name: file[f"latent_{i}"] for i, name in enumerate(types)}
+        for values in latents.values():
+            if values.ndim != 2 or not np.isfinite(values).all():
+                raise ValueError(f"latent vectors of shape {values.shape}, or not finite")
+    except _DAMAGED as error:
+        raise _damaged(folder / _LATENTS, error) from error
+    return latents
 
 
 def _load_conditions(folder: Path, types: Sequence[str]) -> dict[str, Conditions]:
     try:
         file = load_arrays(folder / _CONDITIONS)
-        return {name: Conditions(file[f"values_{i}"], int(file[f"tried_{i}"])) for i, name in enumerate(types)}
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder / _CONDITIONS} is missing or damaged ({error}); run train again") from error
+        conditions = {name: Conditions(file[f"values_{i}"], int(file[f"tried_{i}"])) for i, name in enumerate(types)}
+        for of_type in conditions.values():
+            if of_type.values.dtype.kind != "f" or of_type.values.shape[1:] != (len(CONDITIONS),):
+                raise ValueError(f"conditions of shape {of_type.values.shape}")
+    except _DAMAGED as error:
+        raise _damaged(folder / _CONDITIONS, error) from error
+    return conditions
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())
+    return ModelError(f"{path} is missing or damaged ({reason}); run train again")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_t
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.config.section import Mark, marked, result_settings
+from pixal.errors import ModelError
 from pixal.inputs import evenly_spaced
 from pixal.io.files import write_bytes
 from pixal.outcome import Outcome
@@ -30,6 +32,9 @@ from pixal.train_model.family import as_anomaly_model
 from pixal.train_model.folds import folds_of_type, held_out_positions
 from pixal.train_model.training import train_models
 from pixal.train_model.training_task import Finished, FinishedFit, TrainingSet, TrainingTask
+from pixal.validation.loss_cut import loss_cut_warning, part_losses
+
+_log = logging.getLogger(__name__)
 
 _MAX_LATENTS = 1000  # latent vectors stored per type, enough to show their distribution
 
@@ -114,6 +119,11 @@ class _PhotographTraining(TrainingTask):
         """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
         calibrations = _calibrate(fit, config.validation.map_smoothing)
+        record = self._record(calibrations)  # a threshold that cannot be used is refused before anything is written
+        for name, calibration in calibrations.items():
+            plotting = config.plotting
+            if warning := loss_cut_warning(plotting.loss_cut, calibration.losses, log_loss=plotting.use_log_loss):
+                _log.warning("%s: %s", name, warning)
         figure_files = figures.save_training(
             config.paths.resolve("figures_path", fit.training_set.owner),
             fit.training_set.label,
@@ -124,7 +134,7 @@ class _PhotographTraining(TrainingTask):
             calibrations,
             config,
         )
-        return _Calibrated(figure_files, self._record(calibrations), data, fit, calibrations)
+        return _Calibrated(figure_files, record, data, fit, calibrations)
 
     def _record(self, calibrations: dict[str, Calibration]) -> dict[str, Any]:
         validation = self._config.validation
@@ -139,13 +149,16 @@ class _PhotographTraining(TrainingTask):
 def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
     """Return the calibration of each type; ``smoothing`` is the Gaussian sigma of the maps, input pixels."""
     inputs, masks, model = fit.training_set.inputs, fit.training_set.masks, as_anomaly_model(fit.fitted.model)
-    weights = np.array(list(fit.specification.error_weights.values()), np.float32)
+    specification = fit.specification
+    weights = np.array(list(specification.error_weights.values()), np.float32)
     calibrations = {}
     for index, (name, mask) in enumerate(zip(fit.training_set.types, masks, strict=True)):
         if type_folds := folds_of_type(inputs, index, fit.folds):
-            calibrations[name] = calibrate(
-                fit.errors,
-                [held_out_positions(rows, fit.folds) for rows in type_folds],
+            positions = [held_out_positions(rows, fit.folds) for rows in type_folds]
+            held_out, rows = fit.errors, np.concatenate(positions)
+            calibration = calibrate(
+                held_out,
+                positions,
                 mask=mask,
                 weights=weights,
                 smoothing=smoothing,
@@ -157,7 +170,22 @@ def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
                 model.error(inputs.with_images(shift(image, mask), index), slice(None))
                 for shift in (shift_near, shift_far)
             )
-            calibrations[name] = calibrate_by_texture(
+            calibration = calibrate_by_texture(
                 near, far, mask=mask, weights=weights, smoothing=smoothing, distances=model.gives_distance
             )
+            held_out, rows = far, np.arange(len(far))
+        losses = part_losses(held_out, rows, specification, mask=mask, weights=weights, smoothing=smoothing)
+        calibrations[name] = replace(calibration, losses=losses)
+        _check_calibration(name, calibrations[name], fit.errors.shape[1:])
     return calibrations
+
+
+def _check_calibration(name: str, calibration: Calibration, shape: tuple[int, ...]) -> None:
+    """Raise ModelError if no part could be scored with a calibration."""
+    try:
+        calibration.check((shape[0], shape[1], shape[2]))
+    except ValueError as error:
+        raise ModelError(
+            f"{name}: the model cannot be calibrated: {error}; use photographs of different good parts, and if that "
+            "does not help a lower model_training.learning_rate or another model_training.model"
+        ) from error

@@ -14,7 +14,7 @@ from pixal.io.files import file_hash
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
-from pixal.tasks.photographs.preprocessing.records import InputStep, read_step
+from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord, read_step
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.training_task import TrainingSet
@@ -55,9 +55,11 @@ class TrainingData:
         check_is_current(self._folder / "metadata", is_type=owner is not None)
         self._record = read_step(self._folder / "metadata" / PREPROCESSING_RECORD, InputStep, "make_input")
         self.sha256 = file_hash(path)
-        self.states = {name: PreprocessingState.load(self.state_file(name)) for name in self._record.types}
         if self._record.sha256 != self.sha256:
             raise InputError(f"{path} is not the file that make_input recorded; run make_input again")
+        self.states = {name: self._load_state(name, record) for name, record in self._record.types.items()}
+        if not self.states or (self.inputs.types and self.inputs.types != tuple(self.states)):
+            raise InputError(f"{path} does not hold the types that make_input recorded; run make_input again")
         for index, (name, state) in enumerate(self.states.items()):
             count = len(self.inputs.rows_of_type(index))
             if not count:
@@ -73,6 +75,13 @@ class TrainingData:
         """Return the path of the preprocessing of a type."""
         folder = self._folder / name if self.owner is None else self._folder
         return folder / "metadata" / STATE_FILE
+
+    def _load_state(self, name: str, record: TypeRecord) -> PreprocessingState:
+        """Load the preprocessing of a type. Raise InputError if it is missing, or not what make_input recorded."""
+        path = self.state_file(name)
+        if not path.is_file() or file_hash(path) != record.state_sha256:
+            raise InputError(f"{path} is missing, or is not the file that make_input recorded; run make_input again")
+        return PreprocessingState.load(path)
 
     def training_set(self, component: str) -> TrainingSet:
         """Return the data in the form that ``train_models`` takes."""

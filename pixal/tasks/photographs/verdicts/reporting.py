@@ -87,6 +87,7 @@ def write_results(
         notes.append("no --truth: ROC and precision-recall curves and the confusion matrix are left out")
     for note in notes if log_notes else ():
         _log.info("%s", note)
+    notes = [warning for verdicts in types for warning in verdicts.warnings] + notes
     written = provenance()
     record = types[0].model.record
     results = ResultsDocument(

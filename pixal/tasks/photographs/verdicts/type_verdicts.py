@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,9 +34,14 @@ from pixal.tasks.photographs.verdicts.part_files import (
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 from pixal.train_model.family import AnomalyModel, anomaly_family_named
+from pixal.validation.loss_cut import loss_cut_warning
 from pixal.validation.metrics import LabelledPart
 from pixal.validation.pixel_metrics import PixelCounts
 from pixal.validation.scoring import PartGeometry, Summary, choose_cut, score_parts
+
+_NOT_FINITE = "the model's score is not a finite number; train the model again"
+
+_log = logging.getLogger(__name__)
 
 
 def verdict_key(prepared: str, files: object, validation: Validation, plotting: Plotting) -> str:
@@ -63,6 +69,7 @@ class TypeVerdicts:
         parts: The results of the batch, one per part.
         failures: The photographs of the batch that could not be processed.
         labelled: The parts of the batch whose truth is known.
+        warnings: What is wrong with the settings; logged already.
         notes: Notes for the reader of the results.
     """
 
@@ -88,6 +95,11 @@ class TypeVerdicts:
         )
         self.summary = self.new_summary()
         self.counts = PixelCounts()
+        plotting = config.plotting
+        warning = loss_cut_warning(plotting.loss_cut, self.calibration.losses, log_loss=plotting.use_log_loss)
+        self.warnings = [] if warning is None else [f"{name}: {warning}"]
+        for text in self.warnings:
+            _log.warning("%s", text)
         self.set_batch([])
 
     @cached_property
@@ -162,10 +174,13 @@ class TypeVerdicts:
         latents: Sequence[tuple[float, ...] | None] = [None] * len(rows)
         if with_latent:
             latents = [tuple(latent.tolist()) for latent in self.family.latent(inputs, slice(None))]
-        scored = {
-            row: ScoredPart(parts[row].record, parts[row].photo, prediction, geometry.photo_to_input, latent)
-            for row, prediction, geometry, latent in zip(rows, predictions, geometries, latents, strict=True)
-        }
+        scored = {}
+        for row, prediction, geometry, latent in zip(rows, predictions, geometries, latents, strict=True):
+            record, photo = parts[row].record, parts[row].photo
+            if prediction is None:
+                scored[row] = ScoredPart(record.replace(status="failed", reason=_NOT_FINITE), photo)
+            else:
+                scored[row] = ScoredPart(record, photo, prediction, geometry.photo_to_input, latent)
         return [scored.get(index, ScoredPart(part.record, part.photo)) for index, part in enumerate(parts)]
 
     def count_stored_maps(self, records: Iterable[PhotographRecord]) -> None:

@@ -212,7 +212,7 @@ class TypeValidation:
         verdicts = self.verdicts.validate_parts(parts, self.key, summary)
         added = []
         for part, verdict in zip(parts, verdicts, strict=True):
-            added.append(self.store.add(verdict, part.input))
+            added.append(self.store.add(verdict, part.input if verdict.record.is_ok else None))
             yield added[-1]
         self._add(summary, [verdict for verdict in added if verdict.record.is_ok])
 

@@ -1,0 +1,71 @@
+"""A numeric ``loss_cut`` above all good parts is a warning; scores and calibrations that are no numbers are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from specifications import specification
+
+from pixal.calibration.calibration import Calibration
+from pixal.calibration.settings import Threshold
+from pixal.calibration.thresholds import choose_threshold
+from pixal.errors import ConfigError
+from pixal.train_model.keras_training.losses import pointwise_loss
+from pixal.validation.loss_cut import loss_cut_warning, part_losses, raw_losses
+
+SHAPE = (4, 5, 3)
+LOSSES = np.array([0.01, 0.02, 0.1])
+
+
+def calibration(scores: object = (1.0, 2.0), variance: float = 0.1) -> Calibration:
+    return Calibration(np.full(SHAPE, variance, np.float32), np.array(scores, np.float64))
+
+
+@pytest.mark.parametrize(("cut", "log"), [(0.7, False), (0.101, False), (0.7, True), (-0.99, True)])
+def test_a_cut_above_all_good_parts_is_a_warning_with_their_range(cut: float, log: bool) -> None:
+    warning = loss_cut_warning(cut, LOSSES, log_loss=log)
+    assert warning is not None
+    assert f"loss_cut {cut:g} is above all" in warning
+    assert ("-2 to -1" if log else "0.01 to 0.1") in warning
+
+
+@pytest.mark.parametrize(("cut", "log"), [(0.1, False), (0.05, False), (-1.0, True), (-3, True), ("auto", False)])
+def test_a_cut_that_some_good_part_reached_is_no_warning(cut: float, log: bool) -> None:
+    assert loss_cut_warning(cut, LOSSES, log_loss=log) is None  # type: ignore[arg-type]
+    assert loss_cut_warning(0.7, np.zeros(0), log_loss=log) is None
+
+
+@pytest.mark.parametrize("name", ["mse", "masked_mse", "mae", "huber", "charbonnier"])
+def test_raw_losses_are_those_of_training(name: str) -> None:
+    errors = np.random.default_rng(0).normal(0, 0.1, (2, *SHAPE)).astype(np.float32)
+    spec = specification(SHAPE, loss_function=name)
+    expected = np.asarray(pointwise_loss(name, spec.huber_delta)(errors))
+    np.testing.assert_array_equal(raw_losses(errors, spec), expected)
+    mask, weights = np.ones(SHAPE[:2], bool), np.array([1, 2, 1], np.float32)
+    found = part_losses(errors, np.array([1, 0]), spec, mask=mask, weights=weights, smoothing=0)
+    np.testing.assert_allclose(found, (expected @ (weights / 4)).max((1, 2))[::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_a_calibration_that_is_no_number_is_refused(bad: float) -> None:
+    calibration().check(SHAPE)
+    for broken in (calibration((1.0, bad)), calibration(variance=bad)):
+        with pytest.raises(ValueError, match=r"not finite|negative"):
+            broken.check(SHAPE)
+
+
+def test_zero_calibrations_are_refused() -> None:
+    with pytest.raises(ValueError, match="variance of good parts is 0"):
+        calibration(variance=0).check(SHAPE)
+    with pytest.raises(ValueError, match="score of every good part is 0"):
+        calibration((0.0, 0.0)).check(SHAPE)
+    with pytest.raises(ValueError, match="of shape"):
+        calibration().check((4, 5, 2))
+
+
+@pytest.mark.parametrize(
+    ("scores", "settings"), [((1.0, 2.0), Threshold(method="sigma", value=1e6)), ((0.0,) * 9 + (1.0,), Threshold())]
+)
+def test_an_infinite_or_zero_threshold_is_refused(scores: tuple[float, ...], settings: Threshold) -> None:
+    with pytest.raises(ConfigError, match=r"gives a threshold of (inf|0)\b"):
+        choose_threshold(calibration(scores), 0.5, settings)
