@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
+from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -74,7 +75,9 @@ def map_parallel(
         results = (
             _map_in_threads(function, items, count)
             if execution.backend == "threads"
-            else _map_with_joblib(partial(_run_in_worker, function), items, count, _JOBLIB_BACKENDS[execution.backend])
+            else _map_with_joblib(
+                _worker_function(function, execution), items, count, _JOBLIB_BACKENDS[execution.backend]
+            )
         )
         yield from progress(results, len(items), step=step, quiet=quiet)
 
@@ -167,8 +170,16 @@ class _OneThread:
 _one_thread = _OneThread()
 
 
-def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
+def _worker_function(function: Callable[[Item], Result], execution: Execution) -> Callable[[Item], Result]:
+    # Worker processes are used again by later runs, whose working directory may be another one.
+    folder = str(Path.cwd()) if execution.backend == "processes" else None
+    return partial(_run_in_worker, function, folder)
+
+
+def _run_in_worker(function: Callable[[Item], Result], folder: str | None, item: Item) -> Result:
     _limit_worker_to_one_thread()
+    if folder is not None:
+        os.chdir(folder)
     return function(item)
 
 

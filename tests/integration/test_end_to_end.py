@@ -26,6 +26,7 @@ import pixal
 from pixal import cli
 from pixal.inputs import InputSet
 from pixal.io.images import read_image
+from pixal.io.ownership import MANIFEST
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
 TYPES = ("back", "front")
@@ -174,7 +175,8 @@ def test_all_files_of_the_contract_exist(a_type: Done) -> None:
         assert list((folder / "logs").iterdir())
     for name in ("results.csv", "results.json", "report.html", "metrics.json"):
         assert (a_type.validate / name).is_file()
-    left = [path for path in a_type.folder.rglob("*") if path.name.startswith((".", "unfinished_", "tmp"))]
+    hidden = [path for path in a_type.folder.rglob("*") if path.name.startswith((".", "unfinished_", "tmp"))]
+    left = [path for path in hidden if path.name != MANIFEST]
     assert left == []
 
 

@@ -73,7 +73,8 @@ def slow_maps(name: str, weights: Weights, rgb: NDArray[np.float32]) -> list[NDA
         kernels = weights[f"{layer}.weight"].astype(np.float64)
         pad = kernels.shape[2] // 2
         x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-        full = np.stack([correlate(x, kernel, "valid", "direct")[0] for kernel in kernels])
+        with np.errstate(invalid="ignore"):  # SciPy reports floating-point flags that other libraries left set
+            full = np.stack([correlate(x, kernel, "valid", "direct")[0] for kernel in kernels])
         return np.asarray(full[:, ::stride, ::stride])
 
     def norm(x: NDArray[Any], layer: str) -> NDArray[Any]:

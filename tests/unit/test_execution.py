@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,10 @@ def process(_: int) -> int:
     return os.getpid()
 
 
+def working_directory(_: int) -> str:
+    return str(Path.cwd())
+
+
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Execution]:
     """Settings for a Dask cluster in this process."""
@@ -51,6 +56,14 @@ def dask() -> Iterator[Execution]:
 
 def collected(function: Any, items: list[int], settings: Execution, **options: Any) -> list[Any]:
     return list(map_parallel(function, items, settings, step="test", quiet=True, **options))
+
+
+def test_worker_processes_follow_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Execution(backend="processes", workers=2)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert set(collected(working_directory, list(range(4)), settings)) == {str(tmp_path / name)}
 
 
 @pytest.mark.parametrize("backend", ["one", "threads", "processes", "dask"])
