@@ -151,10 +151,10 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """Return the model record without the entries that differ between runs: time, duration and folder."""
+    """Return the model record without the entries that differ between runs: times, folder, and the hash over all."""
     (path,) = folder.glob("out/**/metadata/model_training.yaml")
     content = dict(yaml.safe_load(path.read_text()))
-    for name in ("created", "training_seconds", "input"):
+    for name in ("created", "training_seconds", "input", "record_sha256"):
         content.pop(name)
     return content
 
