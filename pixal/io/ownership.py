@@ -108,11 +108,6 @@ def remove_tree(folder: Path) -> None:
     _remove_empty_folders(folder)
 
 
-def owned_files(folder: Path) -> list[Path]:
-    """The files below ``folder`` that PIXAL wrote, without manifests."""
-    return [path for path in _files_below(folder) if path.name != MANIFEST and owns(path)]
-
-
 @dataclass
 class _Manifest:
     """The manifest of a claimed folder, as far as it was read."""

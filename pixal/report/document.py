@@ -180,11 +180,6 @@ class MetricsDocument(_Model):
     types: dict[str, dict[str, JsonValue]]
     overall: dict[str, JsonValue]
 
-    def overall_value(self, name: str) -> float | None:
-        """A measure of all parts; None if it could not be computed."""
-        value = self.overall.get(name)
-        return float(value) if isinstance(value, int | float) else None
-
 
 class ResultsDocument(_Model):
     """The content of ``results.json``.

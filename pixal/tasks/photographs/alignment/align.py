@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,21 @@ class Reference:
         """
         rgb = as_uint8(image[..., :3])
         return cls(rgb, mask, detect_features(rgb, mask, number_of_points))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Reference:
+        """Rebuild a reference from what ``as_arrays`` gave. Raise ``KeyError`` if an array is missing."""
+        return cls(arrays["image"], arrays["mask"], Features(arrays["points"], arrays["descriptors"]))
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the reference by name, to be stored."""
+        features = self.features
+        return {
+            "image": self.image,
+            "mask": self.mask,
+            "points": features.points,
+            "descriptors": features.descriptors,
+        }
 
     @cached_property
     def grey(self) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pixal.errors import InputError
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.photographs.alignment.align import Reference
-from pixal.tasks.photographs.alignment.features import Features
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,7 @@ class ReferenceFile:
         """Write the file."""
         save_arrays(
             path,
-            image=self.reference.image,
-            mask=self.reference.mask,
-            points=self.reference.features.points,
-            descriptors=self.reference.features.descriptors,
+            **self.reference.as_arrays(),
             share=self.fraction,
             brightness=self.brightness,
         )
@@ -45,7 +41,6 @@ class ReferenceFile:
         """Read the file. Raise ``InputError`` if it is missing or damaged."""
         try:
             file = load_arrays(path)
-            reference = Reference(file["image"], file["mask"], Features(file["points"], file["descriptors"]))
-            return cls(reference, file["share"], file["brightness"])
+            return cls(Reference.from_arrays(file), file["share"], file["brightness"])
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise InputError(f"{path} is missing or damaged; run align again") from error

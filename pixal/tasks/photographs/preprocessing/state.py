@@ -16,7 +16,6 @@ from pixal.config.section import result_settings
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.photographs.alignment.align import Reference
-from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
@@ -113,10 +112,7 @@ class PreprocessingState:
         }
         save_arrays(
             path,
-            image=self.reference.image,
-            mask=self.reference.mask,
-            points=self.reference.features.points,
-            descriptors=self.reference.features.descriptors,
+            **self.reference.as_arrays(),
             consensus=self.consensus,
             ignored=self.ignored,
             box=np.array(self.box, np.int64),
@@ -129,10 +125,9 @@ class PreprocessingState:
         try:
             file = load_arrays(path)
             text = json.loads(file["settings"].tobytes())
-            features = Features(file["points"], file["descriptors"])
             state = cls(
                 text["type"],
-                Reference(file["image"], file["mask"], features),
+                Reference.from_arrays(file),
                 file["consensus"],
                 file["ignored"],
                 Box(*file["box"].tolist()),
