@@ -17,6 +17,8 @@ from pixal.commands.streams import tolerant_streams
 from pixal.config import Config
 from pixal.errors import InputError, PixalError
 from pixal.io.files import storage_error
+from pixal.io.logs import PrintableFormatter
+from pixal.io.names import printable
 from pixal.outcome import Failure, Results
 from pixal.tasks import configured_task
 
@@ -189,12 +191,12 @@ def _verdict_status(batch: Results, options: argparse.Namespace) -> ExitStatus:
 def _report_failures(failures: Sequence[Failure | str]) -> ExitStatus:
     """Print each failure on standard error, and return the exit status."""
     for failure in failures:
-        sys.stderr.write(f"pixal: not processed: {failure}\n")
+        sys.stderr.write(f"pixal: not processed: {printable(str(failure))}\n")
     return ExitStatus.INCOMPLETE if failures else ExitStatus.DONE
 
 
 def _print_error(status: ExitStatus, text: str) -> ExitStatus:
-    sys.stderr.write(f"pixal: {' '.join(text.splitlines())}\n")
+    sys.stderr.write(f"pixal: {printable(' '.join(text.splitlines()))}\n")
     return status
 
 
@@ -210,7 +212,7 @@ def _set_up_logging(quiet: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PrintableFormatter("%(message)s"))
     logger = logging.getLogger("pixal")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

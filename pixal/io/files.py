@@ -11,28 +11,61 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from pixal.errors import InputError, StorageError
 from pixal.io import ownership
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_BINARY, _NO_WAITING = getattr(os, "O_BINARY", 0), getattr(os, "O_NONBLOCK", 0)
 _LONGEST_ENDING = 40  # characters of a file's name that its temporary file keeps; a name has at most 255 bytes
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, max_bytes: int | None = None) -> bytes:
     """Read the bytes of a file.
 
+    Args:
+        path: The file.
+        max_bytes: The most bytes that it may have; None: no limit.
+
     Raises:
-        InputError: It cannot be read, or is not a regular file: opening a named pipe would wait for ever.
+        InputError: It cannot be read, is not a regular file (a named pipe would have no end), is too large, or changed
+            while it was read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError("cannot be read: it is not a regular file")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if max_bytes is not None and size > max_bytes:
+                raise InputError(
+                    f"is too large: the file has {size / 1e6:.0f} MB, and {max_bytes / 1e6:.0f} MB are the most"
+                )
+            data = file.read(size + 1)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from error
+    if len(data) != size:
+        raise InputError("changed while it was read")
+    return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. Raise ``InputError`` where it cannot be opened, or is not a regular file.
+
+    Nothing else is opened: a named pipe would wait for ever, and some devices act when they are opened.
+    """
+    try:
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+        # Without waiting, also if the file was replaced by a pipe since.
+        descriptor = os.open(path, os.O_RDONLY | _BINARY | _NO_WAITING) if is_regular else -1
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not is_regular:
+        raise InputError("cannot be read: it is not a regular file")
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise InputError("cannot be read: it is not a regular file")
+    return file
 
 
 def storage_error(error: OSError, path: Path | None = None) -> StorageError | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.files import read_bytes, write_bytes
+from pixal.io.files import open_regular, read_bytes, write_bytes
 from pixal.io.png import encode_png
 from pixal.io.tiff import check_segments, tiff_size
 
@@ -28,6 +29,12 @@ Image = NDArray[Any]
 
 MAX_DECODED_BYTES = 400_000_000
 """The largest image that is decoded, in bytes: 130 megapixels of 8-bit RGB, or 50 megapixels of 16-bit RGBA."""
+
+MAX_FILE_BYTES = 500_000_000
+"""The largest image file that is read: more than the largest decoded image, which a file need not compress."""
+
+
+_PNG_HEADER = 33  # bytes: the signature and the chunk IHDR
 
 
 class SizeError(InputError):
@@ -60,7 +67,17 @@ def read_image(path: Path, *, max_bytes: int = MAX_DECODED_BYTES) -> Image:
         InputError: The file is not an image, is damaged or truncated, or is too large to be a photograph (a
             decompression bomb).
     """
-    return decode_image(read_bytes(path), max_bytes=max_bytes)
+    return decode_image(read_bytes(path, max_bytes=MAX_FILE_BYTES), max_bytes=max_bytes)
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Read the height and width in the header of an image file, without its EXIF orientation; None if it has none."""
+    try:
+        with open_regular(path) as file:
+            header = _read_header(file, MAX_DECODED_BYTES)
+    except (InputError, OSError):
+        return None
+    return header.height, header.width
 
 
 def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes: int = MAX_DECODED_BYTES) -> Image:
@@ -161,6 +178,9 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120, fingerprint: str
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    # A name in a title may have characters that the font lacks; they are drawn as boxes. Not catch_warnings, because
+    # several threads draw.
+    warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
     figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
@@ -193,7 +213,7 @@ class _Header:
 def _inspect(data: bytes, size: tuple[int, int] | None, max_bytes: int) -> tuple[bool, int]:
     """Check the header before the image is decoded; return whether it has alpha, and the EXIF orientation (1 to 8)."""
     _check_complete(data)
-    header = _read_header(data, max_bytes)
+    header = _read_header(io.BytesIO(data), max_bytes)
     if size is not None and sorted(size) != sorted((header.height, header.width)):
         message = f"is {header.width}x{header.height}, the reference is {size[1]}x{size[0]} pixels"
         raise SizeError(message, (header.height, header.width))
@@ -202,26 +222,29 @@ def _inspect(data: bytes, size: tuple[int, int] | None, max_bytes: int) -> tuple
     return header.has_alpha, header.orientation
 
 
-def _read_header(data: bytes, max_bytes: int) -> _Header:
+def _read_header(file: BinaryIO, max_bytes: int) -> _Header:
     """Read the header. Raise ``InputError`` where the file is no image, or is too large when decoded."""
     stated = None
-    if data.startswith(b"\x89PNG") and data[12:16] == b"IHDR":
+    data = file.read(_PNG_HEADER)
+    file.seek(0)
+    if data.startswith(b"\x89PNG") and data[12:16] == b"IHDR" and len(data) == _PNG_HEADER:
         # Pillow converts 16 bits to 8, and refuses some chunks that do no harm.
         channels = 4 if data[25] in (4, 6) else 3  # colour types with alpha
         stated = _Header(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"), channels, data[24])
     elif data[:2] in (b"II", b"MM"):
-        stated = _Header(*tiff_size(data))  # Pillow reads no TIFF with 16 bits and several channels
+        stated = _Header(*tiff_size(file))
+        file.seek(0)  # Pillow reads no TIFF with 16 bits and several channels
     if stated is not None:
         _check_memory(stated, max_bytes)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as file:
-            bands = file.getbands()
-            has_alpha = "A" in bands or "transparency" in file.info
+        with PIL.Image.open(file) as image:
+            bands = image.getbands()
+            has_alpha = "A" in bands or "transparency" in image.info
             # For a PNG without EXIF in its header, getexif would decode the whole image to search after the pixels.
-            has_exif = "exif" in file.info or file.format == "TIFF"
-            orientation = int(file.getexif().get(PIL.ExifTags.Base.Orientation, 1)) if has_alpha and has_exif else 1
+            has_exif = "exif" in image.info or image.format == "TIFF"
+            orientation = int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1)) if has_alpha and has_exif else 1
             if stated is None:
-                stated = _Header(file.height, file.width, len(bands) + ("transparency" in file.info))
+                stated = _Header(image.height, image.width, len(bands) + ("transparency" in image.info))
                 _check_memory(stated, max_bytes)
             return replace(stated, has_alpha=has_alpha, orientation=orientation)
     except PIL.Image.DecompressionBombError as error:

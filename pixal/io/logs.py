@@ -8,6 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixal.io import ownership
+from pixal.io.names import printable
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log messages; control characters in them are escaped, except line ends."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of the message, or its lines."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 class _LogFile(logging.FileHandler):
@@ -28,7 +37,7 @@ def log_to_file(folder: Path, step: str) -> Iterator[None]:
     ownership.note(folder / f"{step}.log")
     folder.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(folder / f"{step}.log", encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("pixal")
     logger.addHandler(handler)
     before = logger.level

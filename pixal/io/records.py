@@ -14,11 +14,12 @@ import yaml
 from pixal.config.yaml_limits import CONSTRUCTION_ERRORS, LOADER, RECORDS, YamlLimitError, check_limits, read_limited
 from pixal.errors import InputError
 from pixal.io.files import write_bytes, write_if_changed
+from pixal.io.names import printable
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-_NEEDS_QUOTES = frozenset(',"\r\n\t')
+_NEEDS_QUOTES = frozenset(',"')
 RECORD_HASH = "record_sha256"
 
 
@@ -71,10 +72,11 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         columns: The columns to write, in this order.
         rows: Values by column. None and missing values become empty cells; floats get 9 significant digits. Text that
             a spreadsheet would take for a formula gets an apostrophe in front (OWASP, "CSV Injection"); numbers do not.
+            Control characters, and bytes that are not UTF-8, are escaped.
     """
     lines = [",".join(columns)]
     lines += (",".join([_cell(row.get(column)) for column in columns]) for row in rows)
-    write_if_changed(path, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+    write_if_changed(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def to_builtin(value: Any) -> Any:
@@ -109,8 +111,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float | np.floating):
         return f"{float(value):.9g}"
-    text = str(value)
+    text = printable(str(value))
     if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
         text = f"'{text}"
-    # The csv module of Python before 3.13 does not quote a carriage return, at which other readers end the row.
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.intersection(text) else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import PIL.TiffImagePlugin
 from isal import isal_zlib
@@ -17,9 +17,9 @@ _LONG = 4  # type of a tag: unsigned integer of 32 bits
 _BATCH_BYTES = 50_000_000  # strips that are decoded at a time
 
 
-def tiff_size(data: bytes) -> tuple[int, int, int, int]:
+def tiff_size(file: BinaryIO) -> tuple[int, int, int, int]:
     """Height, width, channels and bits per channel of the first image. Raise ``InputError`` for a damaged header."""
-    page = _first_page(data)
+    page = _first_page(file)
     return page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample
 
 
@@ -32,7 +32,7 @@ def check_segments(data: bytes) -> None:
     Raises:
         InputError: A strip or tile is incomplete or damaged.
     """
-    page = _first_page(data)
+    page = _first_page(io.BytesIO(data))
     if page.planarconfig == 2 and page.samplesperpixel > 1 and page.bitspersample > 8:  # OpenCV mixes the planes up
         raise InputError("stores each channel on a plane of its own; save it with the channels of a pixel together")
     rows, row_bytes = _rows_per_segment(page), _row_bytes(page)
@@ -55,12 +55,12 @@ def check_segments(data: bytes) -> None:
         raise InputError("is damaged: its compressed pixels cannot be decoded") from error
 
 
-def _first_page(data: bytes) -> Any:
+def _first_page(file: BinaryIO) -> Any:
     import tifffile
 
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
+        with tifffile.TiffFile(file) as content:
+            page = content.pages.first
             if not (page.imagelength and page.imagewidth and len(page.dataoffsets) == len(page.databytecounts)):
                 raise ValueError("no pixels")
             return page

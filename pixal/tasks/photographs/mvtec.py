@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,11 @@ def find_data_set(root: Path) -> DataSetFolder | None:
         None if ``root`` has neither good training images nor good test images.
     """
     train = root / "train" / GOOD
-    test, masks = next((layout for layout in _TEST_LAYOUTS if (root / layout[0] / GOOD).is_dir()), _TEST_LAYOUTS[0])
-    if not train.is_dir() and not (root / test / GOOD).is_dir():
+    test, masks = next((layout for layout in _TEST_LAYOUTS if _is_folder(root / layout[0] / GOOD)), _TEST_LAYOUTS[0])
+    if not _is_folder(train) and not _is_folder(root / test / GOOD):
         return None
     return DataSetFolder(train, root / test, root / masks)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir raises PermissionError

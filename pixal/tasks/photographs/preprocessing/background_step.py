@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.execution import map_parallel
 from pixal.io.files import data_hash, read_bytes, write_bytes
-from pixal.io.images import decode_image, encode_image, with_alpha
+from pixal.io.images import SizeError, decode_image, encode_image, read_size, with_alpha
 from pixal.io.journal import reusable
 from pixal.io.logs import log_to_file
 from pixal.io.provenance import fingerprint
@@ -85,7 +87,11 @@ def remove_backgrounds(
             file = f"{stem}_no_bg.png"
             jobs.append(_Job(photograph, file, journal.entries.get(file)))
         work = partial(
-            _remove_background, folder=folder.background_removed, settings=settings, model_sha256=model_sha256
+            _remove_background,
+            folder=folder.background_removed,
+            settings=settings,
+            model_sha256=model_sha256,
+            size=_usual_size(folder, photographs),
         )
         results = map_parallel(
             work,
@@ -148,6 +154,27 @@ def split_alpha(rgba: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return np.ascontiguousarray(rgba[..., :3]), np.asarray(rgba[..., 3] > np.iinfo(rgba.dtype).max // 2)
 
 
+def _usual_size(folder: TypeFolder, photographs: Sequence[Photograph]) -> tuple[int, int] | None:
+    """Height and width of the type's photographs: that of the reference in the settings, or else the most frequent one.
+
+    Only the headers are read. None if no photograph has one.
+    """
+    named = [photo for photo in photographs if folder.reference in (photo.image, photo.name)]
+    for group in (named, photographs):
+        paths = [photo.path for photo in group if not photo.problem]
+        sizes = map_parallel(read_size, paths, folder.config.execution, step=f"{folder.name}: sizes", quiet=True)
+        known = [size for size in sizes if size is not None]
+        if known:
+            # Photographs that are turned by 90°, or have an EXIF orientation that says so, count as of one size.
+            usual, _ = Counter(map(_sorted, known)).most_common(1)[0]
+            return next(size for size in known if _sorted(size) == usual)
+    return None
+
+
+def _sorted(size: tuple[int, int]) -> tuple[int, int]:
+    return min(size), max(size)
+
+
 @dataclass(frozen=True)
 class _Job:
     """A photograph to process, its output file, and the record of an earlier run."""
@@ -158,21 +185,26 @@ class _Job:
 
 
 def _remove_background(
-    job: _Job, *, folder: Path, settings: RemoveBackground, model_sha256: str | None
+    job: _Job, *, folder: Path, settings: RemoveBackground, model_sha256: str | None, size: tuple[int, int] | None
 ) -> tuple[BackgroundRecord, CutOut | None]:
-    """Process one photograph; there is no ``CutOut`` if it failed or was already done."""
+    """Process one photograph of the given size; there is no ``CutOut`` if it failed or was already done."""
     photograph = job.photograph
     record = BackgroundRecord(
-        image=photograph.image, name=photograph.name, source=str(photograph.path), status="failed", file=job.file
+        image=photograph.image, name=photograph.name, source=photograph.source, status="failed", file=job.file
     )
     try:
-        data = read_bytes(photograph.path)
+        data = photograph.read()
         record = record.replace(sha256=data_hash(data))
         key = background_key(str(record.sha256), settings, model_sha256)
-        if done := reusable(job.earlier, key, folder):
+        done = reusable(job.earlier, key, folder)
+        if done and (size is None or sorted(done.size or ()) == sorted(size)):
             return done.replace(image=record.image, name=record.name, source=record.source), None
-        decoded = decode_image(data)
+        decoded = decode_image(data, size=size)
         foreground = find_foreground(decoded, settings)
+    except SizeError as error:
+        (height, width), usual = error.size, size or error.size
+        reason = f"is {width}x{height}, the photographs of its type are {usual[1]}x{usual[0]} pixels"
+        return record.replace(reason=reason), None
     except InputError as error:
         return record.replace(reason=str(error)), None
     image = np.ascontiguousarray(decoded[..., :3])

@@ -12,6 +12,7 @@ from pixal.errors import InputError
 from pixal.io import ownership
 from pixal.io.files import read_bytes, write_bytes
 from pixal.io.journal import Journal, OutputRecord, write_journal
+from pixal.io.names import shorten_stem
 from pixal.tasks.photographs.preprocessing.records import (
     AlignmentRecord,
     AlignmentStep,
@@ -195,6 +196,12 @@ class TypeFolder(OutputFolder):
 
     name: str
 
+    @property
+    def reference(self) -> str | None:
+        """The photograph that the settings name as the reference of this type; None if they name none."""
+        name = self.config.preprocessing.alignment.reference
+        return name.get(self.name) if isinstance(name, dict) else name
+
 
 def check_is_current(metadata: Path, *, is_type: bool) -> None:
     """Check that the last step has ended after the steps before it.
@@ -251,7 +258,7 @@ def planned_files(folder: TypeFolder, names: Sequence[str]) -> list[Path]:
 
 def cut_out_stem(type_name: str, index: int, name: str, *, rename: bool | None) -> str:
     """The start of the file names of a cut-out photograph: its own name, or that of its type and a number."""
-    return f"{type_name}_{index:03d}" if rename else name
+    return f"{shorten_stem(type_name)}_{index:03d}" if rename else name
 
 
 def remove_other_images(folder: Path, names: set[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import AlignmentError, InputError
-from pixal.io.files import data_hash, file_stat, read_bytes
+from pixal.io.files import data_hash, file_stat
 from pixal.io.images import SizeError, as_uint8, decode_image
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
 from pixal.tasks.photographs.discovery import Photograph
@@ -138,12 +138,10 @@ def prepare_photograph(
         figures: Writes the figures of the alignment; None for no figures.
         keep_photo: Whether to return the decoded photograph.
     """
-    record = PhotographRecord(
-        image=photograph.image, name=photograph.name, source=str(photograph.path), status="failed"
-    )
+    record = PhotographRecord(image=photograph.image, name=photograph.name, source=photograph.source, status="failed")
     try:
         record = record.replace(stat=file_stat(photograph.path))
-        data = read_bytes(photograph.path)
+        data = photograph.read()
         record = record.replace(sha256=data_hash(data))
         decoded = decode_image(data, size=(state.reference.mask.shape[0], state.reference.mask.shape[1]))
     except SizeError as error:

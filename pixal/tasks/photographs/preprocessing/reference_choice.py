@@ -43,9 +43,8 @@ def choose_reference(
         ConfigError: If the settings name a photograph that is not among them.
         InputError: If no cut-out photograph can be read.
     """
-    name = _name_in_settings(folder)
-    if name is not None:
-        return _find_named(folder, records, name)
+    if folder.reference is not None:
+        return _find_named(folder, records, folder.reference)
     if earlier is not None and earlier.choice == choice_key(folder, records):
         return next(record for record in records if record.image == earlier.reference)
     sizes = [record.size for record in records]
@@ -68,12 +67,7 @@ def choose_reference(
 
 def choice_key(folder: TypeFolder, records: Sequence[BackgroundRecord]) -> str:
     """Fingerprint of everything that the choice of the reference depends on."""
-    return fingerprint("reference", _name_in_settings(folder), [record.file_sha256 for record in records])
-
-
-def _name_in_settings(folder: TypeFolder) -> str | None:
-    name = folder.config.preprocessing.alignment.reference
-    return name.get(folder.name) if isinstance(name, dict) else name
+    return fingerprint("reference", folder.reference, [record.file_sha256 for record in records])
 
 
 def _find_named(folder: TypeFolder, records: Sequence[BackgroundRecord], name: str) -> BackgroundRecord:

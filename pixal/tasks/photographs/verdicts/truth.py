@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.images import read_mask
+from pixal.io.names import printable, shorten_stem
 from pixal.report.document import PartTruth
 from pixal.tasks.photographs.discovery import list_test_images
 from pixal.tasks.photographs.mvtec import GOOD, DataSetFolder, find_data_set
@@ -111,10 +112,10 @@ def _read_labels(path: Path) -> Truth:
             part = PartTruth(int(row["label"]), (row.get("kind") or "").strip())
             if parts.get(row["name"], part).label != part.label:
                 raise InputError(f"{path}, line {reader.line_num}: {row['name']} has another label on an earlier line")
-            for name in {row["name"], Path(row["name"]).stem}:
+            for name in {printable(row["name"]), shorten_stem(Path(row["name"]).stem)}:
                 parts[name] = part
     folder = path.parent / "masks"
-    masks = {file.stem: file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else None
+    masks = {shorten_stem(file.stem): file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else None
     return Truth(parts, masks)
 
 

@@ -13,8 +13,9 @@ from pixal.errors import InputError
 from pixal.execution import worker_count
 from pixal.io import ownership
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.io.files import file_hash, file_stat
+from pixal.io.files import data_hash, file_stat
 from pixal.io.logs import log_to_file
+from pixal.io.names import comparable
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
@@ -72,7 +73,7 @@ class TypeValidation:
         """
         self.store = self._open_store()
         by_source = {_source(photo): photo for photo in photographs}
-        names = {photo.image for photo in photographs} | {photo.name.lower() for photo in photographs}
+        names = {photo.image for photo in photographs} | {comparable(photo.name) for photo in photographs}
         valid = {}
         for source, stored in self.store.verdicts.items():
             photo, verdict = by_source.get(source), stored
@@ -81,7 +82,7 @@ class TypeValidation:
                 is_valid = current is not None
                 verdict = current or stored
             else:
-                is_name_free = not {stored.record.image, stored.record.name.lower()} & names
+                is_name_free = not {stored.record.image, comparable(stored.record.name)} & names
                 is_deleted = keep_deleted_in is not None and Path(source).is_relative_to(keep_deleted_in.absolute())
                 is_valid = is_deleted and is_name_free
             if is_valid and not force and stored.key == self.key and self._has_files(stored):
@@ -89,8 +90,8 @@ class TypeValidation:
         ownership.remove(self._metadata / PREPROCESSING_RECORD)  # it says that the batch is complete
         self._keep(valid)
 
-    def has_verdict(self, photo: Photograph, stat: tuple[int, int]) -> bool:
-        """Whether a photograph has a stored verdict. ``stat``: size and time of its file now."""
+    def has_verdict(self, photo: Photograph, stat: tuple[int, int] | None) -> bool:
+        """Whether a photograph has a stored verdict. ``stat``: size and time of its file now; None if not known."""
         stored = self.store.verdicts.get(_source(photo))
         return stored is not None and stored.stat == stat and _has_names_of(stored, photo)
 
@@ -279,7 +280,7 @@ def planned_files(name: str, photographs: Sequence[Photograph], config: Photogra
 
 
 def _source(photo: Photograph) -> str:
-    return str(photo.path.absolute())
+    return str(Path(photo.source).absolute())
 
 
 def _identity(record: PhotographRecord) -> str:
@@ -304,8 +305,8 @@ def _up_to_date(verdict: StoredVerdict, photo: Photograph) -> StoredVerdict | No
         stat = file_stat(photo.path)
         if verdict.stat == stat:
             return verdict
-        if verdict.stat is None or verdict.stat[0] != stat[0] or verdict.record.sha256 != file_hash(photo.path):
+        if verdict.stat is None or verdict.stat[0] != stat[0] or verdict.record.sha256 != data_hash(photo.read()):
             return None
-    except (OSError, InputError):  # the file cannot be read
+    except InputError:  # the file cannot be read
         return None
     return verdict.model_copy(update={"stat": stat, "record": verdict.record.model_copy(update={"stat": stat})})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from pixal.errors import InputError
 from pixal.io.files import file_stat
+from pixal.io.names import comparable
 from pixal.io.output_folders import check_outputs, claim_outputs
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
@@ -68,11 +70,11 @@ class _PendingFile:
     """A file without a verdict.
 
     Attributes:
-        stat: Its size in bytes and modification time in nanoseconds.
+        stat: Its size in bytes and modification time in nanoseconds; None for a link to nothing.
         unchanged_scans: The number of scans since size or time changed.
     """
 
-    stat: tuple[int, int]
+    stat: tuple[int, int] | None
     unchanged_scans: int = 0
 
 
@@ -177,10 +179,12 @@ class _Watcher:
 
     def _is_ready(self, photo: Photograph, pending: dict[Path, _PendingFile]) -> bool:
         """Whether a photograph has no verdict, and its file has not changed since the last scan."""
+        stat = None
         try:
             stat = file_stat(photo.path)
-        except InputError:  # removed since it was listed
-            return False
+        except InputError:
+            if not os.path.lexists(photo.path):  # removed since it was listed
+                return False
         if any(validation.has_verdict(photo, stat) for validation in self.types.values()):
             return False
         before = self._pending.get(photo.path)
@@ -249,7 +253,7 @@ class _Watcher:
 
 def _have_same_name(verdict: StoredVerdict, other: StoredVerdict) -> bool:
     first, second = verdict.record, other.record
-    return first.image == second.image or first.name.lower() == second.name.lower()
+    return first.image == second.image or comparable(first.name) == comparable(second.name)
 
 
 def _describe(verdict: StoredVerdict) -> str:
