@@ -1,4 +1,4 @@
-"""Names of tasks and model families: those of PIXAL, and those of installed packages."""
+"""Names of tasks, model families and kinds of planted defects: those of PIXAL, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pixal.errors import ConfigError
 
 @dataclass(frozen=True)
 class Registry:
-    """Classes by name. A class is imported only when it is used.
+    """Classes, or other objects, by name. They are imported only when they are used.
 
     Attributes:
         group: The entry-point group in which other packages register theirs.
-        setting: The setting that holds a name, for error messages.
+        setting: The setting that holds a name, or what is named, for error messages.
         builtin: The classes of PIXAL as ``module:class``, by name. Other packages cannot use these names.
     """
 
@@ -41,11 +41,11 @@ class Registry:
         return known[name]
 
     def load(self, name: str) -> Any:
-        """Import the class of ``name``. Raise ``ConfigError`` if the name is unknown or the import fails."""
+        """Import what has a ``name``. Raise ``ConfigError`` if the name is unknown or the import fails."""
         path = self.class_path(name)
         try:
             return EntryPoint(name, path, self.group).load()
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a module of another package can raise any error
             raise ConfigError(f"{self.setting}: {name} ({path}) cannot be imported: {error}") from error
 
 
@@ -66,5 +66,24 @@ MODELS = Registry(
         "gaussian": "pixal.train_model.gaussian:Gaussian",
         "padim": "pixal.train_model.padim:Padim",
         "patchcore": "pixal.train_model.patchcore:Patchcore",
+    },
+)
+
+DEFECTS = Registry(
+    group="pixal.defects",
+    setting="kind of planted defect",
+    builtin={
+        "scratch": "pixal.defects.strokes:scratch",
+        "fibre": "pixal.defects.strokes:fibre",
+        "spot": "pixal.defects.spots:spot",
+        "stain": "pixal.defects.spots:stain",
+        "missing_print": "pixal.defects.print_edges:missing_print",
+        "extra_print": "pixal.defects.print_edges:extra_print",
+        "copied_piece": "pixal.defects.surface:copied_piece",
+        "dent": "pixal.defects.surface:dent",
+        "blur": "pixal.defects.surface:blur",
+        "noise": "pixal.defects.surface:noise",
+        "colour": "pixal.defects.surface:colour",
+        "bite": "pixal.defects.outline:bite",
     },
 )

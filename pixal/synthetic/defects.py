@@ -9,13 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.defects import PlantedDefect, plant
+from pixal.defects.shapes import blob, disc
 from pixal.errors import InputError
 from pixal.synthetic.canvas import Colour, Image, blend
 from pixal.synthetic.component import design_unit, finger_boxes
-from pixal.synthetic.strokes import Float, arc, blob, filled, stroke
+
+Float = NDArray[np.float32]
 
 VISIBLE_CHANGE = 6  # levels of 255; a pixel that changes less in every channel is not counted as defect
-ENOUGH_VISIBLE = 0.5  # fraction of the covered pixels that must change visibly
+ENOUGH_VISIBLE = 0.5  # fraction of the changed pixels that must change visibly
 TRIES = 25
 
 
@@ -43,7 +46,7 @@ def add_defect(image: Image, mask: Image, kind: str, rng: np.random.Generator, s
         raise InputError("the mask is empty: there is no component to draw a defect on")
     if kind == "torn_edge":
         return _tear_edge(image, mask, rng, severity)
-    return _paint_defect(image, mask, kind, rng, severity)
+    return _draw_visibly(image, mask, kind, rng, severity)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,25 @@ class _Site:
         """Return a random length in pixels between two lengths in design units, times the severity."""
         return max(at_least, float(self.rng.uniform(low, high)) * self.unit * self.severity)
 
+    @property
+    def fade(self) -> float:
+        """How much the severity weakens a defect: 1 for a severity of 1 or more."""
+        return min(1.0, 0.35 + 0.65 * self.severity)
+
+    def sign(self, bright: float) -> float:
+        """Return 1 with the probability ``bright``, else -1."""
+        return 1.0 if self.rng.random() < bright else -1.0
+
+    def planted(self, kind: str, centre: tuple[float, float], size: float, contrast: float) -> PlantedDefect:
+        """Return a planted defect with a random direction, its contrast weakened by the severity."""
+        turn, seed = float(self.rng.uniform(0, 360)), int(self.rng.integers(2**32))
+        return PlantedDefect(kind, size, contrast * self.fade, centre, turn, seed)
+
+    def points_around(self, point: NDArray[np.float64]) -> Float:
+        """Return the pixels of the image as points (H, W, 2) (x, y), relative to a point."""
+        rows, columns = self.mask.shape
+        return np.stack(np.meshgrid(np.arange(columns) - point[0], np.arange(rows) - point[1]), -1).astype(np.float32)
+
     def centre(self, *, copper: bool | None = None) -> tuple[float, float]:
         """Return a random point inside the component: on bright pixels (copper), on dark pixels, or (None) anywhere."""
         margin = max(2, round(14 * self.unit))
@@ -96,7 +118,7 @@ class _Site:
             allowed = chosen if chosen.any() else allowed
         ys, xs = np.nonzero(allowed)
         i = int(self.rng.integers(len(xs)))
-        return float(xs[i]) + 0.5, float(ys[i]) + 0.5
+        return float(xs[i]), float(ys[i])
 
     def local_colour(self, point: tuple[float, float], quantile: float) -> Float:
         """Return the colour at a quantile of the brightness (0 darkest, 1 brightest) of the pixels around a point."""
@@ -112,120 +134,73 @@ class _Site:
         return np.asarray(np.median(pixels[near], axis=0), np.float32)
 
 
-def _paint_defect(image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float) -> Image:
-    """Try positions until the defect is visible on most of its pixels, and use the best one."""
+def _draw_visibly(image: Image, mask: Image, kind: str, rng: np.random.Generator, severity: float) -> Image:
+    """Try positions until the defect is visible on most of the pixels that it changes, and use the best one."""
     site = _Site(image, mask, design_unit((image.shape[1], image.shape[0])), rng, severity)
-    fade = min(1.0, 0.35 + 0.65 * severity)
-    best: _Trial | None = None
+    best: Image = image
+    best_share = 0.0
     for _ in range(TRIES):
-        trial = _try_paints(image, mask, _DRAWERS[kind](site), fade)
-        if trial is not None and (best is None or trial.visible > best.visible):
-            best = trial
-        if best is not None and best.visible >= ENOUGH_VISIBLE:
+        if kind in _PLANTED:
+            trial = plant(image, _PLANTED[kind](site), np.eye(3), mask > 0).image
+        else:
+            trial = _paint(site, _PAINTED[kind](site))
+        changed = np.abs(trial.astype(np.int16) - image).max(axis=2)
+        share = float((changed >= VISIBLE_CHANGE).sum() / max(1, np.count_nonzero(changed)))
+        if share > best_share:
+            best, best_share = trial, share
+        if best_share >= ENOUGH_VISIBLE:
             break
-    if best is None:
+    if not best_share:
         raise InputError(f"a defect of kind {kind!r} is not visible anywhere on this component")
-    image[best.window] = best.pixels
-    defect = np.zeros_like(mask)
-    defect[best.window] = best.changed
+    defect = np.where(np.abs(best.astype(np.int16) - image).max(axis=2) >= VISIBLE_CHANGE, 255, 0).astype(np.uint8)
+    image[:] = best
     return defect
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A defect drawn on a copy of the component.
-
-    Attributes:
-        window: Rows and columns of the defect.
-        pixels: (h, w, 3) uint8 RGB inside the window.
-        changed: (h, w) uint8, 255 where a pixel changed visibly.
-        visible: Fraction of the covered pixels that changed visibly.
-    """
-
-    window: tuple[slice, slice]
-    pixels: Image
-    changed: Image
-    visible: float
-
-
-def _try_paints(image: Image, mask: Image, paints: list[_Paint], fade: float) -> _Trial | None:
-    """Draw the layers on a copy of the component; return None if nothing changes visibly."""
-    covered = np.maximum.reduce([paint.coverage for paint in paints])
-    x, y, w, h = cv2.boundingRect(np.where((covered > 0) & (mask > 0), 255, 0).astype(np.uint8))
-    window = np.s_[y : y + h, x : x + w]
-    part = mask[window] > 0
-    pixels = image[window].copy()
+def _paint(site: _Site, paints: list[_Paint]) -> Image:
+    """Return a copy of the component with layers on it."""
+    image: Image = site.image.copy()
     for paint in paints:
-        on_part = np.where(part, paint.coverage[window], 0).astype(np.float32)
-        blend(pixels, on_part * np.float32(paint.opacity * fade), paint.colour)
-    difference = np.abs(pixels.astype(np.int16) - image[window]).max(axis=2)
-    changed = np.where((difference >= VISIBLE_CHANGE) & part, 255, 0).astype(np.uint8)
-    if not changed.any():
-        return None
-    visible = float((changed > 0).sum()) / max(1, int(((covered[window] > 0.3) & part).sum()))
-    return _Trial(window, pixels, changed, visible)
+        on_part = np.where(site.mask > 0, paint.coverage, 0).astype(np.float32)
+        blend(image, on_part * np.float32(paint.opacity * site.fade), paint.colour)
+    return image
 
 
-def _scratch(site: _Site) -> list[_Paint]:
-    """A bright or dark line."""
-    centre = site.centre()
-    length, width = site.size(70, 190, at_least=6), site.size(3, 7, at_least=0.9)
-    track = arc(site.rng, length, bend=0.15) + np.array(centre)
-    colour = (226, 234, 214) if site.rng.random() < 0.6 else (26, 20, 12)
-    return [_Paint(stroke(site.mask.shape, track, width), colour, float(site.rng.uniform(0.65, 0.95)))]
+def _scratch(site: _Site) -> PlantedDefect:
+    contrast = site.sign(bright=0.6) * float(site.rng.uniform(0.55, 0.85))
+    return site.planted("scratch", site.centre(), site.size(3, 7, at_least=0.5), contrast)
 
 
-def _fibre(site: _Site) -> list[_Paint]:
-    """A curled hair on the part."""
-    centre = site.centre()
-    length, width = site.size(90, 200, at_least=8), site.size(3, 5, at_least=0.9)
-    t = np.linspace(0, 1, 40)
-    start, turn, curl = site.rng.uniform([0, -3, 1], [2 * np.pi, 3, 2])
-    heading = start + turn * t + curl * np.sin(5 * t)
-    track = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], -1), axis=0) * length / len(t)
-    track += np.array(centre) - track.mean(axis=0)
-    colour = (44, 42, 60) if site.rng.random() < 0.5 else (222, 216, 226)
-    return [_Paint(stroke(site.mask.shape, track, width), colour, 0.8)]
+def _fibre(site: _Site) -> PlantedDefect:
+    contrast = site.sign(bright=0.5) * 0.7
+    return site.planted("fibre", site.centre(), site.size(3, 5, at_least=0.5), contrast)
 
 
-def _open(site: _Site) -> list[_Paint]:
+def _open(site: _Site) -> PlantedDefect:
     """Missing copper: the substrate is visible."""
-    x, y = site.centre(copper=True)
-    corners = blob(site.rng, site.size(11, 19, at_least=1.6), site.size(8, 13, at_least=1.4), roughness=0.15)
-    return [_Paint(filled(site.mask.shape, corners + np.array([x, y])), site.local_colour((x, y), 0.05), 0.95)]
+    return site.planted("missing_print", site.centre(copper=True), site.size(19, 31, at_least=3), 0.6)
 
 
-def _short(site: _Site) -> list[_Paint]:
+def _short(site: _Site) -> PlantedDefect:
     """Copper that connects neighbouring traces."""
-    x, y = site.centre(copper=False)
-    track = np.array([[0.0, -0.5], [0.0, 0.5]]) * site.size(20, 38, at_least=3)
-    track[:, 0] += site.rng.uniform(-0.2, 0.2, 2) * abs(track[0, 1])
-    bar = stroke(site.mask.shape, track + np.array([x, y]), site.size(9, 15, at_least=1.4))
-    return [_Paint(bar, site.local_colour((x, y), 0.8), 0.95)]
+    return site.planted("extra_print", site.centre(copper=False), site.size(17, 29, at_least=3), 1.2)
 
 
-def _stain(site: _Site) -> list[_Paint]:
-    """A translucent film with an uneven, denser rim, like that of a dried drop."""
-    x, y = site.centre()
-    radius = site.size(24, 54, at_least=2.5)
-    flat = float(site.rng.uniform(0.6, 1.0))
-    corners = blob(site.rng, radius, radius * flat, roughness=0.22) + np.array([x, y])
-    colour, opacity = (92, 66, 30), float(site.rng.uniform(0.35, 0.6))
-    film = cv2.GaussianBlur(filled(site.mask.shape, corners), (0, 0), max(0.4, 1.5 * site.unit))
-    rim = stroke(site.mask.shape, np.vstack([corners, corners[:1]]), max(0.8, 3 * site.unit * site.severity))
-    return [_Paint(film.astype(np.float32), colour, opacity), _Paint(rim, colour, 0.5 * opacity)]
+def _stain(site: _Site) -> PlantedDefect:
+    contrast = -float(site.rng.uniform(0.3, 0.5))
+    return site.planted("stain", site.centre(), site.size(42, 95, at_least=5), contrast)
 
 
 def _splash(site: _Site) -> list[_Paint]:
     """A solder splash: a bright drop with a dark rim and a highlight, and a small drop next to it."""
     centre, radius = np.array(site.centre()), site.size(9, 22, at_least=1.5)
-    shape = site.mask.shape
     direction = float(site.rng.uniform(0, 2 * np.pi))
     droplet = centre + radius * 1.7 * np.array([np.cos(direction), np.sin(direction)])
     small = max(0.8, radius * 0.35)
 
-    def drop(point: NDArray[np.float64], size: float, colour: Colour) -> _Paint:
-        return _Paint(filled(shape, blob(site.rng, size, size, roughness=0.05) + point), colour, 0.95)
+    def drop(point: NDArray[np.float64], radius: float, colour: Colour) -> _Paint:
+        level = disc(2 * radius)(site.points_around(point))
+        return _Paint(np.clip(0.5 - level, 0, 1).astype(np.float32), colour, 0.95)
 
     rim, metal, shine = (66, 68, 70), (196, 200, 204), (252, 252, 252)
     return [
@@ -256,8 +231,8 @@ def _tear_edge(image: Image, mask: Image, rng: np.random.Generator, severity: fl
     rim = (mask > 0) & (cv2.erode(mask, _square(3), borderValue=(0,)) == 0)
     ys, xs = np.nonzero(rim)
     i = int(rng.integers(len(xs)))
-    corners = blob(rng, site.size(14, 32, at_least=1.6), site.size(12, 26, at_least=1.6), roughness=0.3)
-    torn = (filled(mask.shape, corners + np.array([xs[i] + 0.5, ys[i] + 0.5])) > 0.5) & (mask > 0)
+    piece = blob(rng, site.size(26, 58, at_least=3.2), roughness=0.3, flatness=float(rng.uniform(0.6, 1)))
+    torn = (piece(site.points_around(np.array([xs[i], ys[i]]))) < 0) & (mask > 0)
     torn[ys[i], xs[i]] = True
     mask[torn] = 0
     image[torn] = 0
@@ -268,13 +243,15 @@ def _square(side: int) -> Image:
     return np.ones((side, side), np.uint8)
 
 
-_DRAWERS: dict[str, Callable[[_Site], list[_Paint]]] = {
+_PLANTED: dict[str, Callable[[_Site], PlantedDefect]] = {
     "scratch": _scratch,
     "open": _open,
     "short": _short,
     "stain": _stain,
-    "splash": _splash,
-    "missing_pad": _missing_pad,
     "fibre": _fibre,
 }
-KINDS = (*_DRAWERS, "torn_edge")
+_PAINTED: dict[str, Callable[[_Site], list[_Paint]]] = {
+    "splash": _splash,
+    "missing_pad": _missing_pad,
+}
+KINDS = (*_PLANTED, *_PAINTED, "torn_edge")

@@ -1,4 +1,4 @@
-"""The code blocks of docs/extending.md work as the page describes: a model family, a channel, a task."""
+"""The code blocks of docs/extending.md work as the page describes: a model family, a channel, a defect, a task."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from helpers import make_config
 import pixal
 from pixal.calibration.maps import calibrated_maps, part_scores
 from pixal.cli import main
+from pixal.defects import PlantedDefect, load_kind, plant
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.io.records import read_record
 from pixal.outcome import Outcome
-from pixal.registry import MODELS, TASKS
+from pixal.registry import DEFECTS, MODELS, TASKS
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.network_input import channels
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
@@ -31,7 +32,7 @@ from pixal.tasks.photographs.training.stored import load_trained
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 _BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-MODEL, CHANNEL, TASK = _BLOCKS[0], _BLOCKS[1], _BLOCKS[-1]
+MODEL, CHANNEL, DEFECT, TASK = _BLOCKS[0], _BLOCKS[1], _BLOCKS[-2], _BLOCKS[-1]
 QUICK: dict[str, Any] = {
     "preprocessing": {"draw_matches": False, "save_metrics": False, "save_overlays": False},
     "plotting": {"plot_anomaly_heatmap": False},
@@ -164,6 +165,48 @@ def test_the_channel_of_the_page_computes_its_values(monkeypatch: pytest.MonkeyP
     result = channels.compute_channels(image, ["Redness"])
     np.testing.assert_allclose(result[0, :3, 0], [1, 0, 0.5], atol=1e-6)
     del vars(channels)["_redness"]
+
+
+@pytest.fixture
+def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Install the kind of defect of the page, and return its module."""
+    site = tmp_path / "site-packages"
+    information = site / "pixal_ring-1.0.dist-info"
+    information.mkdir(parents=True)
+    group = re.escape(DEFECTS.group)
+    entry = re.findall(rf'^\[project.entry-points."{group}"\]\n(ring = )"(pixal_ring:ring)"$', PAGE, re.MULTILINE)[0]
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pixal-ring\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{DEFECTS.group}]\n{''.join(entry)}\n")
+    (site / "pixal_ring.py").write_text(DEFECT)
+    monkeypatch.syspath_prepend(str(site))
+    yield site / "pixal_ring.py"
+    sys.modules.pop("pixal_ring", None)
+    load_kind.cache_clear()
+
+
+def test_a_kind_of_defect_of_another_package_is_planted(ring: Path) -> None:
+    photograph = np.full((60, 80, 3), 120, np.uint8)
+    planted = plant(photograph, PlantedDefect("ring", 30, 0.4, (40, 30)), np.eye(3))
+    distance = np.hypot(*(np.mgrid[0:60, 0:80] - np.array([30, 40])[:, None, None]))
+    assert set(planted.image[(distance > 11) & (distance < 13)].ravel()) == {72}  # 0.4 darker
+    assert not planted.mask[(distance < 6.5) | (distance > 17.5)].any()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import a_package_that_nobody_has", "cannot be imported: No module named 'a_p"),
+        ("ring = 1 / 0", "cannot be imported: division by zero"),
+        ("def ring(site): pass", "is no kind of defect; decorate its function"),
+        (DEFECT.replace("np.zeros_like(site.pixels)", "np.zeros((2, 2))"), r"pixels .2, 2. must have the shapes"),
+    ],
+)
+def test_a_broken_kind_of_defect_is_one_clear_line(code: str, message: str, ring: Path) -> None:
+    ring.write_text(code)
+    with pytest.raises(ConfigError, match=message) as caught:
+        plant(np.full((60, 80, 3), 120, np.uint8), PlantedDefect("ring", 30, 0.4, (40, 30)), np.eye(3))
+    assert "ring" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
