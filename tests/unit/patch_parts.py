@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
-from pixal.train_model.patch_features.backbones import ResNet
 from pixal.train_model.patch_features.patch_model import PatchModel
+from pixal.train_model.patch_features.resnets import ResNet
 
 SHAPE = (36, 52, 3)
 TINY = ResNet((1, 1), bottleneck=False, width=4)

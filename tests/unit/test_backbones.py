@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pickle
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from checkpoints import checkpoint, zipped
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from scipy.signal import correlate
@@ -20,11 +23,10 @@ from pixal.train_model.patch_features.backbone_weights import _SHA256, load_back
 from pixal.train_model.patch_features.backbones import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    RESNETS,
-    ResNet,
     build_backbone,
     canonical_name,
 )
+from pixal.train_model.patch_features.resnets import RESNETS, ResNet
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -244,17 +246,22 @@ def test_a_file_in_the_cache_with_another_hash_is_not_used(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("name", "file", "kind", "message"),
     [
-        ("tiny", "weights.pth", ConfigError, "is a pickle file, which can run any code; if you trust it, convert it"),
-        ("tiny", "weights.h5", ConfigError, r"and not a file that tiny accepts \(.safetensors\)"),
-        (
-            "vgg16",
-            "weights.safetensors",
-            ConfigError,
-            r"and not a file that VGG16 accepts \(.weights.h5, .h5, .keras\)",
-        ),
+        ("tiny", "weights.h5", ConfigError, r"and not a file that tiny accepts \(.safetensors, .pt, .pth, .bin\)"),
+        ("vgg16", "weights.pkl", ConfigError, r"and not a file that VGG16 accepts \(.*.weights.h5, .h5, .keras\)"),
+        ("tiny", "broken.pth", ModelError, r"not contain the weights of tiny \(the pickle holds the instruction b'0'"),
+        ("tiny", "code.pt", ModelError, r"the pickle names 'posix.system', and only tensors are read"),
         ("tiny", "none.safetensors", ModelError, "does not exist"),
         ("tiny", "broken.safetensors", ModelError, "does not contain the weights of tiny"),
-        ("tiny", "other.safetensors", ModelError, "does not contain the weights of tiny"),
+        (
+            "tiny",
+            "other.safetensors",
+            ModelError,
+            r"it lacks layer2.1.bn1.bias and 9 more; it begins with ",
+        ),
+        ("tiny", "head.pt", ModelError, r"\(it lacks bn1.bias and 3 more; it begins with fc.weight, conv1.weight, "),
+        ("tiny", "shape.pt", ModelError, r"conv1.weight has the shape \(7, 7, 3, 8\) instead of \(7, 7, 3, 4\)"),
+        ("tiny", "nan.pt", ModelError, r"bn1.running_var holds values that are not finite"),
+        ("tiny", "negative.pt", ModelError, r"bn1.running_var holds variances that are not positive"),
         ("vgg16", "broken.weights.h5", ModelError, "does not contain the weights of VGG16"),
     ],
 )
@@ -263,9 +270,78 @@ def test_unsuitable_weights_files_are_refused(
 ) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"0" * 100)
     (tmp_path / "broken.weights.h5").write_bytes(b"0" * 100)
+    (tmp_path / "broken.pth").write_bytes(b"0" * 100)
+    (tmp_path / "code.pt").write_bytes(zipped(pickle.dumps(Code(), 2), {}))
     save_file(random_weights("tiny_wide"), tmp_path / "other.safetensors")
+    weights = random_weights("tiny")
+    variances = weights["bn1.running_var"]
+    for file_name, changes in {
+        "head.pt": {name: weights.pop(name) for name in list(weights) if name.startswith("bn1.")},
+        "shape.pt": {"conv1.weight": np.zeros((8, 3, 7, 7), np.float32)},
+        "nan.pt": {"bn1.running_var": variances * np.float32(np.nan)},
+        "negative.pt": {"bn1.running_var": -variances},
+    }.items():
+        kept = weights if file_name == "head.pt" else random_weights("tiny") | changes
+        (tmp_path / file_name).write_bytes(checkpoint(kept))
     with pytest.raises(kind, match=message):
         load_backbone(name, (32, 32), None, str(tmp_path / file), 0)
+
+
+class Code:
+    """An object whose pickle calls a function."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("exit 1",)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_checkpoint_gives_the_same_weights_as_safetensors(old: bool, tmp_path: Path) -> None:
+    weights = random_weights("tiny_wide")
+    save_file(weights, tmp_path / "weights.safetensors")
+    (tmp_path / "weights.pt").write_bytes(checkpoint(weights, old=old))
+    models = [
+        load_backbone("tiny_wide", (32, 32), None, str(tmp_path / file), 0)[0].model
+        for file in ("weights.safetensors", "weights.pt")
+    ]
+    for first, second in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_weights_of_pytorch_are_assigned_to_keras_applications_in_their_order(ending: str, tmp_path: Path) -> None:
+    network = build_backbone("mobilenet_v2", (32, 32)).complete_model
+    generator, weights, epsilons = np.random.default_rng(0), {}, {}
+    for number, layer in enumerate(layer for layer in network.layers if layer.weights):
+        values = [generator.uniform(0.5, 1.5, variable.shape).astype(np.float32) for variable in layer.weights]
+        layer.set_weights(values)
+        if len(values) == 1:
+            axes = (2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (3, 2, 0, 1)
+            weights[f"features.{number}.weight"] = values[0].transpose(axes)
+        else:
+            epsilons[layer.name] = layer.epsilon
+            # What PyTorch divides by: sqrt(running_var + 1e-5).
+            values[3] = values[3] + np.float32(layer.epsilon - 1e-5)
+            for kind, value in zip(("weight", "bias", "running_mean", "running_var"), values, strict=True):
+                weights[f"features.{number}.{kind}"] = value
+            weights[f"features.{number}.num_batches_tracked"] = np.array(9, np.int64)
+    weights["classifier.1.weight"] = np.zeros((10, 1280), np.float32)
+    path = tmp_path / f"weights{ending}"
+    contiguous = {name: np.ascontiguousarray(values) for name, values in weights.items()}
+    save_file(contiguous, path) if ending == ".safetensors" else path.write_bytes(checkpoint(contiguous))
+    backbone, _ = load_backbone("mobilenet_v2", (32, 32), None, str(path), 0)
+    for expected, assigned in zip(network.weights, backbone.complete_model.weights, strict=True):
+        np.testing.assert_allclose(assigned, expected, rtol=1e-5)
+    rgb = np.array([0.2, 0.5, 0.9], np.float32).reshape(1, 1, 1, 3)
+    np.testing.assert_allclose(backbone.prepare(rgb), (rgb - IMAGENET_MEAN) / IMAGENET_STD, rtol=1e-6)
+    del weights["features.3.weight"]
+    (tmp_path / "other.pt").write_bytes(checkpoint(weights))
+    with pytest.raises(
+        ModelError,
+        match=r"features.3 has bias, .*, but expanded_conv_depthwise_BN needs weight,",
+    ):
+        load_backbone("mobilenet_v2", (32, 32), None, str(tmp_path / "other.pt"), 0)
+    with pytest.raises(ModelError, match=r"only weights of Keras can be loaded into it: .weights.h5, .h5, .keras"):
+        load_backbone("ResNet101", (32, 32), None, str(tmp_path / "other.pt"), 0)
 
 
 def test_unknown_layers_and_too_small_sizes_are_refused() -> None:

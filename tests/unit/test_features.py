@@ -13,11 +13,12 @@ from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.train_model.patch_features.backbone_weights import load_backbone
-from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, RESNETS, Backbone, ResNet
+from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, Backbone
 from pixal.train_model.patch_features.colours import to_rgb
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import PatchFeatures
 from pixal.train_model.patch_features.frame import Frame
+from pixal.train_model.patch_features.resnets import RESNETS, ResNet
 
 SIZE = (36, 52)
 

@@ -14,7 +14,7 @@ from patch_parts import SHAPE, TINY, built, input_set, part
 from pixal.errors import ConfigError, ModelError
 from pixal.train_model.padim.distribution import distribution, mahalanobis
 from pixal.train_model.padim.model import Padim
-from pixal.train_model.patch_features.backbones import RESNETS
+from pixal.train_model.patch_features.resnets import RESNETS
 
 REGULARISATION = 0.01
 

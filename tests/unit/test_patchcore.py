@@ -13,7 +13,7 @@ from patch_parts import SHAPE, TINY, built, input_set, part
 from scipy.spatial.distance import cdist
 
 from pixal.errors import ModelError
-from pixal.train_model.patch_features.backbones import RESNETS
+from pixal.train_model.patch_features.resnets import RESNETS
 from pixal.train_model.patchcore.memory import coreset, farthest_first, nearest_distances
 from pixal.train_model.patchcore.model import Patchcore
 

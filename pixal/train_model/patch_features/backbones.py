@@ -1,11 +1,11 @@
-"""Frozen convolutional networks whose feature maps describe patches: ResNets, and ``keras.applications``."""
+"""Frozen convolutional networks whose feature maps describe patches: PIXAL's own, and ``keras.applications``."""
 
 from __future__ import annotations
 
 import difflib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -15,38 +15,13 @@ from keras import layers as kl
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError, ModelError
+from pixal.train_model.patch_features.efficientnet_lite import STAGES, efficientnet_lite0
+from pixal.train_model.patch_features.resnets import RESNETS, resnet
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of RGB in [0, 1]
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+LITE0 = "efficientnet_lite0"
 MAP_STRIDES = (4, 8, 16)  # strides of the three feature maps that are used if no layers are named
-
-
-@dataclass(frozen=True)
-class ResNet:
-    """The architecture of a ResNet.
-
-    He et al. 2016, as implemented in torchvision and timm (in a bottleneck block, the 3x3 convolution has the stride).
-    Zagoruyko and Komodakis 2016 for wide ResNets.
-
-    Attributes:
-        blocks: The number of blocks in each stage.
-        bottleneck: Whether the blocks are bottleneck blocks.
-        widening: The factor by which the inner convolution of a bottleneck block is wider.
-        width: The number of channels of the first stage.
-    """
-
-    blocks: tuple[int, ...]
-    bottleneck: bool
-    widening: int = 1
-    width: int = 64
-
-
-RESNETS = {
-    "resnet18": ResNet((2, 2, 2, 2), bottleneck=False),
-    "resnet34": ResNet((3, 4, 6, 3), bottleneck=False),
-    "resnet50": ResNet((3, 4, 6, 3), bottleneck=True),
-    "wide_resnet50_2": ResNet((3, 4, 6, 3), bottleneck=True, widening=2),
-}
 
 
 @dataclass(frozen=True)
@@ -54,10 +29,10 @@ class Backbone:
     """A network, cut after the last layer that is needed.
 
     Attributes:
-        name: The name of the network, as Keras or ``RESNETS`` writes it.
+        name: The name of the network, as ``canonical_name`` returns it.
         model: The Keras model from prepared images (n, h, w, 3) to the feature maps of the requested layers, in their
             order, each (n, h / stride, w / stride, channels).
-        complete_model: The network without its head, to which weights files belong; for a ResNet, ``model``.
+        complete_model: The network without its head, to which weights files belong; for PIXAL's own, ``model``.
         prepare: Converts RGB images (n, h, w, 3) in [0, 1] to the input of ``model``.
     """
 
@@ -67,9 +42,15 @@ class Backbone:
     prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
     @property
-    def is_resnet(self) -> bool:
-        """Whether the network is one of ``RESNETS``, whose layers have torchvision's names."""
-        return self.name in RESNETS
+    def is_own(self) -> bool:
+        """Whether the network is one of PIXAL's own, whose layers have the names of PyTorch's weights."""
+        return self.name in own_networks()
+
+    def with_torch_input(self) -> Backbone:
+        """The backbone of ``keras.applications`` with images prepared as torchvision's weights need them."""
+        kinds = {type(layer) for layer in self.complete_model.layers}
+        scale = np.float32(255 if kl.Rescaling in kinds else 1)  # some networks divide by 255 themselves
+        return replace(self, prepare=lambda rgb: _prepare_resnet(rgb) * scale)
 
 
 def build_backbone(
@@ -78,10 +59,10 @@ def build_backbone(
     """Build a network with new weights.
 
     Args:
-        name: A name in ``RESNETS`` or ``keras.applications``; case and underscores are ignored.
+        name: A name in ``own_networks`` or ``keras.applications``; case and underscores are ignored.
         size: (h, w) of the images.
-        layers: The layers whose feature maps are returned; None: layer1, layer2 and layer3 of a ResNet, otherwise the
-            last layer at each of ``MAP_STRIDES``.
+        layers: The layers whose feature maps are returned; None: layer1, layer2 and layer3 of a ResNet, stage2, stage3
+            and stage4 of EfficientNet-Lite0, otherwise the last layer at each of ``MAP_STRIDES``.
         weights: ``imagenet``: ``keras.applications`` loads its own weights; None: it draws new ones.
 
     Raises:
@@ -89,76 +70,52 @@ def build_backbone(
         ModelError: ``size`` is too small for the network.
     """
     name = canonical_name(name)
-    return _resnet(name, size, layers) if name in RESNETS else _application(name, size, layers, weights)
+    return _own_network(name, size, layers) if name in own_networks() else _application(name, size, layers, weights)
+
+
+def own_networks() -> list[str]:
+    """The names of the networks that PIXAL builds itself."""
+    return [LITE0, *RESNETS]
 
 
 def canonical_name(name: str) -> str:
-    """Return the name of a backbone as Keras or ``RESNETS`` writes it.
+    """Return the name of a backbone as Keras or ``own_networks`` writes it.
 
     Raises:
         ConfigError: There is no such backbone.
     """
-    if name in RESNETS:
+    if name in own_networks():
         return name
-    names = {_simplified(known): known for known in [*_applications(), *RESNETS]}
+    names = {_simplified(known): known for known in [*_applications(), *own_networks()]}
     if _simplified(name) not in names:
         nearest = difflib.get_close_matches(_simplified(name), names, 1, 0.0)[0]
         raise ConfigError(
-            f"model_training.model_options.backbone: {name!r} is not one of {', '.join(RESNETS)}, and not in "
+            f"model_training.model_options.backbone: {name!r} is not one of {', '.join(own_networks())}, and not in "
             f"keras.applications; the nearest is {names[nearest]}"
         )
     return names[_simplified(name)]
 
 
-def _resnet(name: str, size: tuple[int, int], layers: Sequence[str] | None) -> Backbone:
-    architecture = RESNETS[name]
-    stages = [f"layer{index + 1}" for index in range(len(architecture.blocks))]
-    requested = list(layers or stages[:3])
-    _check_layers(name, requested, stages)
-    image = keras.Input((*size, 3), name="image")
-    x = _normalise(_convolve(image, architecture.width, 7, 2, "conv1"), "bn1", relu=True)
-    # No value is below 0, so padding with zeros gives the same maximum as PyTorch's padding with minus infinity.
-    x = kl.MaxPooling2D(3, 2, name="maxpool")(kl.ZeroPadding2D(1, name="maxpool_pad")(x))
-    maps = {}
-    for index, stage in enumerate(stages[: max(stages.index(layer) for layer in requested) + 1]):
-        for block in range(architecture.blocks[index]):
-            stride = 2 if index and not block else 1
-            x = _residual_block(x, architecture, architecture.width * 2**index, stride, f"{stage}.{block}")
-        maps[stage] = x
-    model = keras.Model(image, [maps[layer] for layer in requested], name=name)
-    return Backbone(name, model, model, lambda rgb: (rgb - IMAGENET_MEAN) / IMAGENET_STD)
-
-
-def _residual_block(
-    x: keras.KerasTensor, architecture: ResNet, width: int, stride: int, name: str
-) -> keras.KerasTensor:
-    """Two 3x3 convolutions, or (bottleneck) a 3x3 convolution between two 1x1 convolutions, and the shortcut."""
-    if architecture.bottleneck:
-        inner, outer = width * architecture.widening, 4 * width
-        convolutions = [(inner, 1, 1), (inner, 3, stride), (outer, 1, 1)]
+def _own_network(name: str, size: tuple[int, int], layers: Sequence[str] | None) -> Backbone:
+    if name == LITE0:
+        stages, default = list(STAGES), list(STAGES[1:4])
     else:
-        outer = width
-        convolutions = [(width, 3, stride), (width, 3, 1)]
-    shortcut, last = x, len(convolutions)
-    for number, (channels, kernel, own_stride) in enumerate(convolutions, 1):
-        x = _convolve(x, channels, kernel, own_stride, f"{name}.conv{number}")
-        x = _normalise(x, f"{name}.bn{number}", relu=number < last)
-    if stride != 1 or shortcut.shape[-1] != outer:
-        shortcut = _convolve(shortcut, outer, 1, stride, f"{name}.downsample.0")
-        shortcut = _normalise(shortcut, f"{name}.downsample.1", relu=False)
-    return kl.ReLU(name=f"{name}.relu")(kl.Add(name=f"{name}.add")([x, shortcut]))
+        stages = [f"layer{index + 1}" for index in range(len(RESNETS[name].blocks))]
+        default = stages[:3]
+    requested = list(layers or default)
+    _check_layers(name, requested, stages)
+    last_stage = max(stages.index(layer) for layer in requested) + 1
+    image, maps = efficientnet_lite0(size, last_stage) if name == LITE0 else resnet(RESNETS[name], size, last_stage)
+    model = keras.Model(image, [maps[layer] for layer in requested], name=name)
+    return Backbone(name, model, model, _prepare_lite0 if name == LITE0 else _prepare_resnet)
 
 
-def _convolve(x: keras.KerasTensor, channels: int, kernel: int, stride: int, name: str) -> keras.KerasTensor:
-    """A convolution with equal padding on all sides, as in PyTorch. Keras's "same" pads less before than after."""
-    if kernel > 1:
-        x = kl.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return kl.Conv2D(channels, kernel, stride, use_bias=False, name=name)(x)
+def _prepare_lite0(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((rgb * np.float32(255) - np.float32(127)) / np.float32(128), np.float32)
 
 
-def _normalise(x: keras.KerasTensor, name: str, *, relu: bool) -> keras.KerasTensor:
-    x = kl.BatchNormalization(epsilon=1e-5, name=name)(x)  # torchvision's epsilon; Keras's default is 1e-3
-    return kl.ReLU(name=f"{name}_relu")(x) if relu else x
+def _prepare_resnet(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (rgb - IMAGENET_MEAN) / IMAGENET_STD
 
 
 def _application(name: str, size: tuple[int, int], layers: Sequence[str] | None, weights: str | None) -> Backbone:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pixal.config.section import Count, Fraction, Section
+from pixal.train_model.patch_features.backbone_weights import default_backbone
 from pixal.train_model.specification import ModelSpecification
 
 Size = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -16,7 +17,7 @@ class PatchOptions(Section):
     """The options that all families of patch features have.
 
     Attributes:
-        backbone: A name in ``backbones.RESNETS`` or ``keras.applications``.
+        backbone: A name in ``backbones.own_networks`` or ``keras.applications``.
         weights: ``imagenet``, ``random``, or a weights file.
         layers: The layers whose feature maps are used; None: the family's choice.
         resize: Length of the shorter side, or (height, width), to which an image is resized; see ``features.Frame``.
@@ -26,7 +27,7 @@ class PatchOptions(Section):
         flip_vertical: Probability that a good image is mirrored top to bottom for a fit.
     """
 
-    backbone: str = "resnet18"
+    backbone: str = Field(default_factory=default_backbone)
     weights: str = "imagenet"
     layers: Annotated[list[str], Field(min_length=1)] | None = None
     resize: Size | None = None
