@@ -35,6 +35,9 @@ MAX_FILE_BYTES = 500_000_000
 
 
 _PNG_HEADER = 33  # bytes: the signature and the chunk IHDR
+_LARGEST_DEFLATE_RATIO = 1032  # decompressed to compressed bytes (zlib, "Maximum Compression Factor")
+# What Pillow raises for damaged files.
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 
 
 class SizeError(InputError):
@@ -96,7 +99,13 @@ def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes:
     if not len(data):
         raise InputError("the file is empty")
     has_alpha, orientation = _inspect(data, size, max_bytes)
-    flags = cv2.IMREAD_UNCHANGED if has_alpha else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    is_tiff = data[:2] in (b"II", b"MM")
+    if data.startswith(b"RIFF"):  # WebP: OpenCV fills what it cannot decode
+        return _upright(_decode_strictly(data, "RGBA" if has_alpha else "RGB"), orientation)
+    flags = cv2.IMREAD_UNCHANGED
+    if not has_alpha:
+        # OpenCV always turns a TIFF. Its reader of other EXIF data finds another orientation if they are damaged.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (0 if is_tiff else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -105,7 +114,6 @@ def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes:
         raise InputError("is not an image, or is damaged")
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"has {image.dtype} values; PIXAL reads 8- and 16-bit images")
-    is_tiff = data[:2] in (b"II", b"MM")
     if has_alpha and is_tiff and image.dtype == np.uint8:
         # OpenCV multiplies the colours of an 8-bit TIFF by alpha, and drops the alpha of a grey one.
         with PIL.Image.open(io.BytesIO(data)) as file:
@@ -116,8 +124,7 @@ def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes:
         image = np.dstack([image[..., :1]] * 3 + [image[..., 1:]])
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}[image.shape[2]]
     image = cv2.cvtColor(image, code)
-    # IMREAD_UNCHANGED, the only way to keep alpha, does not apply the EXIF orientation, except for TIFF.
-    return _upright(image, orientation) if has_alpha and not is_tiff else image
+    return image if is_tiff else _upright(image, orientation)
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -199,7 +206,7 @@ class _Header:
         channels: Number of channels.
         bits: Bits per channel.
         has_alpha: Whether it has an alpha channel or a transparent colour.
-        orientation: The EXIF orientation, 1 to 8; 1 where there is no alpha channel.
+        orientation: The EXIF orientation, 1 to 8.
     """
 
     height: int
@@ -219,6 +226,10 @@ def _inspect(data: bytes, size: tuple[int, int] | None, max_bytes: int) -> tuple
         raise SizeError(message, (header.height, header.width))
     if data[:2] in (b"II", b"MM"):
         check_segments(data)
+    elif data.startswith(b"\xff\xd8"):
+        _decode_strictly(data)  # OpenCV fills what it cannot decode
+    elif data.startswith(b"\x89PNG"):
+        _check_png(data)
     return header.has_alpha, header.orientation
 
 
@@ -240,20 +251,59 @@ def _read_header(file: BinaryIO, max_bytes: int) -> _Header:
         with PIL.Image.open(file) as image:
             bands = image.getbands()
             has_alpha = "A" in bands or "transparency" in image.info
-            # For a PNG without EXIF in its header, getexif would decode the whole image to search after the pixels.
-            has_exif = "exif" in image.info or image.format == "TIFF"
-            orientation = int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1)) if has_alpha and has_exif else 1
             if stated is None:
                 stated = _Header(image.height, image.width, len(bands) + ("transparency" in image.info))
                 _check_memory(stated, max_bytes)
-            return replace(stated, has_alpha=has_alpha, orientation=orientation)
+            return replace(stated, has_alpha=has_alpha, orientation=_orientation(image))
     except PIL.Image.DecompressionBombError as error:
         if stated is None:
             raise InputError(f"is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+    except _PILLOW_ERRORS:
         if stated is None:
             raise InputError("is not an image, or is damaged") from None
     return stated
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or the EXIF data are damaged."""
+    # For a PNG without EXIF in its header, getexif would decode the whole image to search after the pixels.
+    if "exif" not in image.info:
+        return 1
+    try:
+        return int(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
+    except _PILLOW_ERRORS:
+        return 1
+
+
+def _decode_strictly(data: bytes, mode: str | None = None) -> Image:
+    """Decode with Pillow. Without a ``mode`` an eighth of the size: a JPEG is then read completely, but in less time.
+
+    Raises:
+        InputError: Some of the pixels cannot be decoded.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            if mode is None:
+                image.draft(image.mode, (1, 1))
+            return np.array(image if mode is None else image.convert(mode))
+    except _PILLOW_ERRORS as error:
+        raise InputError("is damaged: its compressed pixels cannot be decoded") from error
+
+
+def _check_png(data: bytes) -> None:
+    """Raise ``InputError`` where the file is too short for what its header, or that of a chunk, states.
+
+    OpenCV reserves and clears the memory that a chunk states, 4 GB at most, before it reads the chunk.
+    """
+    end = 8
+    while end + 12 <= len(data) and data[end + 4 : end + 8] != b"IEND":
+        end += 12 + int.from_bytes(data[end : end + 4], "big")
+    if end + 12 > len(data):
+        raise InputError("is truncated: the end of the PNG is missing")
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    channels = {2: 3, 4: 2, 6: 4}.get(data[25], 1)
+    if height * (width * channels * data[24] // 8) > _LARGEST_DEFLATE_RATIO * len(data):
+        raise InputError(f"is truncated: {len(data)} bytes cannot hold {width}x{height} pixels")
 
 
 def _check_memory(header: _Header, max_bytes: int) -> None:

@@ -11,8 +11,14 @@ from isal import isal_zlib
 
 from pixal.errors import InputError
 
-_LZW, _DEFLATE = 5, (8, 32946)  # values of the tag Compression
+_NONE, _LZW, _DEFLATE, _PACKBITS = 1, 5, (8, 32946), 32773  # values of the tag Compression
+_RGB = 2  # value of the tag PhotometricInterpretation
+_READ_BY_OPENCV = (_NONE, 2, 3, 4, _LZW, 7, *_DEFLATE, _PACKBITS)  # others decode to nothing, without an error
 _IsalError = cast(type[Exception], isal_zlib.error)
+_NUMBERS = (
+    *("imagelength", "imagewidth", "samplesperpixel", "bitspersample", "planarconfig", "compression", "rowsperstrip"),
+    *("tilelength", "tilewidth"),
+)
 _LONG = 4  # type of a tag: unsigned integer of 32 bits
 _BATCH_BYTES = 50_000_000  # strips that are decoded at a time
 
@@ -26,20 +32,26 @@ def tiff_size(file: BinaryIO) -> tuple[int, int, int, int]:
 def check_segments(data: bytes) -> None:
     """Decode all strips or tiles of the first image strictly.
 
-    Deflate has a checksum. LZW has none, but a damaged strip decodes to another length, which libtiff reports to
-    Pillow. Damage to pixels that are not compressed, or by PackBits, cannot be found.
+    Deflate has a checksum. LZW and PackBits have none, but most damaged strips decode to another length, which libtiff
+    reports to Pillow. Damage to pixels that are not compressed cannot be found.
 
     Raises:
-        InputError: A strip or tile is incomplete or damaged.
+        InputError: A strip or tile is incomplete or damaged, or OpenCV does not know the compression.
     """
     page = _first_page(io.BytesIO(data))
     if page.planarconfig == 2 and page.samplesperpixel > 1 and page.bitspersample > 8:  # OpenCV mixes the planes up
         raise InputError("stores each channel on a plane of its own; save it with the channels of a pixel together")
+    if page.compression not in _READ_BY_OPENCV:
+        raise InputError(f"has the TIFF compression {int(page.compression)}; save it with LZW or deflate")
+    if page.photometric == _RGB and page.samplesperpixel < 3:
+        raise InputError("is damaged: it has no channel for some of the colours")
     rows, row_bytes = _rows_per_segment(page), _row_bytes(page)
     by_rows: dict[int, list[bytes]] = {}
     for index, (start, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
         if start + count > len(data):
             raise InputError("is truncated: the end of the TIFF is missing")
+        if page.compression == _NONE and 0 < count < row_bytes * rows[index % len(rows)]:
+            raise InputError("is damaged: a part of its pixels is missing")
         if count:  # else the segment is not stored, because all its pixels are 0
             by_rows.setdefault(rows[index % len(rows)], []).append(data[start : start + count])
     try:
@@ -47,10 +59,10 @@ def check_segments(data: bytes) -> None:
             if page.compression in _DEFLATE:
                 for segment in segments:
                     _inflate(segment, row_bytes * height, row_bytes * rows[0])
-            elif page.compression == _LZW:
+            elif page.compression in (_LZW, _PACKBITS):
                 size = max(1, _BATCH_BYTES // (row_bytes * height))
                 for start in range(0, len(segments), size):
-                    _decode_lzw(segments[start : start + size], row_bytes, height)
+                    _decode_strips(segments[start : start + size], row_bytes, height, page.compression)
     except (OSError, ValueError, _IsalError) as error:
         raise InputError("is damaged: its compressed pixels cannot be decoded") from error
 
@@ -61,6 +73,8 @@ def _first_page(file: BinaryIO) -> Any:
     try:
         with tifffile.TiffFile(file) as content:
             page = content.pages.first
+            if not all(isinstance(getattr(page, name), int) for name in _NUMBERS):
+                raise ValueError("several values for a tag that has one")
             if not (page.imagelength and page.imagewidth and len(page.dataoffsets) == len(page.databytecounts)):
                 raise ValueError("no pixels")
             return page
@@ -91,7 +105,7 @@ def _inflate(segment: bytes, least: int, most: int) -> None:
         raise ValueError(f"{length} bytes instead of {least}")
 
 
-def _decode_lzw(strips: list[bytes], width: int, height: int) -> None:
+def _decode_strips(strips: list[bytes], width: int, height: int, compression: int) -> None:
     """Decode strips of ``height`` rows as a grey TIFF, whose pixels are their bytes. Raise ``OSError`` on damage.
 
     Pillow itself does not read all TIFF files that OpenCV reads, for example 16-bit RGB.
@@ -99,7 +113,7 @@ def _decode_lzw(strips: list[bytes], width: int, height: int) -> None:
     lengths = [len(strip) for strip in strips]
     starts = [8 + sum(lengths[:index]) for index in range(len(strips))]
     end = 8 + sum(lengths)
-    values = {256: [width], 257: [height * len(strips)], 258: [8], 259: [_LZW], 262: [1], 273: starts}
+    values = {256: [width], 257: [height * len(strips)], 258: [8], 259: [compression], 262: [1], 273: starts}
     values |= {277: [1], 278: [height], 279: lengths}
     arrays_at, entries, arrays = end + 2 + 12 * len(values) + 4, b"", b""
     for tag, numbers in values.items():

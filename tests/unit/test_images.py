@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -317,3 +318,83 @@ class TestWriting:
         with pytest.raises(OSError, match=r"a\.png"):
             write(tmp_path / "a.png", b"x" if write is write_bytes else RGBA)
         assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+class TestDamage:
+    """Files that OpenCV reads in part, or with much memory, are refused."""
+
+    def test_a_png_whose_chunk_states_more_bytes_than_there_are(self) -> None:
+        data = bytearray(encoded(".png"))
+        data[33:37] = b"\xff\xff\xff\xff"  # OpenCV would reserve 4 GB
+        start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(InputError, match="truncated"):
+            decode_image(bytes(data))
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start < 100_000  # kB
+
+    def test_a_png_that_cannot_hold_the_size_in_its_header(self) -> None:
+        data = bytearray(encoded(".png"))
+        data[16:24] = struct.pack(">II", 8000, 8000)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        with pytest.raises(InputError, match="cannot hold 8000x8000 pixels"):
+            decode_image(bytes(data))
+
+    def test_a_jpeg_that_pillow_cannot_decode_completely(self) -> None:
+        whole = encoded(".jpg", np.tile(RGBA[..., :3], (8, 6, 1)))
+        rng = np.random.default_rng(0)
+        believed = 0
+        for _ in range(300):
+            data = bytearray(whole)
+            data[int(rng.integers(600, len(data)))] = int(rng.choice([0xC4, 0xD8, 0xFF]))
+            try:
+                expected = read_image_of(bytes(data))
+            except OSError:
+                believed += cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
+                with pytest.raises(InputError, match=r"damaged|truncated"):
+                    decode_image(bytes(data))
+            else:
+                np.testing.assert_array_equal(decode_image(bytes(data)), expected)
+        assert believed > 0  # by OpenCV alone
+
+    def test_a_webp_whose_pixels_end_early(self) -> None:
+        whole = encoded(".webp", np.tile(RGBA[..., :3], (20, 20, 1)))
+        data = bytearray(whole[: len(whole) // 2])
+        data[4:8] = struct.pack("<I", len(data) - 8)
+        with pytest.raises(InputError, match="damaged"):
+            decode_image(bytes(data))
+
+    def test_a_packbits_tiff_with_a_hole(self) -> None:
+        data = bytearray(encoded(".tif", np.zeros((200, 200), np.uint8), compression="packbits"))
+        data[100:200] = b"\x80" * 100  # codes that stand for nothing
+        with pytest.raises(InputError, match="damaged"):
+            decode_image(bytes(data))
+
+    @pytest.mark.parametrize(
+        ("tag", "value", "reason"),
+        [(259, 255, "TIFF compression 255"), (277, 1, "no channel for some of the colours")],
+    )
+    def test_a_tiff_that_opencv_would_misread(self, tag: int, value: int, reason: str) -> None:
+        data = bytearray(encoded(".tif", RGBA[..., :3]))
+        place = data.index(struct.pack("<HHI", tag, 3, 1))
+        data[place + 8 : place + 10] = struct.pack("<H", value)
+        with pytest.raises(InputError, match=reason):
+            decode_image(bytes(data))
+
+    def test_damaged_exif_data_do_not_matter(self) -> None:
+        exif = PIL.Image.Exif()
+        exif[0x0112] = 6
+        whole = encoded(".jpg", RGBA[..., :3], exif=exif)
+        damaged = whole.replace(b"II*\x00", b"II*\xff").replace(b"MM\x00*", b"MM\xff*")
+        assert damaged != whole
+        assert decode_image(damaged).shape == (6, 9, 3)
+        assert decode_image(whole).shape == (9, 6, 3)
+
+
+def encoded(suffix: str, image: NDArray[np.uint8] = RGBA[..., :3], **options: Any) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, PIL.Image.registered_extensions()[suffix], **options)
+    return file.getvalue()
+
+
+def read_image_of(data: bytes) -> NDArray[Any]:
+    with PIL.Image.open(io.BytesIO(data)) as file:
+        return np.asarray(file)

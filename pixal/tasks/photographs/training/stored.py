@@ -16,6 +16,7 @@ from pixal.config import Config
 from pixal.config.section import Positive
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
+from pixal.io.names import shorten_stem
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
 from pixal.tasks.photographs.preprocessing.input_step import common_shape
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
@@ -103,7 +104,7 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
 
 def state_file(folder: Path, type_name: str) -> Path:
     """Return the path of the preprocessing of a type in the folder of a model."""
-    return folder / "preprocessing" / f"{type_name}.npz"
+    return folder / "preprocessing" / f"{shorten_stem(type_name)}.npz"
 
 
 def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Path:
