@@ -438,15 +438,34 @@ def test_a_step_names_the_command_to_run_first(batch: Path, tmp_path: Path) -> N
     assert InputSet.load(tmp_path / "out/Part/front/out.npz").names == ("image_000.jpg",)
 
 
-def test_the_reference_has_the_most_frequent_size(batch: Path, tmp_path: Path) -> None:
+def test_photographs_of_another_size_than_most_are_refused_before_they_are_decoded(
+    batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = only_front(batch, tmp_path, count=2)
+    odd = cv2.resize(read_image(photos / "front/image_000.jpg"), (480, 270))
+    write_image(photos / "front/first.png", odd)
+    decoded: list[tuple[int, ...]] = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *given: decoded.append(decode(*given).shape) or decode(*given))
+    config = config_in(tmp_path, *NO_FIGURES)
+    outcome = remove_bg(photos, config=config, quiet=True)
+    reason = "is 480x270, the photographs of its type are 400x225 pixels"
+    assert [(failure.image, failure.reason) for failure in outcome.failures] == [("first.png", reason)]
+    assert set(decoded) == {(225, 400, 3)}
+    align(photos, config=config, quiet=True)
+    assert record(tmp_path / "out/Part/front", "alignment")["reference"] in {"image_000.jpg", "image_001.jpg"}
+
+
+def test_the_named_reference_has_the_right_size(batch: Path, tmp_path: Path) -> None:
     photos = only_front(batch, tmp_path, count=2)
     odd = cv2.resize(read_image(photos / "front/image_000.jpg"), (480, 270))
     write_image(photos / "front/first.png", odd)
     config = config_in(tmp_path, *NO_FIGURES)
     remove_bg(photos, config=config, quiet=True)
-    outcome = align(photos, config=config, quiet=True)
-    assert [failure.image for failure in outcome.failures] == ["first.png"]
-    assert record(tmp_path / "out/Part/front", "alignment")["reference"] in {"image_000.jpg", "image_001.jpg"}
+    named = config_in(tmp_path, *NO_FIGURES, "preprocessing.alignment.reference=first.png")
+    outcome = remove_bg(photos, config=named, quiet=True)  # those that were done before, too
+    assert outcome.done == 1
+    assert {failure.image for failure in outcome.failures} == {"image_000.jpg", "image_001.jpg"}
 
 
 # --- the same each time
