@@ -218,6 +218,7 @@ def _set_up_logging(quiet: bool) -> None:
     logger.setLevel(logging.INFO)
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file comes as an exception too
 
 
 if __name__ == "__main__":

@@ -314,7 +314,7 @@ def _keep(tracker: Tracker, key: str) -> str:
 
 
 def _send_kept(key: str, stopped: threading.Event) -> None:
-    """Write the runs to MLflow that earlier runs have kept for this store. Files that have changed are left out."""
+    """Write the runs to MLflow that earlier runs have kept for this store. Files that have changed, or that are not PIXAL's, are left out."""
     for path, run in unsent_runs.kept_runs(key):
         tracker = Tracker(
             run.experiment,
@@ -324,7 +324,7 @@ def _send_kept(key: str, stopped: threading.Event) -> None:
             "FINISHED" if run.status == "FINISHED" else "KILLED" if run.status == "KILLED" else "FAILED",
             [TrackedMetric(*metric) for metric in run.metrics],
             run.params,
-            [TrackedFile(file.path, file.folder) for file in run.artifacts if file.is_unchanged],
+            [TrackedFile(file.path, file.folder) for file in run.artifacts if file.can_be_sent],
             run.id,
             run.end_time,
             is_offered_again=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pixal.io import ownership
 from pixal.io.files import write_bytes
 
 _log = logging.getLogger(__name__)
@@ -44,9 +45,12 @@ class UnsentFile(BaseModel):
         return cls(path=path.absolute(), folder=folder, size=stat.st_size, modified=stat.st_mtime_ns)
 
     @property
-    def is_unchanged(self) -> bool:
-        """Whether the file is still the one of the run."""
-        return UnsentFile.of(self.path, self.folder) == self
+    def can_be_sent(self) -> bool:
+        """Whether the file is still the one of the run, and PIXAL wrote it: anyone may have written the list of files.
+
+        Links are followed first, so that a link in an output folder names no other file.
+        """
+        return UnsentFile.of(self.path, self.folder) == self and ownership.owns(self.path.resolve())
 
 
 class UnsentRun(BaseModel):
