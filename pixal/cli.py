@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 import pixal
@@ -218,7 +219,9 @@ def _set_up_logging(quiet: bool) -> None:
     logger.setLevel(logging.INFO)
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file comes as an exception too
+    # What these libraries say of a damaged file comes as an exception too.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 if __name__ == "__main__":

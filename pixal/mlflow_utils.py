@@ -314,7 +314,10 @@ def _keep(tracker: Tracker, key: str) -> str:
 
 
 def _send_kept(key: str, stopped: threading.Event) -> None:
-    """Write the runs to MLflow that earlier runs have kept for this store. Files that have changed, or that are not PIXAL's, are left out."""
+    """Write the runs to MLflow that earlier runs have kept for this store.
+
+    Files that have changed, or that PIXAL did not write, are left out.
+    """
     for path, run in unsent_runs.kept_runs(key):
         tracker = Tracker(
             run.experiment,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.files import open_regular, read_bytes, write_bytes
-from pixal.io.png import encode_png
+from pixal.io.png import check_chunks, encode_png
 from pixal.io.tiff import check_segments, tiff_size
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ _PNG_HEADER = 33  # bytes: the signature and the chunk IHDR
 _LARGEST_DEFLATE_RATIO = 1032  # decompressed to compressed bytes (zlib, "Maximum Compression Factor")
 # What Pillow raises for damaged files.
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # Pillow and OpenCV read many others, none of which is a photograph
 
 
 class SizeError(InputError):
@@ -248,7 +251,7 @@ def _read_header(file: BinaryIO, max_bytes: int) -> _Header:
     if stated is not None:
         _check_memory(stated, max_bytes)
     try:
-        with PIL.Image.open(file) as image:
+        with PIL.Image.open(file, formats=_FORMATS) as image:
             bands = image.getbands()
             has_alpha = "A" in bands or "transparency" in image.info
             if stated is None:
@@ -329,11 +332,11 @@ def _upright(image: Image, orientation: int) -> Image:
 
 def _check_complete(data: bytes) -> None:
     """Raise ``InputError`` for a truncated file. Decoders do not report it; they fill the missing part with grey."""
-    head, tail = data[:12], data[-64:]
+    head = data[:12]
     if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
         raise InputError("is truncated: the end of the JPEG is missing")
-    if head.startswith(b"\x89PNG") and b"IEND" not in tail:
-        raise InputError("is truncated: the end of the PNG is missing")
+    if head.startswith(b"\x89PNG"):
+        check_chunks(data)
     if head.startswith(b"RIFF") and len(data) < int.from_bytes(head[4:8], "little") + 8:
         raise InputError("is truncated: the end of the WebP is missing")
     if head.startswith(b"BM") and len(data) < int.from_bytes(head[2:6], "little"):

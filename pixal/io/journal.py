@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.io.files import AppendedFile, file_hash, write_bytes
+from pixal.io.json_text import parse_json
 from pixal.io.records import to_builtin
 
 
@@ -98,7 +99,7 @@ def _read(path: Path, record_types: tuple[type[Record], ...]) -> list[Record]:
     records = []
     for line in path.read_bytes().splitlines():
         try:
-            content = json.loads(line)
+            content = parse_json(line)
         except ValueError:  # the run was killed while it wrote this line
             continue
         for record_type in record_types:

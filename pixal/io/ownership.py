@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pixal.errors import InputError
+from pixal.io.json_text import parse_json
 
 MANIFEST = ".pixal-files.log"
 """Name of the manifest in a claimed folder."""
@@ -183,7 +184,7 @@ class _Manifest:
     def _read(self, line: bytes) -> None:
         self.lines += 1
         try:
-            name = str(json.loads(line[1:]))
+            name = str(parse_json(line[1:]))
         except ValueError:  # damaged: the file counts as that of somebody else
             return
         if line.startswith(b"+"):

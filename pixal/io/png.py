@@ -11,6 +11,8 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from pixal.errors import InputError
+
 _SUB = 1  # row filter: each byte minus that of the pixel to its left
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = len(_SIGNATURE) + 25  # of the signature and the first chunk, IHDR
@@ -60,6 +62,20 @@ def read_fingerprint(path: Path) -> str | None:
     if not (start.startswith(_SIGNATURE) and chunk.startswith(b"tEXt" + _KEYWORD)):
         return None
     return chunk[4 + len(_KEYWORD) :].decode("latin-1")
+
+
+def check_chunks(data: bytes) -> None:
+    """Check that a PNG has all its chunks. Raise ``InputError`` if its end is missing.
+
+    OpenCV takes as much memory as a chunk says it has, up to 4 GB, before it notices that the file is shorter.
+    """
+    start = len(_SIGNATURE)
+    while start + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, start)
+        start += 12 + length
+        if name == b"IEND" and start <= len(data):
+            return
+    raise InputError("is truncated: the end of the PNG is missing")
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pixal.io.arrays import load_arrays
 from pixal.io.files import atomic_write
+from pixal.io.json_text import parse_json
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same state gives the same file
 
@@ -52,5 +53,5 @@ def read_state(path: Path) -> FitState:
         KeyError: The file was not written by ``write_state``.
     """
     arrays = load_arrays(path)
-    notes = json.loads(arrays.pop("notes").tobytes())
+    notes = parse_json(arrays.pop("notes").tobytes())
     return FitState(arrays, notes)

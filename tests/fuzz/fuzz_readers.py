@@ -4,14 +4,15 @@
     python tests/fuzz/fuzz_readers.py image 300
 
 runs the reader ``image`` for 300 seconds on changed copies of the files of ``seeds.py`` and of ``corpus/image``. The
-names of the readers are the keys of ``READERS``; ``all`` shares the time among them. A file that causes anything but the
-errors of its reader is written to ``corpus/NAME/``, where ``tests/unit/test_fuzz_corpus.py`` replays it.
+names of the readers are the keys of ``READERS``; ``all`` shares the time among them. A file that causes anything but
+the errors of its reader is written to ``corpus/NAME/``, where ``tests/unit/test_fuzz_corpus.py`` replays it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def _fuzz(name: str, seconds: int) -> None:
 
     found = CORPUS / name
     found.mkdir(parents=True, exist_ok=True)
+    os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as root:
         inputs, work = Path(root, "inputs"), Path(root, "work")
@@ -74,7 +76,13 @@ def _fuzz(name: str, seconds: int) -> None:
                         (found / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
         options = (f"-max_total_time={seconds}", f"-timeout={_SECONDS_PER_TRY}", f"-rss_limit_mb={_MEGABYTES}")
-        options += (f"-max_len={_MAX_LENGTH}", f"-artifact_prefix={found}/", "-print_final_stats=1", "-seed=1")
+        options += (
+            f"-max_len={_MAX_LENGTH}",
+            f"-artifact_prefix={found}/",
+            "-len_control=0",
+            "-print_final_stats=1",
+            "-seed=1",
+        )
         atheris.Setup([sys.argv[0], *options, str(inputs), str(found)], test)
         atheris.Fuzz()
 

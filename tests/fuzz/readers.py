@@ -17,11 +17,12 @@ from pixal.inputs import InputSet
 from pixal.io import ownership
 from pixal.io.arrays import load_arrays
 from pixal.io.growing import GrowingRows
-from pixal.io.images import decode_image
+from pixal.io.images import decode_image, read_size
 from pixal.io.journal import Journal
 from pixal.io.ownership import MANIFEST
 from pixal.io.png import read_fingerprint
 from pixal.io.records import has_valid_hash, read_record
+from pixal.io.torch_files import read_state_dict
 from pixal.tasks.photographs.preprocessing.records import (
     AlignmentRecord,
     AlignmentStep,
@@ -172,6 +173,7 @@ def _labels(data: bytes, folder: Path) -> None:
 
 READERS: dict[str, Reader] = {
     "image": Reader(lambda data, _: decode_image(data, max_bytes=MAX_PIXELS_BYTES)),
+    "size": Reader(lambda data, folder: read_size(_written(folder, "a.png", data))),
     "fingerprint": Reader(lambda data, folder: read_fingerprint(_written(folder, "a.png", data))),
     "parameters": _settings("parameters"),
     "paths": _settings("paths"),
@@ -193,5 +195,6 @@ READERS: dict[str, Reader] = {
     "reference": Reader(_reference),
     "training_state": Reader(_training_state, (ValueError, KeyError)),
     "rows": Reader(_rows),
+    "checkpoint": Reader(lambda data, _: read_state_dict(data), (ValueError,)),
 }
 """By the name of their folder in ``tests/fuzz/corpus``."""

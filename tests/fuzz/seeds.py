@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
+from checkpoints import checkpoint
 from helpers import PATHS
 from PIL import ExifTags, Image
 
@@ -43,6 +44,7 @@ from pixal.unsent_runs import UnsentFile, UnsentRun
 
 HASH = "0123456789abcdef" * 4
 FRAME = (24, 32)
+TENSORS = {"conv.weight": np.ones((2, 3), np.float32), "count": np.array(7, np.int64)}
 
 
 def seeds(folder: Path) -> dict[str, list[bytes]]:
@@ -52,6 +54,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     anchors = b"own: &own {pool_size: 1, zero_pruning: False}\npreprocessing:\n  preprocessor: *own\n"
     return {
         "image": _images(),
+        "size": _images(),
         "fingerprint": [encode_png(_photograph(), fingerprint=HASH)],
         "parameters": [parameters, anchors.partition(b"\n")[2].replace(b"*own", b"{<<: &a {pool_size: 1}}")],
         "paths": [paths, PATHS.encode()],
@@ -61,6 +64,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "labels": [b"name,label,kind\na.png,1,scratch\nb.png,0,\n"],
         "unsent_run": [_unsent_run(folder)],
         **_archives(folder),
+        "checkpoint": [checkpoint(TENSORS, old=old) for old in (False, True)],
     }
 
 
@@ -104,7 +108,12 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
     background = BackgroundRecord(**photo, **made, size=(32, 24), foreground=0.4, others=(box,))
     aligned = AlignmentRecord(**photo, **made, **pose)
     shared = SharedRecord(
-        file="reference.npz", key=HASH, file_sha256=HASH, left_out_of_consensus=(("b", 0.5),), choice=HASH, reference="a"
+        file="reference.npz",
+        key=HASH,
+        file_sha256=HASH,
+        left_out_of_consensus=(("b", 0.5),),
+        choice=HASH,
+        reference="a",
     )
     prepared = PhotographRecord(**photo, **pose, **light, stat=(10, 20), width=32, height=24, notes=("a note",))
     settings = Preprocessing()
@@ -154,7 +163,8 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
     part |= {"threshold": 3.0, "verdict": "pass", "reason": "", "overlay": None, "width": 32, "height": 24}
     region = {"x": 1, "y": 2, "width": 3, "height": 4, "area_px": 9.5, "peak": 3.5, "channel": "R"}
     part |= {"regions": [region | {"reference": [1, 2, 3, 4]}]}
-    verdict = {"source": "/in/a.png", "stat": [10, 20], "key": HASH, "part": part, "row": 0, "record": prepared.as_row()}
+    verdict = {"source": "/in/a.png", "stat": [10, 20], "key": HASH, "part": part, "row": 0}
+    verdict |= {"record": prepared.as_row()}
     lines = [record.model_dump(exclude_none=True) for record in (background, aligned, shared)]
     written["journal"] = [b"".join(_line(line) for line in lines)]
     written["verdicts"] = [_line(verdict | {"latent": [0.5, -1.0], "images": ["a.jpg", None, "b.jpg", None]})]

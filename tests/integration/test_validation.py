@@ -114,6 +114,23 @@ def test_a_loss_cut_above_all_good_parts_is_named_before_the_verdicts(
     assert "loss_cut 0.7 is above all" in (RESULTS / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("cut", "log", "warned"), [(0.7, False, True), (-0.15, True, True), (-9, True, False)])
+def test_a_loss_cut_above_all_good_parts_is_a_warning_at_train(
+    batch: Path, caplog: pytest.LogCaptureFixture, cut: float, log: bool, warned: bool
+) -> None:
+    """The model is complete nevertheless, and knows what its good parts showed."""
+    options = (f"plotting.loss_cut={cut}", f"plotting.use_log_loss={log}", "model_training.model=gaussian")
+    pixal.train(config=settings(*options, "model_training.calibration_folds=2"), quiet=True)
+    said = [record for record in caplog.records if f"loss_cut {cut:g} is above all" in record.getMessage()]
+    assert [record.levelname for record in said] == ["WARNING"] * warned
+    losses = load_arrays(Path("out/Part/front/model/calibration.npz"))["losses_0"]
+    assert len(losses) == 5
+    if warned:
+        assert said[0].getMessage().startswith("front: ")
+        shown = np.log10(losses) if log else losses
+        assert f"{shown.min():.4g} to {shown.max():.4g}" in said[0].getMessage()
+
+
 def test_a_score_that_is_not_finite_is_an_error_of_its_part(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In table, document and stored inputs; the other parts have their verdicts."""
     pixal.validate("new", config=settings(), quiet=True)

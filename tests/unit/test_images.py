@@ -141,7 +141,8 @@ class TestReading:
             (b"", "the file is empty"),
             (b"just some text\n", "is not an image"),
             (b"\xff\xd8 no JPEG after all \xff\xd9", "is not an image"),
-            (b"\x89PNG\r\n\x1a\n and no more IEND\xaeB`\x82", "is not an image"),
+            (b"\x89PNG\r\n\x1a\n and no more IEND\xaeB`\x82", "is truncated"),
+            (b"GIF89a\x01\x00\x01\x00\x80\0\0\0\0\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;", "is not an image"),
         ],
     )
     def test_a_file_that_is_not_an_image_is_refused(self, tmp_path: Path, data: bytes, reason: str) -> None:

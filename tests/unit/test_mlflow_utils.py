@@ -21,6 +21,8 @@ import pytest
 
 from pixal import mlflow_utils
 from pixal.config import load_config
+from pixal.io import ownership
+from pixal.io.files import write_bytes
 from pixal.mlflow_store import make_local_store
 from pixal.mlflow_utils import Tracker, tracked_run
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
@@ -297,9 +299,10 @@ def test_a_kept_run_is_sent_when_the_store_can_be_written(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    kept, changed = tmp_path / "kept.txt", tmp_path / "changed.txt"
-    kept.write_text("of this run")
-    changed.write_text("of this run")
+    ownership.claim(Path("out"))
+    kept, changed = Path("out/kept.txt"), Path("out/changed.txt")
+    for path in (kept, changed):
+        write_bytes(path, b"of this run")
     Path("mlflow.db").write_bytes(b"not a database" * 100)
     tracked("Later", kept, changed)
     assert len(list(Path("mlflow_unsent").iterdir())) == 1
@@ -313,6 +316,28 @@ def test_a_kept_run_is_sent_when_the_store_can_be_written(
     assert [path.name for path in Path("mlruns").rglob("*.txt")] == ["kept.txt"]
     assert not Path("mlflow_unsent").exists()
     assert len(runs_in(tmp_path, "Now")) == 1
+
+
+def test_a_kept_run_sends_no_file_that_pixal_did_not_write(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anyone who can write to the working directory can name files in ``mlflow_unsent``."""
+    monkeypatch.chdir(tmp_path)
+    ownership.claim(Path("out"))
+    secret, link, beside = tmp_path / "secret.txt", Path("out/link.txt"), Path("out/beside.txt")
+    for path in (secret, beside):
+        path.write_text("of the user")
+    write_bytes(link, b"of this run")
+    link.unlink()
+    link.symlink_to(secret)  # under a name that is PIXAL's
+    Path("mlflow.db").write_bytes(b"not a database" * 100)
+    tracked("Strange", secret, link, beside, Path("out/../secret.txt"))
+    (kept,) = Path("mlflow_unsent").iterdir()
+    assert kept.read_text().count('"size"') == 4
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    tracked("Now")
+    assert len(runs_in(tmp_path, "Strange")) == 1
+    assert list(Path("mlruns").rglob("*.txt")) == []
 
 
 def test_a_run_of_which_a_part_was_sent_is_not_stored_twice(

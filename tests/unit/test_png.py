@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from pixal.errors import InputError
 from pixal.io.images import decode_image, with_alpha
 from pixal.io.png import encode_png
 
@@ -61,3 +62,24 @@ def test_alpha_has_the_range_of_the_image_type(dtype: Any) -> None:
     np.testing.assert_array_equal(rgba[..., 3], np.where(mask, np.iinfo(dtype).max, 0))
     soft = np.arange(20, dtype=np.uint8).reshape(4, 5) * 13
     np.testing.assert_array_equal(with_alpha(image, soft)[..., 3], soft.astype(int) * (np.iinfo(dtype).max // 255))
+
+
+@pytest.mark.parametrize("length", [1, 2**16, 2**31 - 1, 2**32 - 1])
+def test_a_chunk_that_is_longer_than_the_file_is_refused_before_it_is_decoded(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV takes as much memory as the chunk says, up to 4 GB."""
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    data = encode_png(noisy((8, 8, 3), np.uint8))
+    start = data.index(b"IDAT") - 4
+    longer = int.from_bytes(data[start : start + 4], "big") + length
+    if longer < 2**32:
+        with pytest.raises(InputError, match="is truncated"):
+            decode_image(data[:start] + longer.to_bytes(4, "big") + data[start + 4 :])
+    with pytest.raises(InputError, match="is truncated"):
+        decode_image(data[:-12] + length.to_bytes(4, "big") + b"teXt" + data[-12:])
+
+
+def test_data_after_the_end_are_ignored() -> None:
+    image = noisy((8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(decode_image(encode_png(image) + b"of a camera" * 20), image)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pixal.config.section import result_settings
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays, save_arrays
+from pixal.io.json_text import parse_json
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
@@ -124,7 +125,7 @@ class PreprocessingState:
         """Read a state. Raise ``ModelError`` if the file is missing or damaged."""
         try:
             file = load_arrays(path)
-            text = json.loads(file["settings"].tobytes())
+            text = parse_json(file["settings"].tobytes())
             state = cls(
                 text["type"],
                 Reference.from_arrays(file),

@@ -18,6 +18,7 @@ from pixal.inputs import InputSet, describing_arrays
 from pixal.io import ownership
 from pixal.io.files import AppendedFile, write_bytes
 from pixal.io.growing import GrowingRows
+from pixal.io.json_text import parse_json
 from pixal.io.records import to_builtin
 from pixal.report.document import PartResult
 from pixal.tasks.photographs.parts import PhotographRecord
@@ -228,7 +229,7 @@ def read_journal(path: Path) -> Iterator[StoredVerdict]:
         return
     for line in path.read_bytes().splitlines():
         try:
-            yield StoredVerdict.model_validate(json.loads(line))
+            yield StoredVerdict.model_validate(parse_json(line))
         except (ValueError, ValidationError):  # cut short when a run was killed, or written by another version
             continue
 
