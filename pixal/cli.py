@@ -97,6 +97,7 @@ def _validate(options: argparse.Namespace) -> ExitStatus:
     try:
         batch = pixal.validate(
             options.input,
+            batch=options.batch,
             truth=options.truth,
             model=options.model,
             config=_load_config(options),
@@ -116,14 +117,16 @@ def _watch(options: argparse.Namespace) -> ExitStatus:
         raise InputError("--truth cannot be used with --watch; run pixal detect --truth DIR when the watch has ended")
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a system service is stopped by SIGTERM
     try:
-        batch = pixal.watch(options.input, model=options.model, config=config, force=options.force)
+        batch = pixal.watch(options.input, batch=options.batch, model=options.model, config=config, force=options.force)
         return _verdict_status(batch, options)
     finally:
         signal.signal(signal.SIGTERM, handler)
 
 
 def _detect(options: argparse.Namespace) -> ExitStatus:
-    batch = pixal.detect(options.input, truth=options.truth, config=_load_config(options), quiet=options.quiet)
+    batch = pixal.detect(
+        options.input, batch=options.batch, truth=options.truth, config=_load_config(options), quiet=options.quiet
+    )
     return _verdict_status(batch, options)
 
 

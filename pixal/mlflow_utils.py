@@ -34,7 +34,7 @@ _METRICS_PER_REQUEST = 500
 _PARAMS_PER_REQUEST = 100
 _ID_TAG = "pixal.run"
 _LONGEST_NAME = 250  # characters; MLflow's limit
-_LONGEST_PARAM = 6000  # characters; MLflow's limit
+_LONGEST_PARAM = 6000  # characters; MLflow's limit, also below that of tags
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -70,6 +70,7 @@ class Tracker:
         id: Stands for the run, also in the file of a run that could not be sent.
         end_time: Milliseconds since 1970; None while the run goes on.
         is_offered_again: Whether some of it may already be in the store.
+        tags: The tags by name, besides those that every run has.
     """
 
     experiment: str
@@ -83,6 +84,7 @@ class Tracker:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     end_time: int | None = None
     is_offered_again: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
     def log_metric(self, name: str, value: float, step: int = 0) -> None:
         """Log a value of metric ``name`` at ``step`` (an epoch). Values that are not finite are skipped."""
@@ -92,6 +94,10 @@ class Tracker:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings. Nested mappings get dotted names."""
         self.params.update((name, str(value)) for name, value in _flatten(params))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run: text to search and group runs by."""
+        self.tags.update(tags)
 
     def log_artifacts(self, artifacts: Mapping[str, Iterable[Path]]) -> None:
         """Log files, given by the artifact folder that they go into."""
@@ -305,6 +311,7 @@ def _keep(tracker: Tracker, key: str) -> str:
         status=tracker.status,
         metrics=tuple(tracker.metrics),
         params=tracker.params,
+        tags=tracker.tags,
         artifacts=tuple(file for file in files if file is not None),
     )
     try:
@@ -331,6 +338,7 @@ def _send_kept(key: str, stopped: threading.Event) -> None:
             run.id,
             run.end_time,
             is_offered_again=True,
+            tags=run.tags,
         )
         store_run(tracker, stopped)
         unsent_runs.discard(path)
@@ -347,7 +355,10 @@ def _run_id(client: Any, experiment_id: str, tracker: Tracker) -> str:
         experiment_id,
         start_time=tracker.start_time,
         run_name=f"{tracker.command} {tracker.name}",
-        tags={"pixal.command": tracker.command, _ID_TAG: tracker.id},
+        tags={
+            **{name: value[:_LONGEST_PARAM] for name, value in tracker.tags.items()},
+            **{"pixal.command": tracker.command, _ID_TAG: tracker.id},
+        },
     )
     return str(run.info.run_id)
 

@@ -72,6 +72,7 @@ class UnsentRun(BaseModel):
     status: str
     metrics: tuple[tuple[str, float, int], ...]
     params: dict[str, str]
+    tags: dict[str, str] = {}
     artifacts: tuple[UnsentFile, ...]
 
 

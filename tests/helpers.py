@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,29 @@ def collect_runs(patch: pytest.MonkeyPatch, runs: list[Tracker]) -> None:
     patch.setenv(SWITCH, "on")
     patch.setattr("pixal.mlflow_utils.store_run", lambda tracker, *_: runs.append(tracker))
     patch.setattr("pixal.mlflow_utils.import_mlflow", lambda: None)
+
+
+class Killed(BaseException):
+    """Stands for a kill: no handler of ``Exception`` sees it."""
+
+
+def kill_at(patch: pytest.MonkeyPatch, function: str, k: int, *, before: bool = True) -> None:
+    """Raise ``Killed`` at the ``k``-th call of ``os.FUNCTION``, counted from 1: before it does its work, or after."""
+    original: Callable[..., Any] = getattr(os, function)
+    calls = 0
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == k and before:
+            raise Killed
+        try:
+            return original(*arguments, **options)
+        finally:
+            if calls == k:
+                raise Killed
+
+    patch.setattr(os, function, counted)
 
 
 def _paths(root: Path) -> Paths:

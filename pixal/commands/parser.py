@@ -114,7 +114,18 @@ def _add_train(commands: Commands) -> None:
 
 def _add_validate(commands: Commands) -> None:
     command = _add_command(commands, "validate", "give each part of a batch a verdict; write tables, figures, report")
-    command.add_argument("-i", "--input", metavar="DIR-or-IMAGE", required=True, help=f"{_PHOTOGRAPHS}, or one image")
+    command.add_argument(
+        "-i",
+        "--input",
+        metavar="DIR-or-IMAGE",
+        help=f"{_PHOTOGRAPHS}, or one image (default: those of the known batch --batch)",
+    )
+    command.add_argument(
+        "--batch",
+        metavar="NAME",
+        help="name of the batch (default: the batch of the same photographs, or for a new one the name of their folder "
+        "and the time of the first one); the results of the batch before are kept in validate/COMPONENT/batches",
+    )
     command.add_argument(
         "--force",
         action="store_true",
@@ -142,8 +153,9 @@ def _add_detect(commands: Commands) -> None:
         commands, "detect", "repeat the verdicts on a batch that validate prepared (new threshold, new model)"
     )
     command.add_argument(
-        "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the component)"
+        "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the batch)"
     )
+    command.add_argument("--batch", metavar="NAME", help="name of the batch (default: the newest one)")
     _add_verdict_options(command)
     _add_workers(command)
 

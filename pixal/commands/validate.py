@@ -10,8 +10,9 @@ from pixal.tasks import configured_task
 
 
 def validate(
-    input_path: str | Path,
+    input_path: str | Path | None = None,
     *,
+    batch: str | None = None,
     truth: str | Path | None = None,
     model: str | None = None,
     config: Config | str | Path | None = None,
@@ -25,6 +26,10 @@ def validate(
 
     Args:
         input_path: Folder of photographs (one sub-folder per image type, or the photographs of one type), or one image.
+            Default: the photographs of the known ``batch``.
+        batch: Name of the batch. Default: a batch of the same photographs is continued; a new one is named after their
+            folder and the time of the first one. The results of the batch before move to
+            ``validate/COMPONENT/batches/NAME``.
         truth: Folder with ``labels.csv`` and masks, to measure the verdicts against.
         model: Name of the type whose model is used for all photographs, instead of that of their own type.
             ``COMPONENT/TYPE`` names a model of another component.
@@ -36,17 +41,20 @@ def validate(
         The verdicts of the batch.
 
     Raises:
-        InputError: The photographs or the truth cannot be used.
+        InputError: The photographs, the name of the batch or the truth cannot be used.
         ConfigError: The configuration is not valid.
         ModelError: A model is missing, or does not match the photographs.
     """
     config = as_config(config)
-    return configured_task(config).validate(input_path, config, truth=truth, model=model, force=force, quiet=quiet)
+    return configured_task(config).validate(
+        input_path, config, batch=batch, truth=truth, model=model, force=force, quiet=quiet
+    )
 
 
 def watch(
-    input_path: str | Path,
+    input_path: str | Path | None = None,
     *,
+    batch: str | None = None,
     model: str | None = None,
     config: Config | str | Path | None = None,
     force: bool = False,
@@ -58,7 +66,9 @@ def watch(
     watch is started again. It is made again if the photograph, the model or the settings have changed.
 
     Args:
-        input_path: Folder of photographs: one sub-folder per image type, or the photographs of one type.
+        input_path: Folder of photographs: one sub-folder per image type, or the photographs of one type. Default: that
+            of the known ``batch``.
+        batch: Name of the batch, like in ``validate``.
         model: Name of the type whose model is used for all photographs, like in ``validate``.
         config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
         force: Make the verdicts of photographs in the folder again.
@@ -72,12 +82,13 @@ def watch(
         ModelError: There is no trained model.
     """
     config = as_config(config)
-    return configured_task(config).watch(input_path, config, model=model, force=force)
+    return configured_task(config).watch(input_path, config, batch=batch, model=model, force=force)
 
 
 def detect(
     input_path: str | Path | None = None,
     *,
+    batch: str | None = None,
     truth: str | Path | None = None,
     config: Config | str | Path | None = None,
     quiet: bool = False,
@@ -88,7 +99,8 @@ def detect(
     that model again.
 
     Args:
-        input_path: Folder that ``validate`` wrote, or the folder of one type in it. Default: that of the component.
+        input_path: Folder that ``validate`` wrote, or the folder of one type in it. Default: that of the batch.
+        batch: Name of the batch. Default: the newest one.
         truth: Folder with ``labels.csv`` and masks, to measure the verdicts against.
         config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
         quiet: Show no progress bars.
@@ -102,4 +114,4 @@ def detect(
         ModelError: A model is missing, or does not match the batch.
     """
     config = as_config(config)
-    return configured_task(config).detect(input_path, config, truth=truth, quiet=quiet)
+    return configured_task(config).detect(input_path, config, batch=batch, truth=truth, quiet=quiet)

@@ -50,6 +50,12 @@ DEFAULT_ENTRIES: dict[PathEntry, tuple[PathEntry, str]] = {
 }
 """For an entry that ``paths.yaml`` leaves out: the entry that it lies in, and its path there."""
 
+_RESULTS: PathEntry = "component_validate_path"
+_RESULTS_ENTRIES = (_RESULTS, *(entry for entry, (base, _) in DEFAULT_ENTRIES.items() if base == _RESULTS))
+
+BATCHES_FOLDER = "batches"
+"""Folder of the earlier batches, in the folder of the component's results."""
+
 _COMPONENT_KEY = "component"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 255  # bytes; the limit of common file systems
@@ -82,6 +88,7 @@ class Paths:
             ConfigError: An entry is missing or cannot be resolved.
         """
         self._entries, self._root = dict(entries), root
+        self._batch: str | None = None
         self._source = source
         self._lines = dict(lines or {})
         for name in COMPONENT_ENTRIES:
@@ -126,6 +133,19 @@ class Paths:
             entry[_COMPONENT_KEY] = component
         return Paths(entries, self._source, self._lines, self._root if root is None else root)
 
+    def for_batch(self, folder: str) -> Paths:
+        """Return the same entries for the results of an earlier batch.
+
+        They have the same tree in ``batches/FOLDER``, in the folder of the component's results. Results that
+        ``paths.yaml`` puts elsewhere are in ``batches/FOLDER`` there, so that they never move to another disk.
+
+        Args:
+            folder: Name of the batch's folder.
+        """
+        paths = copy.copy(self)
+        paths._batch = folder
+        return paths
+
     def resolve(self, name: PathEntry, type_name: str | None = None) -> Path:
         """Return the path of an entry.
 
@@ -133,10 +153,21 @@ class Paths:
             name: The entry.
             type_name: Image type whose folder is meant. None: the folder of the component itself.
         """
+        path = self._resolve(name, type_name)
+        if self._batch is None or name not in _RESULTS_ENTRIES:
+            return path
+        others = {self._resolve(entry, type_name) for entry in _RESULTS_ENTRIES}
+        outermost = sorted(others, key=lambda folder: len(folder.parts))
+        bases = (self._resolve(_RESULTS, None), *outermost)
+        base = next(base for base in bases if path.is_relative_to(base))
+        return base / BATCHES_FOLDER / self._batch / path.relative_to(base)
+
+    def _resolve(self, name: PathEntry, type_name: str | None) -> Path:
+        """The path of an entry in the newest batch."""
         if name in self._entries:
             return self._follow(name, type_name)
         base, path = DEFAULT_ENTRIES[name]
-        return self.resolve(base, type_name) / path
+        return self._resolve(base, type_name) / path
 
     def _follow(self, name: str, type_name: str | None) -> Path:
         """Follow the bases of an entry of the file to its root. Raise ``ConfigError`` for a faulty entry."""

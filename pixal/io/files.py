@@ -197,8 +197,13 @@ def replace_synced(source: Path, target: Path) -> None:
     with source.open("r+b") as file:
         os.fsync(file.fileno())
     source.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can do it."""
     with suppress(OSError):  # Windows and some network drives cannot sync a folder
-        descriptor = os.open(target.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -23,6 +23,7 @@ _EARLIER_RECORDS = (
 )
 _EARLIER_FILES = (
     *("*.npz", "inputs.part", "results.csv", "results.json", "report.html", "metrics.json", "benchmark.yaml"),
+    "batch.yaml",
     *("metadata/*.yaml", "metadata/*.journal", "metadata/*.npz", "metadata/*.csv", "logs/*.log", "latents/latents.*"),
     *("latents/manifest.csv", "model/*.keras", "model/**/*.h5", "model/**/*.npz", "model/**/*.npy"),
     *("preprocessed_images/*/*_no_bg.png", "preprocessed_images/*/*_aligned.png", "report/*.jpg"),
@@ -62,7 +63,7 @@ def check_outputs(
             exists, and PIXAL did not write it.
     """
     _check_roots(paths, types)
-    folders = _folders(paths, side, types)
+    folders = output_folders(paths, side, types)
     if source is not None:
         _check_source(Path(source), files, folders)
     earlier: set[Path] = set()
@@ -76,8 +77,24 @@ def check_outputs(
 def claim_outputs(paths: Paths, side: Side, types: Sequence[str | None]) -> None:
     """Claim the folders that a command is going to write into. See ``check_outputs`` for arguments and errors."""
     check_outputs(paths, side, types)
-    for folder in _folders(paths, side, types):
+    for folder in output_folders(paths, side, types):
         ownership.claim(folder, adopted=() if ownership.is_claimed(folder) else _earlier_files(folder))
+
+
+def output_folders(paths: Paths, side: Side, types: Sequence[str | None]) -> list[Path]:
+    """The folders to claim: of the component or of each type, and those of entries that lie elsewhere.
+
+    See ``check_outputs`` for arguments.
+    """
+    folders: dict[Path, None] = {}
+    for name in types:
+        root = paths.resolve(side, name)
+        folders[root] = None
+        for entry in _entries(side):
+            folder = paths.resolve(entry, name)
+            if not any(folder.is_relative_to(claimed) for claimed in folders):
+                folders[folder] = None
+    return list(folders)
 
 
 def _check_roots(paths: Paths, types: Sequence[str | None]) -> None:
@@ -113,19 +130,6 @@ def _resolved(paths: Paths, entry: PathEntry, types: Sequence[str | None]) -> di
         if name is not None:
             folders.setdefault(paths.resolve(entry, name).resolve(), []).append(name)
     return folders
-
-
-def _folders(paths: Paths, side: Side, types: Sequence[str | None]) -> list[Path]:
-    """The folders to claim: of the component or of each type, and those of entries that lie elsewhere."""
-    folders: dict[Path, None] = {}
-    for name in types:
-        root = paths.resolve(side, name)
-        folders[root] = None
-        for entry in _entries(side):
-            folder = paths.resolve(entry, name)
-            if not any(folder.is_relative_to(claimed) for claimed in folders):
-                folders[folder] = None
-    return list(folders)
 
 
 def _check_separate(entry: str, folder: Path, other_entry: str, other: Path) -> None:

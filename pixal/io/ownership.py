@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +88,12 @@ def refuse_strangers(paths: Iterable[Path]) -> None:
             _refuse_existing(path)
 
 
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Raise ``InputError`` if one of these files exists."""
+    for path in paths:
+        _refuse_existing(path)
+
+
 def remove(path: Path) -> None:
     """Remove a file that PIXAL wrote. Other files stay, and a file that does not exist is no error."""
     if not owns(path):
@@ -101,12 +107,74 @@ def remove(path: Path) -> None:
                 manifest.append("-", path)
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove the files below ``folder`` that PIXAL wrote, and the folders that are then empty, ``folder`` too."""
-    for path in list(_files_below(folder)):
+def remove_tree(folder: Path, *, keep: Container[Path] = ()) -> None:
+    """Remove the files below ``folder`` that PIXAL wrote, and the folders that are then empty, ``folder`` too.
+
+    Args:
+        folder: The folder.
+        keep: Files that stay, and folders below which all stays.
+    """
+    for path in list(_files_below(folder, keep)):
         if path.name != MANIFEST:
             remove(path)
-    _remove_empty_folders(folder)
+    _remove_empty_folders(folder, keep)
+
+
+def remove_if_empty(folder: Path) -> bool:
+    """Remove a folder if it holds nothing, or only a manifest. Return whether it does not exist any more."""
+    if folder.is_symlink() or not folder.is_dir():
+        return not os.path.lexists(folder)
+    if os.listdir(folder) == [MANIFEST]:  # noqa: PTH208
+        (folder / MANIFEST).unlink()
+    if os.listdir(folder):  # noqa: PTH208
+        return False
+    folder.rmdir()
+    return True
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that PIXAL wrote in a claimed folder, without those in claimed folders below it.
+
+    Temporary files that a killed run left there are removed.
+    """
+    files = []
+    for parent, names, file_names in os.walk(folder):
+        names[:] = sorted(name for name in names if not is_claimed(Path(parent, name)))
+        for path in (Path(parent, name) for name in sorted(file_names)):
+            if path.name == MANIFEST or not owns(path):
+                continue
+            if _is_temporary(path):
+                remove(path)
+            else:
+                files.append(path)
+    return files
+
+
+def disown(folder: Path, names: Collection[str]) -> None:
+    """Note that files are not in a claimed folder any more. A manifest without files stays.
+
+    Args:
+        folder: The folder.
+        names: The paths of the files below it.
+    """
+    with _lock:
+        manifest = _Manifest.open(_absolute(folder))
+        if manifest is not None and manifest.names.intersection(names):
+            _write_new(folder / MANIFEST, sorted(manifest.names.difference(names)))
+
+
+def adopt(folder: Path, names: Collection[str]) -> None:
+    """Claim a folder, and note that PIXAL wrote files in it.
+
+    Args:
+        folder: The folder.
+        names: The paths of the files below it.
+    """
+    claim(folder)
+    with _lock:
+        manifest = _Manifest.open(_absolute(folder))
+        if manifest is not None and not manifest.names.issuperset(names):
+            _write_new(folder / MANIFEST, sorted(manifest.names.union(names)))
 
 
 @dataclass
@@ -217,7 +285,10 @@ def _write_new(path: Path, names: Iterable[str]) -> None:
     lines = [f"{_HEADER}{uuid.uuid4().hex}", *(f"+{json.dumps(name)}" for name in names)]
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{MANIFEST}")
     try:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+        with temporary.open("w", encoding="ascii", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -251,15 +322,15 @@ def _without_temporary_name(path: Path) -> Path:
     return path if match is None else path.with_name(match[1])
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        for name in sorted(names):
-            yield Path(parent, name)
+def _files_below(folder: Path, keep: Container[Path]) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent, name) not in keep]
+        yield from (path for path in (Path(parent, name) for name in sorted(names)) if path not in keep)
 
 
-def _remove_empty_folders(folder: Path) -> None:
-    for parent, _, _ in os.walk(folder, topdown=False):
-        if os.listdir(parent) == [MANIFEST]:  # noqa: PTH208
-            (Path(parent) / MANIFEST).unlink()
-        if not os.listdir(parent):  # noqa: PTH208
-            Path(parent).rmdir()
+def _remove_empty_folders(folder: Path, keep: Container[Path]) -> None:
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():  # noqa: PTH208
+        path = folder / name
+        if path.is_dir() and path not in keep and not path.is_symlink():
+            _remove_empty_folders(path, keep)
+    remove_if_empty(folder)

@@ -147,6 +147,20 @@ class DriftSummary(_Model):
     findings: tuple[DriftFinding, ...] = ()
 
 
+class BatchOrigin(_Model):
+    """Which batch the results are of.
+
+    Attributes:
+        name: The name of the batch.
+        source: Absolute path of the folder of its photographs, or of its only photograph; "" if not known.
+        started: When its first run began, ISO 8601.
+    """
+
+    name: str
+    source: str
+    started: str
+
+
 class ModelSummary(_Model):
     """The model that gave the verdicts; for several types, that of the first.
 
@@ -187,6 +201,7 @@ class ResultsDocument(_Model):
     Attributes:
         schema_version: Changes when a field changes its meaning or is removed.
         component: Name of the component.
+        batch: Which batch it is; None for a task without batches.
         created: When the results were written, ISO 8601.
         pixal_version: The version of PIXAL that wrote them.
         model: The model that gave the verdicts.
@@ -199,6 +214,7 @@ class ResultsDocument(_Model):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     component: str
+    batch: BatchOrigin | None = None
     created: str
     pixal_version: str
     model: ModelSummary

@@ -45,15 +45,19 @@ class Task(ABC):
     @abstractmethod
     def validate(
         self,
-        source: str | Path,
+        source: str | Path | None,
         config: Config,
         *,
+        batch: str | None,
         truth: str | Path | None,
         model: str | None,
         force: bool,
         quiet: bool,
     ) -> Results:
-        """Apply the trained models to the files in ``source``, and write the results."""
+        """Apply the trained models to the files in ``source``, and write the results.
+
+        ``source`` is None if only the name of a ``batch`` is given, whose files are known.
+        """
 
     def remove_bg(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
         """Run only the first step of ``preprocess``."""
@@ -67,11 +71,21 @@ class Task(ABC):
         """Run only the last step of ``preprocess``."""
         self._does_not_apply("make_input")
 
-    def watch(self, source: str | Path, config: Config, *, model: str | None, force: bool) -> Results:
+    def watch(
+        self, source: str | Path | None, config: Config, *, batch: str | None, model: str | None, force: bool
+    ) -> Results:
         """Validate new files in ``source`` as they arrive, until a ``KeyboardInterrupt``."""
         self._does_not_apply("validate --watch")
 
-    def detect(self, source: str | Path | None, config: Config, *, truth: str | Path | None, quiet: bool) -> Results:
+    def detect(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        batch: str | None,
+        truth: str | Path | None,
+        quiet: bool,
+    ) -> Results:
         """Repeat the verdicts on the model input that ``validate`` made."""
         self._does_not_apply("detect")
 

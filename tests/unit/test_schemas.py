@@ -15,6 +15,7 @@ from referencing import Registry, Resource
 
 from pixal.report.document import (
     SCHEMA_VERSION,
+    BatchOrigin,
     DriftFinding,
     DriftSummary,
     MetricsDocument,
@@ -76,6 +77,7 @@ def document() -> dict[str, Any]:
     )
     return ResultsDocument(
         component="Part",
+        batch=BatchOrigin(name="lot 7", source="/x", started="2026-01-01T00:00:00+00:00"),
         created="2026-01-01T00:00:00+00:00",
         pixal_version="0.1.0",
         model=ModelSummary(family="f", name="n", trained="2026-01-01T00:00:00+00:00", good_images=5),
@@ -113,6 +115,7 @@ def _objects(schema: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_the_schemas_have_the_fields_of_the_code() -> None:
     definitions = SCHEMAS["results"]["$defs"]
     for name, model in (
+        ("batch", BatchOrigin),
         ("part", PartResult),
         ("type", TypeSummary),
     ):
@@ -134,7 +137,7 @@ def test_what_the_code_writes_is_valid() -> None:
     assert whole["parts"][1]["score"] is None
     check("results", whole)
     check("metrics", whole["metrics"])
-    check("results", whole | {"metrics": None})
+    check("results", whole | {"metrics": None, "batch": None})
 
 
 FAULTS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -62,9 +62,10 @@ class Photographs(Task):
 
     def validate(
         self,
-        source: str | Path,
+        source: str | Path | None,
         config: Config,
         *,
+        batch: str | None,
         truth: str | Path | None,
         model: str | None,
         force: bool,
@@ -73,20 +74,30 @@ class Photographs(Task):
         """Validate each photograph."""
         from pixal.tasks.photographs.verdicts.validate import validate
 
-        photograph_settings = photograph_config(config)
-        return validate(source, truth=truth, model=model, config=photograph_settings, force=force, quiet=quiet)
+        settings = photograph_config(config)
+        return validate(source, batch=batch, truth=truth, model=model, config=settings, force=force, quiet=quiet)
 
-    def watch(self, source: str | Path, config: Config, *, model: str | None, force: bool) -> Batch:
+    def watch(
+        self, source: str | Path | None, config: Config, *, batch: str | None, model: str | None, force: bool
+    ) -> Batch:
         """Validate each photograph when it arrives."""
         from pixal.tasks.photographs.verdicts.watch import watch
 
-        return watch(source, model=model, config=photograph_config(config), force=force)
+        return watch(source, batch=batch, model=model, config=photograph_config(config), force=force)
 
-    def detect(self, source: str | Path | None, config: Config, *, truth: str | Path | None, quiet: bool) -> Batch:
+    def detect(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        batch: str | None,
+        truth: str | Path | None,
+        quiet: bool,
+    ) -> Batch:
         """Repeat the verdicts with the inputs that ``validate`` stored."""
         from pixal.tasks.photographs.verdicts.validate import detect
 
-        return detect(source, truth=truth, config=photograph_config(config), quiet=quiet)
+        return detect(source, batch=batch, truth=truth, config=photograph_config(config), quiet=quiet)
 
     def encode(self, source: str | Path, config: Config, *, out: str | Path | None, quiet: bool) -> Outcome:
         """Write the latent vector of each photograph."""

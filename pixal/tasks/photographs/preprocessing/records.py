@@ -12,6 +12,7 @@ from pixal.errors import InputError
 from pixal.io.journal import OutputRecord
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record
+from pixal.report.document import BatchOrigin
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.parts import AlignedImageRecord, ImageRecord, PhotographRecord
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing, RemoveBackground
@@ -268,6 +269,7 @@ class ValidationInputs(StepRecord):
     """``preprocessing.yaml`` in a results folder: how ``validate`` made the inputs of one type.
 
     Attributes:
+        batch: The batch when the inputs were complete; None in records of earlier versions.
         type: The type.
         model: The type of the model; the component if one model serves all types.
         judged_by: The model as ``--model`` named it; None if it is the model of the type.
@@ -280,6 +282,7 @@ class ValidationInputs(StepRecord):
         images: One record per photograph.
     """
 
+    batch: BatchOrigin | None = None
     type: str
     model: str
     judged_by: str | None = None

@@ -19,6 +19,7 @@ from pixal.tasks.photographs.discovery import Photograph, list_photographs
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
+from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.train_model.family import AnomalyModel, Rows, anomaly_family_named
@@ -100,7 +101,7 @@ def find_part_sources(source: str | Path | None, config: PhotographConfig, *, qu
     listed = list_photographs(folder, test=True)
     files = [photo.path for photos in listed.values() for photo in photos]
     check_outputs(config.paths, "component_model_path", list(listed), source=folder, files=files)
-    photographs = models.assign_types(listed, quiet=quiet)
+    photographs = models.assign_types(listed, quiet=quiet, batch=Batches(config.paths).find(folder, None))
     for name in photographs:
         models.check(name)
     root = folder if folder.is_dir() else folder.parent

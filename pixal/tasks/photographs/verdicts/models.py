@@ -10,8 +10,8 @@ from pixal.errors import InputError, ModelError
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
+from pixal.tasks.photographs.verdicts.batches import StoredBatch
 from pixal.tasks.photographs.verdicts.preparation import KnownType, choose_types
-from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, read_journal
 from pixal.train_model.stored_model import trained_types
 
 
@@ -62,11 +62,21 @@ class Models:
         model = self._loaded[owner]
         return model if self._model_name is None else _for_type(model, self._model_name, type_name)
 
-    def assign_types(self, photographs: dict[str, list[Photograph]], *, quiet: bool) -> dict[str, list[Photograph]]:
-        """The photographs by type. Those of a mixed folder get the type to whose reference they align best."""
+    def assign_types(
+        self, photographs: dict[str, list[Photograph]], *, quiet: bool, batch: StoredBatch | None
+    ) -> dict[str, list[Photograph]]:
+        """The photographs by type. Those of a mixed folder get the type to whose reference they align best.
+
+        Args:
+            photographs: The photographs by their folder.
+            quiet: Whether to hide the progress bar.
+            batch: The batch that is continued; the types that were chosen for it are known.
+        """
         if not self.is_mixed(photographs):
             return photographs
-        return self.choose_types(next(iter(photographs.values())), quiet=quiet, known=self._stored_types())
+        stored = () if batch is None else batch.verdicts()
+        known = {Path(verdict.source): KnownType(name, verdict.stat) for name, verdict in stored}
+        return self.choose_types(next(iter(photographs.values())), quiet=quiet, known=known)
 
     def is_mixed(self, photographs: dict[str, list[Photograph]]) -> bool:
         """Whether the photographs are in one folder that is not a type's, and one model serves all types."""
@@ -77,15 +87,6 @@ class Models:
     ) -> dict[str, list[Photograph]]:
         """The photographs of a mixed folder by type. ``known``: the types that an earlier run chose, by path."""
         return choose_types(photographs, self.load(""), self._config, quiet, known or {})
-
-    def _stored_types(self) -> dict[Path, KnownType]:
-        """The types of the photographs that have a stored verdict, by path."""
-        root = self._config.paths.resolve("component_validate_path")
-        return {
-            Path(verdict.source): KnownType(path.parent.parent.name, verdict.stat)
-            for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))
-            for verdict in read_journal(path)
-        }
 
 
 def _split_name(config: PhotographConfig, model_name: str) -> tuple[PhotographConfig, str]:

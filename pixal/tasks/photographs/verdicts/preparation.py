@@ -21,6 +21,7 @@ from pixal.io.files import file_hash, file_stat
 from pixal.io.images import read_image
 from pixal.io.provenance import fingerprint
 from pixal.io.records import write_table
+from pixal.report.document import BatchOrigin
 from pixal.tasks.photographs.alignment.align import align_photograph
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
@@ -156,9 +157,10 @@ class Preparation:
         if self.settings.save_metrics:
             figures.save_alignment_metrics(self._folder / "metrics.png", records, self.settings, self.type_name)
 
-    def write_record(self, records: Iterable[PhotographRecord]) -> None:
+    def write_record(self, records: Iterable[PhotographRecord], batch: BatchOrigin) -> None:
         """Write ``preprocessing.yaml``, which describes how the inputs in ``out.npz`` were made."""
         ValidationInputs(
+            batch=batch,
             type=self.type_name,
             model=self.model.owner or self.config.paths.component,
             judged_by=other_model(self.type_name, self.model),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixal import mlflow_utils
+from pixal.config.paths import BATCHES_FOLDER
 from pixal.io import ownership
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
@@ -17,12 +18,12 @@ from pixal.io.provenance import provenance
 from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, BatchRecord, write_batch_record
 from pixal.tasks.photographs.verdicts.drift import find_drift
 from pixal.tasks.photographs.verdicts.figures import type_figures
 from pixal.tasks.photographs.verdicts.preparation import other_model
 from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch, write_result_files
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
-from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL
 from pixal.validation.metrics import compute_measures
 from pixal.validation.pixel_metrics import PixelCounts
 
@@ -52,20 +53,28 @@ def exclusive_run(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
         yield tracker
 
 
-def remove_old_results(config: PhotographConfig, keep: set[str]) -> None:
-    """Remove the results of an earlier batch, except the folders of the types in ``keep``, which can be resumed."""
+def remove_old_results(config: PhotographConfig, batch: BatchRecord, keep: Collection[str]) -> BatchRecord:
+    """Remove the results of the batch's earlier runs, except the folders of the types in ``keep``.
+
+    Returns:
+        The record of the batch with the types in ``keep``, which is written.
+    """
     root = config.paths.resolve("component_validate_path")
-    for name in (PREPROCESSING_RECORD, JOURNAL):
-        for path in sorted(root.glob(f"*/metadata/{name}")):
-            if path.parent.parent.name not in keep:
-                claim_outputs(config.paths, "component_validate_path", [path.parent.parent.name])
-                ownership.remove_tree(path.parent.parent)
-    for name in RESULT_FILES:
-        ownership.remove(root / name)
+    for name in batch.types:
+        folder = config.paths.resolve("component_validate_path", name)
+        if name not in keep and folder.is_dir():
+            claim_outputs(config.paths, "component_validate_path", [name])
+            ownership.remove_tree(folder, keep={root / BATCH_RECORD, root / BATCHES_FOLDER, folder / BATCHES_FOLDER})
+    for file in RESULT_FILES:
+        ownership.remove(root / file)
+    batch = batch.with_types(keep)
+    write_batch_record(root, batch)
+    return batch
 
 
 def write_results(
     types: Sequence[TypeVerdicts],
+    batch: BatchRecord,
     config: PhotographConfig,
     *,
     with_truth: bool = False,
@@ -76,6 +85,7 @@ def write_results(
 
     Args:
         types: The verdicts of each type; at least one.
+        batch: The record of the batch.
         config: Today's settings.
         with_truth: Whether to compare with the truth.
         log_notes: Whether to log notes and drift as well.
@@ -92,6 +102,7 @@ def write_results(
     record = types[0].model.record
     results = ResultsDocument(
         component=config.paths.component,
+        batch=batch.origin,
         created=written["created"],
         pixal_version=written["pixal_version"],
         model=ModelSummary(
@@ -107,8 +118,9 @@ def write_results(
         metrics=_measure(types) if with_truth else None,
         parts=tuple(part for verdicts in types for part in verdicts.parts),
     )
-    batch = Batch(
+    validated = Batch(
         folder=config.paths.resolve("component_validate_path"),
+        origin=batch.origin,
         parts=results.parts,
         failures=tuple(failure for verdicts in types for failure in verdicts.failures),
         drift=drift,
@@ -116,8 +128,8 @@ def write_results(
         seconds_per_part=seconds_per_part,
     )
     by_name = {verdicts.name: verdicts for verdicts in types}
-    files = write_result_files(batch.folder, results, lambda part: by_name[part.type].images_of(part))
-    return WrittenBatch(batch, tuple(files))
+    files = write_result_files(validated.folder, results, lambda part: by_name[part.type].images_of(part))
+    return WrittenBatch(validated, tuple(files))
 
 
 def log_outcome(batch: Batch) -> None:
@@ -159,6 +171,10 @@ def track_batch(
     if other := _named_model(types):
         settings["model"] = {"judged_by": other}
     tracker.log_params(settings)
+    if (origin := written.batch.origin) is not None:
+        tracker.set_tags(
+            {"pixal.batch": origin.name, "pixal.batch.source": origin.source, "pixal.batch.started": origin.started}
+        )
     tracker.log_artifacts(artifacts)
 
 

@@ -12,7 +12,7 @@ from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.io.records import write_table
 from pixal.outcome import Failure
-from pixal.report.document import DriftSummary, MetricsDocument, PartResult, ResultsDocument
+from pixal.report.document import BatchOrigin, DriftSummary, MetricsDocument, PartResult, ResultsDocument
 from pixal.report.images import PartImages
 
 RESULT_COLUMNS = (
@@ -30,6 +30,7 @@ class Batch:
 
     Attributes:
         folder: The folder of the results.
+        origin: Its name, the folder of its photographs, and when it began; None if there is no result yet.
         parts: One result per part.
         failures: The photographs that could not be processed.
         drift: How the batch differs from training; None if nothing was validated.
@@ -38,6 +39,7 @@ class Batch:
     """
 
     folder: Path
+    origin: BatchOrigin | None = None
     parts: tuple[PartResult, ...] = ()
     failures: tuple[Failure, ...] = ()
     drift: DriftSummary | None = None

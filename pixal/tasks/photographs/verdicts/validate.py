@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pixal import mlflow_utils
-from pixal.errors import InputError
 from pixal.execution import in_background, progress
 from pixal.io.output_folders import Side, check_outputs, claim_outputs
 from pixal.tasks.photographs.discovery import list_photographs
-from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
+from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, check_types, write_batch_record
+from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.detect_type import TypeDetection
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.reporting import (
@@ -28,10 +30,13 @@ from pixal.tasks.photographs.verdicts.validate_type import TypeValidation, plann
 
 _log = logging.getLogger(__name__)
 
+_SIDE: Side = "component_validate_path"
+
 
 def validate(
-    input_path: str | Path,
+    input_path: str | Path | None = None,
     *,
+    batch: str | None = None,
     truth: str | Path | None = None,
     model: str | None = None,
     config: PhotographConfig,
@@ -40,14 +45,16 @@ def validate(
 ) -> Batch:
     """See ``pixal.validate``."""
     models = Models(config, model)
-    listed = list_photographs(input_path, test=True)
+    batches = Batches(config.paths)
+    source = batches.source(input_path, batch)
+    listed = list_photographs(source, test=True)
+    check_types(listed)
     files = [photo.path for photos in listed.values() for photo in photos]
-    side: Side = "component_validate_path"
-    check_outputs(config.paths, side, [None, *listed], source=input_path, files=files)
-    photographs = models.assign_types(listed, quiet=quiet)
+    check_outputs(config.paths, _SIDE, [None, *listed], source=source, files=files)
+    photographs = models.assign_types(listed, quiet=quiet, batch=batches.find(source, batch))
     planned = [path for name, photos in photographs.items() for path in planned_files(name, photos, config)]
-    planned += [config.paths.resolve(side) / name for name in RESULT_FILES]
-    check_outputs(config.paths, side, [None, *photographs], planned=planned)
+    planned += [config.paths.resolve(_SIDE) / name for name in (*RESULT_FILES, BATCH_RECORD)]
+    check_outputs(config.paths, _SIDE, [None, *photographs], planned=planned)
     for name in photographs:
         models.check(name)
     for name in photographs:
@@ -56,8 +63,9 @@ def validate(
     types = [TypeValidation(name, models.load(name), truths.get(name), config) for name in photographs]
     validated, seconds = 0, 0.0
     with exclusive_run(config) as tracker:
-        claim_outputs(config.paths, side, [None, *photographs])
-        remove_old_results(config, keep=set(photographs))
+        record = batches.begin(source, batch, set(photographs), files[0])
+        claim_outputs(config.paths, _SIDE, [None, *photographs])
+        record = remove_old_results(config, record, keep=set(photographs))
         with in_background() as submit:  # draws the figures
             for validation in types:
                 name, photos = validation.name, photographs[validation.name]
@@ -73,11 +81,13 @@ def validate(
                 validated, seconds = validated + len(missing), seconds + time.perf_counter() - start
                 validation.update_batch()
                 validation.update_summary()
-                validation.finish()
+                validation.finish(record.origin)
                 submit(validation.draw_figures)
             results = [validation.verdicts for validation in types]
             seconds_per_part = seconds / validated if validated else None
-            written = write_results(results, config, with_truth=truth is not None, seconds_per_part=seconds_per_part)
+            written = write_results(
+                results, record, config, with_truth=truth is not None, seconds_per_part=seconds_per_part
+            )
         track_batch(tracker, results, written, config)
     log_outcome(written.batch)
     return written.batch
@@ -86,21 +96,27 @@ def validate(
 def detect(
     input_path: str | Path | None = None,
     *,
+    batch: str | None = None,
     truth: str | Path | None = None,
     config: PhotographConfig,
     quiet: bool = False,
 ) -> Batch:
     """See ``pixal.detect``."""
-    names = _prepared_types(input_path, config)
+    batches = Batches(config.paths)
+    batches.finish_handover()
+    stored, names = batches.prepared(input_path, batch)
+    component, config = config, replace(config, paths=stored.paths)
     models_of = {name: _model_of(name, config) for name in names}
     models = {model: Models(config, model) for model in dict.fromkeys(models_of.values())}
     truths = _read_truths(truth, names)
     types = [
         TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
     ]
-    check_outputs(config.paths, "component_validate_path", [None, *names])
-    with exclusive_run(config) as tracker:
-        claim_outputs(config.paths, "component_validate_path", [None, *names])
+    check_outputs(config.paths, _SIDE, [None, *names])
+    with exclusive_run(component) as tracker:
+        batches.check_unchanged(stored)
+        claim_outputs(config.paths, _SIDE, [None, *names])
+        write_batch_record(stored.folder, stored.record)
         with in_background() as submit:
             for detection in types:
                 step = f"{detection.name}: verdicts"
@@ -108,26 +124,10 @@ def detect(
                     pass
                 submit(detection.verdicts.draw_figures)
             results = [detection.verdicts for detection in types]
-            written = write_results(results, config, with_truth=truth is not None)
+            written = write_results(results, stored.record, config, with_truth=truth is not None)
         track_batch(tracker, results, written, config)
     log_outcome(written.batch)
     return written.batch
-
-
-def _prepared_types(input_path: str | Path | None, config: PhotographConfig) -> list[str]:
-    """The types whose inputs ``validate`` stored; only the one that ``input_path`` names, if it names one."""
-    root = config.paths.resolve("component_validate_path")
-    names = sorted(path.parent.parent.name for path in root.glob(f"*/metadata/{PREPROCESSING_RECORD}"))
-    if input_path is not None and Path(input_path).resolve() != root.resolve():
-        path = Path(input_path).resolve()
-        if path.parent != root.resolve() or path.name not in names:
-            raise InputError(
-                f"{input_path} holds no inputs stored by validate; give {root} or the folder of a type in it"
-            )
-        return [path.name]
-    if not names:
-        raise InputError(f"{root} holds no inputs stored by validate; run validate first")
-    return names
 
 
 def _read_truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:

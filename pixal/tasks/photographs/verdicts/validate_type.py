@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixal.config.paths import BATCHES_FOLDER
 from pixal.errors import InputError
 from pixal.execution import worker_count
 from pixal.io import ownership
@@ -16,12 +17,14 @@ from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.files import data_hash, file_stat
 from pixal.io.logs import log_to_file
 from pixal.io.names import comparable
+from pixal.report.document import BatchOrigin
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import part_files
+from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
@@ -157,11 +160,11 @@ class TypeValidation:
         self._preparation.draw_metrics([verdict.record for verdict in self._batch])
         self.verdicts.draw_figures()
 
-    def finish(self) -> None:
+    def finish(self, batch: BatchOrigin) -> None:
         """Write what a complete batch has: the table of alignments, ``out.npz`` and the record."""
         self.write_alignment_table()
         self.store.write_inputs([verdict for verdict in self._batch if verdict.record.is_ok])
-        self._preparation.write_record([verdict.record for verdict in self._batch])
+        self._preparation.write_record([verdict.record for verdict in self._batch], batch)
 
     def _open_store(self) -> VerdictStore:
         return VerdictStore(
@@ -177,7 +180,8 @@ class TypeValidation:
         """Remove all verdicts but the ``valid`` ones, and their files."""
         if not valid:
             if self._folder.is_dir():
-                ownership.remove_tree(self._folder)
+                # In some layouts it is the folder of the component, too.
+                ownership.remove_tree(self._folder, keep={self._folder / BATCH_RECORD, self._folder / BATCHES_FOLDER})
                 ownership.claim(self._folder)
                 self.store = self._open_store()
             return

@@ -16,6 +16,8 @@ from pixal.io.output_folders import check_outputs, claim_outputs
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem
+from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.reporting import (
     WrittenBatch,
@@ -27,7 +29,7 @@ from pixal.tasks.photographs.verdicts.reporting import (
 )
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
-from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdict
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 
 _log = logging.getLogger(__name__)
 
@@ -37,19 +39,22 @@ _LONGEST_SHARE = 10  # an interval is at least this many times the duration of t
 
 
 def watch(
-    input_path: str | Path,
+    input_path: str | Path | None = None,
     *,
+    batch: str | None = None,
     model: str | None = None,
     config: PhotographConfig,
     force: bool = False,
     pause: Callable[[float], None] = time.sleep,
 ) -> Batch:
     """See ``pixal.watch``. ``pause`` waits between two scans of the folder."""
-    folder = Path(input_path)
+    batches = Batches(config.paths)
+    folder = batches.source(input_path, batch)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; --watch needs one")
     check_outputs(config.paths, "component_validate_path", [None], source=folder)
-    watcher = _Watcher(folder, config, model)
+    batches.find(folder, batch)  # a name that cannot be used is reported before the watch starts
+    watcher = _Watcher(folder, config, model, batch)
     with exclusive_run(config) as tracker:
         try:
             watcher.resume(force)
@@ -105,27 +110,34 @@ class _Watcher:
     Attributes:
         folder: The folder.
         types: The validation of each type that has photographs.
+        batch: The record of the batch; None until the first photograph is complete.
     """
 
-    def __init__(self, folder: Path, config: PhotographConfig, model: str | None) -> None:
+    def __init__(self, folder: Path, config: PhotographConfig, model: str | None, name: str | None) -> None:
         self.folder, self._config, self._models = folder, config, Models(config, model)
+        self._batches, self._name = Batches(config.paths), name
+        self.batch: BatchRecord | None = None
         self.types: dict[str, TypeValidation] = {}
         self._pending: dict[Path, _PendingFile] = {}
         self._warnings: set[str] = set()
         self._tables, self._figures = _PeriodicUpdate(_TABLE_INTERVAL), _PeriodicUpdate(_FIGURE_INTERVAL)
 
     def resume(self, force: bool) -> None:
-        """Load the valid verdicts of an earlier watch of this folder, and write their results."""
+        """Load the valid verdicts of an earlier watch of this folder, and write their results.
+
+        Without an earlier watch, the batch begins with its first photograph. The batch before is shown until then.
+        """
         self._models.check_any()
-        root = self._config.paths.resolve("component_validate_path")
-        stored = [path.parent.parent.name for path in sorted(root.glob(f"*/metadata/{JOURNAL}"))]
-        names = [] if force else [name for name in stored if self._models.has_model(name)]
-        claim_outputs(self._config.paths, "component_validate_path", [None, *stored])
-        remove_old_results(self._config, keep=set(names))
-        listed = self._list()
-        mixed = [photo for photos in listed.values() for photo in photos] if self._models.is_mixed(listed) else []
-        for name in names:
-            self._open_type(name, mixed or listed.get(name, []))
+        found = self._batches.find(self.folder, self._name)
+        if found is not None:
+            batch = self._batches.begin(self.folder, self._name, (), self.folder)
+            names = [] if force else [name for name in batch.types if self._models.has_model(name)]
+            claim_outputs(self._config.paths, "component_validate_path", [None, *names])
+            self.batch = remove_old_results(self._config, batch, keep=set(names))
+            listed = self._list()
+            mixed = [photo for photos in listed.values() for photo in photos] if self._models.is_mixed(listed) else []
+            for name in names:
+                self._open_type(name, mixed or listed.get(name, []), self.folder)
         count = sum(len(validation.store.verdicts) for validation in self.types.values())
         _log.info(
             "watching %s, stop with Ctrl-C; %d part%s already done", self.folder, count, "" if count == 1 else "s"
@@ -142,10 +154,10 @@ class _Watcher:
             ready = self._models.choose_types(next(iter(ready.values())), quiet=True)
         changed = False
         for name, photographs in ready.items():
-            if not photographs or not self._is_trained(name):
+            if not photographs or not self._can_validate(name):
                 continue
             if name not in self.types:
-                self._open_type(name, [])
+                self._open_type(name, [], photographs[0].path)
             for verdict in self.types[name].validate(photographs, self._is_deferred):
                 changed = True
                 self._pending.pop(Path(verdict.record.source), None)
@@ -159,14 +171,14 @@ class _Watcher:
             first, count = next(iter(self._pending)), len(self._pending)
             _log.warning("%d photograph%s without a verdict, for example %s", count, "" if count == 1 else "s", first)
         types = self._types_with_verdicts()
+        if self.batch is None or not types:
+            return WrittenBatch(Batch(self._config.paths.resolve("component_validate_path")))
         for validation in types:
             validation.update_summary()
-            validation.finish()
+            validation.finish(self.batch.origin)
             if self._figures.is_needed:
                 validation.draw_figures()
-        if not types:
-            return WrittenBatch(Batch(self._config.paths.resolve("component_validate_path")))
-        return write_results([validation.verdicts for validation in types], self._config)
+        return write_results([validation.verdicts for validation in types], self.batch, self._config)
 
     def _list(self) -> dict[str, list[Photograph]]:
         """The photographs in the folder, by type. A problem with the folder is logged once."""
@@ -200,7 +212,15 @@ class _Watcher:
             return True
         return not part.is_readable and file.unchanged_scans * self._config.validation.watch_interval < PATIENCE
 
-    def _open_type(self, name: str, photographs: list[Photograph]) -> None:
+    def _open_type(self, name: str, photographs: list[Photograph], first: Path) -> None:
+        """Begin to validate photographs of a type; with the first type, the batch begins.
+
+        Args:
+            name: The type.
+            photographs: Photographs whose stored verdicts are looked for.
+            first: The first photograph of the batch, if it is new.
+        """
+        self.batch = self._batches.begin(self.folder, self._name, {name}, first)
         claim_outputs(self._config.paths, "component_validate_path", [None, name])
         validation = TypeValidation(name, self._models.load(name), None, self._config)
         validation.resume(photographs, keep_deleted_in=self.folder)
@@ -231,19 +251,21 @@ class _Watcher:
         types = self._types_with_verdicts()
         for validation in types:
             validation.write_alignment_table()
-        if types:
-            write_results([validation.verdicts for validation in types], self._config, log_notes=False)
+        if types and self.batch is not None:
+            write_results([validation.verdicts for validation in types], self.batch, self._config, log_notes=False)
 
     def _draw_figures(self) -> None:
         for validation in self._types_with_verdicts():
             validation.update_summary()
             validation.draw_figures()
 
-    def _is_trained(self, name: str) -> bool:
-        is_trained = self._models.has_model(name)
-        if not is_trained:
-            self._warn_once(f"type {name} was never trained; its photographs wait until it is trained")
-        return is_trained
+    def _can_validate(self, name: str) -> bool:
+        problem = name_problem(name)
+        if problem is None and not self._models.has_model(name):
+            problem = f"type {name} was never trained; its photographs wait until it is trained"
+        if problem is not None:
+            self._warn_once(problem)
+        return problem is None
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warnings:
