@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from datetime import datetime
@@ -12,15 +11,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pixal.config.paths import BATCHES_FOLDER
 from pixal.errors import InputError
+from pixal.io.names import LONGEST_STEM, as_utf8, comparable, printable
 from pixal.io.records import read_record, write_record
 from pixal.report.document import BatchOrigin
 
 BATCH_RECORD = "batch.yaml"
 """Name of the record, in the folder of the component's results."""
 
-_LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may be appended
-_NOT_ALLOWED = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\ud800-\udfff]')  # in a file name of Windows, or anywhere
-_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\\ud800-\udfff]")
+_NOT_ALLOWED = re.compile(r'[<>:"/\\|?*]')  # in a file name of Windows
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # of Windows
 
 
@@ -46,7 +44,7 @@ class BatchRecord(BaseModel):
     def _are_names(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         """They become names of folders, so that an edited record must not lead elsewhere."""
         for name in (value,) if isinstance(value, str) else value:
-            if not name or name in (".", "..") or _NO_NAME.search(name):
+            if not name or name == ".." or Path(name).name != name or printable(name) != name:
                 raise ValueError(f"{name!r} is not the name of a folder")
         return value
 
@@ -86,13 +84,15 @@ def check_batch_name(name: str) -> None:
     if not name.strip():
         problem = "is empty"
     elif found := _NOT_ALLOWED.search(name):
-        problem = f"holds {found[0]!r}"
+        problem = f"holds {found[0]}"
+    elif printable(name) != name:
+        problem = "holds characters that cannot be shown"
     elif name.startswith((".", "-")) or name != name.strip() or name.endswith("."):
         problem = "begins with a dot, a dash or a space, or ends with a dot or a space"
     elif _DEVICES.fullmatch(name):
         problem = "is the name of a device on Windows"
-    elif len(name.encode()) > _LONGEST_NAME:
-        problem = f"has more than {_LONGEST_NAME} bytes"
+    elif len(name.encode()) > LONGEST_STEM:
+        problem = f"has more than {LONGEST_STEM} bytes"
     if problem:
         raise InputError(f"--batch {name!r} {problem}; choose a name that a folder can have, like 2026-11-28_lot7")
 
@@ -106,16 +106,16 @@ def default_name(source: Path, taken: datetime, known: Collection[str]) -> str:
         known: Names that other batches have; a number is appended where two would be the same.
     """
     stem = source.stem if source.is_file() else source.name
-    stem = _NOT_ALLOWED.sub("_", stem).strip(" .-") or "batch"
-    stem = stem.encode()[: _LONGEST_NAME // 2].decode(errors="ignore").rstrip(" .")
+    stem = _NOT_ALLOWED.sub("_", printable(stem)).strip(" .-") or "batch"
+    stem = stem.encode()[: LONGEST_STEM // 2].decode(errors="ignore").rstrip(" .")
     return free_name(f"{stem}_{taken:%Y-%m-%dT%H-%M}", known)
 
 
 def free_name(name: str, known: Collection[str]) -> str:
     """``name``, with a number appended if it is among ``known``; some file systems ignore upper and lower case."""
-    taken = {other.lower() for other in known}
+    taken = set(map(comparable, known))
     candidate, number = name, 1
-    while candidate.lower() in taken:
+    while comparable(candidate) in taken:
         number += 1
         candidate = f"{name}_{number}"
     return candidate
@@ -129,7 +129,7 @@ def check_types(types: Collection[str]) -> None:
 
 def name_problem(type_name: str) -> str | None:
     """Why a type cannot be validated: it has the name of the folder of the earlier batches. None if it can."""
-    if type_name.lower() != BATCHES_FOLDER:
+    if comparable(type_name) != BATCHES_FOLDER:
         return None
     return (
         f"an image type cannot be called {type_name}, because the results of earlier batches are in a folder of that "
@@ -139,4 +139,4 @@ def name_problem(type_name: str) -> str | None:
 
 def source_text(path: Path) -> str:
     """The path of a source as a record holds it: absolute, without links; bytes that are no UTF-8 are escaped."""
-    return os.fsencode(path.resolve()).decode(errors="backslashreplace")
+    return as_utf8(str(path.resolve()))

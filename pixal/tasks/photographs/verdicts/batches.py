@@ -21,6 +21,7 @@ from pixal.tasks.photographs.verdicts.batch_record import (
     check_batch_name,
     default_name,
     free_name,
+    name_problem,
     read_batch_record,
     source_text,
     write_batch_record,
@@ -296,7 +297,7 @@ class Batches:
 
 
 def _is_of_type(journal: Path) -> bool:
-    return journal.parent.parent.name.lower() != BATCHES_FOLDER
+    return name_problem(journal.parent.parent.name) is None
 
 
 def _now() -> str:
