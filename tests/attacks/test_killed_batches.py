@@ -116,7 +116,7 @@ def test_a_kill_at_every_call(work: Path, function: str) -> None:
         partial(begin, "c"),
         lambda: Batches(settings().paths).finish_handover(),
     ]
-    step = tries(fast=7 if function in ("fsync", "mkdir") else 3, full=1)
+    step = tries(fast=9 if function in ("fsync", "mkdir") else 5, full=1)
     count = 0
     for first in ("a", "c"):
         k = 1
@@ -135,7 +135,7 @@ def test_a_kill_at_every_call(work: Path, function: str) -> None:
             k += step
         assert {"a", "b"} <= batches().keys()
         restore()
-    assert count >= (2 if function in ("unlink", "rmdir") else 6)
+    assert count >= (2 if function in ("unlink", "rmdir") else 4)
 
 
 def restore() -> None:

@@ -29,7 +29,7 @@ from pixal.report import render
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import reporting, watch
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
-from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
 
 RESULTS = Path("validate/Part")
 KEPT = RESULTS / "batches"
@@ -219,6 +219,28 @@ class TestTheSameBatch:
             tuesday = tree(RESULTS)
             monday = tree(KEPT / NAME)
 
+    def test_is_interrupted_and_resumes_after_another(
+        self, work: Path, validated: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add = VerdictStore.add
+
+        def stopped(self: VerdictStore, *arguments: Any) -> StoredVerdict:
+            if self.verdicts:
+                raise KeyboardInterrupt
+            return add(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(VerdictStore, "add", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                validate("monday", config=settings())
+        validate("tuesday", config=settings())
+        assert (KEPT / NAME / "front/inputs.part").is_file()
+        with pytest.raises(InputError, match="run validate first"):
+            pixal.detect(batch=NAME, config=settings(), quiet=True)
+        validated.clear()
+        validate("monday", config=settings())
+        assert (images(), validated) == (MONDAY, MONDAY[1:])
+
     def test_is_forced_without_touching_the_others(self, work: Path, validated: list[str]) -> None:
         validate("monday", config=settings())
         validate("tuesday", config=settings())
@@ -334,16 +356,12 @@ class TestNames:
         assert tree(RESULTS) == before
         assert known() == []
 
-    @pytest.mark.parametrize(
-        "name", ["", " ", "a/b", "a\\b", "..", ".a", "a.", "a\nb", "a:b", "CON", 201 * "x", "\ud800"]
-    )
-    def test_a_name_that_is_no_file_name_is_refused(
-        self, work: Path, capsys: pytest.CaptureFixture[str], name: str
-    ) -> None:
-        assert cli.main(["validate", "-i", "monday", f"--batch={name}", "-q"]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "--batch " in line
-        assert "choose a name that a folder can have" in line
+    def test_a_name_that_is_no_file_name_is_refused(self, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("", " ", "a/b", "a\\b", "..", ".a", "a.", "a\nb", "a:b", "CON", 201 * "x", "\ud800", "a\u202eb"):
+            assert cli.main(["validate", "-i", "monday", f"--batch={name}", "-q"]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert "--batch " in line
+            assert "choose a name that a folder can have" in line
         assert not RESULTS.exists()
 
     def test_default_names_of_two_folders_differ(self, work: Path) -> None:

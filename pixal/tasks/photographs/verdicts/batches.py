@@ -238,6 +238,8 @@ class Batches:
             write_batch_record(self._root, newest.record)
             name, moves = self._moves_out(newest)
         if found is not None:
+            claim_outputs(found.paths, _SIDE, [None, *found.record.types])
+            write_batch_record(found.folder, found.record)  # the user may have renamed its folder
             moves += self._moves(found.record.types, found.paths, self._paths)
         hand_over(self._root, moves)
         if newest is not None:
