@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 import pixal
 from pixal.commands.exit_status import ExitStatus
 from pixal.commands.parser import build_parser
+from pixal.commands.signals import Received, stop_by_signals
 from pixal.commands.streams import tolerant_streams
 from pixal.config import Config
-from pixal.errors import InputError, PixalError
+from pixal.errors import InputError, PixalError, Stopped
 from pixal.io.files import storage_error
 from pixal.io.logs import PrintableFormatter
 from pixal.io.names import printable
@@ -33,35 +34,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    with tolerant_streams():
-        return _run(build_parser().parse_args(arguments))
+    with tolerant_streams(), stop_by_signals(to_the_end=arguments is None) as received:
+        return _run(build_parser().parse_args(arguments), received)
 
 
-def _run(options: argparse.Namespace) -> ExitStatus:
+def _run(options: argparse.Namespace, received: Received) -> ExitStatus:
     """Run a command, and turn errors into exit statuses."""
     _set_up_logging(options.quiet)
     try:
         return _COMMANDS[options.command](options)
-    except PixalError as error:
+    except (KeyboardInterrupt, Exception) as error:
         if options.debug:
             traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt) or received.number is not None:
+            return _report_stop(error, options.command, received)
+        return _report_error(error)
+
+
+def _report_stop(error: BaseException, command: str, received: Received) -> ExitStatus:
+    number = error.number if isinstance(error, Stopped) else received.number
+    hint = str(error) if isinstance(error, KeyboardInterrupt) else ""
+    status = ExitStatus.TERMINATED if number == signal.SIGTERM else ExitStatus.INTERRUPTED
+    return _print_error(status, hint or f"{command} stopped; {_AFTER_STOP.get(command, 'run the same command again')}")
+
+
+def _report_error(error: Exception) -> ExitStatus:
+    if isinstance(error, PixalError):
         return _print_error(ExitStatus.BAD_INPUT, f"error: {error}")
-    except KeyboardInterrupt:
-        return _print_error(ExitStatus.FAILED, "interrupted")
-    except Exception as error:
-        if options.debug:
-            traceback.print_exc()
-        if isinstance(error, OSError) and (storage := storage_error(error)):
-            return _print_error(ExitStatus.BAD_INPUT, f"error: {storage}")
-        if _is_out_of_memory(error):
-            return _print_error(
-                ExitStatus.BAD_INPUT,
-                "error: not enough memory; use fewer --workers, lower execution.memory_limit, or raise the "
-                "limit of the process (ulimit -v)",
-            )
-        kind = type(error).__name__
-        text = " ".join(str(error).split()) or kind
-        return _print_error(ExitStatus.FAILED, f"unexpected failure: {kind}: {text} (--debug shows where)")
+    if isinstance(error, OSError) and (storage := storage_error(error)):
+        return _print_error(ExitStatus.BAD_INPUT, f"error: {storage}")
+    if _is_out_of_memory(error):
+        return _print_error(
+            ExitStatus.BAD_INPUT,
+            "error: not enough memory; use fewer --workers, lower execution.memory_limit, or raise the "
+            "limit of the process (ulimit -v)",
+        )
+    kind = type(error).__name__
+    text = " ".join(str(error).split()) or kind
+    return _print_error(ExitStatus.FAILED, f"unexpected failure: {kind}: {text} (--debug shows where)")
 
 
 def _load_config(options: argparse.Namespace) -> Config:
@@ -81,33 +91,24 @@ def _preprocess(options: argparse.Namespace) -> ExitStatus:
 
 def _train(options: argparse.Namespace) -> ExitStatus:
     config = pixal.load_config(options.config, options.overrides)
-    try:
-        outcome = pixal.train(
-            options.input, config=config, resume=options.resume, epochs=options.epochs, quiet=options.quiet
-        )
-    except KeyboardInterrupt as stop:
-        message = str(stop) or "training stopped; to resume from the last checkpoint, add --resume to the same command"
-        return _print_error(ExitStatus.FAILED, message)
+    outcome = pixal.train(
+        options.input, config=config, resume=options.resume, epochs=options.epochs, quiet=options.quiet
+    )
     return _report_failures(outcome.failures)
 
 
 def _validate(options: argparse.Namespace) -> ExitStatus:
     if options.watch:
         return _watch(options)
-    try:
-        batch = pixal.validate(
-            options.input,
-            batch=options.batch,
-            truth=options.truth,
-            model=options.model,
-            config=_load_config(options),
-            force=options.force,
-            quiet=options.quiet,
-        )
-    except KeyboardInterrupt:
-        return _print_error(
-            ExitStatus.FAILED, "validate stopped; the same command resumes with the parts that have no verdict yet"
-        )
+    batch = pixal.validate(
+        options.input,
+        batch=options.batch,
+        truth=options.truth,
+        model=options.model,
+        config=_load_config(options),
+        force=options.force,
+        quiet=options.quiet,
+    )
     return _verdict_status(batch, options)
 
 
@@ -115,12 +116,8 @@ def _watch(options: argparse.Namespace) -> ExitStatus:
     config = _load_config(options)
     if options.truth:
         raise InputError("--truth cannot be used with --watch; run pixal detect --truth DIR when the watch has ended")
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a system service is stopped by SIGTERM
-    try:
-        batch = pixal.watch(options.input, batch=options.batch, model=options.model, config=config, force=options.force)
-        return _verdict_status(batch, options)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    batch = pixal.watch(options.input, batch=options.batch, model=options.model, config=config, force=options.force)
+    return _verdict_status(batch, options)
 
 
 def _detect(options: argparse.Namespace) -> ExitStatus:
@@ -148,17 +145,14 @@ def _evaluate(options: argparse.Namespace) -> ExitStatus:
 
 
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
-    try:
-        results = pixal.benchmark(
-            options.input,
-            out=options.out,
-            classes=options.classes,
-            config=_load_config(options),
-            force=options.force,
-            quiet=options.quiet,
-        )
-    except KeyboardInterrupt:
-        return _print_error(ExitStatus.FAILED, "benchmark stopped; the same command resumes it")
+    results = pixal.benchmark(
+        options.input,
+        out=options.out,
+        classes=options.classes,
+        config=_load_config(options),
+        force=options.force,
+        quiet=options.quiet,
+    )
     status = _report_failures(results.failures)
     return ExitStatus.BAD_INPUT if results.all_failed else status
 
@@ -181,6 +175,12 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "evaluate": _evaluate,
     "benchmark": _benchmark,
     "demo": _demo,
+}
+_AFTER_STOP = {
+    "preprocess": "the same command resumes with the photographs that are not done yet",
+    "train": "to resume from the last checkpoint, add --resume to the same command",
+    "validate": "the same command resumes with the parts that have no verdict yet",
+    "benchmark": "the same command resumes it",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class PixalError(Exception):
     """Bad usage, configuration or input. The command line exits with status 2."""
@@ -25,3 +27,15 @@ class AlignmentError(PixalError):
 
 class ModelError(PixalError):
     """A trained model is missing, is incomplete, or does not match the input."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to stop, by Ctrl-C or by SIGTERM.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, message: str = "", *, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import cv2
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky.backend import resource_tracker
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -33,6 +35,9 @@ class Submit(Protocol):
 
     def __call__(self, function: Callable[..., object], /, *arguments: Any, **options: Any) -> None:
         """Call ``function(*arguments, **options)`` later."""
+
+    def wait(self) -> None:
+        """Wait until all calls so far have finished. Raise the first error that one of them raised."""
 
 
 def map_parallel(
@@ -86,7 +91,8 @@ def map_parallel(
 def in_background() -> Iterator[Submit]:
     """Run function calls in one background thread, for example to draw figures while the block continues.
 
-    The calls run one after the other. The block ends when all of them have finished.
+    The calls run one after the other. The block ends when all of them have finished; where it ends by an exception,
+    the calls that have not started are dropped.
 
     Yields:
         A function that accepts a call: ``submit(function, *arguments, **options)``.
@@ -95,14 +101,13 @@ def in_background() -> Iterator[Submit]:
         Exception: The first error that one of the calls raised, at the end of the block.
     """
     with ThreadPoolExecutor(1) as pool:
-        calls: list[Future[Any]] = []
-
-        def submit(function: Callable[..., object], /, *arguments: Any, **options: Any) -> None:
-            calls.append(pool.submit(function, *arguments, **options))
-
-        yield submit
-        for call in calls:
-            call.result()
+        submit = _Background(pool)
+        try:
+            yield submit
+            submit.wait()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = False) -> Iterator[Item]:
@@ -118,6 +123,23 @@ def worker_count(execution: Execution) -> int:
 def processors() -> int:
     """Number of processors that this process may use. In a container it can be less than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Background:
+    """See ``Submit``."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._calls: list[Future[Any]] = []
+
+    def __call__(self, function: Callable[..., object], /, *arguments: Any, **options: Any) -> None:
+        self._calls.append(self._pool.submit(function, *arguments, **options))
+
+    def wait(self) -> None:
+        calls, self._calls = self._calls, []
+        wait(calls)
+        for call in calls:
+            call.result()
 
 
 def _map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
@@ -142,7 +164,27 @@ def _map_with_joblib(
     size = _BUNDLE_PER_WORKER * count
     with parallel_config(backend=backend, n_jobs=count), Parallel(return_as="generator") as parallel:
         for start in range(0, len(items), size):
-            yield from parallel(delayed(function)(item) for item in items[start : start + size])
+            with _signals_for_this_process():
+                results = parallel(delayed(function)(item) for item in items[start : start + size])
+            yield from results
+
+
+@contextmanager
+def _signals_for_this_process() -> Iterator[None]:
+    """Let processes that start in the block ignore SIGINT and SIGTERM.
+
+    A terminal sends Ctrl-C to all processes of a command. The workers would print a traceback each; this process ends
+    them when it stops.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # loky starts this process before the others, and then unblocks the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _OneThread:

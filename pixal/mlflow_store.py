@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import uuid
 from contextlib import closing
 from pathlib import Path
 
+from pixal.io.locking import lock_folder
+
 _log = logging.getLogger(__name__)
 
 LOCAL_ARTIFACTS = "mlruns"
+_SECONDS = 30.0  # to wait for another process that makes the store
 _MAX_CHECKED = 50 << 20  # bytes of a store that is checked for damage, which takes a second
 
 
@@ -23,6 +27,13 @@ def make_local_store(path: Path) -> None:
     """
     if path.exists() and _count_runs(path) != 0:
         return
+    with lock_folder(path.absolute().parent, wait=_SECONDS):  # another process may be making it
+        _remove_unfinished(path)
+        if not path.exists() or _count_runs(path) == 0:
+            _make_or_replace(path)
+
+
+def _make_or_replace(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     # The working directory, made under another name first: a process can be killed at any time.
@@ -45,7 +56,14 @@ def make_local_store(path: Path) -> None:
         except OSError:  # a file system without links
             temporary.rename(path)
     finally:
-        for left in temporary.parent.glob(f"{temporary.name}*"):
+        _remove_unfinished(path)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed while they made the store ``path`` left; the caller holds the lock."""
+    name = re.compile(rf"\.[0-9a-f]{{12}}\.{re.escape(path.name)}(-journal|-wal|-shm)?")
+    for left in path.absolute().parent.iterdir():
+        if name.fullmatch(left.name):
             left.unlink(missing_ok=True)
 
 

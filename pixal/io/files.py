@@ -35,16 +35,18 @@ def read_bytes(path: Path, *, max_bytes: int | None = None) -> bytes:
     """
     try:
         with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
+            before = os.fstat(file.fileno())
+            size = before.st_size
             if max_bytes is not None and size > max_bytes:
                 raise InputError(
                     f"is too large: the file has {size / 1e6:.0f} MB, and {max_bytes / 1e6:.0f} MB are the most"
                 )
             data = file.read(size + 1)
+            after = os.fstat(file.fileno())
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from error
-    if len(data) != size:
-        raise InputError("changed while it was read")
+    if len(data) != size or after.st_mtime_ns != before.st_mtime_ns:  # then the bytes may be of two files
+        raise InputError("changed while it was read; run the same command again")
     return data
 
 
@@ -136,8 +138,16 @@ def reserve_file(file: IO[bytes], size: int) -> None:
     file.flush()
 
 
-def file_stat(path: Path) -> tuple[int, int]:
-    """A file's size in bytes and modification time in nanoseconds; they change when the file is written.
+FileStat = tuple[int, int, int]
+"""A file's size in bytes, and the times of its last modification and of its last change in nanoseconds.
+
+A program can set the first time, for example when it copies a file. The second one is set by the system; it is the time
+of creation on Windows.
+"""
+
+
+def file_stat(path: Path) -> FileStat:
+    """What changes when a file is written.
 
     Raises:
         InputError: If the file does not exist or cannot be read.
@@ -146,7 +156,7 @@ def file_stat(path: Path) -> tuple[int, int]:
         stat = path.stat()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}") from error
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:

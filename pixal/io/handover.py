@@ -66,9 +66,7 @@ class Move:
 def plan_move(source: Path, target: Path) -> Move:
     """List the files that PIXAL wrote in the claimed folder ``source``, not in claimed folders below it."""
     paths = ownership.files_of(source) if ownership.is_claimed(source) else []
-    return Move(
-        source, target, tuple(MovedFile(path.relative_to(source).as_posix(), *file_stat(path)) for path in paths)
-    )
+    return Move(source, target, tuple(MovedFile(path.relative_to(source).as_posix(), *_stat(path)) for path in paths))
 
 
 def hand_over(folder: Path, moves: Sequence[Move]) -> None:
@@ -123,12 +121,18 @@ def _move_files(move: Move) -> None:
             folder = folder.parent
 
 
+def _stat(path: Path) -> tuple[int, int]:
+    """What stays the same when a file is renamed: its size in bytes and modification time in nanoseconds."""
+    size, modified, _ = file_stat(path)
+    return size, modified
+
+
 def _is_left(source: Path, target: Path, file: MovedFile) -> bool:
     """Whether a file has not moved yet. Raise ``InputError`` if another file has taken its place."""
     if not os.path.lexists(source) or not ownership.owns(source):
         return False
     if os.path.lexists(target):
-        if file_stat(source) != (file.size, file.modified):  # put there by the user after the file had moved
+        if _stat(source) != (file.size, file.modified):  # put there by the user after the file had moved
             return False
         if not target.is_file() or file_hash(source) != file_hash(target):  # else it was copied to another disk
             ownership.refuse_existing([target])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pixal.errors import InputError
+from pixal.errors import InputError, PixalError
 
 _log = logging.getLogger(__name__)
 
@@ -18,18 +18,22 @@ LOCK_FILE = ".pixal.lock"
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Lock ``folder`` for writing while the block runs. Create the folder if it does not exist.
 
     The system releases the lock when the process ends, even after a crash, so a file that a killed process left
     behind does not lock the folder. On network drives without locks, the run continues without a lock.
+
+    Args:
+        folder: The folder.
+        wait: How many seconds to wait for another run that holds the lock.
 
     Raises:
         InputError: Another run holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_FILE
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=wait)
     try:
         lock.acquire()
     except Timeout as error:
@@ -45,3 +49,20 @@ def lock_folder(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows removes the file at the release
             path.unlink()
         lock.release()
+
+
+@contextmanager
+def explained_by_lock(folder: Path) -> Iterator[None]:
+    """Read what another run may be writing in ``folder``, without a lock.
+
+    Raises:
+        InputError: The block has failed, and another run holds the lock.
+        PixalError: The block has failed for another reason.
+    """
+    try:
+        yield
+    except PixalError:
+        if (folder / LOCK_FILE).exists():
+            with lock_folder(folder):
+                pass
+        raise

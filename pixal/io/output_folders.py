@@ -97,6 +97,12 @@ def output_folders(paths: Paths, side: Side, types: Sequence[str | None]) -> lis
     return list(folders)
 
 
+def remove_unfinished(paths: Paths, side: Side, types: Sequence[str | None]) -> None:
+    """Remove what killed runs left unfinished in the folders that a command has claimed and locked."""
+    for folder in output_folders(paths, side, types):
+        ownership.remove_unfinished(folder)
+
+
 def _check_roots(paths: Paths, types: Sequence[str | None]) -> None:
     """Raise ``InputError`` if the folders of models and of results, or of two types, are not separate."""
     model, validate = paths.resolve("component_model_path"), paths.resolve("component_validate_path")

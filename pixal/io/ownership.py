@@ -25,6 +25,7 @@ MANIFEST = ".pixal-files.log"
 
 _HEADER = "pixal files 1 "
 _TEMPORARY = re.compile(r"(?:original_)?\.[0-9a-f]{12}\.(.+)")  # of ``atomic_write``, left behind when it is killed
+_UNFINISHED_MANIFEST = re.compile(rf"\.[0-9a-f]{{12}}{re.escape(MANIFEST)}")
 _COMPACT_FROM = 1000  # lines that say nothing any more
 
 
@@ -177,6 +178,19 @@ def adopt(folder: Path, names: Collection[str]) -> None:
             _write_new(folder / MANIFEST, sorted(manifest.names.union(names)))
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files that killed runs of PIXAL left below ``folder``.
+
+    Claimed folders inside it are left out: another run may be writing there.
+    """
+    for parent, names, files in os.walk(folder):
+        names[:] = [name for name in names if not is_claimed(Path(parent, name))]
+        for name in files:
+            path = Path(parent, name)
+            if _UNFINISHED_MANIFEST.fullmatch(name) or (_is_temporary(path) and owns(path)):
+                path.unlink(missing_ok=True)
+
+
 @dataclass
 class _Manifest:
     """The manifest of a claimed folder, as far as it was read."""
@@ -288,7 +302,7 @@ def _write_new(path: Path, names: Iterable[str]) -> None:
         with temporary.open("w", encoding="ascii", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # without its names, all files would be those of somebody else
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -91,8 +93,13 @@ def write_report(
     if max_width < 16 or embed_limit_mb < 0:
         raise InputError(f"{path}: max_width must be at least 16, and embed_limit_mb at least 0")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as temporary:
-        images = [_image_files(Path(temporary), part, images_of(part), max_width) for part in results.parts]
+    with ExitStack() as made:
+
+        @cache
+        def folder_for_arrays() -> Path:  # on the same disk, so that files can be linked
+            return Path(made.enter_context(TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent)))
+
+        images = [_image_files(folder_for_arrays, part, images_of(part), max_width) for part in results.parts]
         small = embedded_size(file for part in images for file in (part.thumbnail, part.close_up))
         large = embedded_size(file for part in images for file in (part.photo, part.overlay))
         limit = embed_limit_mb * 1e6
@@ -103,7 +110,10 @@ def write_report(
 
 
 def _image_files(
-    folder: Path, part: PartResult, images: tuple[Image, Image] | PartImages | None, max_width: int
+    folder: Callable[[], Path],
+    part: PartResult,
+    images: tuple[Image, Image] | PartImages | None,
+    max_width: int,
 ) -> PartImages:
     if images is None:
         return PartImages()
@@ -112,7 +122,7 @@ def _image_files(
     photo, overlay = images
     size = (part.height, part.width) if part.height and part.width else None
     return save_part_images(
-        folder, photo, overlay, name=part.image, size=size, regions=part.regions, max_width=max_width
+        folder(), photo, overlay, name=part.image, size=size, regions=part.regions, max_width=max_width
     )
 
 

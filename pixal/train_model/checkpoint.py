@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pixal.errors import ModelError, PixalError, StorageError
+from pixal.errors import ModelError, PixalError, Stopped, StorageError
 from pixal.io import ownership
 from pixal.io.arrays import create_map
 from pixal.io.files import reserve
@@ -71,7 +71,7 @@ class Checkpoint:
         self._fit_state: FitState | None = None
         self._start, self._seconds_before = time.monotonic(), 0.0
         self._next_write = self._start + _SECONDS
-        self._asked_to_stop = False
+        self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
         exists = self._state.is_file()
         self.resumed = resume and exists
@@ -109,8 +109,8 @@ class Checkpoint:
             signal.signal(number, handler or signal.SIG_DFL)
         if isinstance(error, PixalError) and not isinstance(error, StorageError):
             self.remove()  # for example, training diverged: resuming would not help
-        if self._asked_to_stop and error is None:
-            raise KeyboardInterrupt(f"training stopped after its last fit; {RESUME_HINT}")
+        if self._signal is not None and error is None:
+            raise Stopped(f"training stopped after its last fit; {RESUME_HINT}", number=self._signal)
 
     @property
     def seconds(self) -> float:
@@ -143,15 +143,15 @@ class Checkpoint:
             state: Returns the arrays, one after the other, and notes for JSON with the number of the ``epoch``.
 
         Raises:
-            KeyboardInterrupt: The run is asked to stop, and is saved.
+            Stopped: The run is asked to stop, and is saved.
         """
-        if not self._asked_to_stop and time.monotonic() < self._next_write:
+        if self._signal is None and time.monotonic() < self._next_write:
             return
         arrays, notes = state()
         self._write(arrays, notes)
-        if self._asked_to_stop:
+        if self._signal is not None:
             position = f"fit {len(self.histories) + 1}, epoch {notes['epoch']}"
-            raise KeyboardInterrupt(f"training stopped and saved in {position}; {RESUME_HINT}")
+            raise Stopped(f"training stopped and saved in {position}; {RESUME_HINT}", number=self._signal)
 
     def last_epoch_done(self, state: Callable[[], tuple[NamedArrays, Mapping[str, Any]]]) -> None:
         """Write the state after the last epoch of a fit if ``keeps_last_state``; training can continue from it."""
@@ -162,14 +162,15 @@ class Checkpoint:
         """Save that a fit is finished and that ``errors`` holds the errors of its held-out parts.
 
         Raises:
-            KeyboardInterrupt: The run is asked to stop, and is saved.
+            Stopped: The run is asked to stop, and is saved.
         """
         self.histories.append(history)
         self.specification = to_builtin(specification)
         self.errors.flush()
         self._write((), None)
-        if self._asked_to_stop:
-            raise KeyboardInterrupt(f"training stopped and saved after fit {len(self.histories)}; {RESUME_HINT}")
+        if self._signal is not None:
+            message = f"training stopped and saved after fit {len(self.histories)}; {RESUME_HINT}"
+            raise Stopped(message, number=self._signal)
 
     def remove(self) -> None:
         """Delete the checkpoint."""
@@ -214,9 +215,9 @@ class Checkpoint:
         return ModelError(f"the checkpoint in {self._folder} {reason}; train without --resume to start again")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._asked_to_stop:
-            raise KeyboardInterrupt
-        self._asked_to_stop = True
+        if self._signal is not None:
+            raise Stopped(number=number)
+        self._signal = number
 
 
 def read_dependencies(folder: Path) -> dict[str, Any]:

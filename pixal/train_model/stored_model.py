@@ -9,7 +9,7 @@ from pathlib import Path
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
 from pixal.io.files import file_hash
-from pixal.io.records import has_valid_hash, read_record
+from pixal.io.records import RECORD_HASH, has_valid_hash, read_record
 from pixal.train_model.family import AnomalyModel, ModelFamily, as_anomaly_model, family_named
 from pixal.train_model.specification import ModelRecord
 from pixal.version import __version__
@@ -27,28 +27,48 @@ class StoredModel:
         owner: The type that the model is for; None for one model of all types.
         record: What training stored about the model.
         folder: The folder of its files.
+        record_file: The file of the record.
+        record_sha256: The hash that the record holds.
     """
 
     owner: str | None
     record: ModelRecord
     folder: Path
+    record_file: Path
+    record_sha256: str
 
     def load_model(self) -> ModelFamily:
         """Rebuild the model from its record and its files.
 
         Raises:
-            ModelError: A file is missing or damaged.
+            ModelError: A file is missing or damaged, or was replaced meanwhile.
         """
-        return family_named(self.record.model).load(self.folder, self.record)
+        try:
+            return family_named(self.record.model).load(self.folder, self.record)
+        finally:
+            self.check_unchanged()
 
     def load_anomaly_model(self) -> AnomalyModel:
         """Rebuild the model for a task that needs an ``AnomalyModel``.
 
         Raises:
             ConfigError: The model gives no error map.
-            ModelError: A file is missing or damaged.
+            ModelError: A file is missing or damaged, or was replaced meanwhile.
         """
         return as_anomaly_model(self.load_model())
+
+    def check_unchanged(self) -> None:
+        """Check that what was read so far belongs together: training removes the record before it replaces a file.
+
+        Raises:
+            ModelError: Training has stored another model since the record was read.
+        """
+        try:
+            is_same = read_record(self.record_file).get(RECORD_HASH) == self.record_sha256
+        except PixalError:
+            is_same = False
+        if not is_same:
+            raise ModelError(f"the model in {self.folder} was replaced while it was read; run the same command again")
 
 
 def trained_types(config: Config) -> list[str]:
@@ -56,7 +76,7 @@ def trained_types(config: Config) -> list[str]:
     root = config.paths.resolve("component_model_path")
     if config.model_training.one_hot_encoding:
         path = root / "metadata" / MODEL_RECORD
-        return list(_read(path, root.name).types) if path.is_file() else []
+        return list(_read(path, root.name)[0].types) if path.is_file() else []
     return sorted(
         path.name
         for path in root.glob("*")
@@ -71,7 +91,8 @@ def load_stored(config: Config, owner: str | None) -> StoredModel:
         ModelError: The model is missing or damaged, or a file is not the one that training wrote.
     """
     label, folder = owner or config.paths.component, config.paths.resolve("model_path", owner)
-    record = _read(config.paths.resolve("metadata_path", owner) / MODEL_RECORD, label)
+    record_file = config.paths.resolve("metadata_path", owner) / MODEL_RECORD
+    record, record_sha256 = _read(record_file, label)
     if record.pixal_version != __version__:
         _log.warning(
             "%s was trained by PIXAL %s, this is %s: scores may differ; train again to be sure",
@@ -81,7 +102,7 @@ def load_stored(config: Config, owner: str | None) -> StoredModel:
         )
     for name, digest in record.files.items():
         _check_file(folder / name, digest)
-    return StoredModel(owner, record, folder)
+    return StoredModel(owner, record, folder, record_file, record_sha256)
 
 
 def _check_file(path: Path, digest: str) -> None:
@@ -96,7 +117,8 @@ def _check_file(path: Path, digest: str) -> None:
         raise ModelError(f"{path} is not the file that training wrote; run train again")
 
 
-def _read(path: Path, label: str) -> ModelRecord:
+def _read(path: Path, label: str) -> tuple[ModelRecord, str]:
+    """Read a record; return it with the hash that it holds."""
     try:
         content = read_record(path)
     except PixalError as error:
@@ -107,6 +129,6 @@ def _read(path: Path, label: str) -> ModelRecord:
             "wrote it; run train again"
         )
     try:
-        return ModelRecord.read(content)
+        return ModelRecord.read(content), str(content[RECORD_HASH])
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error

@@ -15,9 +15,9 @@ from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.io import ownership
 from pixal.io.files import file_hash
-from pixal.io.locking import lock_folder
+from pixal.io.locking import explained_by_lock, lock_folder
 from pixal.io.logs import log_to_file
-from pixal.io.output_folders import check_outputs, claim_outputs
+from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import with_hash, write_record
 from pixal.outcome import Outcome
@@ -65,7 +65,8 @@ def train_models(
         raise InputError(f"{epochs} epochs: the number of additional epochs must be at least 1, and needs resume")
     # Everything that can be refused is refused before any work is done.
     check_outputs(config.paths, "component_model_path", ())
-    training_sets = task.training_sets()
+    with explained_by_lock(config.paths.resolve("component_model_path")):
+        training_sets = task.training_sets()
     name = config.model_training.model
     family = anomaly_family_named(name) if task.holds_out else family_named(name)
     checked_options(family, config.model_training)
@@ -73,7 +74,6 @@ def train_models(
     owners = [data.owner for data in training_sets]
     planned = [path for owner in owners for path in _planned_files(config, owner)]
     check_outputs(config.paths, "component_model_path", owners, planned=planned)
-    claim_outputs(config.paths, "component_model_path", owners)
     runs = [_TrainingRun(data, task, family, config, hardware, resume, epochs, quiet) for data in training_sets]
     _log.info("training on %d good images", sum(len(data.inputs) for data in training_sets))
     if epochs is not None:
@@ -83,6 +83,9 @@ def train_models(
     with ExitStack() as locks:  # until the last model is stored: it is stored with the preprocessing of its type
         for run in runs:
             locks.enter_context(lock_folder(config.paths.resolve("component_model_path", run.training_set.owner)))
+        task.check_unchanged()
+        claim_outputs(config.paths, "component_model_path", owners)
+        remove_unfinished(config.paths, "component_model_path", owners)
         for run in runs:
             with log_to_file(config.paths.resolve("log_path", run.training_set.owner), "train"):
                 outcome.done += run.run()

@@ -101,6 +101,14 @@ class TrainingTask(ABC):
             InputError: There are no data.
         """
 
+    def check_unchanged(self) -> None:
+        """Check, once the folders of the models are locked, that the data are still those of ``training_sets``.
+
+        Raises:
+            InputError: They have changed meanwhile.
+        """
+        return
+
     def check_held_out(self, count: int) -> None:
         """Check that ``count`` held-out parts are enough for the settings.
 

@@ -190,7 +190,7 @@ def test_an_interrupted_run_is_resumed(
     monkeypatch.setattr(benchmark_module, "validate", stopped)
     monkeypatch.setattr(benchmark_module, "preprocess", recorded)
     command = ["benchmark", "-q", "-i", str(run[0] / "sets"), "-o", "results", "--classes", "cord", "felt", *OPTIONS]
-    assert cli.main(command) == 1
+    assert cli.main(command) == 130
     assert capsys.readouterr().err == "pixal: benchmark stopped; the same command resumes it\n"
     killed = table(Path("results/master_results.csv"))
     assert list(killed) == ["cord", "mean"]

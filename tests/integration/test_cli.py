@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -328,7 +331,29 @@ def test_only_debug_shows_a_traceback(capsys: pytest.CaptureFixture[str], monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pixal, "preprocess", interrupt)
-    assert "interrupted" in failed(capsys, "preprocess", "-i", "x", status=1)
+    assert "preprocess stopped; the same command resumes" in failed(capsys, "preprocess", "-i", "x", status=130)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("is_swallowed", [False, True])
+def test_a_signal_stops_a_command_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, status: int, is_swallowed: bool
+) -> None:
+    """Also where a library turns the interruption into an error of its own, as imports in C do."""
+
+    def signalled(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            if is_swallowed:
+                raise ImportError("cannot import name x") from None
+            raise
+
+    monkeypatch.setattr(pixal, "preprocess", signalled, raising=False)
+    before = signal.getsignal(number)
+    assert "preprocess stopped; " in failed(capsys, "preprocess", "-i", "x", status=status)
+    assert signal.getsignal(number) == before
 
 
 def test_where_the_configuration_is_searched(capsys: pytest.CaptureFixture[str]) -> None:

@@ -334,3 +334,35 @@ def test_two_runs_on_one_component_are_refused(
         step(photos, config=make_config(folder), force=True, quiet=True)
     assert output_files(folder) == before
     assert record(folder, "preprocessing")
+
+
+@pytest.mark.parametrize("figure", ["save_channels", "save_crop_figures", "save_alignment_metrics"])
+def test_a_record_is_written_after_the_figures(
+    batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: str
+) -> None:
+    """Otherwise a run that is killed while it draws leaves a record that says that all is done."""
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"pixal.tasks.photographs.preprocessing.figures.{figure}", killed)
+    config = make_config(tmp_path, metrics=True)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(batch, config=config, quiet=True)
+    metadata = tmp_path / "out/Part/front/metadata"
+    assert (metadata / "alignment.yaml").exists() == (figure != "save_alignment_metrics")
+    assert not (metadata / "preprocessing.yaml").exists()
+    monkeypatch.undo()
+    preprocess(batch, config=config, quiet=True)
+    figures = tmp_path / "out/Part/front/figures"
+    assert all((figures / name).is_file() for name in ("channels.png", "consensus.png", "aligned_metrics/metrics.png"))
+
+
+def test_training_data_that_change_before_the_lock_are_refused(earlier_run: tuple[Path, Path]) -> None:
+    folder, photos = earlier_run
+    config = make_config(folder)
+    (data,) = find_training_data(None, config)
+    data.check_unchanged()
+    preprocess(photos, config=config, force=True, quiet=True)
+    with pytest.raises(InputError, match=r"out\.npz has changed since train was started; run train again"):
+        data.check_unchanged()

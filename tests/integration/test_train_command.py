@@ -76,7 +76,7 @@ def interrupted(uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory) -
     model = {"model", "model_training.yaml", "figures", "logs"}
     shutil.copytree(uninterrupted / "out", folder / "out", ignore=lambda _, names: model & set(names))
     status, output = run_train(folder, at_epoch=EPOCHS // 4)
-    assert status == 1
+    assert status == 130
     assert 1 <= stopped_in(output, fit=1) < EPOCHS
     return folder
 
@@ -190,7 +190,7 @@ def test_an_interrupted_and_killed_run_resumes_with_the_same_files(interrupted_r
     )
     assert status == -signal.SIGKILL
     status, output = run_train(interrupted_run, "--resume", at_epoch=EPOCHS * FOLDS + 2)  # in the final fit
-    assert status == 1
+    assert status == 130
     assert "resuming after 1 finished fits" in output
     stopped_in(output, fit=FOLDS + 1)
     assert run_train(interrupted_run, "-q", "--resume") == (0, "")
@@ -246,7 +246,7 @@ def test_an_interrupted_one_hot_run_gives_the_same_files(photographs: Path, tmp_
     shutil.copytree(whole, interrupted_run)
     assert run_train(whole, "-q", *ONE_HOT) == (0, "")
     status, output = run_train(interrupted_run, *ONE_HOT, at_epoch=EPOCHS + EPOCHS // 4)
-    assert status == 1
+    assert status == 130
     stopped_in(output, fit=2)
     assert run_train(interrupted_run, "-q", "--resume", *ONE_HOT) == (0, "")
     check_same(interrupted_run, whole)

@@ -353,6 +353,8 @@ def test_ctrl_c_during_a_part_leaves_a_complete_report(
     workdir: Path, photos: Path, one_batch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(photos / "front", "new/front")
+    drawn: list[int] = []
+    monkeypatch.setattr(TypeVerdicts, "draw_figures", lambda self: drawn.append(len(self.parts)))
     with monkeypatch.context() as patch:
         add = VerdictStore.add
 
@@ -366,6 +368,7 @@ def test_ctrl_c_during_a_part_leaves_a_complete_report(
     expected = [row for row in rows(one_batch) if row["type"] == "front"]
     assert rows() == expected[:2]
     assert len(batch.parts) == 2
+    assert drawn == [2]
     assert InputSet.load(Path("validate/Part/front/out.npz")).names == ("part_000.jpg", "part_001.jpg")
     pixal.detect(quiet=True)
     assert rows() == expected[:2]
@@ -469,7 +472,7 @@ def test_exit_status_and_messages_of_the_watch_command(
         assert cli.main(["validate", "--watch", *arguments]) == 2
         assert message in capsys.readouterr().err
     monkeypatch.setattr(pixal, "validate", stopped, raising=False)
-    assert cli.main(["validate", "-i", "new"]) == 1
+    assert cli.main(["validate", "-i", "new"]) == 130
     assert "the same command resumes" in capsys.readouterr().err
     shutil.rmtree("out")
     with pytest.raises(ModelError, match="run train first"):

@@ -362,6 +362,24 @@ class TestSpecialFiles:
         with pytest.raises(InputError, match="changed while it was read"):
             read_bytes(path)
 
+    def test_a_file_that_is_overwritten_while_it_is_read_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(b"12345")
+        os.utime(path, (1, 1))
+        fstat = os.fstat
+
+        def overwritten(descriptor: int) -> os.stat_result:
+            before = fstat(descriptor)
+            with path.open("r+b") as file:
+                file.write(b"ab")
+            return before
+
+        monkeypatch.setattr(os, "fstat", overwritten)
+        with pytest.raises(InputError, match="changed while it was read"):
+            read_bytes(path)
+
     def test_a_file_that_is_too_large_is_not_read(self, tmp_path: Path) -> None:
         path = tmp_path / "a.png"
         path.touch()

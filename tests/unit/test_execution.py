@@ -143,3 +143,37 @@ def test_background_calls_run_in_order_and_the_first_error_is_raised_at_the_end(
     with pytest.raises(InputError, match="bad 1"):
         run()
     assert numbers == [0, 1, 2, 3]
+
+
+def test_background_calls_that_have_not_started_are_dropped_when_the_block_fails() -> None:
+    numbers: list[int] = []
+    started, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        started.set()
+        go_on.wait(60)
+        numbers.append(1)
+
+    def run() -> None:
+        with in_background() as submit:
+            submit(first)
+            submit(numbers.append, 2)
+            started.wait(60)
+            threading.Timer(0.1, go_on.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert numbers == [1]
+
+
+def test_background_calls_are_finished_where_the_block_waits_for_them() -> None:
+    numbers: list[int] = []
+    with in_background() as submit:
+        submit(time.sleep, 0.1)
+        submit(numbers.append, 1)
+        submit.wait()
+        assert numbers == [1]
+        submit(int, "no number")
+        with pytest.raises(ValueError, match="no number"):
+            submit.wait()

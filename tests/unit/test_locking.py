@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pixal.errors import InputError
-from pixal.io.locking import LOCK_FILE, lock_folder
+from pixal.errors import InputError, ModelError
+from pixal.io.locking import LOCK_FILE, explained_by_lock, lock_folder
 
 
 def hold(folder: Path, connection: Connection) -> None:
@@ -75,3 +75,15 @@ def test_a_lock_file_left_behind_locks_nothing(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).write_text("left")
     with lock_folder(tmp_path):
         pass
+
+
+def test_a_failure_is_explained_by_the_run_that_holds_the_lock(tmp_path: Path) -> None:
+    def read() -> None:
+        with explained_by_lock(tmp_path):
+            raise ModelError("it was never trained")
+
+    with pytest.raises(ModelError, match="never trained"):
+        read()
+    assert list(tmp_path.iterdir()) == []
+    with lock_folder(tmp_path), pytest.raises(InputError, match="another run of pixal is writing in"):
+        read()

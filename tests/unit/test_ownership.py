@@ -102,3 +102,27 @@ def test_worker_processes_add_to_one_manifest(folder: Path) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(write_bytes, data=b"x"), paths))
     assert all(map(ownership.owns, paths))
+
+
+def test_temporary_files_of_killed_runs_are_removed(folder: Path) -> None:
+    """Those of PIXAL only, and none in a claimed folder inside, where another run may be writing."""
+    unfinished, name = f".{12 * 'a'}.ours.txt", f".{12 * 'a'}.notes.txt"
+    inner = folder / "back"
+    ownership.claim(inner)
+    write_bytes(inner / "ours.txt", b"ours")
+    for path in (folder / "front" / unfinished, folder / "front" / name, inner / unfinished):
+        path.write_bytes(b"half")
+    (folder / f".{12 * 'b'}{ownership.MANIFEST}").write_bytes(b"half")
+    ownership.remove_unfinished(folder)
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    manifests = {ownership.MANIFEST, f"back/{ownership.MANIFEST}"}
+    assert left == {
+        "front/ours.txt",
+        "front/notes.txt",
+        f"front/{name}",
+        "back/ours.txt",
+        f"back/{unfinished}",
+        *manifests,
+    }
+    ownership.remove_unfinished(inner)
+    assert not (inner / unfinished).exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pixal.io.files import file_hash
 from pixal.io.images import read_image, write_image
 from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.verdicts.part_files import PartFolders, ScoredPart, save_part
@@ -46,7 +47,13 @@ def saved(tmp_path: Path) -> Saved:
 
 def record_of(path: Path) -> PhotographRecord:
     return PhotographRecord(
-        image=path.name, name=path.stem, source=str(path), status="ok", width=SIZE[1], height=SIZE[0]
+        image=path.name,
+        name=path.stem,
+        source=str(path),
+        status="ok",
+        sha256=file_hash(path) if path.is_file() else "of a file that is gone",
+        width=SIZE[1],
+        height=SIZE[0],
     )
 
 
@@ -87,6 +94,10 @@ def test_the_decoded_photograph_is_used_and_its_file_is_read_only_without_it(tmp
     with_photo, images = overlay_of(photo)
     assert np.median(with_photo) == 200
     assert images is not None
+    without, images = overlay_of(None)
+    assert np.median(without) == 64
+    assert images is None
+    write_image(tmp_path / "gone.png", photo)  # another photograph, which the verdict is not about
     without, images = overlay_of(None)
     assert np.median(without) == 64
     assert images is None

@@ -276,6 +276,24 @@ def test_the_latent_vectors_of_good_parts_are_stored(trained: Trained) -> None:
     assert model.latents["front"].shape == (9, 4)
 
 
+def test_a_model_that_is_replaced_while_it_is_read_is_refused(trained: Trained) -> None:
+    """Training removes the record first, and writes the new one last."""
+    folder, config, *_ = trained
+    record = folder / "metadata/model_training.yaml"
+    before = record.read_bytes()
+    model = load_trained(config, "front")
+    try:
+        write_record(record, with_hash(read_record(record) | {"created": "later"}))
+        with pytest.raises(ModelError, match="was replaced while it was read; run the same command again"):
+            model.load_anomaly_model()
+        record.unlink()
+        with pytest.raises(ModelError, match="was replaced while it was read"):
+            model.load_anomaly_model()
+    finally:
+        record.write_bytes(before)
+    model.load_anomaly_model()
+
+
 def test_a_changed_or_missing_model_file_is_refused(trained: Trained) -> None:
     folder, config, *_ = trained
     path = folder / "model" / "pixal_autoencoder.weights.h5"
@@ -585,7 +603,7 @@ def test_signals_end_the_run_with_one_line_and_resume_gives_the_same_files(
         (["--resume"], signal.SIGINT, 3, "fit 4, epoch 2"),
     ):
         patch = killed_in(fit, 2, lambda number=number: signal.raise_signal(number))
-        assert main(["train", "-q", *options]) == 1
+        assert main(["train", "-q", *options]) == 128 + number
         patch.undo()
         message = f"pixal: training stopped and saved in {where}; run the same command with --resume to continue\n"
         assert capsys.readouterr().err.endswith(message)

@@ -30,7 +30,9 @@ def verdict_on(name: str, status: Any = "ok") -> StoredVerdict:
     nothing = dict.fromkeys(("score", "p_value", "threshold", "overlay", "width", "height"))
     part = {**nothing, "type": "front", "image": name, "source": name, "verdict": "error", "reason": "test"}
     record = PhotographRecord(image=name, name=name, source=name, status=status)
-    return StoredVerdict(source=f"/{name}", stat=(1, 2), key="k", record=record, part=PartResult.model_validate(part))
+    return StoredVerdict(
+        source=f"/{name}", stat=(1, 2, 3), key="k", record=record, part=PartResult.model_validate(part)
+    )
 
 
 def open_store(folder: Path, types: tuple[str, ...] = ()) -> VerdictStore:

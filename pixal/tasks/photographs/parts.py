@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pixal.io.files import FileStat
 from pixal.tasks.photographs.alignment.align import AlignmentResult
 
 AnyImageRecord = TypeVar("AnyImageRecord", bound="ImageRecord")
@@ -105,7 +106,7 @@ class PhotographRecord(AlignedImageRecord):
 
     Attributes:
         name: The stem of its output files.
-        stat: Size in bytes and modification time in nanoseconds of its file.
+        stat: What changes when its file is written.
         width: Its width in pixels.
         height: Its height in pixels.
         red: Mean of the red channel over the part, in [0, 1].
@@ -116,7 +117,7 @@ class PhotographRecord(AlignedImageRecord):
     """
 
     name: str
-    stat: tuple[int, int] | None = None
+    stat: FileStat | None = None
     width: int | None = None
     height: int | None = None
     red: float | None = None

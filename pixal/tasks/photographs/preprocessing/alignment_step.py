@@ -106,6 +106,7 @@ def align_type(
             images=tuple(records),
             made=(shared,),
         )
+        submit.wait()  # the record says that the figures are complete, too
         step.write(folder.metadata / ALIGNMENT.file)
         if not force:
             earlier_run.keep_later(step)

@@ -77,6 +77,7 @@ def write_inputs(
             images = _write(owner, folders, states, aligned, shape, quiet)
             made = InputFileRecord(file=owner.input.name, key=key, file_sha256=file_hash(owner.input), images=images)
         _draw_channels(owner, folders, states, key, submit, force)
+        submit.wait()  # the records say that the figures are complete, too
         for folder in folders:
             _step(owner, [folder], states, made, shape, photographs).write(folder.metadata / INPUT.file)
         if owner.name is None:

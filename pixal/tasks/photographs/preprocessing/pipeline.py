@@ -15,7 +15,7 @@ from pixal.errors import InputError
 from pixal.execution import Submit, in_background
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
-from pixal.io.output_folders import Side, check_outputs, claim_outputs
+from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
 from pixal.tasks.photographs.foreground.methods import choose_method
@@ -119,6 +119,7 @@ def _exclusive_run(config: PhotographConfig, names: Iterable[str]) -> Iterator[N
         for name in dict.fromkeys((None, *owners)):
             locks.enter_context(lock_folder(config.paths.resolve("component_model_path", name)))
         claim_outputs(config.paths, _SIDE, owners)
+        remove_unfinished(config.paths, _SIDE, owners)
         yield
 
 

@@ -84,22 +84,27 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
         owner: The type that the model is for; None for one model of all types.
 
     Raises:
-        ModelError: The model is missing, or one of its files is not the one that training wrote.
+        ModelError: The model is missing, one of its files is not the one that training wrote, or it was replaced
+            meanwhile.
     """
     stored = load_stored(config, owner)
     record = PhotographModelRecord.read(stored.record)
     folder, types = stored.folder, record.types
     states = {name: PreprocessingState.load(state_file(folder, name)) for name in types}
     _check_input(folder, record, states)
-    return TrainedModel(
+    model = TrainedModel(
         stored.owner,
         record,
         folder,
+        stored.record_file,
+        stored.record_sha256,
         states,
         _load_calibrations(folder, record),
         _load_latents(folder, types),
         _load_conditions(folder, types),
     )
+    model.check_unchanged()
+    return model
 
 
 def state_file(folder: Path, type_name: str) -> Path:

@@ -110,6 +110,11 @@ class _PhotographTraining(TrainingTask):
         """See ``TrainingTask``."""
         return [data.training_set(self._config.paths.component) for data in self._data.values()]
 
+    def check_unchanged(self) -> None:
+        """See ``TrainingTask``."""
+        for data in self._data.values():
+            data.check_unchanged()
+
     def check_held_out(self, count: int) -> None:
         """See ``TrainingTask``."""
         validation = self._config.validation

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.inputs import InputSet
-from pixal.io.files import file_hash
+from pixal.io.files import data_hash, file_hash, read_bytes
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
@@ -53,7 +53,9 @@ class TrainingData:
                 "run make_input again, or change the setting"
             )
         check_is_current(self._folder / "metadata", is_type=owner is not None)
-        self._record = read_step(self._folder / "metadata" / PREPROCESSING_RECORD, InputStep, "make_input")
+        self._record_file = self._folder / "metadata" / PREPROCESSING_RECORD
+        self._record_sha256 = data_hash(read_bytes(self._record_file))  # an error that names the file, if it is gone
+        self._record = read_step(self._record_file, InputStep, "make_input")
         self.sha256 = file_hash(path)
         if self._record.sha256 != self.sha256:
             raise InputError(f"{path} is not the file that make_input recorded; run make_input again")
@@ -70,6 +72,11 @@ class TrainingData:
                     f"{path} holds {self.inputs.shape[2]} channels, but its preprocessing makes {state.shape[2]}; "
                     "run make_input again"
                 )
+
+    def check_unchanged(self) -> None:
+        """Raise InputError if preprocessing has run since the data were read. It removes its record at its start."""
+        if not self._record_file.is_file() or file_hash(self._record_file) != self._record_sha256:
+            raise InputError(f"{self._path} has changed since train was started; run train again")
 
     def state_file(self, name: str) -> Path:
         """Return the path of the preprocessing of a type."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pixal.errors import ModelError
+from pixal.errors import InputError, ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
-from pixal.io.files import file_hash
+from pixal.io.files import data_hash, file_hash, read_bytes
 from pixal.io.logs import log_to_file
 from pixal.tasks.photographs.parts import PreparedPart
-from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
+from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -41,10 +41,17 @@ class TypeDetection:
         self._metadata = config.paths.resolve("validate_metadata_path", name)
         folder = config.paths.resolve("component_validate_path", name)
         self._archive = folder / config.preprocessing.preprocessor.file_name
+        self._record_file = self._metadata / PREPROCESSING_RECORD
+        self._record_sha256 = data_hash(read_bytes(self._record_file))
         self._record = read_validation_inputs(self._metadata)
         self.records = self._record.images
         self._inputs = InputSet.load(self._archive)
         self._check()
+
+    def check_unchanged(self) -> None:
+        """Raise ``InputError`` if ``validate`` has run since the inputs were read. It removes their record first."""
+        if not self._record_file.is_file() or file_hash(self._record_file) != self._record_sha256:
+            raise InputError(f"another run has changed the inputs in {self._archive}; run the same command again")
 
     def detect(self) -> Iterator[StoredVerdict]:
         """Yield one new verdict per part; after the last one, set the batch that the results show."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from pixal.errors import InputError, ModelError
+from pixal.io.locking import explained_by_lock
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
@@ -43,7 +45,8 @@ class Models:
     def check(self, type_name: str) -> None:
         """Raise ModelError for a type that has no model."""
         if self._model_name is None:
-            _check_trained(type_name, self._config)
+            with self._explained_by_lock(type_name):
+                _check_trained(type_name, self._config)
 
     def has_model(self, type_name: str) -> bool:
         """Whether a type has a model now."""
@@ -56,9 +59,10 @@ class Models:
 
     def load(self, type_name: str) -> TrainedModel:
         """The model for a type. Raise ModelError if it is missing or damaged."""
-        owner = None if self._one_hot else self._owner or type_name
+        owner = self._owner_of(type_name)
         if owner not in self._loaded:
-            self._loaded[owner] = load_trained(self._config, owner)
+            with self._explained_by_lock(type_name):
+                self._loaded[owner] = load_trained(self._config, owner)
         model = self._loaded[owner]
         return model if self._model_name is None else _for_type(model, self._model_name, type_name)
 
@@ -87,6 +91,14 @@ class Models:
     ) -> dict[str, list[Photograph]]:
         """The photographs of a mixed folder by type. ``known``: the types that an earlier run chose, by path."""
         return choose_types(photographs, self.load(""), self._config, quiet, known or {})
+
+    def _owner_of(self, type_name: str) -> str | None:
+        """The type whose model validates a type; None: one model serves all types."""
+        return None if self._one_hot else self._owner or type_name
+
+    def _explained_by_lock(self, type_name: str) -> AbstractContextManager[None]:
+        """Where a model cannot be read because ``train`` is storing it, say so."""
+        return explained_by_lock(self._config.paths.resolve("component_model_path", self._owner_of(type_name)))
 
 
 def _split_name(config: PhotographConfig, model_name: str) -> tuple[PhotographConfig, str]:

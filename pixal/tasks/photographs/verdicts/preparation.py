@@ -17,7 +17,7 @@ from pixal.config.section import Mark, marked, result_settings
 from pixal.errors import AlignmentError, InputError, ModelError, PixalError
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
-from pixal.io.files import file_hash, file_stat
+from pixal.io.files import FileStat, file_hash, file_stat
 from pixal.io.images import read_image
 from pixal.io.provenance import fingerprint
 from pixal.io.records import write_table
@@ -46,11 +46,11 @@ class KnownType:
 
     Attributes:
         name: The type.
-        stat: Size in bytes and modification time in nanoseconds of its file in that run; None if it was missing.
+        stat: The ``file_stat`` of its file in that run; None if it was missing.
     """
 
     name: str
-    stat: tuple[int, int] | None
+    stat: FileStat | None
 
 
 class Preparation:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pixal import mlflow_utils
 from pixal.execution import in_background, progress
-from pixal.io.output_folders import Side, check_outputs, claim_outputs
+from pixal.io.locking import explained_by_lock
+from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -65,6 +66,7 @@ def validate(
     with exclusive_run(config) as tracker:
         record = batches.begin(source, batch, set(photographs), files[0])
         claim_outputs(config.paths, _SIDE, [None, *photographs])
+        remove_unfinished(config.paths, _SIDE, [None, *photographs])
         record = remove_old_results(config, record, keep=set(photographs))
         with in_background() as submit:  # draws the figures
             for validation in types:
@@ -104,18 +106,22 @@ def detect(
     """See ``pixal.detect``."""
     batches = Batches(config.paths)
     batches.finish_handover()
-    stored, names = batches.prepared(input_path, batch)
-    component, config = config, replace(config, paths=stored.paths)
-    models_of = {name: _model_of(name, config) for name in names}
-    models = {model: Models(config, model) for model in dict.fromkeys(models_of.values())}
-    truths = _read_truths(truth, names)
-    types = [
-        TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
-    ]
+    with explained_by_lock(config.paths.resolve(_SIDE)):
+        stored, names = batches.prepared(input_path, batch)
+        component, config = config, replace(config, paths=stored.paths)
+        models_of = {name: _model_of(name, config) for name in names}
+        models = {model: Models(config, model) for model in dict.fromkeys(models_of.values())}
+        truths = _read_truths(truth, names)
+        types = [
+            TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
+        ]
     check_outputs(config.paths, _SIDE, [None, *names])
     with exclusive_run(component) as tracker:
         batches.check_unchanged(stored)
+        for detection in types:
+            detection.check_unchanged()
         claim_outputs(config.paths, _SIDE, [None, *names])
+        remove_unfinished(config.paths, _SIDE, [None, *names])
         write_batch_record(stored.folder, stored.record)
         with in_background() as submit:
             for detection in types:

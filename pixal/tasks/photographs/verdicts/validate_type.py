@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pixal.errors import InputError
 from pixal.execution import worker_count
 from pixal.io import ownership
 from pixal.io.arrays import load_arrays, save_arrays
-from pixal.io.files import data_hash, file_stat
+from pixal.io.files import FileStat, data_hash, file_stat
 from pixal.io.logs import log_to_file
 from pixal.io.names import comparable
 from pixal.report.document import BatchOrigin
@@ -61,6 +62,7 @@ class TypeValidation:
         self._metadata = config.paths.resolve("validate_metadata_path", name)
         self._counted: set[str] = set()  # the parts in the summary
         self._batch: list[StoredVerdict] = []
+        self._is_stopped = False
 
     def resume(
         self, photographs: list[Photograph], *, force: bool = False, keep_deleted_in: Path | None = None
@@ -93,10 +95,16 @@ class TypeValidation:
         ownership.remove(self._metadata / PREPROCESSING_RECORD)  # it says that the batch is complete
         self._keep(valid)
 
-    def has_verdict(self, photo: Photograph, stat: tuple[int, int] | None) -> bool:
-        """Whether a photograph has a stored verdict. ``stat``: size and time of its file now; None if not known."""
+    def has_verdict(self, photo: Photograph, stat: FileStat | None) -> bool:
+        """Whether a photograph has a stored verdict that is valid. ``stat``: of its file now; None if not known."""
         stored = self.store.verdicts.get(_source(photo))
-        return stored is not None and stored.stat == stat and _has_names_of(stored, photo)
+        if stored is None:
+            return False
+        if stored.stat == stat:
+            return _has_names_of(stored, photo)
+        if (current := _up_to_date(stored, photo)) is not None:
+            self.store.verdicts[current.source] = current  # with the new times: the bytes are not compared again
+        return current is not None
 
     def without_verdict(self, photographs: list[Photograph]) -> list[Photograph]:
         """The photographs that have no stored verdict."""
@@ -113,7 +121,7 @@ class TypeValidation:
             return
         size = worker_count(self._config.execution)  # of the first chunk, as the photographs' size is not known yet
         log = log_to_file(self._config.paths.resolve("validate_log_path", self.name), "validate")
-        with log, self.store, ThreadPoolExecutor(1) as background:
+        with log, self.store, ThreadPoolExecutor(1) as background, self._stopping_preparation():
             start, chunk = size, photographs[:size]
             future = background.submit(self._prepare, chunk)
             _ = self.verdicts.family  # load the model while the first chunk is prepared
@@ -201,8 +209,23 @@ class TypeValidation:
             return False
         return part_files.files_exist(verdict, folders) and self._preparation.figures_exist(verdict.record)
 
+    @contextmanager
+    def _stopping_preparation(self) -> Iterator[None]:
+        """Let ``_prepare`` end early in its thread when the block ends by an exception."""
+        self._is_stopped = False
+        try:
+            yield
+        except BaseException:
+            self._is_stopped = True
+            raise
+
     def _prepare(self, photographs: list[Photograph]) -> list[PreparedPart]:
-        return list(self._preparation(photographs))
+        parts = []
+        for part in self._preparation(photographs):
+            if self._is_stopped:
+                break
+            parts.append(part)
+        return parts
 
     def _chunk_size(self, parts: Sequence[PreparedPart]) -> int:
         """How many photographs the next chunk has, if they are as large as those of ``parts``."""
@@ -300,8 +323,8 @@ def _has_names_of(verdict: StoredVerdict, photo: Photograph) -> bool:
 def _up_to_date(verdict: StoredVerdict, photo: Photograph) -> StoredVerdict | None:
     """Return the verdict if it is still valid for this photograph; None if the file or its names have changed.
 
-    A file has not changed if its size and time are the same. If only the time differs (it was copied or touched), the
-    bytes are compared, and the verdict is returned with the current time.
+    A file has not changed if its size and times are the same. If only a time differs (it was copied or touched), the
+    bytes are compared, and the verdict is returned with the current times.
     """
     if not _has_names_of(verdict, photo):
         return None

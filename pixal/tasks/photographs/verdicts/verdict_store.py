@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pixal.errors import InputError
 from pixal.inputs import InputSet, describing_arrays
 from pixal.io import ownership
-from pixal.io.files import AppendedFile, write_bytes
+from pixal.io.files import AppendedFile, FileStat, write_bytes
 from pixal.io.growing import GrowingRows
 from pixal.io.json_text import parse_json
 from pixal.io.records import to_builtin
@@ -32,7 +32,7 @@ class StoredVerdict(BaseModel):
 
     Attributes:
         source: Absolute path of the photograph.
-        stat: Size in bytes and modification time in nanoseconds of its file; None if it could not be read.
+        stat: The ``file_stat`` of its file; None if it could not be read.
         key: Fingerprint of everything the verdict depends on, except the photograph.
         record: How the photograph was prepared.
         part: The part's row in ``results.json``, without the truth of the current run.
@@ -45,7 +45,7 @@ class StoredVerdict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
-    stat: tuple[int, int] | None
+    stat: FileStat | None
     key: str
     record: PhotographRecord
     part: PartResult

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixal.errors import InputError
-from pixal.io.files import file_stat
+from pixal.io.files import FileStat, file_stat
 from pixal.io.names import comparable
-from pixal.io.output_folders import check_outputs, claim_outputs
+from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -75,11 +75,11 @@ class _PendingFile:
     """A file without a verdict.
 
     Attributes:
-        stat: Its size in bytes and modification time in nanoseconds; None for a link to nothing.
-        unchanged_scans: The number of scans since size or time changed.
+        stat: Its ``file_stat``; None for a link to nothing.
+        unchanged_scans: The number of scans since that changed.
     """
 
-    stat: tuple[int, int] | None
+    stat: FileStat | None
     unchanged_scans: int = 0
 
 
@@ -120,6 +120,7 @@ class _Watcher:
         self.types: dict[str, TypeValidation] = {}
         self._pending: dict[Path, _PendingFile] = {}
         self._warnings: set[str] = set()
+        self._is_validating = False  # still true in ``finish`` if a scan was interrupted, with some verdicts stored
         self._tables, self._figures = _PeriodicUpdate(_TABLE_INTERVAL), _PeriodicUpdate(_FIGURE_INTERVAL)
 
     def resume(self, force: bool) -> None:
@@ -133,6 +134,7 @@ class _Watcher:
             batch = self._batches.begin(self.folder, self._name, (), self.folder)
             names = [] if force else [name for name in batch.types if self._models.has_model(name)]
             claim_outputs(self._config.paths, "component_validate_path", [None, *names])
+            remove_unfinished(self._config.paths, "component_validate_path", [None, *names])
             self.batch = remove_old_results(self._config, batch, keep=set(names))
             listed = self._list()
             mixed = [photo for photos in listed.values() for photo in photos] if self._models.is_mixed(listed) else []
@@ -153,6 +155,7 @@ class _Watcher:
         if self._models.is_mixed(listed):
             ready = self._models.choose_types(next(iter(ready.values())), quiet=True)
         changed = False
+        self._is_validating = True
         for name, photographs in ready.items():
             if not photographs or not self._can_validate(name):
                 continue
@@ -163,6 +166,7 @@ class _Watcher:
                 self._pending.pop(Path(verdict.record.source), None)
                 self._discard_replaced(name, verdict)
                 _log.info("%s", _describe(verdict))
+        self._is_validating = False
         self._update(changed)
 
     def finish(self) -> WrittenBatch:
@@ -176,7 +180,7 @@ class _Watcher:
         for validation in types:
             validation.update_summary()
             validation.finish(self.batch.origin)
-            if self._figures.is_needed:
+            if self._figures.is_needed or self._is_validating:
                 validation.draw_figures()
         return write_results([validation.verdicts for validation in types], self.batch, self._config)
 

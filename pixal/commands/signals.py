@@ -1,0 +1,54 @@
+"""SIGINT (Ctrl-C) and SIGTERM: stop a command in an orderly way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from pixal.errors import Stopped
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class Received:
+    """What the process was asked to do.
+
+    Attributes:
+        number: The signal that asked it to stop; None if there was none.
+    """
+
+    number: int | None = None
+
+
+@contextmanager
+def stop_by_signals(*, to_the_end: bool = False) -> Iterator[Received]:
+    """Raise ``Stopped`` in the block when SIGINT or SIGTERM arrives. A signal that is ignored stays ignored.
+
+    Args:
+        to_the_end: Whether the process ends after the block. A signal that comes then ends it at once: Python would
+            print a traceback.
+
+    Yields:
+        The signal received, also where a library has turned ``Stopped`` into an error of its own.
+    """
+    received = Received()
+    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers only there
+        yield received
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.number = number
+        raise Stopped(number=number)
+
+    used = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in used}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if to_the_end or handler is None else handler)

@@ -1,0 +1,149 @@
+"""Commands that are killed at any moment: the next run ends with the same output tree as a run without a kill."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from output_trees import content, differences, strangers, unfinished
+from processes import Command, ForkServer
+from running import WorkOf, finish, launch
+from tries import tries
+
+from pixal.config import Paths, load_config
+from pixal.errors import InputError, ModelError
+from pixal.inputs import InputSet
+from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
+from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
+from pixal.tasks.photographs.training.stored import load_trained
+from pixal.tasks.photographs.training.training_data import find_training_data
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="needs process groups")]
+
+PREPARED = ("front/figures/channels.png", "front/figures/consensus.png", "front/figures/aligned_metrics/metrics.png")
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a command is run and killed.
+
+    Attributes:
+        number: The signal.
+        backend: ``execution.backend``.
+        model: The family. The autoencoder needs TensorFlow, and so a new interpreter.
+        group: Whether the whole group gets the signal, as from a terminal, or the process alone.
+    """
+
+    number: signal.Signals
+    backend: str = "threads"
+    model: str = "gaussian"
+    group: bool = True
+
+
+CASES = [
+    Case(signal.SIGKILL),
+    Case(signal.SIGINT),
+    Case(signal.SIGTERM, group=False),
+    Case(signal.SIGKILL, "processes"),
+    Case(signal.SIGKILL),
+    Case(signal.SIGINT, group=False),
+    Case(signal.SIGTERM),
+    Case(signal.SIGKILL),
+    Case(signal.SIGKILL),
+    Case(signal.SIGKILL),
+    Case(signal.SIGINT, "processes"),
+    Case(signal.SIGKILL),
+    Case(signal.SIGTERM, "processes"),
+    Case(signal.SIGKILL, model="autoencoder"),
+    Case(signal.SIGKILL),
+    Case(signal.SIGTERM),
+    Case(signal.SIGKILL, "processes"),
+    Case(signal.SIGINT, model="autoencoder"),
+    Case(signal.SIGKILL),
+    Case(signal.SIGKILL),
+]
+SEEDS = range(tries(3, 50))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["preprocess", "train", "validate", "watch", "detect"])
+def test_a_command_that_is_killed_runs_again(
+    server: ForkServer, work_of: WorkOf, tmp_path: Path, name: str, seed: int
+) -> None:
+    case, generator = CASES[seed % len(CASES)], random.Random(f"{name} {seed}")
+    work, folder = work_of(name, case.model), tmp_path / "work"
+    line = f"{work.command} --set execution.backend={case.backend}"
+    longest = work.seconds * (4 if case.backend == "processes" else 1)  # the workers import PIXAL
+    for _ in range(10):  # until the signal meets a running command
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(work.start, folder)
+        command = launch(server, folder, line, case.model)
+        while command.is_running() and not command.has_handlers() and case.number != signal.SIGKILL:
+            time.sleep(0.005)  # Python itself is starting
+        time.sleep(generator.uniform(0, longest))
+        if command.is_running():
+            command.kill(case.number, group=case.group)
+            status = command.wait(60)
+            if status != 0 or name == "watch":
+                break
+        finish(command)
+    else:
+        pytest.fail("no signal has met a running command")
+    command.wait_for_group()
+    check_stop(command, case, status)
+    assert unfinished(folder) == []
+    check_vouched(folder, case)
+    again = line + (" --resume" if name == "train" and generator.random() < 0.5 else "")
+    finish(launch(server, folder, again, case.model))
+    assert differences(content(folder), work.expected) == []
+    assert strangers(folder) == []
+
+
+def check_stop(command: Command, case: Case, status: int) -> None:
+    """An interrupted command ends with one line and the status that shells expect."""
+    if status == -case.number:  # killed, or at its end: shells show the same status as for 128 + number
+        return
+    assert "Traceback" not in command.output, command.output
+    is_stopped_watch = "--watch" in command.line and "stopped watching" in command.output
+    assert status == (0 if is_stopped_watch else 128 + case.number), command.output
+    if not is_stopped_watch:
+        lines = [line for line in command.output.splitlines() if line.startswith("pixal: ")]
+        assert len(lines) == 1, command.output
+        assert "stopped" in lines[0] or "interrupted" in lines[0]
+
+
+def check_vouched(folder: Path, case: Case) -> None:
+    """What a record says to be complete is complete, and can be used by the next command."""
+    config = config_of(folder)
+    metadata = folder / "out/Part/front/metadata"
+    try:
+        find_training_data(None, config)
+    except InputError:
+        assert not (metadata / "preprocessing.yaml").exists()
+    else:
+        assert [name for name in PREPARED if not (folder / "out/Part" / name).is_file()] == []
+    try:
+        load_trained(config, "front")
+    except ModelError:
+        assert not (metadata / "model_training.yaml").exists()
+    else:
+        assert (folder / "out/Part/front/figures/reconstructions.png").is_file()
+    results = folder / "validate/Part/front"
+    if (results / "metadata/preprocessing.yaml").exists():
+        record = read_validation_inputs(results / "metadata")
+        assert InputSet.load(results / "out.npz").names == tuple(image.image for image in record.images)
+
+
+def config_of(folder: Path) -> PhotographConfig:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = photograph_config(load_config("configs"))
+    entries = {"component_model_path": "out", "component_validate_path": "validate"}
+    paths = Paths({entry: {"component": "Part", "base": str(folder / root)} for entry, root in entries.items()})
+    return PhotographConfig(config.parameters, paths, folder)
