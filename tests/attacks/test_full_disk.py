@@ -1,11 +1,11 @@
-"""Full and read-only disks: each command ends with one line and exit status 2, and works again when there is space."""
+"""Full disks: each command ends with one line and exit status 2, and works again when there is space."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,20 +35,11 @@ print("status", "all", int(cli.main([*command.split(), "-q"])), flush=True)
 
 
 @pytest.fixture
-def disk(tmp_path: Path, trained_front: Path) -> Iterator[Path]:
+def disk(new_disk: Callable[[int], Path], trained_front: Path) -> Path:
     """A small disk with the working directory of a trained model."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(options, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("this process may not mount a file system")
+    folder = new_disk(SIZE)
     shutil.copytree(trained_front, folder, dirs_exist_ok=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from pixal.calibration.calibration import Calibration
 from pixal.calibration.settings import Threshold
 from pixal.calibration.thresholds import choose_threshold
 from pixal.errors import ConfigError
-from pixal.train_model.keras_training.losses import pointwise_loss
-from pixal.validation.loss_cut import loss_cut_warning, part_losses, raw_losses
+from pixal.validation.loss_cut import log_losses, loss_cut_warning, part_losses
 
 SHAPE = (4, 5, 3)
 LOSSES = np.array([0.01, 0.02, 0.1])
@@ -35,15 +34,22 @@ def test_a_cut_that_some_good_part_reached_is_no_warning(cut: float, log: bool) 
     assert loss_cut_warning(0.7, np.zeros(0), log_loss=log) is None
 
 
-@pytest.mark.parametrize("name", ["mse", "masked_mse", "mae", "huber", "charbonnier"])
-def test_raw_losses_are_those_of_training(name: str) -> None:
-    errors = np.random.default_rng(0).normal(0, 0.1, (2, *SHAPE)).astype(np.float32)
-    spec = specification(SHAPE, loss_function=name)
-    expected = np.asarray(pointwise_loss(name, spec.huber_delta)(errors))
-    np.testing.assert_array_equal(raw_losses(errors, spec), expected)
+def test_losses_are_the_largest_weighted_squares_of_the_part() -> None:
+    errors = np.random.default_rng(0).normal(0, 0.1, (3, *SHAPE)).astype(np.float32)
     mask, weights = np.ones(SHAPE[:2], bool), np.array([1, 2, 1], np.float32)
-    found = part_losses(errors, np.array([1, 0]), spec, mask=mask, weights=weights, smoothing=0)
-    np.testing.assert_allclose(found, (expected @ (weights / 4)).max((1, 2))[::-1], rtol=1e-6)
+    mask[0] = False
+    options = {"mask": mask, "weights": weights, "smoothing": 0.0}
+    expected = ((errors**2) @ (weights / 4))[:, mask].max(1)
+    for name in ("mse", "masked_mse"):
+        found = part_losses(errors, np.array([2, 0]), specification(SHAPE, loss_function=name), **options)
+        np.testing.assert_allclose(found, expected[[2, 0]], rtol=1e-6)
+    distances = specification(SHAPE, gives_distance=True)
+    found = part_losses(np.abs(errors[..., :1]), np.array([1]), distances, **options | {"weights": weights[:1]})
+    np.testing.assert_allclose(found, [np.abs(errors[1, ..., 0])[mask].max()], rtol=1e-6)
+
+
+def test_the_logarithm_of_no_loss_is_a_number() -> None:
+    np.testing.assert_allclose(log_losses(np.array([0.0, 1e-13, 1e-12, 0.01, 10])), [-12, -12, -12, -2, 1])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])

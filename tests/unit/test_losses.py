@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from specifications import specification
 
 from pixal.train_model.keras_training.losses import ImageLoss, pointwise_loss, value_weights
+from pixal.validation.loss_cut import raw_losses
 
 NAMES = ("mse", "mae", "huber", "charbonnier", "masked_mse")
 DELTA = 0.05
@@ -172,3 +174,11 @@ def test_the_weights_of_a_large_image_are_small_in_a_file() -> None:
     assert len(str(config)) < 50_000
     again = ImageLoss.from_config(config).get_config()
     assert again == config
+
+
+@pytest.mark.parametrize("name", ["mse", "masked_mse", "mae", "huber", "charbonnier"])
+def test_a_numeric_loss_cut_uses_the_loss_of_training(name: str) -> None:
+    shape = (4, 5, 3)
+    errors = np.random.default_rng(0).normal(0, 0.1, (2, *shape)).astype(np.float32)
+    spec = specification(shape, loss_function=name)
+    np.testing.assert_array_equal(raw_losses(errors, spec), pointwise_loss(name, spec.huber_delta)(errors))
