@@ -110,6 +110,18 @@ def reporting_storage(path: Path) -> Iterator[None]:
         raise storage from error
 
 
+def require_writable(*folders: Path) -> None:
+    """Raise ``StorageError`` if files cannot be written into one of these folders. One that does not exist is fine.
+
+    A check before work starts, so that nothing of an earlier run is removed for one that cannot be completed.
+    """
+    for folder in folders:
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if (storage := storage_error(error, folder)) is not None:
+                raise storage
+
+
 def reserve(path: Path, size: int) -> None:
     """Make a file ``size`` bytes long, with all its blocks on the disk.
 

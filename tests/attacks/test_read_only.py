@@ -90,10 +90,11 @@ def attempt(folder: Path, *attempts: str) -> dict[str, tuple[int, list[str]]]:
 
 
 def hashes(folder: Path) -> Mapping[str, str]:
+    """The SHA-256 of each file but logs and lists of files, which a command that is refused later may have extended."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".log"
     }
 
 

@@ -30,10 +30,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]
 
 from mutants import Mutant, mutants  # noqa: E402
 
-_CALIBRATION = ("test_calibration", "test_scoring", "test_loss_cut")
+_CALIBRATION = ("test_loss_cut", "test_calibration")
 TESTS: dict[str, tuple[str, ...]] = {
     "calibration.calibration": _CALIBRATION,
-    "calibration.maps": _CALIBRATION,
+    "calibration.maps": ("test_scoring", "test_calibration"),
     "calibration.settings": _CALIBRATION,
     "calibration.single_image": _CALIBRATION,
     "calibration.spread": _CALIBRATION,

@@ -369,3 +369,30 @@ def test_few_or_equal_scores_give_a_finite_threshold_that_they_pass(good: list[f
     p = p_values(np.array([0.0, 1.0, 100.0]), scores, used)
     assert np.isfinite(p).all()
     assert (np.diff(p) <= 0).all()
+
+
+@pytest.mark.parametrize("count", [2, 4, 50])
+def test_equal_scores_have_a_tail_of_a_quarter_of_their_mean_divided_by_their_number(count: int) -> None:
+    rate = 0.01
+    threshold, method = set_threshold(np.full(count, 2.0), rate, Threshold(method="tail"))
+    assert method == "tail"
+    assert threshold == pytest.approx(2 - 0.25 / count * 2 * np.log(-np.log(1 - rate)))
+
+
+def test_two_parts_share_the_variance_of_a_wide_neighbourhood() -> None:
+    """A blur of 16 input pixels, whose edges a part of 60 x 60 pixels shows."""
+    errors = np.random.default_rng(5).normal(0, 0.1, (2, 60, 60, 1)).astype(np.float32)
+    errors[0, 20:24, 20:24] = 1
+    mask, weights = np.ones((60, 60), bool), np.ones(1, np.float32)
+    actual = calibrate(errors, [np.array([0]), np.array([1])], mask=mask, weights=weights, smoothing=1.0)
+    variance = error_variance((errors**2).mean(0), mask, sigma=16.0)
+    np.testing.assert_allclose(actual.scores, part_scores(calibrated_maps(errors, variance, mask, weights, 1.0)), 1e-5)
+    assert actual.center is None
+
+
+def test_errors_are_signed_unless_they_are_said_to_be_distances() -> None:
+    image, mask = textured(), np.ones((40, 60), bool)
+    near, far = (np.abs(shift(image, mask) - image) for shift in (shift_near, shift_far))
+    options = {"mask": mask, "weights": np.ones(2, np.float32), "smoothing": 1.0}
+    assert calibrate_by_texture(near, far, **options).center is None
+    assert calibrate_by_texture(near, far, **options, distances=True).center is not None

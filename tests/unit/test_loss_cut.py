@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from specifications import specification
@@ -58,6 +60,28 @@ def test_a_calibration_that_is_no_number_is_refused(bad: float) -> None:
     for broken in (calibration((1.0, bad)), calibration(variance=bad)):
         with pytest.raises(ValueError, match=r"not finite|negative"):
             broken.check(SHAPE)
+
+
+def test_each_array_of_a_calibration_is_checked_by_its_name() -> None:
+    whole = replace(calibration(), center=np.ones(SHAPE, np.float32), losses=np.array([0.1, 0.2]))
+    whole.check(SHAPE)
+    replace(whole, scores=np.array([0.0, 2.0])).check(SHAPE)  # one good part may have the score 0
+    short = np.ones((1, *SHAPE[1:]), np.float32)
+    part = whole.variance.copy()
+    part[0, 0, 0] = 0
+    for change, said in (
+        ({"variance": short}, r"the variance of good parts is float32 of shape \(1, 5, 3\), not \(4, 5, 3\)"),
+        ({"variance": part}, "the variance of good parts is 0 at some pixels"),
+        ({"center": short}, "the mean distance of good parts is float32 of shape"),
+        ({"center": -np.ones(SHAPE, np.float32)}, "the mean distance of good parts holds negative"),
+        ({"losses": np.array([0.1])}, r"the losses of good parts is float64 of shape \(1,\), not \(2,\)"),
+        ({"losses": np.array([0.1, np.nan])}, "the losses of good parts holds values that are not finite"),
+        ({"scores": np.zeros(0)}, r"the scores of good parts is float64 of shape \(0,\), not \(1,\)"),
+        ({"scores": np.array([1, 2])}, "the scores of good parts is int64"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            replace(whole, **change).check(SHAPE)  # type: ignore[arg-type]
+    replace(whole, scores=np.array([1.0]), losses=np.zeros(0)).check(SHAPE)
 
 
 def test_zero_calibrations_are_refused() -> None:

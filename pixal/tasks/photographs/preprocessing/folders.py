@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from pixal.config.paths import PathEntry
 from pixal.errors import InputError
 from pixal.io import ownership
-from pixal.io.files import read_bytes, write_bytes
+from pixal.io.files import read_bytes, require_writable, write_bytes
 from pixal.io.journal import Journal, OutputRecord, write_journal
 from pixal.io.names import shorten_stem
 from pixal.tasks.photographs.preprocessing.records import (
@@ -161,7 +161,11 @@ class OutputFolder:
         Args:
             step: The step.
             force: Whether to forget what earlier runs have made.
+
+        Raises:
+            StorageError: A folder of the outputs cannot be written to; nothing was removed.
         """
+        require_writable(self.background_removed, self.aligned, self.aligned_metrics, self.figures, self.input.parent)
         for later in _STEPS[_STEPS.index(step) :]:
             path, journal = self.metadata / later.file, self._journal(later)
             if force:
