@@ -151,7 +151,8 @@ def test_folders_without_permission_are_one_line(tmp_path: Path, trained_front: 
     found = attempt(tmp_path, *attempts)
     assert list(found) == attempts
     assert_refused(found, "Permission denied")
-    assert hashes(tmp_path) == before
+    after = hashes(tmp_path)  # may hold more, for example the checkpoint of a training that was stopped
+    assert {name: after.get(name) for name in before} == before
     again = attempt(tmp_path, "validate -i new/front", "train", "preprocess -i photographs/front")
     assert [status for status, _ in again.values()] == [0, 0, 0], again
 

@@ -35,12 +35,12 @@ def main(name: str, seconds: str = "60", only: str = "") -> int:
 
     before = set(CORPUS.rglob("*"))
     names = list(READERS) if name == "all" else [name]
+    share, broken = str(max(1, int(seconds) // len(names))), False
     for reader in names:  # libFuzzer ends the process
-        share = str(max(1, int(seconds) // len(names)))
-        subprocess.run([sys.executable, __file__, reader, share, "only"], check=False)
+        broken |= bool(subprocess.run([sys.executable, __file__, reader, share, "only"], check=False).returncode)
     found = sorted(path for path in set(CORPUS.rglob("*")) - before if path.is_file())
     sys.stdout.write("".join(f"fault: {path}\n" for path in found))
-    return int(bool(found))
+    return int(broken or bool(found))
 
 
 def _fuzz(name: str, seconds: int) -> None:

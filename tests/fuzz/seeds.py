@@ -115,7 +115,7 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
         choice=HASH,
         reference="a",
     )
-    prepared = PhotographRecord(**photo, **pose, **light, stat=(10, 20), width=32, height=24, notes=("a note",))
+    prepared = PhotographRecord(**photo, **pose, **light, stat=(10, 20, 30), width=32, height=24, notes=("a note",))
     settings = Preprocessing()
     of_type = TypeRecord(background_method="border", crop_box=box, shape=(4, 5, 4), part_pixels=9, state_sha256=HASH)
     input_row = InputRecord(**{key: value for key, value in photo.items() if key != "name"}, **light, ssim=0.9)
@@ -163,7 +163,7 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
     part |= {"threshold": 3.0, "verdict": "pass", "reason": "", "overlay": None, "width": 32, "height": 24}
     region = {"x": 1, "y": 2, "width": 3, "height": 4, "area_px": 9.5, "peak": 3.5, "channel": "R"}
     part |= {"regions": [region | {"reference": [1, 2, 3, 4]}]}
-    verdict = {"source": "/in/a.png", "stat": [10, 20], "key": HASH, "part": part, "row": 0}
+    verdict = {"source": "/in/a.png", "stat": [10, 20, 30], "key": HASH, "part": part, "row": 0}
     verdict |= {"record": prepared.as_row()}
     lines = [record.model_dump(exclude_none=True) for record in (background, aligned, shared)]
     written["journal"] = [b"".join(_line(line) for line in lines)]

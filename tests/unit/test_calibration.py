@@ -396,3 +396,22 @@ def test_errors_are_signed_unless_they_are_said_to_be_distances() -> None:
     options = {"mask": mask, "weights": np.ones(2, np.float32), "smoothing": 1.0}
     assert calibrate_by_texture(near, far, **options).center is None
     assert calibrate_by_texture(near, far, **options, distances=True).center is not None
+
+
+def test_parts_without_any_error_have_the_lowest_variance() -> None:
+    nothing = np.zeros((5, 6, 2), np.float32)
+    for mask in (np.ones((5, 6), bool), np.zeros((5, 6), bool)):
+        np.testing.assert_allclose(error_variance(nothing, mask), np.full(nothing.shape, 1e-7), rtol=1e-6)
+
+
+def test_a_threshold_may_be_small() -> None:
+    scores = Calibration(np.ones((1, 1, 1), np.float32), np.linspace(1, 2, 20))
+    assert choose_threshold(scores, 0.01, Threshold(method="fixed", value=1e-3)) == (1e-3, "fixed")
+
+
+@pytest.mark.parametrize(
+    "content", [{"method": "sigma"}, {"method": "fixed"}, {"value": 3}, {"method": "tail", "value": 3}]
+)
+def test_a_threshold_has_a_value_if_its_method_needs_one(content: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"needs a value|only, not by"):
+        Threshold.model_validate(content)

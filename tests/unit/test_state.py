@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rendered_photographs import rendered_photograph
 
 from pixal.errors import ModelError
+from pixal.io.arrays import load_arrays, save_arrays
 from pixal.synthetic import RenderedPhotograph
 from pixal.tasks.photographs.alignment.align import Reference, warp
 from pixal.tasks.photographs.geometry import Box
@@ -122,6 +123,31 @@ def test_a_missing_or_damaged_state_is_an_error(tmp_path: Path) -> None:
 
 
 # --- the input
+
+
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    fitted().save(path)
+    whole = load_arrays(path)
+    not_finite = whole["points"].copy()
+    not_finite[0, 0] = np.nan
+    for name, value, said in (
+        ("mask", whole["mask"].astype(np.uint8), "mask is uint8"),
+        ("consensus", whole["consensus"][1:], "consensus is bool of shape"),
+        ("ignored", whole["ignored"][..., None], "ignored is bool of shape"),
+        ("image", whole["image"][1:], "image is uint8 of shape"),
+        ("image", whole["image"].astype(np.float32), "image is float32"),
+        ("points", whole["points"][1:], "descriptors is float32 of shape"),
+        ("descriptors", whole["descriptors"][:, 1:], "descriptors is float32 of shape"),
+        ("points", not_finite, "points holds values that are not finite"),
+        ("box", np.array([300, 50, 211, 79]), "is not inside the frame"),
+        ("consensus", np.zeros_like(whole["consensus"]), "no pixel of the consensus mask is left"),
+    ):
+        save_arrays(path, **whole | {name: value})
+        with pytest.raises(ModelError, match=rf"state\.npz is damaged .*{said}"):
+            PreprocessingState.load(path)
+    save_arrays(path, **whole)
+    PreprocessingState.load(path)
 
 
 def test_the_input_equals_a_direct_computation() -> None:
