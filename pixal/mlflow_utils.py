@@ -398,4 +398,5 @@ def _mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
     """Mean of curves of different lengths: at each epoch, over the curves that reach it."""
     longest = max((len(curve) for curve in curves), default=0)
     reaching = ([curve[epoch] for curve in curves if epoch < len(curve)] for epoch in range(longest))
-    return [float(np.nanmean(values)) for values in reaching]
+    finite = ([value for value in values if math.isfinite(value)] for values in reaching)
+    return [float(np.mean(values)) if values else math.nan for values in finite]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pixal.config.section import Count, Fraction, Mark, Positive, Section
+from pixal.config.section import Count, Fraction, Mark, Positive, Section, Units
 from pixal.errors import ConfigError
 from pixal.registry import MODELS
 
@@ -78,7 +78,12 @@ class ModelTraining(Section):
     CPU_MULTI_THREADING: bool = True
     HYBRID_MODE: bool = False
 
-    autoencoder_architecture: Annotated[list[Count], Field(min_length=1)] = [512, 256, 128, 64]
+    autoencoder_architecture: Annotated[list[Units], Field(min_length=1)] = [
+        512,
+        256,
+        128,
+        64,
+    ]
     label_latent_size: Count = 8
     input_projection: Literal["auto", "none"] = "auto"
     projection_rank: Count | None = None

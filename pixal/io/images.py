@@ -103,7 +103,7 @@ def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes:
         raise InputError("the file is empty")
     has_alpha, orientation = _inspect(data, size, max_bytes)
     is_tiff = data[:2] in (b"II", b"MM")
-    if data.startswith(b"RIFF"):  # WebP: OpenCV fills what it cannot decode
+    if data.startswith((b"RIFF", b"BM")):  # WebP and BMP: OpenCV fills what it cannot decode, or reads other bytes
         return _upright(_decode_strictly(data, "RGBA" if has_alpha else "RGB"), orientation)
     flags = cv2.IMREAD_UNCHANGED
     if not has_alpha:

@@ -12,7 +12,9 @@ from isal import isal_zlib
 from pixal.errors import InputError
 
 _NONE, _LZW, _DEFLATE, _PACKBITS = 1, 5, (8, 32946), 32773  # values of the tag Compression
-_RGB = 2  # value of the tag PhotometricInterpretation
+_PLANES = 2  # value of the tag PlanarConfiguration
+# Values of the tag PhotometricInterpretation, and their channels without alpha. OpenCV misreads other combinations.
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _READ_BY_OPENCV = (_NONE, 2, 3, 4, _LZW, 7, *_DEFLATE, _PACKBITS)  # others decode to nothing, without an error
 _IsalError = cast(type[Exception], isal_zlib.error)
 _NUMBERS = (
@@ -39,12 +41,7 @@ def check_segments(data: bytes) -> None:
         InputError: A strip or tile is incomplete or damaged, or OpenCV does not know the compression.
     """
     page = _first_page(io.BytesIO(data))
-    if page.planarconfig == 2 and page.samplesperpixel > 1 and page.bitspersample > 8:  # OpenCV mixes the planes up
-        raise InputError("stores each channel on a plane of its own; save it with the channels of a pixel together")
-    if page.compression not in _READ_BY_OPENCV:
-        raise InputError(f"has the TIFF compression {int(page.compression)}; save it with LZW or deflate")
-    if page.photometric == _RGB and page.samplesperpixel < 3:
-        raise InputError("is damaged: it has no channel for some of the colours")
+    _check_layout(page)
     rows, row_bytes = _rows_per_segment(page), _row_bytes(page)
     by_rows: dict[int, list[bytes]] = {}
     for index, (start, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
@@ -67,6 +64,27 @@ def check_segments(data: bytes) -> None:
         raise InputError("is damaged: its compressed pixels cannot be decoded") from error
 
 
+def _check_layout(page: Any) -> None:
+    """Raise ``InputError`` for pixels that OpenCV would misread, and where some of them are missing."""
+    if page.planarconfig == _PLANES and page.samplesperpixel > 1 and page.bitspersample > 8:  # it mixes the planes up
+        raise InputError("stores each channel on a plane of its own; save it with the channels of a pixel together")
+    if page.compression not in _READ_BY_OPENCV:
+        raise InputError(f"has the TIFF compression {int(page.compression)}; save it with LZW or deflate")
+    colours = _COLOURS.get(page.photometric)
+    if colours is None or not colours <= page.samplesperpixel <= colours + 1:
+        raise InputError(
+            f"has {page.samplesperpixel} channels in the TIFF colour space "
+            f"{getattr(page.photometric, 'name', page.photometric)}; save it as grey or RGB"
+        )
+    segments = len(_rows_per_segment(page))
+    if page.is_tiled:
+        segments = -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
+    if page.planarconfig == _PLANES:
+        segments *= page.samplesperpixel
+    if len(page.dataoffsets) < segments:
+        raise InputError("is damaged: a part of its pixels is missing")
+
+
 def _first_page(file: BinaryIO) -> Any:
     import tifffile
 
@@ -75,6 +93,8 @@ def _first_page(file: BinaryIO) -> Any:
             page = content.pages.first
             if not all(isinstance(getattr(page, name), int) for name in _NUMBERS):
                 raise ValueError("several values for a tag that has one")
+            if page.is_tiled and not (page.tilewidth and page.tilelength):
+                raise ValueError("tiles without pixels")
             if not (page.imagelength and page.imagewidth and len(page.dataoffsets) == len(page.databytecounts)):
                 raise ValueError("no pixels")
             return page

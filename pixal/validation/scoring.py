@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from pixal.validation.regions import Region, find_regions
 
 _MAX_ROWS = 4  # parts in memory at a time
 _BINS = 100
+_LARGEST_ON_MAP = 1e38  # a float32 in the units of a map
 _SUMS = ("squared", "absolute", "anomaly", "losses", "pairs")  # the arrays of a ``Summary``
 _LOSS_RANGE = (1e-8, 1.0)  # of a squared error; inputs lie in [0, 1]
 _DISTANCE_RANGE = (1e-6, 1e6)  # of a squared distance between features
@@ -45,7 +47,9 @@ class Cut:
     @property
     def on_map(self) -> float:
         """The threshold in the units of the anomaly map."""
-        return float(10**self.threshold) if self.log else self.threshold
+        if self.log:
+            return float(10 ** min(self.threshold, math.log10(_LARGEST_ON_MAP)))
+        return min(self.threshold, _LARGEST_ON_MAP)
 
 
 @dataclass(frozen=True)

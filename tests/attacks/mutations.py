@@ -107,7 +107,7 @@ def _saved(name: str, kind: str, image: PIL.Image.Image, **options: Any) -> Seed
 
 def _tiff(name: str, image: Image, **options: Any) -> Seed:
     file = io.BytesIO()
-    tifffile.imwrite(file, image, photometric="rgb", **options)
+    tifffile.imwrite(file, image, photometric="rgb", metadata=None, **options)
     return Seed(name, ".tiff", file.getvalue())
 
 

@@ -371,7 +371,7 @@ class TestDamage:
 
     @pytest.mark.parametrize(
         ("tag", "value", "reason"),
-        [(259, 255, "TIFF compression 255"), (277, 1, "no channel for some of the colours")],
+        [(259, 255, "TIFF compression 255"), (277, 1, "1 channels in the TIFF colour space RGB")],
     )
     def test_a_tiff_that_opencv_would_misread(self, tag: int, value: int, reason: str) -> None:
         data = bytearray(encoded(".tif", RGBA[..., :3]))

@@ -10,12 +10,15 @@ from pathlib import Path
 from pixal.errors import InputError
 from pixal.io.files import read_bytes
 from pixal.io.images import MAX_FILE_BYTES
-from pixal.io.names import as_utf8, is_utf8, printable
+from pixal.io.names import as_utf8, comparable, is_utf8, printable
 from pixal.tasks.photographs.mvtec import DataSetFolder, find_data_set
 from pixal.tasks.photographs.naming import table_names, unique_stems
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 """Extensions of the images that PIXAL reads, in lower case."""
+
+_RESERVED = frozenset({"results.csv", "results.json", "report.html", "metrics.json", "report_images"})
+"""Names of files and folders that lie next to those of the types in the results."""
 
 _SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})  # at the root of a disk
 
@@ -64,9 +67,34 @@ def list_photographs(source: str | Path, *, test: bool = False) -> dict[str, lis
             the good training images.
 
     Raises:
-        InputError: If there is no image, or it is unclear which type an image belongs to.
+        InputError: If there is no image, it is unclear which type an image belongs to, or a type cannot have its name.
     """
-    source = Path(source)
+    types = _list_types(Path(source), test)
+    for name in types:
+        if comparable(name) in _RESERVED:
+            raise InputError(f"a type cannot be called {name}, which is a name in the results; rename its folder")
+    return types
+
+
+def list_test_images(type_name: str, data_set: DataSetFolder) -> list[Photograph]:
+    """List the test images of one object of a data set, named as by ``list_photographs``."""
+    found, images = [], []
+    for folder in data_set.test_folders():
+        for item in _find(folder, nested=True):
+            found.append(item)
+            images.append(printable(f"{folder.name}/{item.path.relative_to(folder).as_posix()}"))
+    return _photographs(type_name, found, images)
+
+
+@dataclass(frozen=True, order=True)
+class _Found:
+    """A file with the extension of an image, or a folder that cannot be opened, and its ``problem``."""
+
+    path: Path
+    problem: str = ""
+
+
+def _list_types(source: Path, test: bool) -> dict[str, list[Photograph]]:
     if not is_utf8(str(_absolute(source))):
         raise InputError(f"the path {printable(str(_absolute(source)))} is not valid UTF-8; rename its folders")
     if source.is_file():
@@ -102,24 +130,6 @@ def list_photographs(source: str | Path, *, test: bool = False) -> dict[str, lis
     if not types:
         raise InputError(f"{source} holds no image ({', '.join(sorted(EXTENSIONS))}) and no folder of images")
     return dict(sorted(types.items()))
-
-
-def list_test_images(type_name: str, data_set: DataSetFolder) -> list[Photograph]:
-    """List the test images of one object of a data set, named as by ``list_photographs``."""
-    found, images = [], []
-    for folder in data_set.test_folders():
-        for item in _find(folder, nested=True):
-            found.append(item)
-            images.append(printable(f"{folder.name}/{item.path.relative_to(folder).as_posix()}"))
-    return _photographs(type_name, found, images)
-
-
-@dataclass(frozen=True, order=True)
-class _Found:
-    """A file with the extension of an image, or a folder that cannot be opened, and its ``problem``."""
-
-    path: Path
-    problem: str = ""
 
 
 def _single_photograph(path: Path) -> dict[str, list[Photograph]]:

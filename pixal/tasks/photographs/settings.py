@@ -101,7 +101,7 @@ class Preprocessor(Section):
     file_name: Annotated[Annotated[str, Field(pattern=r"^[^/\\]+\.npz$")], Mark.NO_RESULT] = "out.npz"
     pool_size: Count = 2
     channels: list[str] = ["LAB_L", "LAB_a", "LAB_b", "GradMag"]
-    weights: list[Annotated[float, Field(ge=0)]] | None = None
+    weights: list[Annotated[float, Field(ge=0, le=1e9)]] | None = None
     mask: str | dict[str, str] | None = None
     consensus: Annotated[float, Field(gt=0, lt=1)] = 0.5
     edge_margin: Annotated[int, Field(ge=0)] = 2
@@ -221,7 +221,7 @@ class Validation(Section):
     threshold: Threshold = Threshold()
     map_smoothing: Annotated[float, Field(ge=0)] = 1.0
     region_threshold: Annotated[float, Field(gt=0, le=1), Mark.NOT_IN_TRAINING] = 0.6
-    pixel_size_mm: Annotated[Positive | None, Mark.NOT_IN_TRAINING] = None
+    pixel_size_mm: Annotated[Annotated[Positive, Field(le=1e6)] | None, Mark.NOT_IN_TRAINING] = None
     drift_level: Annotated[Annotated[float, Field(gt=0, lt=1)], Mark.NO_RESULT] = 0.01
     save_anomaly_maps: Annotated[bool, Mark.NOT_IN_TRAINING] = True
     watch_interval: Annotated[Positive, Mark.NO_RESULT] = 2.0

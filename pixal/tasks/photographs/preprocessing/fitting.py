@@ -42,6 +42,12 @@ def fit_state(folder: TypeFolder, submit: Submit, *, force: bool) -> Preprocessi
     reference_file, state_file = folder.metadata / REFERENCE_FILE, folder.metadata / STATE_FILE
     shared = ReferenceFile.load(reference_file)
     settings = folder.config.preprocessing.preprocessor
+    height, width = shared.fraction.shape
+    if settings.pool_size > max(height, width):
+        raise ConfigError(
+            f"preprocessing.preprocessor.pool_size: {settings.pool_size} is larger than the photographs of "
+            f"{folder.name}, {width}x{height} pixels"
+        )
     consensus = _consensus(folder.name, shared.fraction, settings)
     # The record tells which method "auto" stood for, and which network was used.
     background = folder.read(BACKGROUND)

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from pixal.config.paths import DEFAULT_ENTRIES
 from pixal.errors import InputError
 from pixal.execution import Submit, in_background
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
+from pixal.io.names import comparable
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
@@ -113,7 +115,10 @@ def _exclusive_run(config: PhotographConfig, names: Iterable[str]) -> Iterator[N
     Raises:
         InputError: If another run holds a lock, or the output folders cannot be used.
     """
-    owners = [None, *names] if config.model_training.one_hot_encoding else list(names)
+    owners: list[str | None] = list(names)
+    if config.model_training.one_hot_encoding:
+        _check_names(names)
+        owners.insert(0, None)
     check_outputs(config.paths, _SIDE, owners)
     with ExitStack() as locks:
         for name in dict.fromkeys((None, *owners)):
@@ -121,6 +126,17 @@ def _exclusive_run(config: PhotographConfig, names: Iterable[str]) -> Iterator[N
         claim_outputs(config.paths, _SIDE, owners)
         remove_unfinished(config.paths, _SIDE, owners)
         yield
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """One model for all types is stored next to their folders. Raise ``InputError`` for a type that would share one."""
+    folders = {path.split("/")[0] for base, path in DEFAULT_ENTRIES.values() if base == _SIDE}
+    for name in names:
+        if comparable(name) in folders:
+            raise InputError(
+                f"where one model serves all types (one_hot_encoding), a type cannot be called {name}, because the "
+                "component has a folder of that name; rename the folder of the type"
+            )
 
 
 def _remove_backgrounds(

@@ -148,7 +148,7 @@ def prepare_photograph(
         height, width = error.size
         return PreparedPart(record.replace(reason=str(error), width=width, height=height))
     except InputError as error:
-        return PreparedPart(record.replace(reason=str(error)), is_readable=False)
+        return PreparedPart(record.replace(reason=photograph.problem or str(error)), is_readable=False)
     record = record.replace(width=decoded.shape[1], height=decoded.shape[0])
     image = np.ascontiguousarray(decoded[..., :3])
     photo = as_uint8(image) if keep_photo else None

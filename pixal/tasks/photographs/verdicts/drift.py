@@ -146,7 +146,7 @@ def _quantities(training: Sample, batch: Sample) -> dict[str, tuple[Values, Valu
 def _values(sample: Sample) -> dict[str, Values]:
     """Return the finite values of each quantity."""
     columns: dict[str, Values] = dict(zip(CONDITIONS, sample.conditions.values.T, strict=True))
-    tiny = np.finfo(float).tiny
+    tiny = 1e-100  # of which the square is a positive number, too
     light: Values = np.maximum(np.mean([columns[name] for name in ("red", "green", "blue")], axis=0), tiny)
     # Noise that is cut off at 0 is a large part of a very dark channel. Adding as much grey reduces its weight.
     red, green, blue = (columns[name] + light for name in ("red", "green", "blue"))

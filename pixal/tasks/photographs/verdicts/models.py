@@ -64,7 +64,14 @@ class Models:
             with self._explained_by_lock(type_name):
                 self._loaded[owner] = load_trained(self._config, owner)
         model = self._loaded[owner]
-        return model if self._model_name is None else _for_type(model, self._model_name, type_name)
+        if self._model_name is not None:
+            return _for_type(model, self._model_name, type_name)
+        if type_name and type_name not in model.states:
+            raise ModelError(
+                f"the model in {model.folder} is of the type {next(iter(model.states))}, not of {type_name}; train "
+                f"again, or use --model {next(iter(model.states))}"
+            )
+        return model
 
     def assign_types(
         self, photographs: dict[str, list[Photograph]], *, quiet: bool, batch: StoredBatch | None
