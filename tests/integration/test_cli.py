@@ -187,7 +187,7 @@ def test_a_batch_of_only_bad_images(name: str, photos: Path, capsys: pytest.Capt
 
 
 def test_bad_images_are_named_and_the_others_are_processed(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reasons = BAD | {"size": "is 400x300, the reference is 480x270", "other": "not aligned"}
+    reasons = BAD | {"size": "is 400x300, the photographs of its type are 480x270", "other": "not aligned"}
     for name in reasons:
         spoil(name, photos / "front", photos / "front/image_000.jpg")
     capsys.readouterr()
