@@ -21,7 +21,8 @@ ROOTS = ("out", "validate")
 Content = dict[str, Any]
 """What each file of a tree holds, by its path; the same for two runs that did the same."""
 
-_TIMES = {"created", "training_seconds", "record_sha256", "seconds_per_part", "trained", "started"}
+# Times, the hash over them, and ``execution.backend``, which is in the settings and changes no result.
+_IGNORED = {"created", "training_seconds", "record_sha256", "seconds_per_part", "trained", "started", "backend"}
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*(Z|[+-]\d\d:\d\d)?|\d?\d [A-Z][a-z]+ \d{4}, \d\d:\d\d")
 _GROWING = ("inputs.part", "errors.npy")  # whole rows are read from them, by the journal
 
@@ -107,7 +108,7 @@ def _check(path: Path) -> None:
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_times(inner) for key, inner in value.items() if key not in _TIMES}
+        return {key: _without_times(inner) for key, inner in value.items() if key not in _IGNORED}
     return [_without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
