@@ -17,7 +17,16 @@ from pathlib import Path
 
 from pixal.errors import InputError
 from pixal.io import ownership
-from pixal.io.files import file_hash, file_stat, replace_synced, reporting_storage, sync_folder, write_bytes
+from pixal.io.files import (
+    file_hash,
+    file_stat,
+    replace_synced,
+    reporting_storage,
+    require_writable,
+    sync_folder,
+    write_bytes,
+)
+from pixal.io.json_text import parse_json
 
 PLAN = ".pixal-handover.json"
 """Name of the file that lists what moves. It exists until all files have moved."""
@@ -78,12 +87,14 @@ def hand_over(folder: Path, moves: Sequence[Move]) -> None:
 
     Raises:
         InputError: There is a file where one is to be moved. Nothing has moved then.
-        StorageError: A file cannot be moved. ``finish`` completes the rest.
+        StorageError: A file cannot be moved. Where its folder cannot be written to, nothing has moved; else ``finish``
+            completes the rest.
     """
     leaving: set[Path] = set()
     for move in moves:
         ownership.refuse_existing(path for path in move.targets if path not in leaving)
         leaving |= move.sources
+    require_writable(*sorted({path.parent for path in leaving}))
     _write_plan(folder, moves)
     finish(folder)
 
@@ -174,7 +185,7 @@ def _write_plan(folder: Path, moves: Sequence[Move]) -> None:
 
 def _read_plan(folder: Path) -> list[Move]:
     try:
-        content = json.loads((folder / PLAN).read_bytes())
+        content = parse_json((folder / PLAN).read_bytes())
         return [
             Move(
                 folder / str(move["source"]),

@@ -18,6 +18,7 @@ from pixal.io.logs import log_to_file
 from pixal.io.names import printable
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record, write_table
+from pixal.tasks.photographs.preprocessing.records import step_hash
 
 
 def test_a_record_converts_values_to_builtin_types(tmp_path: Path) -> None:
@@ -149,3 +150,9 @@ def test_the_log_file_has_the_messages_logged_in_the_block(tmp_path: Path) -> No
     lines = (tmp_path / "logs" / "align.log").read_text().splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == ["run 1", "run 2"]
     assert package.handlers == handlers
+
+
+def test_a_record_of_a_step_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "preprocessing.yaml", tmp_path):
+        with pytest.raises(InputError, match=rf"{path}: cannot be read: .*; run make_input again"):
+            step_hash(path, "make_input")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal.errors import InputError
+from pixal.io.files import data_hash, read_bytes
 from pixal.io.journal import OutputRecord
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record
@@ -325,3 +326,11 @@ def read_step(path: Path, step: type[Step], command: str) -> Step:
         raise InputError(f"{path} is damaged ({where}: {first['msg']}); run {command} again") from error
     except InputError as error:
         raise InputError(f"{error}; run {command} again") from error
+
+
+def step_hash(path: Path, command: str) -> str:
+    """Return the SHA-256 of the record of a step; arguments and errors as of ``read_step``."""
+    try:
+        return data_hash(read_bytes(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}; run {command} again") from error

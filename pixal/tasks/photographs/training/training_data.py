@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.inputs import InputSet
-from pixal.io.files import data_hash, file_hash, read_bytes
+from pixal.io.files import file_hash
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
-from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord, read_step
+from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord, read_step, step_hash
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.training_task import TrainingSet
@@ -54,7 +54,7 @@ class TrainingData:
             )
         check_is_current(self._folder / "metadata", is_type=owner is not None)
         self._record_file = self._folder / "metadata" / PREPROCESSING_RECORD
-        self._record_sha256 = data_hash(read_bytes(self._record_file))  # an error that names the file, if it is gone
+        self._record_sha256 = step_hash(self._record_file, "make_input")
         self._record = read_step(self._record_file, InputStep, "make_input")
         self.sha256 = file_hash(path)
         if self._record.sha256 != self.sha256:

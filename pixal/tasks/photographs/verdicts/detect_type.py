@@ -8,10 +8,11 @@ from typing import Any
 from pixal.errors import InputError, ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
-from pixal.io.files import data_hash, file_hash, read_bytes
+from pixal.io.files import file_hash
 from pixal.io.logs import log_to_file
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
+from pixal.tasks.photographs.preprocessing.records import step_hash
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -42,7 +43,7 @@ class TypeDetection:
         folder = config.paths.resolve("component_validate_path", name)
         self._archive = folder / config.preprocessing.preprocessor.file_name
         self._record_file = self._metadata / PREPROCESSING_RECORD
-        self._record_sha256 = data_hash(read_bytes(self._record_file))
+        self._record_sha256 = step_hash(self._record_file, "validate")
         self._record = read_validation_inputs(self._metadata)
         self.records = self._record.images
         self._inputs = InputSet.load(self._archive)
