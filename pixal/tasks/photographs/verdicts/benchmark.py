@@ -15,6 +15,7 @@ from pixal.config.section import result_settings
 from pixal.errors import InputError, PixalError
 from pixal.io import ownership
 from pixal.io.files import file_hash, file_stat
+from pixal.io.names import printable
 from pixal.io.output_folders import Side, check_outputs, claim_outputs
 from pixal.io.provenance import fingerprint
 from pixal.io.records import read_record, write_record
@@ -217,11 +218,13 @@ def _find_classes(root: Path, wanted: Sequence[str] | None) -> list[_ClassFolder
         raise InputError(f"{root} does not exist; name a folder with one folder per class, such as that of MVTec AD")
     if find_data_set(root):
         raise InputError(f"{root} is a class itself; name the folder above it, with --classes {root.resolve().name}")
-    classes = {path.name: _ClassFolders(path.name, path, path, path) for path in _folders(root) if find_data_set(path)}
+    named = {printable(path.name): path for path in _folders(root) if find_data_set(path)}
+    classes = {name: _ClassFolders(name, path, path, path) for name, path in named.items()}
     for path in _folders(root / "train") if (root / "production").is_dir() else ():
         truths = (root / "truth" / path.name, root / "truth")
         truth = next((folder for folder in truths if folder.is_dir()), None)
-        classes.setdefault(path.name, _ClassFolders(path.name, path, root / "production" / path.name, truth))
+        name = printable(path.name)
+        classes.setdefault(name, _ClassFolders(name, path, root / "production" / path.name, truth))
     if not classes:
         raise InputError(
             f"{root} holds no class: a folder with train/good and test/good (MVTec AD) or test_public/good (MVTec AD 2)"
