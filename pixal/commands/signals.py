@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,12 +44,17 @@ def stop_by_signals(*, to_the_end: bool = False) -> Iterator[Received]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.number = number
+        # What was interrupted half made, for example a progress bar, may fail when it is deleted.
+        sys.unraisablehook = lambda _: None
         raise Stopped(number=number)
 
     used = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    hook = sys.unraisablehook
     before = {number: signal.signal(number, stop) for number in used}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if to_the_end or handler is None else handler)
+        if not to_the_end:
+            sys.unraisablehook = hook

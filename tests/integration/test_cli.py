@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -351,9 +352,28 @@ def test_a_signal_stops_a_command_in_one_line(
             raise
 
     monkeypatch.setattr(pixal, "preprocess", signalled, raising=False)
-    before = signal.getsignal(number)
+    before = signal.getsignal(number), sys.unraisablehook
     assert "preprocess stopped; " in failed(capsys, "preprocess", "-i", "x", status=status)
-    assert signal.getsignal(number) == before
+    assert (signal.getsignal(number), sys.unraisablehook) == before
+
+
+def test_what_is_interrupted_half_made_prints_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A progress bar that is interrupted in its constructor fails when it is deleted."""
+
+    class HalfMade:
+        def __init__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+        def __del__(self) -> None:
+            raise AttributeError("no attribute 'pos'")
+
+    monkeypatch.setattr(pixal, "preprocess", lambda *_, **__: HalfMade(), raising=False)
+    assert "preprocess stopped; " in failed(capsys, "preprocess", "-i", "x", status=143)
+    gc.collect()
+    assert capsys.readouterr().err == ""
 
 
 def test_where_the_configuration_is_searched(capsys: pytest.CaptureFixture[str]) -> None:
