@@ -117,9 +117,14 @@ def require_writable(*folders: Path) -> None:
     """
     for folder in folders:
         if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-            error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            if (storage := storage_error(error, folder)) is not None:
+            code = errno.EROFS if _is_read_only(folder) else errno.EACCES
+            if (storage := storage_error(OSError(code, os.strerror(code)), folder)) is not None:
                 raise storage
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Whether the disk of a folder is read-only; False where the system cannot tell."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def reserve(path: Path, size: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pixal import mlflow_utils
 from pixal.execution import in_background, progress
+from pixal.io.files import require_writable
 from pixal.io.locking import explained_by_lock
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
 from pixal.tasks.photographs.discovery import list_photographs
@@ -64,6 +65,8 @@ def validate(
     types = [TypeValidation(name, models.load(name), truths.get(name), config) for name in photographs]
     validated, seconds = 0, 0.0
     with exclusive_run(config) as tracker:
+        folders = {path.parent for path in planned}
+        require_writable(*folders, *(config.paths.resolve("validate_metadata_path", name) for name in photographs))
         record = batches.begin(source, batch, set(photographs), files[0])
         claim_outputs(config.paths, _SIDE, [None, *photographs])
         remove_unfinished(config.paths, _SIDE, [None, *photographs])
