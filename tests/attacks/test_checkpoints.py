@@ -36,13 +36,13 @@ def both_formats(saved: bytes) -> list[bytes]:
 
 
 def refused(content: bytes) -> None:
-    """Reading fails with one line, within two seconds."""
-    start = time.monotonic()
+    """Reading fails with one line, within two seconds of processor time."""
+    start = time.process_time()
     with pytest.raises(ValueError, match=r".") as caught:
         read_state_dict(content)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

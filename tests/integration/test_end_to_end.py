@@ -428,7 +428,7 @@ def test_a_message_names_what_is_left_out_without_truth(copied: Done) -> None:
     photos = copied.batch / "production/Part/front"
     messages = run("validate", "-i", photos, *NO_FIGURE_OPTIONS, "--set", "plotting.plot_roc_recall_curve=True")
     assert "no --truth: ROC and precision-recall curves and the confusion matrix are left out" in messages
-    assert not any(list(copied.validate.rglob(f"{name}.png")) for name in FIGURES_OF_TRUTH)
+    assert not any(list((copied.validate / "front").rglob(f"{name}.png")) for name in FIGURES_OF_TRUTH)
     assert not (copied.validate / "metrics.json").exists()
     for step in ("front: verdicts",):
         assert step in messages

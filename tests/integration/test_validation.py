@@ -159,7 +159,7 @@ def test_a_score_that_is_not_finite_is_an_error_of_its_part(batch: Path, monkeyp
 
 def test_a_photograph_is_decoded_once(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overlay and report's images are made from the photograph that preparation decoded."""
-    monkeypatch.setattr(part_files, "read_image", lambda path: pytest.fail(f"{path} is decoded again"))
+    monkeypatch.setattr(part_files, "decode_image", lambda *_, **__: pytest.fail("a photograph is decoded again"))
     pixal.validate("new", config=settings("plotting.plot_anomaly_heatmap=True"), quiet=True)
     photo = read_image(PHOTOGRAPHS / "part_000.jpg").astype(int)
     overlay = read_image(RESULTS / "front/figures/anomaly_overlay_part_000.png").astype(int)

@@ -11,8 +11,10 @@ import pytest
 
 from pixal.config import load_config
 from pixal.errors import InputError
+from pixal.io.files import file_stat
 from pixal.io.images import read_image, write_image
 from pixal.io.records import read_record, write_record
+from pixal.report.document import BatchOrigin
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
@@ -54,7 +56,8 @@ def test_parts_hold_their_photographs_if_asked(trained: tuple[TrainedModel, Phot
     assert [part.input is not None for part in parts] == [part.record.is_ok for part in parts]
     assert [part.is_readable for part in (plate, broken)] == [True, False]
     assert broken.photo is None
-    assert broken.record.stat == (4, (folder / "c_broken.png").stat().st_mtime_ns)
+    assert broken.record.stat == file_stat(folder / "c_broken.png")
+    assert broken.record.stat[0] == 4
     without = Preparation("front", model, config, draw_figures=False)
     assert all(part.photo is None for part in without(listed))
 
@@ -84,11 +87,11 @@ def test_a_mixed_folder_decodes_each_photograph_once_and_finds_equal_foregrounds
     assert [photo.image for photos in chosen.values() for photo in photos] == [photo.image for photo in listed]
     assert sorted(decoded) == [photo.path for photo in listed]
     assert sorted(methods) == sorted([border.method, "none"] * 2)
-    stat = listed[0].path.stat()
-    known = {listed[0].path.absolute(): KnownType("whole", (stat.st_size, stat.st_mtime_ns))}
+    stat = file_stat(listed[0].path)
+    known = {listed[0].path.absolute(): KnownType("whole", stat)}
     assert choose_types(listed[:1], mixed, config, quiet=True, known=known).keys() == {"whole"}
     assert len(decoded) == 2
-    stale = {listed[0].path.absolute(): KnownType("whole", (stat.st_size, 0))}
+    stale = {listed[0].path.absolute(): KnownType("whole", (stat[0], 0, stat[2]))}
     assert choose_types(listed[:1], mixed, config, quiet=True, known=stale).keys() == {"front"}
 
 
@@ -98,7 +101,8 @@ def test_the_record_of_the_inputs_is_validated_when_it_is_read(
     model, config = trained
     prepare = Preparation("front", model, config, draw_figures=False)
     parts = list(prepare(photographs(Path("photographs/front"))[:1]))
-    prepare.write_record([part.record for part in parts])
+    batch = BatchOrigin(name="new", source="photographs", started="2026-11-28T10:00:00")
+    prepare.write_record([part.record for part in parts], batch)
     folder = config.paths.resolve("validate_metadata_path", "front")
     record = read_validation_inputs(folder)
     assert record.images == tuple(part.record for part in parts)
