@@ -78,12 +78,7 @@ class ModelTraining(Section):
     CPU_MULTI_THREADING: bool = True
     HYBRID_MODE: bool = False
 
-    autoencoder_architecture: Annotated[list[Units], Field(min_length=1)] = [
-        512,
-        256,
-        128,
-        64,
-    ]
+    autoencoder_architecture: Annotated[list[Units], Field(min_length=1)] = [512, 256, 128, 64]
     label_latent_size: Count = 8
     input_projection: Literal["auto", "none"] = "auto"
     projection_rank: Count | None = None

@@ -12,8 +12,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 """A number above 0."""
 Count = Annotated[int, Field(ge=1)]
-Units = Annotated[int, Field(ge=1, le=100_000)]  # of a layer; more do not fit into memory
 """A whole number from 1."""
+Units = Annotated[int, Field(ge=1, le=100_000)]
+"""The number of units of a layer; more do not fit into memory."""
 
 
 class Mark(Enum):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.files import open_regular, read_bytes, write_bytes
-from pixal.io.png import check_chunks, encode_png
+from pixal.io.png import HEADER_BYTES, check_chunks, encode_png
 from pixal.io.tiff import check_segments, tiff_size
 
 if TYPE_CHECKING:
@@ -30,16 +30,10 @@ Image = NDArray[Any]
 MAX_DECODED_BYTES = 400_000_000
 """The largest image that is decoded, in bytes: 130 megapixels of 8-bit RGB, or 50 megapixels of 16-bit RGBA."""
 
-MAX_FILE_BYTES = 500_000_000
-"""The largest image file that is read: more than the largest decoded image, which a file need not compress."""
-
-
-_PNG_HEADER = 33  # bytes: the signature and the chunk IHDR
+_MAX_FILE_BYTES = 500_000_000  # more than the largest decoded image, which a file need not compress
 _LARGEST_DEFLATE_RATIO = 1032  # decompressed to compressed bytes (zlib, "Maximum Compression Factor")
 # What Pillow raises for damaged files.
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
-
-
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # Pillow and OpenCV read many others, none of which is a photograph
 
 
@@ -73,7 +67,12 @@ def read_image(path: Path, *, max_bytes: int = MAX_DECODED_BYTES) -> Image:
         InputError: The file is not an image, is damaged or truncated, or is too large to be a photograph (a
             decompression bomb).
     """
-    return decode_image(read_bytes(path, max_bytes=MAX_FILE_BYTES), max_bytes=max_bytes)
+    return decode_image(read_image_bytes(path), max_bytes=max_bytes)
+
+
+def read_image_bytes(path: Path) -> bytes:
+    """Read the bytes of an image file; errors as of ``read_bytes``, also if it is too large for an image."""
+    return read_bytes(path, max_bytes=_MAX_FILE_BYTES)
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
@@ -232,16 +231,16 @@ def _inspect(data: bytes, size: tuple[int, int] | None, max_bytes: int) -> tuple
     elif data.startswith(b"\xff\xd8"):
         _decode_strictly(data)  # OpenCV fills what it cannot decode
     elif data.startswith(b"\x89PNG"):
-        _check_png(data)
+        _check_png_length(data)
     return header.has_alpha, header.orientation
 
 
 def _read_header(file: BinaryIO, max_bytes: int) -> _Header:
     """Read the header. Raise ``InputError`` where the file is no image, or is too large when decoded."""
     stated = None
-    data = file.read(_PNG_HEADER)
+    data = file.read(HEADER_BYTES)
     file.seek(0)
-    if data.startswith(b"\x89PNG") and data[12:16] == b"IHDR" and len(data) == _PNG_HEADER:
+    if data.startswith(b"\x89PNG") and data[12:16] == b"IHDR" and len(data) == HEADER_BYTES:
         # Pillow converts 16 bits to 8, and refuses some chunks that do no harm.
         channels = 4 if data[25] in (4, 6) else 3  # colour types with alpha
         stated = _Header(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"), channels, data[24])
@@ -293,16 +292,8 @@ def _decode_strictly(data: bytes, mode: str | None = None) -> Image:
         raise InputError("is damaged: its compressed pixels cannot be decoded") from error
 
 
-def _check_png(data: bytes) -> None:
-    """Raise ``InputError`` where the file is too short for what its header, or that of a chunk, states.
-
-    OpenCV reserves and clears the memory that a chunk states, 4 GB at most, before it reads the chunk.
-    """
-    end = 8
-    while end + 12 <= len(data) and data[end + 4 : end + 8] != b"IEND":
-        end += 12 + int.from_bytes(data[end : end + 4], "big")
-    if end + 12 > len(data):
-        raise InputError("is truncated: the end of the PNG is missing")
+def _check_png_length(data: bytes) -> None:
+    """Raise ``InputError`` where the file is too short for the pixels that its header states."""
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     channels = {2: 3, 4: 2, 6: 4}.get(data[25], 1)
     if height * (width * channels * data[24] // 8) > _LARGEST_DEFLATE_RATIO * len(data):

@@ -15,7 +15,9 @@ from pixal.errors import InputError
 
 _SUB = 1  # row filter: each byte minus that of the pixel to its left
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_HEADER_BYTES = len(_SIGNATURE) + 25  # of the signature and the first chunk, IHDR
+HEADER_BYTES = len(_SIGNATURE) + 25
+"""Length of the signature and the first chunk, IHDR."""
+
 _KEYWORD = b"Fingerprint\0"
 _MAX_FINGERPRINT = 1000  # bytes
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
@@ -54,11 +56,11 @@ def read_fingerprint(path: Path) -> str | None:
     """Return the fingerprint that ``encode_png`` stored in a PNG file; None if the file has none or is missing."""
     try:
         with path.open("rb") as file:
-            start = file.read(_HEADER_BYTES + 12 + len(_KEYWORD) + _MAX_FINGERPRINT)
+            start = file.read(HEADER_BYTES + 12 + len(_KEYWORD) + _MAX_FINGERPRINT)
     except OSError:
         return None
-    length = int.from_bytes(start[_HEADER_BYTES : _HEADER_BYTES + 4], "big")
-    chunk = start[_HEADER_BYTES + 4 : _HEADER_BYTES + 8 + length]
+    length = int.from_bytes(start[HEADER_BYTES : HEADER_BYTES + 4], "big")
+    chunk = start[HEADER_BYTES + 4 : HEADER_BYTES + 8 + length]
     if not (start.startswith(_SIGNATURE) and chunk.startswith(b"tEXt" + _KEYWORD)):
         return None
     return chunk[4 + len(_KEYWORD) :].decode("latin-1")

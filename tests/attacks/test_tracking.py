@@ -13,10 +13,9 @@ import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -175,25 +174,12 @@ def test_a_server_with_a_fault(tracking: ForkServer, tmp_path: Path, kind: str) 
     assert not (folder / "mlflow.db").exists()
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(options, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("this process may not mount a file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("with_store", [False, True])
 @pytest.mark.parametrize("free", [20_000, 100_000, 300_000, 600_000][: tries(1, 4)])
-def test_a_full_disk(tracking: ForkServer, store: tuple[Path, float], disk: Path, free: int, with_store: bool) -> None:
+def test_a_full_disk(
+    tracking: ForkServer, store: tuple[Path, float], new_disk: Callable[[int], Path], free: int, with_store: bool
+) -> None:
+    disk = new_disk(DISK)
     if with_store:
         shutil.copy(store[0], disk / "mlflow.db")
     state = os.statvfs(disk)

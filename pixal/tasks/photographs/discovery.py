@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixal.errors import InputError
-from pixal.io.files import read_bytes
-from pixal.io.images import MAX_FILE_BYTES
+from pixal.io.images import read_image_bytes
 from pixal.io.names import as_utf8, comparable, is_utf8, printable
 from pixal.tasks.photographs.mvtec import DataSetFolder, find_data_set
 from pixal.tasks.photographs.naming import table_names, unique_stems
@@ -51,7 +50,7 @@ class Photograph:
         """Read the bytes of its file. Raise ``InputError`` if it cannot be read, or is too large for an image."""
         if self.problem:
             raise InputError(self.problem)
-        return read_bytes(self.path, max_bytes=MAX_FILE_BYTES)
+        return read_image_bytes(self.path)
 
 
 def list_photographs(source: str | Path, *, test: bool = False) -> dict[str, list[Photograph]]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pixal.config.section import result_settings
 from pixal.errors import InputError
-from pixal.io.files import data_hash, file_hash, read_bytes, write_bytes
-from pixal.io.images import MAX_FILE_BYTES, decode_image, encode_image, with_alpha
+from pixal.io.files import data_hash, file_hash, write_bytes
+from pixal.io.images import decode_image, encode_image, read_image_bytes, with_alpha
 from pixal.io.journal import reusable
 from pixal.io.provenance import fingerprint
 from pixal.tasks.photographs.alignment.align import Reference
@@ -73,7 +73,7 @@ class PhotographAligner:
         try:
             # If the mask is in memory, read the photograph itself, which takes a sixth of the time of the PNG.
             path = Path(photograph.source) if job.cut_out else self.source / str(photograph.file)
-            data = read_bytes(path, max_bytes=MAX_FILE_BYTES)
+            data = read_image_bytes(path)
             sha256 = str(photograph.file_sha256) if job.cut_out else data_hash(data)
             key = alignment_key(sha256, self.reference_sha256, self.settings)
             done = reusable(job.earlier, key, self.target)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io import ownership
-from pixal.io.files import atomic_write, data_hash, read_bytes
-from pixal.io.images import MAX_DECODED_BYTES, MAX_FILE_BYTES, as_uint8, decode_image, write_image
+from pixal.io.files import atomic_write, data_hash
+from pixal.io.images import MAX_DECODED_BYTES, as_uint8, decode_image, read_image_bytes, write_image
 from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -164,7 +164,7 @@ def _read_photo(record: PhotographRecord) -> NDArray[np.uint8] | None:
     """The photograph, (H, W, 3) uint8; None if it cannot be read, has changed, or could not be used and is large."""
     max_bytes = MAX_DECODED_BYTES if record.is_ok else _LARGEST_UNUSED
     try:
-        data = read_bytes(Path(record.source), max_bytes=MAX_FILE_BYTES)
+        data = read_image_bytes(Path(record.source))
         if data_hash(data) != record.sha256:
             return None
         return np.ascontiguousarray(as_uint8(decode_image(data, max_bytes=max_bytes)[..., :3]))
