@@ -86,3 +86,19 @@ def _paths(root: Path) -> Paths:
             "component_validate_path": {"component": "Part", "base": str(root / "validate")},
         }
     )
+
+
+def record_verdicts(monkeypatch: pytest.MonkeyPatch, describe: Callable[[Any, Any], str]) -> list[str]:
+    """Return the list to which ``describe(verdicts of the type, verdict)`` is added for each new verdict."""
+    from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+
+    found: list[str] = []
+    validate_parts = TypeVerdicts.validate_parts
+
+    def record(self: TypeVerdicts, *arguments: Any) -> Any:
+        for verdict in validate_parts(self, *arguments):
+            found.append(describe(self, verdict))
+            yield verdict
+
+    monkeypatch.setattr(TypeVerdicts, "validate_parts", record)
+    return found

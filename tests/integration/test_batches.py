@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
-from helpers import NO_FIGURES
+from helpers import NO_FIGURES, record_verdicts
 
 import pixal
 from pixal import cli
@@ -28,7 +27,6 @@ from pixal.mlflow_utils import Tracker
 from pixal.report import render
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import reporting, watch
-from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
 
 RESULTS = Path("validate/Part")
@@ -64,16 +62,7 @@ def work(trained_front: Path, rendered: Path, tmp_path: Path, monkeypatch: pytes
 @pytest.fixture
 def validated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The photographs that get a new verdict."""
-    names: list[str] = []
-    validate_parts = TypeVerdicts.validate_parts
-
-    def record(self: TypeVerdicts, *arguments: Any) -> Iterator[StoredVerdict]:
-        for verdict in validate_parts(self, *arguments):
-            names.append(verdict.part.image)
-            yield verdict
-
-    monkeypatch.setattr(TypeVerdicts, "validate_parts", record)
-    return names
+    return record_verdicts(monkeypatch, lambda _, verdict: verdict.part.image)
 
 
 def set_time(path: Path, hour: int) -> None:

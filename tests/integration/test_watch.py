@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import PLOTS, write_configs
+from helpers import PLOTS, record_verdicts, write_configs
 
 import pixal
 from pixal import cli
@@ -83,16 +83,7 @@ def photos(rendered: Path) -> Path:
 @pytest.fixture
 def validated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list to which each photograph is added that gets a new verdict."""
-    names: list[str] = []
-    validate_parts = TypeVerdicts.validate_parts
-
-    def record(self: TypeVerdicts, *arguments: Any) -> Iterator[StoredVerdict]:
-        for verdict in validate_parts(self, *arguments):
-            names.append(f"{self.name}/{verdict.part.image}")
-            yield verdict
-
-    monkeypatch.setattr(TypeVerdicts, "validate_parts", record)
-    return names
+    return record_verdicts(monkeypatch, lambda of_type, verdict: f"{of_type.name}/{verdict.part.image}")
 
 
 def run_watch(*steps: Step, config: PhotographConfig | None = None, **options: Any) -> Any:
