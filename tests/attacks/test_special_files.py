@@ -207,17 +207,17 @@ def test_photographs_that_vanish_or_change_between_listing_and_reading(
 ) -> None:
     copy_photographs(rendered / "production/Part/front", work / "batch/front", 4)
     vanishing, replaced, *others = sorted((work / "batch/front").iterdir())
-    read = discovery.read_bytes
+    read = discovery.read_image_bytes
 
-    def read_late(path: Path, **options: int) -> bytes:
+    def read_late(path: Path) -> bytes:
         if path.name == vanishing.name:
             path.unlink(missing_ok=True)
         if path.name == replaced.name and path.is_file():
             path.unlink()
             os.mkfifo(path)
-        return read(path, **options)
+        return read(path)
 
-    monkeypatch.setattr(discovery, "read_bytes", read_late)
+    monkeypatch.setattr(discovery, "read_image_bytes", read_late)
     monkeypatch.chdir(work)
     config = pixal.load_config(None, [*NO_FIGURES, "model_training.model=gaussian"])
     batch = pixal.validate("batch", config=config, quiet=True)

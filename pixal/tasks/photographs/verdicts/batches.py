@@ -303,4 +303,5 @@ def _is_of_type(journal: Path) -> bool:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    """The time with milliseconds, by which batches that began in the same second are told apart."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
