@@ -1,4 +1,7 @@
-"""The command line: parse the options, call one function, and turn errors into exit statuses."""
+"""The command line: parse the options, call one function, and turn errors into exit statuses.
+
+What takes long to import is imported in the functions, where signals are handled: Ctrl-C prints no traceback then.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,20 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import pixal
 from pixal.commands.exit_status import ExitStatus
-from pixal.commands.parser import build_parser
 from pixal.commands.signals import Received, stop_by_signals
 from pixal.commands.streams import tolerant_streams
-from pixal.config import Config
 from pixal.errors import InputError, PixalError, Stopped
 from pixal.io.files import storage_error
 from pixal.io.logs import PrintableFormatter
 from pixal.io.names import printable
-from pixal.outcome import Failure, Results
-from pixal.tasks import configured_task
+
+if TYPE_CHECKING:
+    from pixal.config import Config
+    from pixal.outcome import Failure, Results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,13 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     with tolerant_streams(), stop_by_signals(to_the_end=arguments is None) as received:
-        return _run(build_parser().parse_args(arguments), received)
+        return _run(arguments, received)
 
 
-def _run(options: argparse.Namespace, received: Received) -> ExitStatus:
+def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
     """Run a command, and turn errors into exit statuses."""
-    _set_up_logging(options.quiet)
+    options = argparse.Namespace(command="the command", debug=False)  # until they are parsed
     try:
+        from pixal.commands.parser import build_parser
+
+        options = build_parser().parse_args(arguments)
+        _set_up_logging(options.quiet)
         return _COMMANDS[options.command](options)
     except (KeyboardInterrupt, Exception) as error:
         if options.debug:
@@ -76,6 +84,8 @@ def _report_error(error: Exception) -> ExitStatus:
 
 def _load_config(options: argparse.Namespace) -> Config:
     """Load the settings, with the overrides by ``--set`` and ``--workers``."""
+    from pixal.tasks import configured_task
+
     config = pixal.load_config(options.config, options.overrides)
     if options.workers is None:
         return config

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
-from pixal.io.arrays import ARCHIVE_ERRORS, map_member, release_pages
+from pixal.io.arrays import ARCHIVE_ERRORS, load_arrays, map_member, release_pages
 from pixal.io.growing import GrowingRows
 
 _CHUNK_BYTES = 1 << 28  # of rows that are processed together
@@ -132,12 +132,9 @@ class InputSet:
             InputError: The file is missing, is damaged, or was not written by PIXAL.
         """
         try:
-            # The file is opened here because NumPy does not close a file that is not an archive.
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                missing = {"data", "shape", "channels", "names"} - set(file.files)
-                if missing:
-                    raise InputError(f"{path}: has no {', '.join(sorted(missing))}; it was not written by PIXAL")
-                arrays = {name: file[name] for name in file.files if name != "data"}
+            arrays = load_arrays(path, leave_out="data")
+            if missing := {"shape", "channels", "names"} - arrays.keys():
+                raise InputError(f"has no {', '.join(sorted(missing))}; it was not written by PIXAL")
             data = map_member(path, "data.npy")
             return cls(
                 data,
@@ -154,7 +151,7 @@ class InputSet:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{path}: is damaged or not an .npz file ({reason}); run make_input again") from error
         except InputError as error:
-            raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+            raise InputError(f"{path}: {error}") from error
 
 
 class InputSetWriter:

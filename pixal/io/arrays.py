@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +36,12 @@ ARCHIVE_ERRORS = (
 )
 
 
+# An archive unpacks to this many bytes at most, or to so many times its size. Photographs compress to more than a
+# hundredth; a file that claims to hold more was made to fill the memory.
+_ALWAYS_UNPACKED = 1 << 26
+_LARGEST_RATIO = 100
+
+
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Write arrays to an uncompressed ``.npz`` atomically. The same arrays give the same bytes.
 
@@ -46,17 +55,22 @@ def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     write_if_changed(path, buffer.getvalue())
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an ``.npz``, by name.
+def load_arrays(path: Path, leave_out: str | None = None) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz``, by name.
+
+    Args:
+        path: The archive.
+        leave_out: The name of an array that is not read.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is damaged, is not an ``.npz``, or needs pickle.
+        ValueError: The file is damaged, is not an ``.npz``, needs pickle, or would unpack to far more than its size.
     """
     try:
         # Not np.load: it does not close a damaged file, and it accepts a single .npy.
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): _read_member(archive, name) for name in archive.namelist()}
+        with _open_archive(path) as archive:
+            names = [name for name in archive.namelist() if name != f"{leave_out}.npy"]
+            return {name.removesuffix(".npy"): _read_member(archive, name) for name in names}
     except FileNotFoundError:
         raise
     except ARCHIVE_ERRORS as error:
@@ -109,14 +123,15 @@ def map_member(path: Path, member: str) -> NDArray[np.float32]:
         A read-only memory map. A compressed, column-ordered, empty or non-float32 array: an array in memory.
 
     Raises:
-        InputError: The archive is truncated.
+        InputError: The archive is truncated, or has no such array.
+        ValueError: See ``load_arrays``.
     """
-    with zipfile.ZipFile(path) as archive:
+    with _open_archive(path) as archive:
+        if member not in archive.namelist():
+            raise InputError(f"has no {member.removesuffix('.npy')}; it was not written by PIXAL")
         info = archive.getinfo(member)
         with archive.open(info) as stream:
-            version = npy_format.read_magic(stream)
-            read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
+            shape, fortran, dtype = _read_header(stream)
             header_size = stream.tell()
         if info.compress_type != zipfile.ZIP_STORED or fortran or dtype != np.float32:
             return np.asarray(_read_member(archive, member), np.float32)
@@ -136,6 +151,30 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     return info.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
 
 
+@contextmanager
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive for reading. Raise ValueError if its directory says that it unpacks to far more than its size."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > max(_ALWAYS_UNPACKED, _LARGEST_RATIO * path.stat().st_size):
+            raise ValueError(f"it says that it unpacks to {unpacked / 1e6:.0f} MB, which no photographs do")
+        yield archive
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an ``.npy``: shape, whether columns come first, and type of the values."""
+    version = npy_format.read_magic(member)
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran, dtype = read(member)
+    return shape, fortran, dtype
+
+
 def _read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Read an array. Memory is taken only if its header and the directory of the archive agree on its size."""
+    with archive.open(name) as member:
+        shape, _, dtype = _read_header(member)
+        needed, declared = member.tell() + math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
+        if needed != declared and not dtype.hasobject:
+            raise ValueError(f"{name} has {declared} bytes, but its header says {needed}")
     with archive.open(name) as member:
         return np.asarray(npy_format.read_array(member, allow_pickle=False))

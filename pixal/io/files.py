@@ -274,3 +274,11 @@ def file_hash(path: Path) -> str:
         while data := file.read(1 << 20):
             digest.update(data)
     return digest.hexdigest()
+
+
+def has_hash(path: Path, sha256: str | None) -> bool:
+    """Whether a file exists and has this SHA-256."""
+    try:
+        return file_hash(path) == sha256
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False

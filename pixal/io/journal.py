@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pixal.io.files import AppendedFile, file_hash, write_bytes
+from pixal.io.files import AppendedFile, has_hash, write_bytes
 from pixal.io.json_text import parse_json
 from pixal.io.records import to_builtin
 
@@ -85,8 +85,7 @@ def reusable(record: Record | None, key: str, folder: Path) -> Record | None:
     """Return ``record`` if its output in ``folder`` is unchanged and was made of what ``key`` stands for, else None."""
     if record is None or record.file is None or record.key != key:
         return None
-    path = folder / record.file
-    return record if path.is_file() and file_hash(path) == record.file_sha256 else None
+    return record if has_hash(folder / record.file, record.file_sha256) else None
 
 
 def _line(record: OutputRecord) -> bytes:

@@ -234,13 +234,18 @@ def check_weights(path: Path, arrays: Iterable[NDArray[Any]]) -> None:
     """
     is_zero = True
     for values in arrays:
-        if values.dtype.kind not in "fiu":
-            raise ModelError(f"{path} is damaged: it holds {values.dtype} in place of numbers; run train again")
-        if not np.isfinite(values).all():
-            raise ModelError(f"{path} is damaged: it holds values that are not finite; run train again")
+        check_finite(path, values)
         is_zero = is_zero and not values.any()
     if is_zero:
         raise ModelError(f"{path} is damaged: all its values are 0; run train again")
+
+
+def check_finite(path: Path, values: NDArray[Any]) -> None:
+    """Raise ModelError if a value of an array that was loaded from ``path`` is no number, or not finite."""
+    if values.dtype.kind not in "fiu":
+        raise ModelError(f"{path} is damaged: it holds {values.dtype} in place of numbers; run train again")
+    if not np.isfinite(values).all():
+        raise ModelError(f"{path} is damaged: it holds values that are not finite; run train again")
 
 
 def type_indices(inputs: InputSet, types: Sequence[str]) -> Rows:

@@ -8,7 +8,7 @@ from typing import Any
 from pixal.config import Config
 from pixal.errors import ConfigError, ModelError
 from pixal.io import ownership
-from pixal.io.files import file_hash
+from pixal.io.files import file_hash, has_hash
 from pixal.io.provenance import fingerprint
 from pixal.train_model.checkpoint import Checkpoint, read_dependencies
 from pixal.train_model.family import ModelFamily
@@ -78,7 +78,7 @@ class ResumePlan:
                 "run train, or train --resume, without --epochs"
             )
         state = self._folder / _LAST_STATE
-        if not state.is_file() or file_hash(state) != self.trained.training_state_sha256:
+        if not has_hash(state, self.trained.training_state_sha256):
             raise ModelError(f"{state} is missing, or is not the file that training wrote; train without --resume")
         interrupted = self._checkpoint_epochs
         if interrupted not in (None, self.target_epochs):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
-from pixal.io.files import file_hash
-from pixal.io.records import RECORD_HASH, has_valid_hash, read_record
+from pixal.io.files import file_hash, has_hash
+from pixal.io.records import has_valid_hash, read_record
 from pixal.train_model.family import AnomalyModel, ModelFamily, as_anomaly_model, family_named
 from pixal.train_model.specification import ModelRecord
 from pixal.version import __version__
@@ -28,7 +28,7 @@ class StoredModel:
         record: What training stored about the model.
         folder: The folder of its files.
         record_file: The file of the record.
-        record_sha256: The hash that the record holds.
+        record_sha256: The SHA-256 of that file when it was read.
     """
 
     owner: str | None
@@ -63,11 +63,7 @@ class StoredModel:
         Raises:
             ModelError: Training has stored another model since the record was read.
         """
-        try:
-            is_same = read_record(self.record_file).get(RECORD_HASH) == self.record_sha256
-        except PixalError:
-            is_same = False
-        if not is_same:
+        if not has_hash(self.record_file, self.record_sha256):
             raise ModelError(f"the model in {self.folder} was replaced while it was read; run the same command again")
 
 
@@ -118,10 +114,11 @@ def _check_file(path: Path, digest: str) -> None:
 
 
 def _read(path: Path, label: str) -> tuple[ModelRecord, str]:
-    """Read a record; return it with the hash that it holds."""
+    """Read a record, and check the hash that it holds; return it with the SHA-256 of its file."""
     try:
+        sha256 = file_hash(path) if path.is_file() else ""  # first: a record that is replaced in between has another
         content = read_record(path)
-    except PixalError as error:
+    except (OSError, PixalError) as error:
         raise ModelError(f"{label} was never trained ({error}); run train first") from error
     if not has_valid_hash(content):
         raise ModelError(
@@ -129,6 +126,6 @@ def _read(path: Path, label: str) -> tuple[ModelRecord, str]:
             "wrote it; run train again"
         )
     try:
-        return ModelRecord.read(content), str(content[RECORD_HASH])
+        return ModelRecord.read(content), sha256
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error

@@ -345,7 +345,7 @@ def test_a_signal_stops_a_command_in_one_line(
 
     def signalled(*_: object, **__: object) -> None:
         try:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             time.sleep(60)
         except KeyboardInterrupt:
             if is_swallowed:
@@ -358,6 +358,36 @@ def test_a_signal_stops_a_command_in_one_line(
     assert (signal.getsignal(number), sys.unraisablehook) == before
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_pixal_is_imported_is_one_line(workdir: Path, number: int, status: int) -> None:
+    """Signals are handled before anything that takes long to import. A module of that name stands for the import."""
+    (workdir / "pydantic.py").write_text(f"import signal, time\nsignal.raise_signal({int(number)})\ntime.sleep(60)\n")
+    root = str(Path(pixal.__file__).parents[1])
+    process = subprocess.run(
+        [sys.executable, "-m", "pixal.cli", "train"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(workdir), root])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (
+        process.stderr == "pixal: train stopped; to resume from the last checkpoint, add --resume to the same command\n"
+    )
+    assert process.returncode == status
+
+
+def test_a_signal_before_the_options_are_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+
+    monkeypatch.setattr("pixal.commands.parser.build_parser", interrupted)
+    assert failed(capsys, "train", status=130) == "pixal: the command stopped; run the same command again\n"
+
+
 def test_what_is_interrupted_half_made_prints_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +395,7 @@ def test_what_is_interrupted_half_made_prints_no_traceback(
 
     class HalfMade:
         def __init__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             time.sleep(60)
 
         def __del__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
@@ -252,6 +255,41 @@ def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     for name in ("array.npy", "text", "empty", "zip", "."):
         with pytest.raises(InputError, match=r"damaged|has no"):
             InputSet.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["data", "names", "other"])
+def test_an_archive_that_would_fill_the_memory_is_refused_before_it_is_unpacked(tmp_path: Path, name: str) -> None:
+    """100 MB of zeros take 100 kB in the file."""
+    bomb = {"data": np.zeros((2, 12_500_000), np.float32), "names": np.zeros((2, 50_000_000), "S1")}
+    np.savez_compressed(tmp_path / "out.npz", **CONTENT | {name: bomb.get(name, bomb["data"])})
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="unpacks to 100 MB"):
+            InputSet.load(tmp_path / "out.npz")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["data", "names"])
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_array_whose_header_promises_more_than_the_file_holds_takes_no_memory(
+    tmp_path: Path, name: str, how: int
+) -> None:
+    np.savez(tmp_path / "whole.npz", **CONTENT)
+    with (
+        zipfile.ZipFile(tmp_path / "whole.npz") as source,
+        zipfile.ZipFile(tmp_path / "out.npz", "w", how) as target,
+    ):
+        for member in source.namelist():
+            content = io.BytesIO(source.read(member))
+            if member == f"{name}.npy":
+                content = io.BytesIO()
+                header = {"descr": "<f8", "fortran_order": False, "shape": (2, 1 << 35)}  # 550 GB
+                npy_format.write_array_header_1_0(content, header)
+            target.writestr(member, content.getvalue())
+    with pytest.raises(InputError, match=f"{name}.npy has 128 bytes, but its header says 549755814016"):
+        InputSet.load(tmp_path / "out.npz")
 
 
 def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.inputs import InputSet
-from pixal.io.files import file_hash
+from pixal.io.files import file_hash, has_hash
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
@@ -75,7 +75,7 @@ class TrainingData:
 
     def check_unchanged(self) -> None:
         """Raise InputError if preprocessing has run since the data were read. It removes its record at its start."""
-        if not self._record_file.is_file() or file_hash(self._record_file) != self._record_sha256:
+        if not has_hash(self._record_file, self._record_sha256):
             raise InputError(f"{self._path} has changed since train was started; run train again")
 
     def state_file(self, name: str) -> Path:
@@ -86,7 +86,7 @@ class TrainingData:
     def _load_state(self, name: str, record: TypeRecord) -> PreprocessingState:
         """Load the preprocessing of a type. Raise InputError if it is missing, or not what make_input recorded."""
         path = self.state_file(name)
-        if not path.is_file() or file_hash(path) != record.state_sha256:
+        if not has_hash(path, record.state_sha256):
             raise InputError(f"{path} is missing, or is not the file that make_input recorded; run make_input again")
         return PreprocessingState.load(path)
 

@@ -8,7 +8,7 @@ from typing import Any
 from pixal.errors import InputError, ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
-from pixal.io.files import file_hash
+from pixal.io.files import file_hash, has_hash
 from pixal.io.logs import log_to_file
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
@@ -51,7 +51,7 @@ class TypeDetection:
 
     def check_unchanged(self) -> None:
         """Raise ``InputError`` if ``validate`` has run since the inputs were read. It removes their record first."""
-        if not self._record_file.is_file() or file_hash(self._record_file) != self._record_sha256:
+        if not has_hash(self._record_file, self._record_sha256):
             raise InputError(f"another run has changed the inputs in {self._archive}; run the same command again")
 
     def detect(self) -> Iterator[StoredVerdict]:
