@@ -107,6 +107,33 @@ def calibrate(
     return Calibration(error_variance(total.variance, mask), np.array(scores, np.float64), center=total.center)
 
 
+def calibrate_scores(
+    errors: Maps,
+    rows: NDArray[np.intp],
+    *,
+    mask: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    smoothing: float,
+) -> Calibration:
+    """Calibrate a type whose errors are already in units of what good parts reach (``AnomalyModel.is_calibrated``).
+
+    The variance is 1, because one that is estimated from the same parts again would make their scores too high: it
+    lacks the part itself, but the errors of the other parts were scaled with that part among them.
+
+    Args:
+        errors: (N, H, W, C), of held-out parts.
+        rows: The row indices of the parts in ``errors``.
+        mask: (H, W), the pixels of the part.
+        weights: (C,), the weight of each channel.
+        smoothing: The Gaussian sigma of the maps, input pixels.
+    """
+    variance, scores = np.ones(errors.shape[1:], np.float32), []
+    for row in rows:
+        scores.append(part_scores(calibrated_maps(errors[row][None], variance, mask, weights, smoothing))[0])
+        release_pages(errors)
+    return Calibration(variance, np.array(scores, np.float64))
+
+
 def calibrate_by_texture(
     near: Maps,
     far: Maps,

@@ -102,6 +102,15 @@ class ModelFamily(ABC):
         """Whether the model is fitted once per fold (cross-validation), or only once with a held-out part."""
         return False
 
+    @property
+    def leaves_one_out(self) -> bool:
+        """Whether one fit also gives the error of each part as a model without it would (``left_out_error``)."""
+        return False
+
+    def check(self) -> None:
+        """Raise the error that a fit would raise for its settings. Called before any work is done."""
+        return
+
     def prepare_fits(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
         """Compute once what several fits share. Called before the first fit, with the rows of every fit."""
         return
@@ -153,9 +162,12 @@ class AnomalyModel(ModelFamily):
     Attributes:
         gives_distance: Whether ``error`` is a distance from good parts, (n, H, W, 1), instead of a difference in each
             channel, (n, H, W, C).
+        is_calibrated: Whether ``error`` is a distance in units of what good parts reach, the same at all pixels. The
+            calibration then keeps it as it is.
     """
 
     gives_distance: ClassVar[bool] = False
+    is_calibrated: ClassVar[bool] = False
 
     @abstractmethod
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
@@ -165,6 +177,14 @@ class AnomalyModel(ModelFamily):
             Input minus reconstruction, (n, H, W, C), signed; or a distance of at least 0, (n, H, W, 1)
             (``gives_distance``).
         """
+
+    def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """The error of parts that the model was fitted on, each as by a model that was fitted without it.
+
+        Only for a family whose formulas give it from one fit (``leaves_one_out``); it needs no folds then. Called after
+        ``fit`` and before ``save``.
+        """
+        raise NotImplementedError
 
     def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """Input minus reconstruction, (n, H, W, C). Override it where ``error`` is something else."""

@@ -89,7 +89,7 @@ def fit_all(
 
     The last fit uses the learning rates and the number of epochs that were typical of the folds. Fits that the
     checkpoint holds are not repeated. If the family's fits are costly, there is one fit, without the first fold, and
-    its model is the result.
+    its model is the result. If the family leaves one out, there is one fit on all rows.
 
     Args:
         family: The model family.
@@ -106,6 +106,8 @@ def fit_all(
         ConfigError: Rows are to be held out, but the family gives no error map.
     """
     model = family(specification.model_dump() | checkpoint.specification)
+    if folds and model.leaves_one_out:
+        return _fit_once(model, inputs, masks, folds, checkpoint, name=name, quiet=quiet)
     all_rows, epochs = np.arange(len(inputs)), checkpoint.target_epochs or specification.n_epochs
     is_single_fit = bool(folds) and not model.folds_are_cheap
     checkpoint.keeps_last_state = not model.folds_are_cheap
@@ -143,6 +145,27 @@ def fit_all(
         history = model.fit(inputs, all_rows, masks, control)
         bar.update(total - bar.n)
     return Fitted(model, history, checkpoint.histories)
+
+
+def _fit_once(
+    model: ModelFamily,
+    inputs: InputSet,
+    masks: NDArray[np.bool_],
+    folds: Sequence[Rows],
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    quiet: bool,
+) -> Fitted:
+    """Fit the model on all rows, and store the errors of held-out parts that the fit itself gives."""
+    with tqdm(total=1, desc=f"{name}: training"[:34].ljust(34), unit="fit", disable=quiet) as bar:
+        history = model.fit(inputs, np.arange(len(inputs)), masks, FitControl(checkpoint=checkpoint))
+        held_out = np.sort(np.concatenate(folds))
+        for rows in inputs.iterate_chunks(held_out):
+            checkpoint.errors[held_out_positions(rows, folds)] = as_anomaly_model(model).left_out_error(inputs, rows)
+            release_pages(checkpoint.errors)
+        bar.update()
+    return Fitted(model, history, [])
 
 
 def _store_errors(

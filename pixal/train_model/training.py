@@ -83,6 +83,9 @@ def train_models(
     with ExitStack() as locks:  # until the last model is stored: it is stored with the preprocessing of its type
         for run in runs:
             locks.enter_context(lock_folder(config.paths.resolve("component_model_path", run.training_set.owner)))
+        for run in runs:  # before the first fit, not after those of other types
+            if not run.plan.is_done:
+                family(run.specification).check()
         task.check_unchanged()
         claim_outputs(config.paths, "component_model_path", owners)
         remove_unfinished(config.paths, "component_model_path", owners)
@@ -197,12 +200,15 @@ class _TrainingRun:
 
     @cached_property
     def _folds(self) -> list[Rows]:
-        """The rows to hold out, fit by fit; a single fold for a family whose fits are costly."""
+        """The rows to hold out, fit by fit; a single fold for a family whose fits are costly, else row by row."""
         if not self.task.holds_out:
             return []
         inputs, settings = self.training_set.inputs, self.config.model_training
         count, seed = settings.calibration_folds, settings.seed
-        if self.family(self.specification).folds_are_cheap:
+        model = self.family(self.specification)
+        if model.leaves_one_out:
+            return make_folds(inputs, len(inputs), seed)
+        if model.folds_are_cheap:
             return make_folds(inputs, count, seed)
         return make_folds(inputs, count, seed, limit=HELD_OUT * count)[:1]
 

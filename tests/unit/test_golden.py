@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.calibration.calibration import calibrate
+from pixal.calibration.calibration import calibrate, calibrate_scores
 from pixal.calibration.maps import above, calibrated_maps
 from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
@@ -70,16 +70,20 @@ def inputs_of(name: str, images: NDArray[np.float32]) -> InputSet:
 def maps(name: str, inputs: InputSet) -> tuple[AnomalyModel, NDArray[np.float32]]:
     """Fit a model to the good parts; return it and the calibrated maps of the new parts."""
     model = build(name)
-    held_out = np.empty((GOOD, *SHAPE[:2], 1 if model.gives_distance else SHAPE[2]), np.float32)
-    folds = FOLDS if model.folds_are_cheap else FOLDS[:1]
-    for fold in folds:
-        model.fit(inputs, np.setdiff1d(np.arange(GOOD), fold), mask()[None], FitControl(validation_rows=fold))
-        held_out[fold] = model.error(inputs, fold)
-    if model.folds_are_cheap:
-        model.fit(inputs, np.arange(GOOD), mask()[None])
-    weights = np.ones(held_out.shape[-1], np.float32)
+    weights = np.ones(1 if model.gives_distance else SHAPE[2], np.float32)
     settings: dict[str, Any] = {"mask": mask(), "weights": weights, "smoothing": 1.0}
-    calibration = calibrate(held_out[: sum(map(len, folds))], folds, distances=model.gives_distance, **settings)
+    if model.leaves_one_out:
+        model.fit(inputs, np.arange(GOOD), mask()[None])
+        calibration = calibrate_scores(model.left_out_error(inputs, np.arange(GOOD)), np.arange(GOOD), **settings)
+    else:
+        held_out = np.empty((GOOD, *SHAPE[:2], len(weights)), np.float32)
+        folds = FOLDS if model.folds_are_cheap else FOLDS[:1]
+        for fold in folds:
+            model.fit(inputs, np.setdiff1d(np.arange(GOOD), fold), mask()[None], FitControl(validation_rows=fold))
+            held_out[fold] = model.error(inputs, fold)
+        if model.folds_are_cheap:
+            model.fit(inputs, np.arange(GOOD), mask()[None])
+        calibration = calibrate(held_out[: sum(map(len, folds))], folds, distances=model.gives_distance, **settings)
     errors = above(model.error(inputs, np.arange(GOOD, len(inputs))), calibration.center)
     return model, calibrated_maps(errors, calibration.variance, **settings)
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from patch_parts import SHAPE, TINY, built, input_set, part
 
 from pixal.errors import ConfigError, ModelError
-from pixal.train_model.padim.distribution import distribution, mahalanobis
+from pixal.train_model.padim.distribution import distribution, left_out_distances, mahalanobis
 from pixal.train_model.padim.model import Padim
-from pixal.train_model.patch_features.resnets import RESNETS
+from pixal.train_model.patch_features.levels import spread_out
+from pixal.train_model.patch_features.resnets import RESNETS, ResNet
 
 REGULARISATION = 0.01
 
@@ -25,7 +26,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def model(types: tuple[str, ...] = ("front",), memory_limit: float = 1.0, **options: Any) -> Padim:
-    return built(Padim, "padim", types, memory_limit, {"features": 10} | options)
+    return built(Padim, "padim", types, memory_limit, {"features": 10, "layers": ["layer1", "layer2"]} | options)
 
 
 def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -35,13 +36,13 @@ def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.clip(pattern * light + 0.01 * generator.normal(size=(count, *SHAPE)), 0, 1).astype(np.float32)
 
 
-def slow_distances(good: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float64]:
+def slow_distances(good: NDArray[Any], new: NDArray[Any], added: float = REGULARISATION) -> NDArray[np.float64]:
     """Equations 1 and 2 of Defard et al. 2020, cell by cell."""
     distances = np.empty(new.shape[:2])
     for cell in range(good.shape[1]):
         samples = good[:, cell].astype(np.float64)
         covariance = np.cov(samples.T) if len(samples) > 1 else np.zeros((samples.shape[1],) * 2)
-        inverse = np.linalg.inv(covariance + REGULARISATION * np.eye(samples.shape[1]))
+        inverse = np.linalg.inv(covariance + added * np.eye(samples.shape[1]))
         for index, row in enumerate(new[:, cell] - samples.mean(0)):
             distances[index, cell] = np.sqrt(row @ inverse @ row)
     return distances
@@ -61,20 +62,63 @@ def test_distances_agree_with_the_published_formula(count: int, size: float) -> 
     np.testing.assert_allclose(fast, slow_distances(good, new), rtol=2e-3)
 
 
-def test_the_error_agrees_with_the_formula_on_the_features_of_the_fitted_rows() -> None:
+@pytest.mark.parametrize("count", [2, 3, 7, 11, 12, 13, 40])
+@pytest.mark.parametrize("added", [0.01, 10.0])
+def test_left_out_distances_are_those_from_a_distribution_without_the_image(count: int, added: float) -> None:
+    generator = np.random.default_rng(count)
+    good = (3 + generator.normal(size=(count, 5, 12)) @ generator.normal(size=(12, 12))).astype(np.float32)
+    expected = [
+        mahalanobis(good[[index]], distribution(np.delete(good, index, 0), added), added)[0] for index in range(count)
+    ]
+    np.testing.assert_allclose(left_out_distances(good, added), np.stack(expected), rtol=1e-4)
+
+
+def slow_scale(distances: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The mean and the spread of distances (n, p) in each cell."""
+    deviation = distances.std(0, ddof=1)
+    return distances.mean(0), np.maximum(deviation, 2 * np.median(deviation))
+
+
+def test_errors_agree_with_the_formulas_on_the_features_of_the_fitted_rows() -> None:
     images = good_parts(9)
     padim, inputs, rows = model(), input_set(images), np.array([0, 2, 3, 5, 8])
     padim.fit(inputs, rows, part()[None])
     patches = padim._select_features(padim._backbone)  # type: ignore[arg-type]
-    features = patches(images, np.repeat(part()[None], 9, 0)).reshape(9, -1, 10)
-    cells = np.flatnonzero(patches.part_cells(part()))
-    grid = np.zeros((9, *patches.grid))
-    grid.reshape(9, -1)[:, cells] = slow_distances(features[rows][:, cells], features[:, cells])
-    errors = padim.error(inputs, slice(None))
-    assert errors.shape == (9, *SHAPE[:2], 1)
-    assert not errors[:, ~part()].any()
-    expected = np.stack([padim._frame.to_image(values.astype(np.float32)) for values in grid])
-    np.testing.assert_allclose(errors[:, part(), 0], expected[:, part()], rtol=1e-3, atol=1e-3)
+    grid = patches.part_cells(part())
+    features = patches(images, np.repeat(part()[None], 9, 0))[0][:, grid]
+    added = 0.1 * features[rows].var(0, ddof=1, dtype=np.float64).mean()
+    left_out = np.stack(
+        [slow_distances(features[np.delete(rows, i)], features[[row]], added)[0] for i, row in enumerate(rows)]
+    )
+    excess = []
+    for index in range(5):
+        mean, spread = slow_scale(np.delete(left_out, index, 0))
+        excess.append(np.maximum(left_out[index] - mean, 0) / spread)
+    unit = np.median(np.max(excess, axis=1))
+    mean, spread = slow_scale(left_out)
+    new = np.maximum(slow_distances(features[rows], features, added) - mean, 0) / spread / unit
+    for values, errors in (
+        (new, padim.error(inputs, slice(None))),
+        (excess / unit, padim.left_out_error(inputs, rows)),
+    ):
+        assert errors.shape == (len(values), *SHAPE[:2], 1)
+        assert not errors[:, ~part()].any()
+        expected = [padim._frame.to_image(spread_out(each.astype(np.float32), grid)) * part() for each in values]
+        np.testing.assert_allclose(errors[..., 0], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_error_is_the_largest_of_all_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RESNETS, "tiny", ResNet((1, 1, 1), bottleneck=False, width=4))
+    inputs, errors = input_set(good_parts(8)), {}
+    for levels in (None, ["fine"], ["middle"], ["coarse"], ["coarse", "fine"]):
+        padim = model(layers=None, features=None, levels=levels)
+        padim.fit(inputs, np.arange(6), part()[None])
+        errors[str(levels)] = padim.error(inputs, slice(None))
+    fine, middle, coarse = (errors[f"['{name}']"] for name in ("fine", "middle", "coarse"))
+    np.testing.assert_allclose(errors["None"], np.maximum(np.maximum(fine, middle), coarse), rtol=1e-5)
+    np.testing.assert_allclose(errors["['coarse', 'fine']"], np.maximum(fine, coarse), rtol=1e-5)
+    with pytest.raises(ConfigError, match="levels cannot be chosen when layers are named"):
+        model(levels=["fine"])
 
 
 def test_each_fit_is_new_but_features_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +221,7 @@ def test_the_error_is_0_outside_the_crop() -> None:
     inside = np.zeros(SHAPE[:2], bool)
     inside[8:28, 11:41] = True
     assert not errors[:, ~inside].any()
-    assert (errors[3, inside & part()] > 0).all()
+    assert errors[3, inside & part()].any()
 
 
 def test_a_crop_without_the_part_is_refused() -> None:
@@ -200,7 +244,7 @@ def test_flips_mirror_the_images_of_a_fit() -> None:
 
 
 def test_a_fit_that_exceeds_the_memory_limit_is_refused_before_it_starts() -> None:
-    padim = model(memory_limit=2e-5)
+    padim = model(memory_limit=5e-6)
     with pytest.raises(
         ModelError, match=r"the distribution in \d+ grid cells would need .* fewer model_options.features"
     ):
@@ -220,3 +264,9 @@ def test_the_seed_selects_the_features() -> None:
         padim.fit(inputs, np.arange(3), part()[None])
         errors.append(padim.error(inputs, slice(None)).tobytes())
     assert errors[0] == errors[1] != errors[2]
+
+
+def test_missing_weights_are_reported_by_the_check_before_training() -> None:
+    model().check()
+    with pytest.raises(ModelError, match=r"none.pt does not exist"):
+        model(weights="none.pt").check()

@@ -13,6 +13,7 @@ from patch_parts import SHAPE, TINY, built, input_set, part
 from scipy.spatial.distance import cdist
 
 from pixal.errors import ModelError
+from pixal.train_model.patch_features.levels import spread_out
 from pixal.train_model.patch_features.resnets import RESNETS
 from pixal.train_model.patchcore.memory import coreset, farthest_first, nearest_distances
 from pixal.train_model.patchcore.model import Patchcore
@@ -77,16 +78,32 @@ def test_the_memory_holds_exactly_the_patches_of_the_part() -> None:
     patchcore.fit(inputs, np.arange(3), part()[None])
     patches = patchcore._features
     assert patches is not None
-    assert patches.depth == 8
-    assert patches.grid == (5, 7)
-    cells = patches.part_cells(part())
-    assert len(patchcore._learned[0]["memory"]) == 3 * cells.sum()
-    assert patchcore.error(inputs, np.arange(3)).max() < 1e-2
-    new = patches(inputs.images()[3:], part()[None])[0].reshape(-1, patches.depth)
-    grid = np.zeros(patches.grid, np.float32)
-    grid[cells] = cdist(new, patchcore._learned[0]["memory"]).min(1)[cells.ravel()]
-    expected = patchcore._frame.to_image(grid) * part()
-    np.testing.assert_allclose(patchcore.error(inputs, np.array([3]))[0, ..., 0], expected, rtol=1e-3, atol=1e-4)
+    assert (patches.depths, patches.grids) == ([8], [(5, 7)])
+    cells, learned = patches.part_cells(part()), patchcore._learned[0][0]
+    memory = learned.arrays["memory"]
+    assert len(memory) == 3 * cells.sum()
+    assert not patchcore.error(inputs, np.arange(3)).any()  # a fitted part is in the memory
+    new = patches(inputs.images()[3:], part()[None])[0][0]
+    distances = learned.scale.apply(cdist(new[cells], memory).min(1)[None].astype(np.float32))[0]
+    expected = patchcore._frame.to_image(spread_out(distances, cells)) * part()
+    np.testing.assert_allclose(patchcore.error(inputs, np.array([3]))[0, ..., 0], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"coreset": 1.0}, {"coreset": 0.2}, {"coreset": 1.0, "patches": 30}])
+def test_a_fitted_part_is_compared_with_the_patches_of_the_others(options: Any) -> None:
+    inputs, patchcore = input_set(good_parts(5)), model(**options)
+    store: dict[str, Any] = {}
+    left_out = patchcore._left_out
+    patchcore._left_out = lambda *args: store.setdefault("left out", left_out(*args))  # type: ignore[method-assign]
+    patchcore.fit(inputs, np.arange(5), part()[None])
+    memory = patchcore._learned[0][0].arrays["memory"]
+    cells = patchcore._built_features().part_cells(part())
+    assert len(memory) == {1.0: 5 * cells.sum(), 0.2: cells.sum()}[options["coreset"]] or len(memory) == 30
+    of_images = patchcore._built_features()(inputs.images(), np.repeat(part()[None], 5, 0))[0][:, cells]
+    for index, patches in enumerate(of_images):
+        others = memory[~(memory[:, None] == patches).all(2).any(1)]
+        assert len(others) < len(memory)
+        np.testing.assert_allclose(store["left out"][index], cdist(patches, others).min(1), rtol=1e-3, atol=1e-4)
 
 
 def test_a_planted_spot_has_the_largest_error_at_its_position() -> None:

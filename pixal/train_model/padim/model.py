@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -10,23 +11,22 @@ from threadpoolctl import threadpool_limits
 
 from pixal.errors import ConfigError
 from pixal.train_model.family import Rows
-from pixal.train_model.padim.distribution import distribution, mahalanobis
+from pixal.train_model.padim.distribution import distribution, left_out_distances, mahalanobis
 from pixal.train_model.padim.options import PadimOptions
-from pixal.train_model.patch_features.backbones import Backbone, canonical_name
+from pixal.train_model.patch_features.backbones import Backbone
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import Features, PatchFeatures
-from pixal.train_model.patch_features.patch_model import Arrays, PatchModel
+from pixal.train_model.patch_features.levels import LEVEL_NAMES, Arrays, Distances, Level, default_levels
+from pixal.train_model.patch_features.patch_model import PatchModel
 
-# How many feature channels the paper keeps for each backbone (its section III and table II).
-_FEATURE_COUNTS = {"wide_resnet50_2": 550, "EfficientNetB5": 200}
-_DEFAULT_FEATURE_COUNT = 100
+_MIN_VARIANCE = 1e-6  # added where good parts do not differ at all
 _CHUNK_CELLS = 256  # cells of the grid that are processed together
 
 
 class Padim(PatchModel):
     """The model family "padim"; see ``pixal.train_model.family.ModelFamily``.
 
-    The learned arrays of a type are the ``distribution`` in its cells.
+    The learned arrays of a level are the ``distribution`` in its cells, and the variance that was ``added``.
     """
 
     Options = PadimOptions
@@ -34,51 +34,81 @@ class Padim(PatchModel):
     _memory_advice = "set fewer model_options.features, or a smaller resize"
 
     def _select_features(self, backbone: Backbone) -> PatchFeatures:
-        total = sum(int(output.shape[-1]) for output in backbone.model.outputs)
-        requested = self.options.features
-        if requested is not None and requested > total:
+        options, count = self.options, len(backbone.model.outputs)
+        levels = default_levels(count)
+        if options.layers:
+            levels = [Level(tuple(range(count)), 0)]
+        elif options.levels:
+            levels = [level for name, level in zip(LEVEL_NAMES, levels, strict=False) if name in options.levels]
+        patches = PatchFeatures(
+            backbone, self._frame, self.spec.channels, levels, count=options.features, seed=self.spec.seed
+        )
+        if options.features is not None and options.features > max(patches.depths):
             raise ConfigError(
-                f"model_training.model_options.features: {requested} requested, but the feature maps have only "
-                f"{total} channels"
+                f"model_training.model_options.features: {options.features} requested, but the feature maps have only "
+                f"{max(patches.depths)} channels"
             )
-        count = min(requested or _FEATURE_COUNTS.get(canonical_name(backbone.name), _DEFAULT_FEATURE_COUNT), total)
-        subset = np.random.default_rng(self.spec.seed).choice(total, count, replace=False)
-        return PatchFeatures(backbone, self._frame, self.spec.channels, subset=np.sort(subset))
+        return patches
 
-    def _learn(self, store: FeatureStore, rows: Rows, cells: Rows) -> Arrays:
-        depth = self._built_features().depth
+    def _learn(self, store: FeatureStore, rows: Rows, cells: Rows, level: int) -> Arrays:
+        depth = self._built_features().depths[level]
         rank = min(len(rows), depth)
         values_per_cell = depth * (1 + rank) + (rank * rank if rank < depth else 0)
         self._check_memory(f"the distribution in {len(cells)} grid cells", 4.0 * len(cells) * values_per_cell)
-        # One chunk of cells after another, so that memory does not grow with the number of images.
-        starts = range(0, len(cells), _CHUNK_CELLS)
-        learned: Arrays = {}
-        store.prepare(rows)
+        added = self._added_variance(store, rows, cells, level)
+        learned: Arrays = {"added": np.array([added], np.float32)}
         with _single_blas_thread():
-            for start in starts:
-                chunk = cells[start : start + _CHUNK_CELLS]
-                for name, values in distribution(store.read(rows, chunk), self.options.regularisation).items():
+            for start, chunk in _chunks(cells):
+                for name, values in distribution(store.read(rows, chunk, level), added).items():
                     if name not in learned:
                         learned[name] = np.empty((len(cells), *values.shape[1:]), np.float32)
                     learned[name][start : start + len(chunk)] = values
         return learned
 
-    def _distances(self, learned: Arrays, features: Features) -> NDArray[np.float32]:
+    def _left_out(self, store: FeatureStore, rows: Rows, cells: Rows, level: int, learned: Arrays) -> Distances:
+        distances = np.empty((len(rows), len(cells)), np.float32)
+        with _single_blas_thread():
+            for start, chunk in _chunks(cells):
+                values = left_out_distances(store.read(rows, chunk, level), float(learned["added"][0]))
+                distances[:, start : start + len(chunk)] = values
+        return distances
+
+    def _distances(self, learned: Arrays, features: Features) -> Distances:
         distances = np.empty(features.shape[:2], np.float32)
+        by_cell = {name: values for name, values in learned.items() if name != "added"}
         with _single_blas_thread():
             for start in range(0, features.shape[1], _CHUNK_CELLS):
                 chunk = slice(start, start + _CHUNK_CELLS)
-                chunk_arrays = {name: values[chunk] for name, values in learned.items()}
-                distances[:, chunk] = mahalanobis(features[:, chunk], chunk_arrays, self.options.regularisation)
+                chunk_arrays = {name: values[chunk] for name, values in by_cell.items()}
+                distances[:, chunk] = mahalanobis(features[:, chunk], chunk_arrays, float(learned["added"][0]))
         return distances
+
+    def _added_variance(self, store: FeatureStore, rows: Rows, cells: Rows, level: int) -> float:
+        """What is added to each variance; of a single image, the variance over its cells stands for that over parts."""
+        if len(rows) == 1:
+            variance = float(store.read(rows, cells, level)[0].var(0, dtype=np.float64).mean())
+        else:
+            chunks = (store.read(rows, chunk, level) for _, chunk in _chunks(cells))
+            sums = [float(chunk.var(0, dtype=np.float64, ddof=1).mean(1).sum()) for chunk in chunks]
+            variance = sum(sums) / len(cells)
+        return max(self.options.shrinkage * variance + self.options.regularisation, _MIN_VARIANCE)
 
     def _check_arrays(self, masks: NDArray[np.bool_]) -> None:
         super()._check_arrays(masks)
-        depth = self._built_features().depth
+        features = self._built_features()
         for mask, learned in zip(masks, self._learned, strict=True):
-            expected = (int(self._built_features().part_cells(mask).sum()), depth)
-            if learned["mean"].shape != expected or learned["factor"].shape[::2] != expected:
-                raise ValueError(f"the mean has the shape {learned['mean'].shape} instead of {expected}")
+            for level, arrays in enumerate(of_level.arrays for of_level in learned):
+                expected = (int(features.part_cells(mask, level).sum()), features.depths[level])
+                if arrays["mean"].shape != expected or arrays["factor"].shape[::2] != expected:
+                    raise ValueError(f"the mean has the shape {arrays['mean'].shape} instead of {expected}")
+                if arrays["added"].shape != (1,) or not arrays["added"][0] > 0:
+                    raise ValueError("the added variance is not positive")
+
+
+def _chunks(cells: Rows) -> Iterator[tuple[int, Rows]]:
+    """Blocks of cells with the position of each, so that memory does not grow with the number of images."""
+    for start in range(0, len(cells), _CHUNK_CELLS):
+        yield start, cells[start : start + _CHUNK_CELLS]
 
 
 def _single_blas_thread() -> AbstractContextManager[object]:

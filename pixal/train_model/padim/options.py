@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
 from pixal.config.section import Count, Positive
 from pixal.train_model.patch_features.options import PatchOptions
 
@@ -10,10 +14,19 @@ class PadimOptions(PatchOptions):
     """The settings of ``model_training.model_options``; see ``docs/models.md``.
 
     Attributes:
-        features: The number of channels of the feature maps that are kept, drawn by ``seed``; None: the number in the
-            paper for the backbone, 100 for others.
-        regularisation: The value that is added to each variance.
+        features: The number of channels of each level that are kept, drawn by ``seed``; None: all.
+        levels: The levels that are used; None: all. Not with ``layers``, which are one level.
+        shrinkage: What is added to each variance, as a fraction of the mean variance over channels and cells.
+        regularisation: A value that is added to each variance besides.
     """
 
     features: Count | None = None
-    regularisation: Positive = 0.01
+    levels: Annotated[list[Literal["fine", "middle", "coarse"]], Field(min_length=1)] | None = None
+    shrinkage: Positive = 0.1
+    regularisation: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> PadimOptions:
+        if self.levels and self.layers:
+            raise ValueError("levels cannot be chosen when layers are named, because these are one level")
+        return self

@@ -61,8 +61,8 @@ def build_backbone(
     Args:
         name: A name in ``own_networks`` or ``keras.applications``; case and underscores are ignored.
         size: (h, w) of the images.
-        layers: The layers whose feature maps are returned; None: layer1, layer2 and layer3 of a ResNet, stage2, stage3
-            and stage4 of EfficientNet-Lite0, otherwise the last layer at each of ``MAP_STRIDES``.
+        layers: The layers whose feature maps are returned; None: layer1 to layer4 of a ResNet, stage2 to stage5 of
+            EfficientNet-Lite0 (strides 4 to 32), otherwise the last layer at each of ``MAP_STRIDES``.
         weights: ``imagenet``: ``keras.applications`` loads its own weights; None: it draws new ones.
 
     Raises:
@@ -98,10 +98,10 @@ def canonical_name(name: str) -> str:
 
 def _own_network(name: str, size: tuple[int, int], layers: Sequence[str] | None) -> Backbone:
     if name == LITE0:
-        stages, default = list(STAGES), list(STAGES[1:4])
+        stages, default = list(STAGES), list(STAGES[1:])
     else:
         stages = [f"layer{index + 1}" for index in range(len(RESNETS[name].blocks))]
-        default = stages[:3]
+        default = stages[:4]
     requested = list(layers or default)
     _check_layers(name, requested, stages)
     last_stage = max(stages.index(layer) for layer in requested) + 1

@@ -50,7 +50,10 @@ class FeatureStore:
         """
         self.inputs, self.masks = inputs, masks
         self._features, self._type_indices, self._flips = features, type_indices, flips
-        shape = (len(inputs), features.grid[0] * features.grid[1], features.depth)
+        self._depths = features.depths
+        sizes = [height * width * depth for (height, width), depth in zip(features.grids, self._depths, strict=True)]
+        self._ends = np.cumsum(sizes)
+        shape = (len(inputs), int(self._ends[-1]))
         size = 4 * int(np.prod(shape))
         self._is_computed = np.zeros(len(inputs), bool)
         self._data: NDArray[np.float32]
@@ -71,15 +74,17 @@ class FeatureStore:
             index = np.array([row])
             flips = None if self._flips is None else self._flips[index]
             features = self._features(self.inputs.images(index), self.masks[self._type_indices[index]], flips)
-            self._data[row] = features.reshape(-1, features.shape[-1])
+            self._data[row] = np.concatenate([of_level.ravel() for of_level in features])
             self._is_computed[row] = True
             release_pages(self._data)
 
-    def read(self, rows: Rows, cells: Rows) -> Features:
-        """Return the features (n, p, D) of ``rows`` in ``cells``, which are flat indices into the grid."""
+    def read(self, rows: Rows, cells: Rows, level: int = 0) -> Features:
+        """Return the features (n, p, D) of ``rows`` in ``cells``, which are flat indices into the grid of a level."""
         self.prepare(rows)
-        features = np.empty((len(rows), len(cells), self._data.shape[2]), np.float32)
+        depth, end = self._depths[level], int(self._ends[level])
+        start = int(self._ends[level - 1]) if level else 0
+        features = np.empty((len(rows), len(cells), depth), np.float32)
         for index, row in enumerate(rows):
-            features[index] = self._data[row, cells]
+            features[index] = self._data[row, start:end].reshape(-1, depth)[cells]
         release_pages(self._data)
         return features

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +26,14 @@ from pixal.train_model.patch_features.backbones import Backbone, build_backbone
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.frame import Frame
+from pixal.train_model.patch_features.levels import (
+    Arrays,
+    Distances,
+    LearnedLevel,
+    scale_of,
+    smooth_cells,
+    spread_out,
+)
 from pixal.train_model.patch_features.options import PatchOptions, PatchSpecification
 from pixal.train_model.specification import ModelSpecification
 
@@ -34,22 +42,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Arrays = dict[str, NDArray[np.float32]]
-"""What a family learned from the good parts of one type: arrays by name."""
-
 _CHUNK_ROWS = 4  # parts whose features are in memory at a time
 
 
 class PatchModel(AnomalyModel):
     """Base class of the families of patch features; see ``pixal.train_model.family.ModelFamily``.
 
-    A family defines which features it uses (``_select_features``), what it learns from them (``_learn``), and the
-    distance of new features from that (``_distances``).
+    A family defines which features it uses (``_select_features``), what it learns from them at each level
+    (``_learn``), the distance of new features from that (``_distances``), and the distance of each good part from what
+    the others alone would have taught (``_left_out``). The error is the largest of the distances at all levels, each in
+    units of its ``Scale``.
     """
 
     Options: ClassVar[type[PatchOptions]] = PatchOptions
     Specification = PatchSpecification
     gives_distance = True
+    is_calibrated = True
     folds_are_cheap = True
     spec: PatchSpecification
     options: PatchOptions
@@ -62,7 +70,8 @@ class PatchModel(AnomalyModel):
         self._backbone: Backbone | None = None
         self._features: PatchFeatures | None = None
         self._masks: NDArray[np.bool_] | None = None
-        self._learned: list[Arrays] = []  # one per type
+        self._learned: list[list[LearnedLevel]] = []  # by type and level
+        self._fitted_rows: Rows = np.zeros(0, np.intp)
         self._stores: list[FeatureStore] = []
         self._has_logged_memory = False
 
@@ -71,54 +80,80 @@ class PatchModel(AnomalyModel):
         """Start TensorFlow with the settings; see ``ModelFamily.set_up``."""
         return set_up_tensorflow(settings)
 
+    @property
+    def leaves_one_out(self) -> bool:
+        """Whether ``left_out_error`` is known: not if the fitted images are mirrored ones."""
+        return not (self.options.flip_horizontal or self.options.flip_vertical)
+
+    def check(self) -> None:
+        """Build the backbone and load its weights, so that what is wrong with them is said before any work is done."""
+        self._load_backbone()
+
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts, without epochs; see ``ModelFamily.fit``."""
         if self._features is None:
-            options, size = self.options, self._frame.size
-            backbone, source = load_backbone(options.backbone, size, options.layers, options.weights, self.spec.seed)
-            self.spec = self.spec.model_copy(update={"backbone_weights": source})
-            self._set_backbone(backbone)
+            self._load_backbone()
         features, types = self._built_features(), type_indices(inputs, self.spec.types)
-        stores = self._stores_of(inputs, masks, types)
-        self._masks, self._learned = stores[0].masks, []
+        store = self._stores_of(inputs, masks, types)[-1]
+        self._masks, self._fitted_rows = self._stores[0].masks, rows
+        self._learned = []
         for type_index, mask in enumerate(masks):
             type_rows = rows[types[rows] == type_index]
-            cells = np.flatnonzero(features.part_cells(mask))
-            if not len(cells):
-                raise ModelError(
-                    f"{self.spec.model}: no pixel of the part is inside the crop; set a larger "
-                    "model_training.model_options.cropsize"
-                )
-            self._learned.append(self._learn(stores[-1], type_rows, cells))
+            self._learned.append([])
+            for level, grid in enumerate(self._grids(mask)):
+                if not grid.any():
+                    raise ModelError(
+                        f"{self.spec.model}: no pixel of the part is inside the crop; set a larger "
+                        "model_training.model_options.cropsize"
+                    )
+                cells = np.flatnonzero(grid)
+                arrays = self._learn(store, type_rows, cells, level)
+                if len(type_rows) > 1:
+                    distances = self._left_out(store, type_rows, cells, level, arrays)
+                else:  # no other part says how far a good part is from what one part taught
+                    distances = np.zeros((len(type_rows), len(cells)), np.float32)
+                scale, left_out = scale_of(smooth_cells(distances, grid, features.levels[level].smoothing))
+                self._learned[-1].append(LearnedLevel(arrays, scale, left_out))
         return History()
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The distance from good parts at each pixel, (n, H, W, 1); 0 outside the part and outside the crop."""
-        masks, features = self._fitted_masks(), self._built_features()
-        indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
-        errors = np.zeros((len(indices), *inputs.shape[:2], 1), np.float32)
-        for type_index, mask in enumerate(masks):
-            positions = np.flatnonzero(types[indices] == type_index)
-            cells = np.flatnonzero(features.part_cells(mask))
-            for start in range(0, len(positions), _CHUNK_ROWS):
-                chunk = positions[start : start + _CHUNK_ROWS]
-                chunk_features = self._features_of_rows(inputs, indices[chunk], type_index, cells)
-                distances = self._distances(self._learned[type_index], chunk_features)
-                for position, values in zip(chunk, distances, strict=True):
-                    grid = np.zeros(features.grid, np.float32)
-                    grid.reshape(-1)[cells] = values
-                    errors[position, ..., 0] = self._smooth_map(grid) * mask
-        return errors
+        features = self._built_features()
+
+        def distances_of(indices: Rows, type_index: int, grids: Sequence[NDArray[np.bool_]]) -> list[Distances]:
+            cells = [np.flatnonzero(grid) for grid in grids]
+            distances = []
+            for level, of_level in enumerate(self._features_of_rows(inputs, indices, type_index, cells)):
+                learned = self._learned[type_index][level]
+                values = self._distances(learned.arrays, of_level)
+                distances.append(
+                    learned.scale.apply(smooth_cells(values, grids[level], features.levels[level].smoothing))
+                )
+            return distances
+
+        return self._maps(inputs, rows, distances_of)
+
+    def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """The error of fitted parts, each from a model without it; see ``AnomalyModel.left_out_error``."""
+        types = type_indices(inputs, self.spec.types)
+
+        def distances_of(indices: Rows, type_index: int, grids: Sequence[NDArray[np.bool_]]) -> list[Distances]:
+            fitted = self._fitted_rows[types[self._fitted_rows] == type_index]
+            positions = np.searchsorted(fitted, indices)
+            return [learned.left_out[positions] for learned in self._learned[type_index]]
+
+        return self._maps(inputs, rows, distances_of)
 
     def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """The mean feature vector over the part, (n, D)."""
+        """The mean feature vector over the part, of all levels, (n, D)."""
         masks, features = self._fitted_masks(), self._built_features()
         indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
-        vectors = np.zeros((len(indices), features.depth), np.float32)
+        vectors = np.zeros((len(indices), sum(features.depths)), np.float32)
         for position, row in enumerate(indices):
-            cells = np.flatnonzero(features.part_cells(masks[types[row]]))
-            if len(cells):
-                vectors[position] = self._features_of_rows(inputs, np.array([row]), types[row], cells)[0].mean(0)
+            cells = [np.flatnonzero(grid) for grid in self._grids(masks[types[row]])]
+            of_levels = self._features_of_rows(inputs, np.array([row]), types[row], cells)
+            if all(values.size for values in of_levels):
+                vectors[position] = np.concatenate([values[0].mean(0) for values in of_levels])
         return vectors
 
     def save(self, folder: Path) -> list[Path]:
@@ -126,9 +161,10 @@ class PatchModel(AnomalyModel):
         self._fitted_masks()
         learned_file, backbone_file = self._files(folder)
         arrays: dict[str, NDArray[Any]] = {
-            f"{name}_{type_index}": values
-            for type_index, learned in enumerate(self._learned)
-            for name, values in learned.items()
+            f"{name}_{level}_{type_index}": values
+            for type_index, levels in enumerate(self._learned)
+            for level, learned in enumerate(levels)
+            for name, values in learned.stored().items()
         }
         save_arrays(learned_file, masks=np.asarray(self._masks), **arrays)
         assert self._backbone is not None
@@ -151,7 +187,13 @@ class PatchModel(AnomalyModel):
             masks = np.asarray(arrays.pop("masks"), np.bool_)
             check_weights(learned_file, arrays.values())
             model._masks = masks
-            model._learned = [_arrays_of_type(arrays, type_index) for type_index in range(len(masks))]
+            model._learned = [
+                [
+                    LearnedLevel.from_stored(_arrays_of(arrays, f"_{level}_{type_index}"))
+                    for level in range(len(model._built_features().levels))
+                ]
+                for type_index in range(len(masks))
+            ]
             model._check_arrays(masks)
         except FileNotFoundError as error:
             raise ModelError(f"{error.filename or backbone_file} does not exist; run train") from error
@@ -167,8 +209,15 @@ class PatchModel(AnomalyModel):
         """Choose the features that the family uses from the backbone's feature maps."""
 
     @abstractmethod
-    def _learn(self, store: FeatureStore, rows: Rows, cells: Rows) -> Arrays:
-        """Learn from the features of good parts of one type, ``store.read(rows, cells)``."""
+    def _learn(self, store: FeatureStore, rows: Rows, cells: Rows, level: int) -> Arrays:
+        """Learn from the features of good parts of one type, ``store.read(rows, cells, level)``."""
+
+    @abstractmethod
+    def _left_out(self, store: FeatureStore, rows: Rows, cells: Rows, level: int, learned: Arrays) -> Distances:
+        """The distance of each of at least two fitted parts from what is learned without it, (n, p).
+
+        Called right after ``_learn``, with the same arguments and its result.
+        """
 
     @abstractmethod
     def _distances(self, learned: Arrays, features: Features) -> NDArray[np.float32]:
@@ -185,7 +234,7 @@ class PatchModel(AnomalyModel):
             ModelError: The arrays need more than ``memory_limit``.
         """
         limit = self.spec.memory_limit
-        size += sum(values.nbytes for learned in self._learned for values in learned.values())
+        size += sum(values.nbytes for levels in self._learned for level in levels for values in level.arrays.values())
         if not self._has_logged_memory:  # not for every fold
             _log.info("%s: %s will need %.2f GB (memory_limit: %g GB)", self.spec.model, name, size / 1e9, limit)
         self._has_logged_memory = True
@@ -194,6 +243,14 @@ class PatchModel(AnomalyModel):
                 f"{self.spec.model}: {name} would need {size / 1e9:.1f} GB, more than execution.memory_limit "
                 f"({limit:g} GB); {self._memory_advice}, or raise the limit"
             )
+
+    def _load_backbone(self) -> None:
+        options = self.options
+        backbone, source = load_backbone(
+            options.backbone, self._frame.size, options.layers, options.weights, self.spec.seed
+        )
+        self.spec = self.spec.model_copy(update={"backbone_weights": source})
+        self._set_backbone(backbone)
 
     def _set_backbone(self, backbone: Backbone) -> None:
         self._backbone, self._features = backbone, self._select_features(backbone)
@@ -215,8 +272,13 @@ class PatchModel(AnomalyModel):
         expected = (max(1, len(self.spec.types)), *self.spec.shape[:2])
         if masks.shape != expected:
             raise ValueError(f"the masks have the shape {masks.shape} instead of {expected}")
-        if not all(self._learned):
-            raise ValueError("the arrays of a type are missing")
+        for mask, levels in zip(masks, self._learned, strict=True):
+            for grid, learned in zip(self._grids(mask), levels, strict=True):
+                scale, shape = learned.scale, (int(grid.sum()),)
+                if not learned.arrays or scale.center.shape != shape or scale.spread.shape != shape:
+                    raise ValueError("the arrays of a type are missing, or have another shape")
+                if not (scale.unit > 0 and (scale.spread > 0).all()):
+                    raise ValueError("the scale of the distances is not positive")
 
     def _stores_of(self, inputs: InputSet, masks: NDArray[np.bool_], types: Rows) -> list[FeatureStore]:
         """The features of the unchanged rows and, last, those to fit. Both are one store unless images are mirrored."""
@@ -232,14 +294,47 @@ class PatchModel(AnomalyModel):
             ]
         return self._stores
 
-    def _features_of_rows(self, inputs: InputSet, rows: Rows, type_index: int, cells: Rows) -> Features:
-        """Features (n, p, D) of rows of one type; from the store if it belongs to these inputs."""
+    def _maps(
+        self,
+        inputs: InputSet,
+        rows: slice | Rows,
+        distances_of: Callable[[Rows, int, Sequence[NDArray[np.bool_]]], list[Distances]],
+    ) -> NDArray[np.float32]:
+        """The largest of the distances at all levels at each pixel, (n, H, W, 1); 0 outside the part.
+
+        Args:
+            inputs: The parts.
+            rows: The rows of the parts.
+            distances_of: Computes the distances at each level from row indices, their type, and the cells of each grid.
+        """
+        masks = self._fitted_masks()
+        indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
+        errors = np.zeros((len(indices), *inputs.shape[:2], 1), np.float32)
+        for type_index, mask in enumerate(masks):
+            positions, grids = np.flatnonzero(types[indices] == type_index), self._grids(mask)
+            for start in range(0, len(positions), _CHUNK_ROWS):
+                chunk = positions[start : start + _CHUNK_ROWS]
+                for grid, distances in zip(grids, distances_of(indices[chunk], type_index, grids), strict=True):
+                    for position, values in zip(chunk, distances, strict=True):
+                        image = self._smooth_map(spread_out(values, grid)) * mask
+                        np.maximum(errors[position, ..., 0], image, out=errors[position, ..., 0])
+        return errors
+
+    def _grids(self, mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """The cells of each level's grid that touch the part."""
+        features = self._built_features()
+        return [features.part_cells(mask, level) for level in range(len(features.levels))]
+
+    def _features_of_rows(self, inputs: InputSet, rows: Rows, type_index: int, cells: Sequence[Rows]) -> list[Features]:
+        """Features (n, p, D) of rows of one type at each level; from the store if it belongs to these inputs."""
         if self._stores and self._stores[0].inputs is inputs and self._masks is self._stores[0].masks:
-            return self._stores[0].read(rows, cells)
+            return [self._stores[0].read(rows, of_level, level) for level, of_level in enumerate(cells)]
         features = self._built_features()
         masks = np.broadcast_to(self._fitted_masks()[type_index], (len(rows), *inputs.shape[:2]))
-        on_grid = features(inputs.images(rows), masks)
-        return np.ascontiguousarray(on_grid.reshape(len(rows), -1, features.depth)[:, cells])
+        return [
+            np.ascontiguousarray(on_grid.reshape(len(rows), -1, on_grid.shape[-1])[:, of_level])
+            for on_grid, of_level in zip(features(inputs.images(rows), masks), cells, strict=True)
+        ]
 
     def _smooth_map(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resize a map of the grid to the input's pixels, (H, W), and smooth it."""
@@ -254,7 +349,6 @@ class PatchModel(AnomalyModel):
         return folder / f"{name}.weights.npz", folder / f"{name}.backbone.weights.h5"
 
 
-def _arrays_of_type(arrays: Mapping[str, NDArray[Any]], type_index: int) -> Arrays:
-    """The arrays of one type from those of all types, whose names end in the type's index."""
-    ending = f"_{type_index}"
+def _arrays_of(arrays: Mapping[str, NDArray[Any]], ending: str) -> Arrays:
+    """The arrays whose names have this ending, by name without it."""
     return {name.removesuffix(ending): values for name, values in arrays.items() if name.endswith(ending)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture
+from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture, calibrate_scores
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.config.section import Mark, marked, result_settings
@@ -161,14 +161,17 @@ def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
         if type_folds := folds_of_type(inputs, index, fit.folds):
             positions = [held_out_positions(rows, fit.folds) for rows in type_folds]
             held_out, rows = fit.errors, np.concatenate(positions)
-            calibration = calibrate(
-                held_out,
-                positions,
-                mask=mask,
-                weights=weights,
-                smoothing=smoothing,
-                distances=model.gives_distance,
-            )
+            if model.is_calibrated:
+                calibration = calibrate_scores(held_out, rows, mask=mask, weights=weights, smoothing=smoothing)
+            else:
+                calibration = calibrate(
+                    held_out,
+                    positions,
+                    mask=mask,
+                    weights=weights,
+                    smoothing=smoothing,
+                    distances=model.gives_distance,
+                )
         else:  # a single good part, which cannot be held out
             image = inputs.images(inputs.rows_of_type(index))[0]
             near, far = (
