@@ -31,6 +31,7 @@ from pixal.tasks.photographs.preprocessing.records import (
     InputFileRecord,
     InputRecord,
     InputStep,
+    Layout,
     SharedRecord,
     StepRecord,
     TypeRecord,
@@ -123,6 +124,7 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
     steps: dict[str, StepRecord] = {
         "background_record": BackgroundStep(
             method="border",
+            layout=Layout(method="border", apply_alignment=True, reason="masks after alignment", key=HASH),
             model_sha256=None,
             settings=RemoveBackground(),
             images=(background, BackgroundRecord(**failed, name="b")),

@@ -17,7 +17,7 @@ from rendered_photographs import overlap
 
 from pixal.errors import ConfigError, InputError
 from pixal.tasks.photographs.foreground import rembg_session
-from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
+from pixal.tasks.photographs.foreground.methods import available_methods, find_foreground, model_hash
 from pixal.tasks.photographs.foreground.rembg_session import SerialSession, load_session, network_file, rembg_alpha
 from pixal.tasks.photographs.settings import RemoveBackground
 
@@ -100,8 +100,9 @@ def two_parts() -> tuple[Image, Mask, Mask]:
 def test_the_foreground_is_the_mask_of_the_network(models: Path) -> None:
     (models / "u2net.onnx").write_bytes(colour_network())
     photo, _, green = two_parts()
-    settings = choose_method(RemoveBackground())
-    assert settings == choose_method(rembg()) == rembg()
+    settings = rembg()
+    assert available_methods(RemoveBackground()) == ["border", "rembg"]
+    assert available_methods(settings) == ["rembg"]
     foreground = find_foreground(photo, settings)
     assert overlap(foreground.mask, green) > 0.97
     assert set(np.unique(foreground.alpha)) == {0, 255}
@@ -144,7 +145,7 @@ def test_alpha_matting_follows_a_soft_edge(models: Path) -> None:
 def test_a_network_of_rembg_is_chosen_by_its_name(models: Path, model: str) -> None:
     (models / f"{model}.onnx").write_bytes(colour_network(side="any"))
     photo, _, green = two_parts()
-    assert choose_method(RemoveBackground(model=model)).method == "rembg"
+    assert available_methods(RemoveBackground(model=model)) == ["border", "rembg"]
     assert find_foreground(photo, rembg(model=model)).mask[green].mean() > 0.97
 
 
@@ -158,8 +159,8 @@ def test_the_users_network_can_be_in_any_folder(
     file.write_bytes(colour_network(side=side))
     (models / f"{model}.onnx").write_bytes(colour_network((0, -1, 1)))  # must not be used
     photo, _, green = two_parts()
-    settings = choose_method(RemoveBackground(model=model, model_file=str(file)))
-    assert settings.method == "rembg"
+    assert available_methods(RemoveBackground(model=model, model_file=str(file))) == ["border", "rembg"]
+    settings = rembg(model=model, model_file=str(file))
     assert overlap(find_foreground(photo, settings).mask, green) > (0.85 if side == 64 else 0.97)
 
 
@@ -275,20 +276,20 @@ def test_an_unsuitable_model_is_an_error(models: Path, model: str, reason: str) 
     (models / f"{model}.onnx").write_bytes(b"x")
     for settings in (RemoveBackground(model=model), rembg(model=model)):
         with pytest.raises(ConfigError, match=rf"remove_background\.model: rembg's {model} {reason}.*u2net"):
-            choose_method(settings)
-    assert choose_method(RemoveBackground(method="border", model=model)).method == "border"
+            available_methods(settings)
+    assert available_methods(RemoveBackground(method="border", model=model)) == ["border"]
 
 
 def test_a_missing_model_file_is_never_downloaded(models: Path) -> None:
-    assert choose_method(RemoveBackground()).method == "border"
+    assert available_methods(RemoveBackground()) == ["border"]
     with pytest.raises(ConfigError, match=r"needs .*u2net\.onnx, which is not on this machine.*U2NET_HOME.*border"):
-        choose_method(rembg())
+        available_methods(rembg())
     with pytest.raises(ConfigError, match=r"needs .*u2net\.onnx, which is not on this machine"):
         find_foreground(two_parts()[0], rembg())
     (models / "u2netp.onnx").write_bytes(b"x")
-    assert choose_method(RemoveBackground(model="u2netp")).method == "rembg"
-    assert choose_method(RemoveBackground(method="border", model="u2netp")).method == "border"
-    assert choose_method(RemoveBackground()).method == "border"
+    assert available_methods(RemoveBackground(model="u2netp")) == ["border", "rembg"]
+    assert available_methods(RemoveBackground(method="border", model="u2netp")) == ["border"]
+    assert available_methods(RemoveBackground()) == ["border"]
 
 
 def test_a_model_file_of_the_settings_must_exist(models: Path) -> None:
@@ -296,9 +297,9 @@ def test_a_model_file_of_the_settings_must_exist(models: Path) -> None:
     for method in ("auto", "rembg"):
         settings = RemoveBackground.model_validate({"method": method, "model_file": missing})
         with pytest.raises(ConfigError, match=r"remove_background\.model_file: .*gone\.onnx does not exist"):
-            choose_method(settings)
+            available_methods(settings)
     with pytest.raises(ConfigError, match=r"u2net_custom is your own network; set .*model_file"):
-        choose_method(rembg(model="u2net_custom"))
+        available_methods(rembg(model="u2net_custom"))
 
 
 @pytest.mark.parametrize(
@@ -321,11 +322,11 @@ def test_a_model_file_is_found_where_rembg_stores_it(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name, folder in variables.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
-    assert choose_method(RemoveBackground()).method == "border"
+    assert available_methods(RemoveBackground()) == ["border"]
     file = tmp_path / place
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x")
-    assert choose_method(RemoveBackground()).method == "rembg"
+    assert available_methods(RemoveBackground()) == ["border", "rembg"]
     assert network_file(rembg()) == file
 
 

@@ -25,9 +25,8 @@ class RemoveBackground(Section):
     """How the part is found on a photograph.
 
     Attributes:
-        method: ``border``: from the colours along the photograph's border; ``rembg``: with a network; ``auto``:
-            ``rembg`` if the file of its model is on this machine, else ``border``; ``none``: the whole photograph is
-            the part.
+        method: ``border``: from the colours along the photograph's border; ``rembg``: with a network; ``none``: the
+            whole photograph is the part; ``auto``: the one whose masks agree best on a few photographs.
         model: Name of a rembg model.
         model_file: File with the model's weights (``.onnx``). None: the default folder of rembg.
         alpha_matting: Whether rembg refines the outline (slow).
@@ -47,7 +46,9 @@ class AlignmentSettings(Section):
     """How a photograph is moved to the reference frame, and the limits it must meet there.
 
     Attributes:
-        apply_alignment: False: photographs are already aligned; only the limits are checked.
+        apply_alignment: True: photographs are aligned. False: they are already aligned; only the limits are checked.
+            ``texture``: they show no part in a fixed place, and are used as they are, without limits. ``auto``:
+            ``texture`` if they have no outline and cannot be aligned, else True.
         model: Type of the transformation.
         reference: Name of the reference photograph, or one name per type. None: the most typical photograph.
         knn_ratio: Largest ratio of a match's distance to that of the second best match (Lowe 2004).
@@ -62,7 +63,7 @@ class AlignmentSettings(Section):
         save_overlays: Overrides ``preprocessing.save_overlays``.
     """
 
-    apply_alignment: bool = True
+    apply_alignment: bool | Literal["auto", "texture"] = "auto"
     model: Literal["homography", "affine", "similarity"] = "homography"
     reference: str | dict[str, str] | None = None
     knn_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
@@ -75,6 +76,11 @@ class AlignmentSettings(Section):
     draw_matches: Annotated[bool | None, Mark.NO_RESULT] = None
     save_metrics: Annotated[bool | None, Mark.NO_RESULT] = None
     save_overlays: Annotated[bool | None, Mark.NO_RESULT] = None
+
+    @property
+    def moves_photographs(self) -> bool:
+        """Whether photographs are moved to the reference frame."""
+        return self.apply_alignment in (True, "auto")
 
 
 class Preprocessor(Section):

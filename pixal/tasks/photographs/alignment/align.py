@@ -67,6 +67,11 @@ class Reference:
         }
 
     @cached_property
+    def fills_frame(self) -> bool:
+        """Whether the part fills the frame, so that other photographs of it may not show all of it."""
+        return bool(self.mask.all())
+
+    @cached_property
     def grey(self) -> NDArray[np.uint8]:
         """(H, W) uint8 grey levels of the image."""
         return to_grey(self.image)
@@ -116,13 +121,17 @@ def align_photograph(
 ) -> AlignmentResult:
     """Align a photograph to the reference.
 
-    Without ``settings.apply_alignment`` the photograph is not moved, but must meet the same limits.
+    If ``settings.apply_alignment`` is False, the photograph is not moved, but must meet the same limits; a texture need
+    not meet them.
 
     Args:
         image: (H, W, 3) RGB photograph.
         mask: (H, W) foreground mask.
         reference: The reference of the type; it has the same size.
         settings: The method and the limits.
+
+    Where the part fills the frame of the reference, a photograph need not show all of it: the rest is filled with the
+    reference.
 
     Returns:
         The result; its ``reason`` is "" if it meets all limits.
@@ -133,17 +142,22 @@ def align_photograph(
     """
     if image.shape[:2] != reference.mask.shape:
         raise InputError(f"is {_size_text(image)}, the reference is {_size_text(reference.mask)} pixels")
-    if settings.apply_alignment:
+    if settings.moves_photographs:
         photo_points, reference_points = _match(image, mask, reference, settings)
         homography, is_inlier = _fit(photo_points, reference_points, mask, settings)
         aligned = warp(image, homography)
+        if reference.fills_frame:
+            _fill_unseen(aligned, homography, reference)
     else:
         photo_points = reference_points = np.zeros((0, 2), np.float32)
         homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
     ssim, mse = _similarity(aligned, reference)
     overlap, visible = _coverage(mask, homography, reference.mask)
-    reason = _failed_limit(ssim, mse, overlap, visible, settings)
-    if reason and not settings.apply_alignment:
+    max_unseen = 1 - settings.MIN_OVERLAP if reference.fills_frame else _MAX_UNSEEN
+    reason = _failed_limit(ssim, mse, overlap, 1 - visible, max_unseen, settings)
+    if settings.apply_alignment == "texture":
+        reason = ""
+    elif reason and not settings.apply_alignment:
         reason += " (apply_alignment is off)"
     return AlignmentResult(
         aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
@@ -217,6 +231,18 @@ def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, flo
     return float(similarity[inside].mean()), float(np.mean((photo - target)[inside] ** 2))
 
 
+def _fill_unseen(aligned: NDArray[Any], homography: Matrix, reference: Reference) -> None:
+    """Fill the pixels of an aligned photograph (H, W, 3) that are outside the photograph with those of the reference.
+
+    Each channel is scaled to the photograph's light by the means of the pixels that both show.
+    """
+    seen = warp(np.ones(aligned.shape[:2], np.uint8), homography, nearest=True) > 0
+    if seen.any() and not seen.all():
+        scale = aligned[seen].mean(0) / np.maximum(reference.image[seen].mean(0), 1)
+        filled = np.rint(reference.image[~seen] * scale)
+        aligned[~seen] = np.clip(filled, 0, np.iinfo(aligned.dtype).max)
+
+
 def _coverage(mask: NDArray[np.bool_], homography: Matrix, target: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the IoU of the moved ``mask`` and ``target``, and the fraction of ``target`` inside the photograph."""
     labels = warp(mask.view(np.uint8) + 1, homography, nearest=True)  # 0: outside the photograph, 1: outside the part
@@ -228,12 +254,14 @@ def _fraction(subset: NDArray[np.bool_], total: NDArray[np.bool_]) -> float:
     return int(np.count_nonzero(subset)) / max(1, int(np.count_nonzero(total)))
 
 
-def _failed_limit(ssim: float, mse: float, overlap: float, visible: float, settings: AlignmentSettings) -> str:
+def _failed_limit(
+    ssim: float, mse: float, overlap: float, unseen: float, max_unseen: float, settings: AlignmentSettings
+) -> str:
     """Describe the first limit that an alignment fails; "" if it meets all."""
-    if 1 - visible > _MAX_UNSEEN:
+    if unseen > max_unseen:
         return (
-            f"not aligned: {100 * (1 - visible):.2f} % of the part is outside the photograph, "
-            f"at most {100 * _MAX_UNSEEN:g} % is allowed"
+            f"not aligned: {100 * unseen:.2f} % of the part is outside the photograph, "
+            f"at most {100 * max_unseen:g} % is allowed"
         )
     if ssim < settings.MIN_SCORE_THRESHOLD:
         return f"not aligned: SSIM {ssim:.3f}, at least {settings.MIN_SCORE_THRESHOLD:g} is needed"

@@ -43,7 +43,7 @@ def find_foreground(image: NDArray[Any], settings: RemoveBackground) -> Foregrou
 
     Args:
         image: (H, W, 3 or 4) RGB or RGBA, 8- or 16-bit.
-        settings: Their ``method`` is ``border``, ``rembg`` or ``none``; see ``choose_method`` for ``auto``.
+        settings: Their ``method`` is ``border``, ``rembg`` or ``none``, not ``auto``.
 
     Raises:
         InputError: If no part is found.
@@ -58,18 +58,17 @@ def find_foreground(image: NDArray[Any], settings: RemoveBackground) -> Foregrou
     return foreground
 
 
-def choose_method(settings: RemoveBackground) -> RemoveBackground:
-    """Return the settings with ``auto`` replaced: by ``rembg`` if its network is on this machine, else by ``border``.
+def available_methods(settings: RemoveBackground) -> list[str]:
+    """The methods that find a part and that the settings allow: for ``auto``, all that can be used on this machine.
 
     Raises:
         ConfigError: If the settings name rembg or a model file that is not on this machine. Nothing is downloaded.
     """
-    method = settings.method
-    if method == "auto":
-        method = "rembg" if has_network(settings) else "border"
-    if method == "rembg":
+    if settings.method == "rembg" or (settings.method == "auto" and has_network(settings)):
         network_file(settings)
-    return settings.model_copy(update={"method": method})
+    if settings.method == "auto":
+        return ["border", "rembg"] if has_network(settings) else ["border"]
+    return [] if settings.method == "none" else [settings.method]
 
 
 def model_hash(settings: RemoveBackground) -> str | None:

@@ -42,10 +42,11 @@ class PhotographAligner:
     reference_sha256: str
 
     @classmethod
-    def prepare(cls, folder: TypeFolder, reference_record: BackgroundRecord) -> PhotographAligner:
+    def prepare(
+        cls, folder: TypeFolder, reference_record: BackgroundRecord, settings: AlignmentSettings
+    ) -> PhotographAligner:
         """Read the reference of a type."""
         path = folder.background_removed / str(reference_record.file)
-        settings = folder.config.preprocessing.alignment
         reference = Reference.from_photograph(*read_rgba(path), settings.number_of_points)
         drawing = AlignmentFigures(folder.aligned_metrics, reference, reference_record.image, settings)
         return cls(folder.background_removed, folder.aligned, drawing, file_hash(path))

@@ -45,6 +45,7 @@ from pixal.tasks.photographs.preprocessing.records import (
 )
 from pixal.tasks.photographs.preprocessing.reference_choice import choice_key, choose_reference
 from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
+from pixal.tasks.photographs.preprocessing.refused_types import is_refused, leave_out_if_refused
 
 _log = logging.getLogger(__name__)
 
@@ -69,24 +70,25 @@ def align_type(
         force: Whether to align all photographs again.
         quiet: Whether to hide the progress bar.
     """
-    photographs = folder.read(BACKGROUND).images
-    usable = [record for record in photographs if record.is_ok]
-    if not usable:  # the background step has reported each of them
-        _log.error("%s: no part found on any of %d photographs; the type is left out", folder.name, len(photographs))
+    background = folder.read(BACKGROUND)
+    photographs = background.images
+    settings = background.alignment_settings(folder.config.preprocessing.alignment)
+    if is_refused(photographs):  # the background step has reported it
         return Outcome()
+    usable = [record for record in photographs if record.is_ok]
     earlier_run = folder.earlier_run(ALIGNMENT)
     with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT, force=force) as journal:
         earlier = _shared_record(journal)
         reference_record = choose_reference(folder, usable, cut_outs, earlier, quiet=quiet)
-        aligner = PhotographAligner.prepare(folder, reference_record)
+        aligner = PhotographAligner.prepare(folder, reference_record, settings)
         results = _align_all(folder, usable, aligner, cut_outs, journal, quiet)
         records = [result.record for result in results.aligned]
-        _write_metrics(folder, photographs, results, reference_record.image, submit, force)
+        _write_metrics(folder, photographs, results, aligner, submit, force)
         done = [record for record in records if record.is_ok]
         remove_other_images(folder.aligned, {str(record.file) for record in done})
-        if not done:
-            _log.error("%s: none of %d photographs could be aligned; the type is left out", folder.name, len(records))
-            return Outcome.from_records(folder.name, "alignment", records)
+        if refused := leave_out_if_refused(folder.name, "alignment", records, _advice(folder, aligner)):
+            submit.wait()
+            return refused
         key = fingerprint("shared", aligner.reference_sha256, [(record.key, record.file_sha256) for record in done])
         shared = reusable(earlier, key, folder.metadata)
         if shared is None:
@@ -102,7 +104,7 @@ def align_type(
             )
         step = AlignmentStep(
             reference=reference_record.image,
-            settings=folder.config.preprocessing.alignment,
+            settings=settings,
             images=tuple(records),
             made=(shared,),
         )
@@ -111,6 +113,16 @@ def align_type(
         if not force:
             earlier_run.keep_later(step)
     return Outcome.from_records(folder.name, "alignment", records)
+
+
+def _advice(folder: TypeFolder, aligner: PhotographAligner) -> str:
+    """What to do if most photographs could not be aligned."""
+    return (
+        f"The reference is {aligner.figures.reference_name}; {folder.aligned_metrics} shows how the others compare. If "
+        "they show parts, name a typical one as preprocessing.alignment.reference, or adapt the limits of "
+        "preprocessing.alignment; if they show a texture, set preprocessing.remove_background.method to none and "
+        "preprocessing.alignment.apply_alignment to texture"
+    )
 
 
 @dataclass(frozen=True)
@@ -164,12 +176,12 @@ def _write_metrics(
     folder: TypeFolder,
     photographs: Sequence[BackgroundRecord],
     results: _Results,
-    reference_name: str,
+    aligner: PhotographAligner,
     submit: Submit,
     force: bool,
 ) -> None:
     """Write the table and the figure of the alignment, and delete figures of other photographs."""
-    settings = folder.config.preprocessing.alignment
+    settings, reference_name = aligner.settings, aligner.figures.reference_name
     records = [aligned.record for aligned in results.aligned]
     rows = {photograph.image: photograph.as_row() for photograph in photographs}
     rows |= {record.image: record.as_row() for record in records}

@@ -27,8 +27,10 @@ from pixal.tasks.photographs.alignment.reference import describe_appearance
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground, model_hash
 from pixal.tasks.photographs.preprocessing.folders import BACKGROUND, TypeFolder, cut_out_stem, remove_other_images
+from pixal.tasks.photographs.preprocessing.layout_choice import choose_layout
 from pixal.tasks.photographs.preprocessing.prepare import other_part_note
-from pixal.tasks.photographs.preprocessing.records import BackgroundRecord, BackgroundStep
+from pixal.tasks.photographs.preprocessing.records import BackgroundRecord, BackgroundStep, Layout
+from pixal.tasks.photographs.preprocessing.refused_types import leave_out_if_refused
 from pixal.tasks.photographs.settings import RemoveBackground
 
 _log = logging.getLogger(__name__)
@@ -62,25 +64,35 @@ class CutOut:
 
 
 def remove_backgrounds(
-    folder: TypeFolder, photographs: list[Photograph], settings: RemoveBackground, *, force: bool, quiet: bool
+    folder: TypeFolder, photographs: list[Photograph], *, force: bool, quiet: bool
 ) -> tuple[Outcome, dict[str, CutOut]]:
     """Remove the background of all photographs of a type. Photographs that are already done are skipped.
 
     Args:
         folder: The type's folders.
         photographs: The photographs.
-        settings: How to find the part; the method must not be "auto".
         force: Whether to process all photographs again.
         quiet: Whether to hide the progress bar.
 
     Returns:
         The outcome, and what the next step needs from the photographs processed now, by the name of the output file.
     """
+    earlier = folder.earlier_run(BACKGROUND)
+    size = _usual_size(folder, photographs)
+    layout = choose_layout(
+        photographs,
+        folder.config.preprocessing,
+        earlier.record.layout if earlier.record else None,
+        folder.config.execution,
+        size=size,
+    )
+    settings = folder.config.preprocessing.remove_background.model_copy(update={"method": layout.method})
     model_sha256 = model_hash(settings)
     records: list[BackgroundRecord] = []
     cut_outs: dict[str, CutOut] = {}
-    earlier = folder.earlier_run(BACKGROUND)
     with log_to_file(folder.logs, "remove_bg"), folder.start(BACKGROUND, force=force) as journal:
+        if layout.reason:
+            _log.info("%s: %s", folder.name, _describe(layout))
         jobs = []
         for index, photograph in enumerate(photographs):
             stem = cut_out_stem(folder.name, index, photograph.name, rename=settings.rename_images)
@@ -91,7 +103,7 @@ def remove_backgrounds(
             folder=folder.background_removed,
             settings=settings,
             model_sha256=model_sha256,
-            size=_usual_size(folder, photographs),
+            size=size,
         )
         results = map_parallel(
             work,
@@ -113,12 +125,25 @@ def remove_backgrounds(
             _log.info("%s: background already removed: %d of %d", folder.name, len(done) - len(cut_outs), len(records))
         remove_other_images(folder.background_removed, {str(record.file) for record in done})
         step = BackgroundStep(
-            method=settings.method, model_sha256=model_sha256, settings=settings, images=tuple(records)
+            method=layout.method, layout=layout, model_sha256=model_sha256, settings=settings, images=tuple(records)
         )
         step.write(folder.metadata / BACKGROUND.file)
         if not force:
             earlier.keep_later(step)
-    return Outcome.from_records(folder.name, "background", records), cut_outs
+    advice = "Set preprocessing.remove_background.method, or remove these photographs"
+    outcome = leave_out_if_refused(folder.name, "background", records, advice)
+    return outcome or Outcome.from_records(folder.name, "background", records), cut_outs
+
+
+def _describe(layout: Layout) -> str:
+    """A sentence about what ``auto`` chose, and what to do if it is wrong."""
+    method = "the whole photograph is the part" if layout.method == "none" else f"background method {layout.method}"
+    if layout.apply_alignment == "texture":
+        method = (
+            "used as a texture: the whole photographs as they are, without alignment; if they show parts, set "
+            "preprocessing.remove_background.method"
+        )
+    return f"{method} (auto: {layout.reason})"
 
 
 def background_key(photograph_sha256: str, settings: RemoveBackground, model_sha256: str | None) -> str:

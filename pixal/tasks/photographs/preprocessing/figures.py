@@ -273,4 +273,4 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _wants_matches(settings: AlignmentSettings) -> bool:
-    return bool(settings.draw_matches) and settings.apply_alignment
+    return bool(settings.draw_matches) and settings.moves_photographs

@@ -49,8 +49,9 @@ def fit_state(folder: TypeFolder, submit: Submit, *, force: bool) -> Preprocessi
             f"{folder.name}, {width}x{height} pixels"
         )
     consensus = _consensus(folder.name, shared.fraction, settings)
-    # The record tells which method "auto" stood for, and which network was used.
-    background = folder.read(BACKGROUND)
+    # The records tell what "auto" stood for, and which network was used.
+    background, alignment = folder.read(BACKGROUND), folder.read(ALIGNMENT)
+    used = {"remove_background": background.settings, "alignment": alignment.settings}
     state = PreprocessingState(
         type_name=folder.name,
         reference=shared.reference,
@@ -58,12 +59,12 @@ def fit_state(folder: TypeFolder, submit: Submit, *, force: bool) -> Preprocessi
         ignored=_ignored(folder.name, consensus.shape, settings),
         box=_box(consensus, shared.brightness, settings),
         background_model_sha256=background.model_sha256,
-        settings=folder.config.preprocessing.model_copy(update={"remove_background": background.settings}),
+        settings=folder.config.preprocessing.model_copy(update=used),
     )
     if not state.mask.any():
         raise ConfigError(f"preprocessing.preprocessor: mask and ignore_regions leave nothing of {folder.name}")
     state.save(state_file)
-    left_out = folder.read(ALIGNMENT).made[0].left_out_of_consensus
+    left_out = alignment.made[0].left_out_of_consensus
     key = fingerprint("crop figures", file_hash(state_file), file_hash(reference_file), left_out)
     if force or not figures.are_current(figures.crop_figure_paths(folder.figures), key):
         submit(figures.save_crop_figures, folder.figures, state, shared.fraction, shared.brightness, left_out, key=key)

@@ -20,7 +20,7 @@ from pixal.io.names import comparable
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
-from pixal.tasks.photographs.foreground.methods import choose_method
+from pixal.tasks.photographs.foreground.methods import available_methods
 from pixal.tasks.photographs.preprocessing.alignment_step import align_type
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, remove_backgrounds
 from pixal.tasks.photographs.preprocessing.fitting import fit_state
@@ -147,15 +147,11 @@ def _remove_backgrounds(
     quiet: bool,
 ) -> tuple[Outcome, dict[str, dict[str, CutOut]]]:
     """Run the first step; return the outcome, and the new cut-out photographs, by type and file name."""
-    settings = config.preprocessing.remove_background
-    chosen = choose_method(settings)
-    if settings.method == "auto":
-        state = "found" if chosen.method == "rembg" else "not found"
-        _log.info("background method: %s (auto: model file of rembg's %s %s)", chosen.method, settings.model, state)
+    available_methods(config.preprocessing.remove_background)  # raises before any type is processed
     outcome = Outcome()
     cut_outs = {}
     for name, photos in photographs.items():
-        done, cut_outs[name] = remove_backgrounds(TypeFolder(name, config), photos, chosen, force=force, quiet=quiet)
+        done, cut_outs[name] = remove_backgrounds(TypeFolder(name, config), photos, force=force, quiet=quiet)
         outcome = outcome.combined_with(done)
     return outcome.require_done(input_dir), cut_outs
 

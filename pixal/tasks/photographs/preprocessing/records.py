@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -139,25 +139,52 @@ class StepRecord(BaseModel):
         write_record(path, provenance() | self.content())
 
 
+class Layout(BaseModel):
+    """How the parts of a type are found and aligned, with ``auto`` replaced by what it stands for.
+
+    Attributes:
+        method: The background method.
+        apply_alignment: As in the settings of the alignment.
+        reason: Why ``auto`` chose this; "" if the settings leave no choice.
+        key: Fingerprint of everything that the choice depends on; None if there was none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    method: str
+    apply_alignment: bool | Literal["texture"]
+    reason: str = ""
+    key: str | None = None
+
+
 class BackgroundStep(StepRecord):
     """``background.yaml``.
 
     Attributes:
         method: The background method used; never "auto".
+        layout: How the parts are found and aligned.
         model_sha256: The SHA-256 of the network's file, if one was used.
         settings: The settings used.
         images: One record per photograph.
     """
 
     method: str
+    layout: Layout
     model_sha256: str | None
     settings: RemoveBackground
     images: tuple[BackgroundRecord, ...]
+
+    def alignment_settings(self, settings: AlignmentSettings) -> AlignmentSettings:
+        """The settings of the alignment, with ``auto`` replaced by what it stands for."""
+        if settings.apply_alignment != "auto":
+            return settings
+        return settings.model_copy(update={"apply_alignment": self.layout.apply_alignment})
 
     def content(self) -> dict[str, Any]:
         """The content of the file."""
         return {
             "method": self.method,
+            "layout": self.layout.model_dump(),
             "model_sha256": self.model_sha256,
             "settings": self.settings.model_dump(),
             "images": [record.as_row() for record in self.images],
@@ -169,7 +196,8 @@ class BackgroundStep(StepRecord):
 
     def made_of(self) -> list[dict[str, Any]]:
         """See ``StepRecord``. The same photographs may lie in another folder."""
-        return [record.model_dump(exclude={"source"}) for record in self.images]
+        layout = self.layout.model_dump(include={"method", "apply_alignment"})
+        return [layout, *(record.model_dump(exclude={"source"}) for record in self.images)]
 
 
 class AlignmentStep(StepRecord):

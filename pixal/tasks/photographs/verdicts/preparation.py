@@ -24,7 +24,7 @@ from pixal.io.records import write_table
 from pixal.report.document import BatchOrigin
 from pixal.tasks.photographs.alignment.align import align_photograph
 from pixal.tasks.photographs.discovery import Photograph
-from pixal.tasks.photographs.foreground.methods import choose_method, find_foreground, model_hash
+from pixal.tasks.photographs.foreground.methods import available_methods, find_foreground, model_hash
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing import figures
 from pixal.tasks.photographs.preprocessing.alignment_step import ALIGNMENT_COLUMNS
@@ -89,6 +89,7 @@ class Preparation:
         self.type_name, self.model, self.config = type_name, model, config
         self._keep_photos = keep_photos
         self.state = model.states[type_name]
+        _warn_of_other_settings(self.state, config)
         self.settings, self._background = _alignment_settings(self.state, config), _background(self.state, config)
         self.shape = common_shape(model.states.values())
         self.channels = tuple(self.state.settings.preprocessor.channels)
@@ -198,9 +199,8 @@ def choose_types(
         known: Types chosen earlier, by absolute path.
     """
     backgrounds = {name: _background(state, config) for name, state in model.states.items()}
-    work = partial(
-        _choose_type, states=model.states, backgrounds=backgrounds, settings=config.preprocessing.alignment, known=known
-    )
+    alignments = {name: _alignment_settings(state, config) for name, state in model.states.items()}
+    work = partial(_choose_type, states=model.states, backgrounds=backgrounds, alignments=alignments, known=known)
     names = map_parallel(work, photographs, config.execution, step="finding each part's type", quiet=quiet)
     sorted_by_type: dict[str, list[Photograph]] = {}
     for photograph, name in zip(photographs, names, strict=True):
@@ -213,7 +213,7 @@ def _choose_type(
     *,
     states: dict[str, PreprocessingState],
     backgrounds: dict[str, RemoveBackground],
-    settings: AlignmentSettings,
+    alignments: dict[str, AlignmentSettings],
     known: Mapping[Path, KnownType],
 ) -> str:
     first = next(iter(states))
@@ -230,7 +230,7 @@ def _choose_type(
         mask = masks.get(backgrounds[name])
         if mask is not None:
             with suppress(InputError, AlignmentError):
-                inliers[name] = align_photograph(image[..., :3], mask, state.reference, settings).inliers
+                inliers[name] = align_photograph(image[..., :3], mask, state.reference, alignments[name]).inliers
     return max(inliers, key=lambda name: inliers[name])
 
 
@@ -244,17 +244,22 @@ def _masks(image: NDArray[Any], backgrounds: Iterable[RemoveBackground]) -> dict
 
 
 def _alignment_settings(state: PreprocessingState, config: PhotographConfig) -> AlignmentSettings:
-    """The alignment settings of training, with those that a batch may change taken from today's configuration.
+    """The alignment settings of training, with those that a batch may change taken from today's configuration."""
+    batch_keys = marked(AlignmentSettings, Mark.PER_BATCH) | marked(AlignmentSettings, Mark.NO_RESULT)
+    return state.settings.alignment.model_copy(
+        update={key: getattr(config.preprocessing.alignment, key) for key in batch_keys}
+    )
 
-    Logs a warning if other settings differ from those of training.
-    """
+
+def _warn_of_other_settings(state: PreprocessingState, config: PhotographConfig) -> None:
+    """Log a warning if today's settings differ from those of training where a batch may not change them."""
     per_batch = marked(AlignmentSettings, Mark.PER_BATCH)
     today, training = result_settings(config.preprocessing), result_settings(state.settings)
     changed = [
         f"{section}.{key}"
         for section in ("alignment", "preprocessor")
         for key, value in today[section].items()
-        if not (section == "alignment" and key in per_batch) and value != training[section][key]
+        if not (section == "alignment" and (key in per_batch or value == "auto")) and value != training[section][key]
     ]
     if changed:
         _log.warning(
@@ -262,10 +267,6 @@ def _alignment_settings(state: PreprocessingState, config: PhotographConfig) -> 
             state.type_name,
             ", ".join(changed),
         )
-    batch_keys = per_batch | marked(AlignmentSettings, Mark.NO_RESULT)
-    return state.settings.alignment.model_copy(
-        update={key: getattr(config.preprocessing.alignment, key) for key in batch_keys}
-    )
 
 
 def _background(state: PreprocessingState, config: PhotographConfig) -> RemoveBackground:
@@ -274,7 +275,8 @@ def _background(state: PreprocessingState, config: PhotographConfig) -> RemoveBa
     settings = state.settings.remove_background
     settings = settings if file is None else settings.model_copy(update={"model_file": file})
     try:
-        same = model_hash(choose_method(settings)) == state.background_model_sha256
+        available_methods(settings)
+        same = model_hash(settings) == state.background_model_sha256
     except PixalError as error:
         raise ModelError(f"{state.type_name} was trained with background method {state.method}: {error}") from error
     if not same:
