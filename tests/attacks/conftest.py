@@ -11,23 +11,9 @@ import pytest
 from helpers import write_configs
 from output_trees import content
 from processes import ForkServer
-from running import Work, WorkOf, finish, launch
+from running import SETTINGS, Work, WorkOf, finish, launch
 
 from pixal.synthetic import write_batch
-
-SETTINGS = """
-preprocessing:
-  preprocessor: {channels: [R, G, B], pool_size: 4}
-model_training:
-  model: MODEL
-  autoencoder_architecture: [8, 4]
-  n_epochs: 30
-  calibration_folds: 3
-  one_hot_encoding: False
-plotting: {plot_pixel_predictions: False, plot_mse_per_pixel: False, plot_abs_loss_per_pixel: False}
-execution: {workers: 2}
-validation: {watch_interval: 0.05}
-"""
 
 
 @pytest.fixture(scope="session")

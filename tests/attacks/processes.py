@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 240.0  # seconds after which a command counts as hanging
-_PRELOADED = (
+PRELOADED = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "scipy.ndimage", "scipy.stats", "sklearn.metrics"),
     *("skimage.metrics", "tifffile", "pixal.cli", "pixal.report", "pixal.train_model.gaussian.model"),
     *("pixal.plotting.classification", "pixal.plotting.latent_space", "pixal.plotting.pixel_values"),
@@ -83,7 +83,7 @@ class Command:
 class ForkServer:
     """Starts commands without the time to import PIXAL. Use as a context manager."""
 
-    def __init__(self, main: str = "pixal.cli:main", preloaded: Sequence[str] = _PRELOADED) -> None:
+    def __init__(self, main: str = "pixal.cli:main", preloaded: Sequence[str] = PRELOADED) -> None:
         """``main``: the function that a command calls, which returns its status. ``preloaded``: the modules."""
         self._arguments = [sys.executable, __file__, main, *preloaded]
 

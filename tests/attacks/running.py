@@ -14,6 +14,19 @@ from processes import Command, ForkServer, start_process
 from pixal.tasks.photographs.verdicts.verdict_store import read_journal
 
 PARTS = 4  # photographs to validate
+SETTINGS = """
+preprocessing:
+  preprocessor: {channels: [R, G, B], pool_size: 4}
+model_training:
+  model: MODEL
+  autoencoder_architecture: [8, 4]
+  n_epochs: 30
+  calibration_folds: 3
+  one_hot_encoding: False
+plotting: {plot_pixel_predictions: False, plot_mse_per_pixel: False, plot_abs_loss_per_pixel: False}
+execution: {workers: 2}
+validation: {watch_interval: 0.05}
+"""
 
 
 @dataclass(frozen=True)

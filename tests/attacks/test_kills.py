@@ -7,18 +7,22 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import write_configs
 from output_trees import content, differences, strangers, unfinished
-from processes import Command, ForkServer
-from running import WorkOf, finish, launch
+from processes import PRELOADED, Command, ForkServer
+from running import SETTINGS, Work, WorkOf, finish, launch
 from tries import tries
 
 from pixal.config import Paths, load_config
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
+from pixal.io.files import file_hash
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.training.stored import load_trained
@@ -81,29 +85,81 @@ def test_a_command_that_is_killed_runs_again(
     line = f"{work.command} --set execution.backend={case.backend}"
     has_workers = case.backend == "processes" and name != "train"
     longest = work.seconds * (4 if has_workers else 1)  # the workers import PIXAL
+    kill(lambda: launch(server, folder, line, case.model), work.start, folder, case, longest, generator)
+    assert unfinished(folder) == []
+    check_vouched(folder)
+    again = line + (" --resume" if name == "train" and generator.random() < 0.5 else "")
+    finish(launch(server, folder, again, case.model))
+    assert differences(content(folder), work.expected) == []
+    assert strangers(folder) == []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ForkServer, Work]]:
+    """The server of a small ``pixal demo``, and what it leaves when nothing disturbs it."""
+    start, end = tmp_path_factory.mktemp("before_demo"), tmp_path_factory.mktemp("after_demo")
+    write_configs(start, SETTINGS.replace("MODEL", "gaussian"))
+    shutil.copytree(start, end, dirs_exist_ok=True)
+    with ForkServer("small_demo:main", (*PRELOADED, "small_demo")) as server:
+        began = time.monotonic()
+        command = server.start(end, "demo shown")
+        assert command.wait() == 0, command.output
+        yield (
+            server,
+            Work("demo shown", start, end, without_file_times(content(end / "shown")), time.monotonic() - began),
+        )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_demo_that_is_killed_runs_again(demo: tuple[ForkServer, Work], tmp_path: Path, seed: int) -> None:
+    """Also while it renders its photographs."""
+    case, generator = CASES[seed % len(CASES)], random.Random(f"demo {seed}")
+    (server, work), folder = demo, tmp_path / "work"
+    line = f"{work.command} --set execution.backend={case.backend}"
+    longest = work.seconds * (4 if case.backend == "processes" else 1)
+    kill(lambda: server.start(folder, line), work.start, folder, case, longest, generator)
+    assert unfinished(folder / "shown") == []
+    again = server.start(folder, line)
+    assert again.wait() == 0, again.output
+    assert "Traceback" not in again.output
+    assert differences(without_file_times(content(folder / "shown")), work.expected) == []
+    assert strangers(folder / "shown") == []
+    photographs = Path("shown/photographs")
+    assert files_of(folder / photographs) == files_of(work.end / photographs)
+
+
+def kill(
+    start: Callable[[], Command], prepared: Path, folder: Path, case: Case, longest: float, generator: random.Random
+) -> None:
+    """Start a command in a copy of ``prepared``, and send it a signal while it runs, ``longest`` seconds at most."""
     for _ in range(10):  # until the signal meets a running command
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(work.start, folder)
-        command = launch(server, folder, line, case.model)
+        shutil.copytree(prepared, folder)
+        command = start()
         while command.is_running() and not command.has_handlers() and case.number != signal.SIGKILL:
             time.sleep(0.005)  # Python itself is starting
         time.sleep(generator.uniform(0, longest))
         if command.is_running():
             command.kill(case.number, group=case.group)
             status = command.wait(60)
-            if status != 0 or name == "watch":
+            if status != 0 or "--watch" in command.line:
                 break
         finish(command)
     else:
         pytest.fail("no signal has met a running command")
     command.wait_for_group()
     check_stop(command, case, status)
-    assert unfinished(folder) == []
-    check_vouched(folder, case)
-    again = line + (" --resume" if name == "train" and generator.random() < 0.5 else "")
-    finish(launch(server, folder, again, case.model))
-    assert differences(content(folder), work.expected) == []
-    assert strangers(folder) == []
+
+
+def without_file_times(value: Any) -> Any:
+    """What records hold, without the times of the photographs, which each demo renders anew."""
+    if isinstance(value, dict):
+        return {key: without_file_times(inner) for key, inner in value.items() if key != "stat"}
+    return [without_file_times(inner) for inner in value] if isinstance(value, list) else value
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def check_stop(command: Command, case: Case, status: int) -> None:
@@ -119,7 +175,7 @@ def check_stop(command: Command, case: Case, status: int) -> None:
         assert "stopped" in lines[0] or "interrupted" in lines[0]
 
 
-def check_vouched(folder: Path, case: Case) -> None:
+def check_vouched(folder: Path) -> None:
     """What a record says to be complete is complete, and can be used by the next command."""
     config = config_of(folder)
     metadata = folder / "out/Part/front/metadata"
