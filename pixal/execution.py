@@ -162,7 +162,9 @@ def _map_with_joblib(
 ) -> Iterator[Result]:
     """Map in bundles, because joblib starts work on all given items even if nobody takes the results."""
     size = _BUNDLE_PER_WORKER * count
-    with parallel_config(backend=backend, n_jobs=count), Parallel(return_as="generator") as parallel:
+    with parallel_config(backend=backend, n_jobs=count), ExitStack() as stack:
+        with _signals_for_this_process():  # where an earlier call had fewer workers, this starts the others
+            parallel = stack.enter_context(Parallel(return_as="generator"))
         for start in range(0, len(items), size):
             with _signals_for_this_process():
                 results = parallel(delayed(function)(item) for item in items[start : start + size])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ def fail_at_three(item: int) -> int:
 def process(_: int) -> int:
     time.sleep(0.01)
     return os.getpid()
+
+
+def blocked_signals(_: int) -> tuple[int, set[signal.Signals]]:
+    time.sleep(0.2)  # so that each worker gets an item
+    return os.getpid(), {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])}
 
 
 def working_directory(_: int) -> str:
@@ -101,6 +107,16 @@ def test_the_number_of_items_in_work_is_the_number_of_workers(workers: int, of_s
 
     collected(watched, list(range(4 * expected)), Execution(workers=workers), workers=of_step)
     assert most == expected
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signals to block")
+def test_worker_processes_ignore_signals_also_where_more_of_them_are_started_later() -> None:
+    """A terminal sends Ctrl-C to the workers, too; a worker that is being imported would print a traceback."""
+    for workers in (2, 3):
+        execution = Execution(backend="processes", workers=workers)
+        found = dict(map_parallel(blocked_signals, range(4 * workers), execution, step="test", quiet=True))
+        assert len(found) == workers
+        assert all({signal.SIGINT, signal.SIGTERM} <= blocked for blocked in found.values())
 
 
 def test_the_progress_bar_is_on_standard_error_and_off_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
