@@ -63,6 +63,7 @@ def demo(
         ownership.claim(folder)
     elif not ownership.is_claimed(folder) and not (folder / PHOTOGRAPHS / "train" / COMPONENT).is_dir():
         raise InputError(f"{folder} is not empty and does not contain a demo; choose a new folder")
+    ownership.remove_unfinished(folder)
     source = load_config(config, overrides).source
     write_configs(source, folder / "configs")
     _log.info("rendering photographs of %s in %s", COMPONENT, folder)

@@ -152,9 +152,9 @@ def kill(
 
 
 def without_file_times(value: Any) -> Any:
-    """What records hold, without the times of the photographs, which each demo renders anew."""
+    """What records hold, without the times of the photographs, which each demo renders anew, and the batch's name."""
     if isinstance(value, dict):
-        return {key: without_file_times(inner) for key, inner in value.items() if key != "stat"}
+        return {key: without_file_times(inner) for key, inner in value.items() if key not in ("stat", "batch")}
     return [without_file_times(inner) for inner in value] if isinstance(value, list) else value
 
 
