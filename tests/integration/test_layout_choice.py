@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ def test_a_texture_is_used_as_it_is(tmp_path: Path, paint: Painter, caplog: pyte
     assert record(tmp_path, "surface", "alignment")["settings"]["apply_alignment"] == "texture"
     inputs = InputSet.load(tmp_path / "out/Part/surface/out.npz")
     assert inputs.shape == (60, 80, 4)
+    with (tmp_path / "out/Part/surface/figures/aligned_metrics/results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["status"], row["ssim"], row["mse"], row["h00"], row["h01"]) for row in rows} == {
+        ("ok", "", "", "1", "0")
+    }
 
 
 def test_a_part_that_fills_the_frame_is_aligned_and_completed(tmp_path: Path) -> None:

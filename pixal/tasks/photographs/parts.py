@@ -154,12 +154,12 @@ class PreparedPart:
     is_readable: bool = True
 
 
-def pose_values(alignment: AlignmentResult) -> dict[str, float]:
+def pose_values(alignment: AlignmentResult) -> dict[str, float | None]:
     """The values of a ``PoseRecord`` that an alignment gives."""
     return {
         "inliers": alignment.inliers,
         "inlier_ratio": alignment.inlier_ratio,
-        "ssim": alignment.ssim,
-        "mse": alignment.mse,
+        "ssim": None if np.isnan(alignment.ssim) else alignment.ssim,
+        "mse": None if np.isnan(alignment.mse) else alignment.mse,
         **{f"h{i}{j}": float(alignment.homography[i, j]) for i in range(3) for j in range(3)},
     }

@@ -82,6 +82,11 @@ class AlignmentSettings(Section):
         """Whether photographs are moved to the reference frame."""
         return self.apply_alignment in (True, "auto")
 
+    @property
+    def is_texture(self) -> bool:
+        """Whether photographs are not compared with the reference place by place, so that no figure shows it."""
+        return self.apply_alignment == "texture"
+
 
 class Preprocessor(Section):
     """How aligned photographs become the input of the model.

@@ -87,8 +87,8 @@ class AlignmentResult:
         photo_points: (M, 2) matched points of the photograph.
         reference_points: (M, 2) matched points of the reference.
         is_inlier: (M,) which matches agree with the homography.
-        ssim: Mean structural similarity to the reference over the part.
-        mse: Mean squared difference from the reference over the part, 8-bit grey levels.
+        ssim: Mean structural similarity to the reference over the part; NaN for a texture.
+        mse: Mean squared difference from the reference over the part, 8-bit grey levels; NaN for a texture.
         overlap: Intersection over union of the moved foreground mask and the reference's mask.
         visible: Fraction of the reference's part that lies inside the photograph.
         reason: Which limit the alignment fails, or "".
@@ -151,11 +151,11 @@ def align_photograph(
     else:
         photo_points = reference_points = np.zeros((0, 2), np.float32)
         homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
-    ssim, mse = _similarity(aligned, reference)
+    ssim, mse = (np.nan, np.nan) if settings.is_texture else _similarity(aligned, reference)
     overlap, visible = _coverage(mask, homography, reference.mask)
     max_unseen = 1 - settings.MIN_OVERLAP if reference.fills_frame else _MAX_UNSEEN
     reason = _failed_limit(ssim, mse, overlap, 1 - visible, max_unseen, settings)
-    if settings.apply_alignment == "texture":
+    if settings.is_texture:
         reason = ""
     elif reason and not settings.apply_alignment:
         reason += " (apply_alignment is off)"

@@ -188,7 +188,7 @@ def _write_metrics(
     write_table(folder.aligned_metrics / "results.csv", ALIGNMENT_COLUMNS, rows.values())
     names = {aligned.record.name for aligned in results.aligned if aligned.has_figures}
     figures.remove_other_figures(folder.aligned_metrics, names, settings)
-    if settings.save_metrics:
+    if figures.wants_metrics(settings):
         path = folder.aligned_metrics / "metrics.png"
         fields = {"image", "status", "reason", "inliers", "ssim", "mse"}
         shown = [record.model_dump(include=fields) for record in records]

@@ -72,7 +72,7 @@ class AlignmentFigures:
                 warning=result.reason,
             )
             write_image(matches, figure, quality=_JPEG_QUALITY)
-        if self.settings.save_overlays:
+        if _wants_overlays(self.settings):
             outline = None
             if result.reason:
                 outline = warp(mask.view(np.uint8), result.homography, nearest=True) > 0
@@ -125,20 +125,25 @@ class AlignmentFigures:
 def figures_exist(folder: Path, name: str, settings: AlignmentSettings) -> bool:
     """Whether an aligned photograph has all figures that the settings ask for."""
     matches, overlay = _files(folder, name)
-    return (not _wants_matches(settings) or matches.is_file()) and (not settings.save_overlays or overlay.is_file())
+    return (not _wants_matches(settings) or matches.is_file()) and (not _wants_overlays(settings) or overlay.is_file())
 
 
 def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSettings) -> None:
     """Delete figures that the settings do not ask for, and those of photographs that are not in ``names``."""
     kept = {path for name in names for path in _files(folder, name)}
-    for directory, wanted in ((_MATCHES, _wants_matches(settings)), (_OVERLAYS, bool(settings.save_overlays))):
+    for directory, wanted in ((_MATCHES, _wants_matches(settings)), (_OVERLAYS, _wants_overlays(settings))):
         if not wanted:
             ownership.remove_tree(folder / directory)
         for path in (folder / directory).glob("*.jpg"):
             if path not in kept:
                 ownership.remove(path)
-    if not settings.save_metrics:
+    if not wants_metrics(settings):
         ownership.remove(folder / "metrics.png")
+
+
+def wants_metrics(settings: AlignmentSettings) -> bool:
+    """Whether the measures of the alignment are plotted."""
+    return bool(settings.save_metrics) and not settings.is_texture
 
 
 def are_current(paths: Iterable[Path], key: str) -> bool:
@@ -274,3 +279,7 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
 
 def _wants_matches(settings: AlignmentSettings) -> bool:
     return bool(settings.draw_matches) and settings.moves_photographs
+
+
+def _wants_overlays(settings: AlignmentSettings) -> bool:
+    return bool(settings.save_overlays) and not settings.is_texture

@@ -155,7 +155,7 @@ class Preparation:
 
     def draw_metrics(self, records: Sequence[PhotographRecord]) -> None:
         """Draw how well the photographs were aligned, if the settings ask for it."""
-        if self.settings.save_metrics:
+        if figures.wants_metrics(self.settings):
             figures.save_alignment_metrics(self._folder / "metrics.png", records, self.settings, self.type_name)
 
     def write_record(self, records: Iterable[PhotographRecord], batch: BatchOrigin) -> None:
