@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pixal.commands.demo import demo
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
+    from pixal.commands.sensitivity import sensitivity
     from pixal.commands.train import train
     from pixal.commands.validate import detect, validate, watch
     from pixal.config import load_config
@@ -34,6 +35,7 @@ _MODULES = {
     "encode": "pixal.commands.probe",
     "evaluate": "pixal.commands.probe",
     "demo": "pixal.commands.demo",
+    "sensitivity": "pixal.commands.sensitivity",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "make_input",
     "preprocess",
     "remove_bg",
+    "sensitivity",
     "train",
     "validate",
     "watch",

@@ -154,6 +154,22 @@ def _evaluate(options: argparse.Namespace) -> ExitStatus:
     return _report_failures(evaluation.failures)
 
 
+def _sensitivity(options: argparse.Namespace) -> ExitStatus:
+    sensitivity = pixal.sensitivity(
+        options.input,
+        kinds=options.kinds,
+        sizes=options.sizes,
+        contrasts=options.contrasts,
+        defects=options.defects,
+        rates=options.rates,
+        config=_load_config(options),
+        force=options.force,
+        quiet=options.quiet,
+    )
+    sys.stdout.write(sensitivity.summary() + "\n")
+    return _report_failures(sensitivity.failures)
+
+
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
     results = pixal.benchmark(
         options.input,
@@ -183,6 +199,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "detect": _detect,
     "encode": _encode,
     "evaluate": _evaluate,
+    "sensitivity": _sensitivity,
     "benchmark": _benchmark,
     "demo": _demo,
 }
@@ -190,6 +207,7 @@ _AFTER_STOP = {
     "preprocess": "the same command resumes with the photographs that are not done yet",
     "train": "to resume from the last checkpoint, add --resume to the same command",
     "validate": "the same command resumes with the parts that have no verdict yet",
+    "sensitivity": "the same command resumes it",
     "benchmark": "the same command resumes it",
 }
 

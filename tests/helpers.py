@@ -30,21 +30,32 @@ NO_FIGURES = (
 
 
 def make_config(root: Path, **sections: dict[str, Any]) -> PhotographConfig:
-    """Settings with the given values per section, without files. The folders are ``root/out`` and ``root/validate``."""
+    """Settings with the given values per section, without files. The folders are ``root/out`` and ``root/validate``.
+
+    ``train`` plants no defects, unless ``validation`` asks for it.
+    """
+    sections["validation"] = {"sensitivity": "off"} | sections.get("validation", {})
     return PhotographConfig(PhotographParameters.model_validate(sections), _paths(root), root)
 
 
 def config_in(folder: Path, *overrides: str) -> PhotographConfig:
-    """The default settings with ``overrides`` (``KEY=VALUE``). The folders are in ``folder``."""
-    config = photograph_config(load_config(DEFAULTS, overrides))
+    """The default settings with ``overrides`` (``KEY=VALUE``). The folders are in ``folder``.
+
+    ``train`` plants no defects, unless an override asks for it.
+    """
+    config = photograph_config(load_config(DEFAULTS, ["validation.sensitivity=off", *overrides]))
     return PhotographConfig(config.parameters, _paths(folder), folder)
 
 
 def write_configs(folder: Path, settings: str) -> Path:
-    """Write ``folder/configs`` with the YAML ``settings``, and with ``PATHS``; return the new folder."""
+    """Write ``folder/configs`` with the YAML ``settings``, and with ``PATHS``; return the new folder.
+
+    ``train`` then plants no defects, which would take longer than most tests.
+    """
     configs = folder / "configs"
     configs.mkdir(parents=True)
     (configs / "parameters.yaml").write_text(settings)
+    (configs / "validation.yaml").write_text("sensitivity: off\n")
     (configs / "paths.yaml").write_text(PATHS)
     return configs
 

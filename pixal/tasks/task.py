@@ -105,6 +105,22 @@ class Task(ABC):
         """Measure how well the models reconstruct good input."""
         self._does_not_apply("evaluate")
 
+    def sensitivity(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        kinds: Sequence[str] | None,
+        sizes: Sequence[float] | None,
+        contrasts: Sequence[float] | None,
+        defects: int | None,
+        rates: Sequence[float],
+        force: bool,
+        quiet: bool,
+    ) -> Results:
+        """Measure which planted defects the models find."""
+        self._does_not_apply("sensitivity")
+
     def benchmark(
         self,
         source: str | Path,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
 from pixal.train_model.checkpoint import Checkpoint
@@ -59,6 +60,43 @@ def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -
         for position, row in enumerate(rows[:limit] if len(rows) > 1 else ()):
             folds[position % count].append(int(row))
     return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]
+
+
+def cross_validation_folds(model: ModelFamily, inputs: InputSet, settings: ModelTraining) -> list[Rows]:
+    """The rows to hold out, fit by fit; a single fold for a family whose fits are costly."""
+    count, seed = settings.calibration_folds, settings.seed
+    if model.folds_are_cheap:
+        return make_folds(inputs, count, seed)
+    return make_folds(inputs, count, seed, limit=HELD_OUT * count)[:1]
+
+
+def held_out_models(
+    trained: ModelFamily, inputs: InputSet, masks: NDArray[np.bool_], folds: Sequence[Rows], indices: Sequence[int]
+) -> Iterator[tuple[int, ModelFamily]]:
+    """Yield models that did not see some of the folds.
+
+    Each is fitted with the settings and seeds of training, which gives the models of the cross-validation in training
+    again. If the family's fits are costly, the trained model is itself the one without the first fold.
+
+    Args:
+        trained: The trained model.
+        inputs: The good parts that it was trained on.
+        masks: The consensus mask of each type, (T, H, W).
+        folds: The rows of each fold, see ``cross_validation_folds``.
+        indices: Which folds.
+
+    Yields:
+        The index of the fold, and the model. It is valid until the next one is taken.
+    """
+    if not trained.folds_are_cheap:
+        yield from ((index, trained) for index in indices)
+        return
+    model = type(trained)(trained.spec)
+    rows = {index: np.setdiff1d(np.arange(len(inputs)), folds[index]) for index in indices}
+    model.prepare_fits(inputs, list(rows.values()))
+    for index in indices:
+        model.fit(inputs, rows[index], masks, FitControl(validation_rows=folds[index]))
+        yield index, model
 
 
 def held_out_positions(rows: Rows, folds: Sequence[Rows]) -> Rows:

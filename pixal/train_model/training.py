@@ -29,7 +29,7 @@ from pixal.train_model.family import (
     checked_options,
     family_named,
 )
-from pixal.train_model.folds import HELD_OUT, Fitted, fit_all, folds_of_type, make_folds
+from pixal.train_model.folds import Fitted, cross_validation_folds, fit_all, folds_of_type, make_folds
 from pixal.train_model.resume import ResumePlan
 from pixal.train_model.specification import ModelRecord, ModelSpecification
 from pixal.train_model.stored_model import MODEL_RECORD
@@ -203,14 +203,10 @@ class _TrainingRun:
         """The rows to hold out, fit by fit; a single fold for a family whose fits are costly, else row by row."""
         if not self.task.holds_out:
             return []
-        inputs, settings = self.training_set.inputs, self.config.model_training
-        count, seed = settings.calibration_folds, settings.seed
-        model = self.family(self.specification)
+        inputs, model = self.training_set.inputs, self.family(self.specification)
         if model.leaves_one_out:
-            return make_folds(inputs, len(inputs), seed)
-        if model.folds_are_cheap:
-            return make_folds(inputs, count, seed)
-        return make_folds(inputs, count, seed, limit=HELD_OUT * count)[:1]
+            return make_folds(inputs, len(inputs), self.config.model_training.seed)
+        return cross_validation_folds(model, inputs, self.config.model_training)
 
     def _save(self, model: ModelFamily, finished: Finished) -> list[Path]:
         folder = self._folder("model_path")

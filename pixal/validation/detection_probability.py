@@ -25,6 +25,9 @@ _NORMAL_LIMIT = float(norm.ppf(LEVEL))
 _SEED = 0
 _SIMULATED = 300  # data sets
 _ROUNDS = 2  # of simulating the limit at the bound, and of finding the bound for this limit
+_DIRECTIONS = 720  # in which the edge of the set of likely curves is searched
+_TURNS = 3
+_HALVINGS = 50
 _FURTHEST = 60.0  # log sizes from the data within which a bound is searched
 
 
@@ -91,18 +94,46 @@ class DetectionCurve:
                 return np.zeros(len(sizes)), np.ones(len(sizes))
             tail = (1 - LEVEL) / 2
             return self._binomial_low(sizes, tail), self._binomial_high(sizes, tail)
-        excess = float(norm.ppf((1 + LEVEL) / 2)) ** 2
-        ends = np.zeros((2, len(sizes)))
-        for i, log_size in enumerate(np.log(sizes)):
-            start = self.intercept + self.slope * float(log_size)
-            for end, sign in ((0, -1.0), (1, 1.0)):
+        _, middle, scale = _standardised(np.log(self.sizes))
+        at = np.column_stack([np.ones(len(sizes)), (np.log(sizes) - middle) / scale])
+        logits = at @ self._confidence_set.T
+        return np.asarray(expit(logits.min(1))), np.asarray(expit(logits.max(1)))
 
-                def beyond(value: float, log_size: float = float(log_size)) -> float:
-                    return self._deviance(log_size, value) - excess
+    @cached_property
+    def _confidence_set(self) -> Floats:
+        """Coefficients (R, 2) at the edge of the likelihood-ratio 95 % set, for the columns of ``_standardised``.
 
-                root = _first_root(beyond, start, sign, 0.5)
-                ends[end, i] = expit(sign * np.inf if root is None else root)
-        return ends[0], ends[1]
+        The set holds the coefficients with a deviance below 1.96 squared. It is convex, because the log likelihood is
+        concave. So the band at a size is the range of the logits of its edge.
+        """
+        assert self.intercept is not None
+        assert self.slope is not None
+        columns, middle, scale = _standardised(np.log(self.sizes))
+        best = np.array([self.intercept + self.slope * middle, self.slope * scale])
+        limit = float(log_likelihood(best @ columns.T, self.found[None], self.planted)[0])
+        limit -= float(norm.ppf((1 + LEVEL) / 2)) ** 2 / 2
+        angles = np.linspace(0, 2 * np.pi, _DIRECTIONS, endpoint=False)
+        circle = np.column_stack([np.cos(angles), np.sin(angles)])
+        axes: Floats = np.eye(2)
+        for _ in range(_TURNS):  # the set can be long and narrow: turn and stretch the directions to its shape
+            steps = circle @ axes.T
+            inner, outer = np.zeros(_DIRECTIONS), np.ones(_DIRECTIONS)
+            for _ in range(_HALVINGS):
+                is_inside = self._likelihoods(best + outer[:, None] * steps, columns) > limit
+                if not is_inside.any():
+                    break
+                inner[is_inside] = outer[is_inside]
+                outer[is_inside] *= 2
+            for _ in range(_HALVINGS):
+                half = (inner + outer) / 2
+                is_inside = self._likelihoods(best + half[:, None] * steps, columns) > limit
+                inner, outer = np.where(is_inside, half, inner), np.where(is_inside, outer, half)
+            edge = inner[:, None] * steps
+            axes = np.asarray(np.linalg.cholesky(np.cov(edge.T) + 1e-12 * np.eye(2)), np.float64)
+        return np.asarray(best + edge)
+
+    def _likelihoods(self, coefficients: Floats, columns: Floats) -> Floats:
+        return log_likelihood(coefficients @ columns.T, self.found, self.planted)
 
     def _bound(self, limit: float) -> float | None:
         """Return the log size at which the root of the deviance from a POD of 90 % reaches a limit, None if nowhere."""

@@ -205,6 +205,50 @@ def choose_cut(
     return Cut(*choose_threshold(calibration, rate, threshold))
 
 
+def model_errors(model: AnomalyModel, inputs: InputSet, rows: slice, count: int) -> NDArray[np.float32]:
+    """Return the errors (n, H, W, C) of rows. The model always gets ``count`` rows: the last row is repeated.
+
+    The number of rows that are multiplied together changes the last digits of a score.
+    """
+    padded = np.minimum(np.arange(rows.start, rows.start + count), len(inputs) - 1)
+    return model.error(inputs, padded)[: rows.stop - rows.start]
+
+
+def anomaly_maps(
+    errors: NDArray[np.float32],
+    calibration: Calibration,
+    *,
+    mask: NDArray[np.bool_],
+    specification: ModelSpecification,
+    map_smoothing: float,
+    raw: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what deviates on parts of one type, and their anomaly maps.
+
+    Args:
+        errors: The errors of the model, (n, h, w, C), in the type's input frame.
+        calibration: The calibration of the type.
+        mask: (h, w), the pixels of the part in the type's input frame. This frame is the top left of the model's
+            frame (H, W).
+        specification: What the model was built from.
+        map_smoothing: Sigma of the Gaussian that smooths the map, in input pixels.
+        raw: Whether the maps show the loss without calibration (``Cut.raw``).
+
+    Returns:
+        The deviations, (n, h, w, C), and the maps, (n, h, w). They may be infinite where the errors are very large.
+    """
+    height, width = mask.shape
+    weights = np.array(list(specification.error_weights.values()), np.float32)
+    errors = np.ascontiguousarray(errors)
+    with np.errstate(over="ignore", invalid="ignore"):  # the scores show it
+        if raw:
+            return errors, raw_maps(raw_losses(errors, specification), mask, weights, map_smoothing)
+        center = None if calibration.center is None else calibration.center[:height, :width]
+        variance = np.ascontiguousarray(calibration.variance[:height, :width])
+        deviations = above(errors, center)
+        return deviations, calibrated_maps(deviations, variance, mask, weights, map_smoothing)
+
+
 def score_parts(
     inputs: InputSet,
     geometries: Sequence[PartGeometry],
@@ -243,19 +287,12 @@ def score_parts(
     channel_weights = specification.error_weights
     weights = np.array(list(channel_weights.values()), np.float32)
     variance = np.ascontiguousarray(calibration.variance[:height, :width])
-    center = None if calibration.center is None else calibration.center[:height, :width]
     chunk = inputs.rows_per_chunk(_MAX_ROWS)
     for rows in inputs.iterate_slices(chunk):
-        # The model always gets the same number of rows (the last row is repeated): the number of rows that are
-        # multiplied together changes the last digits of a score.
-        padded = np.minimum(np.arange(rows.start, rows.start + chunk), len(inputs) - 1)
-        errors = np.ascontiguousarray(model.error(inputs, padded)[: rows.stop - rows.start, :height, :width])
-        deviations = errors if cut.raw else above(errors, center)
-        with np.errstate(over="ignore", invalid="ignore"):  # the scores show it
-            if cut.raw:
-                maps = raw_maps(raw_losses(errors, specification), mask, weights, map_smoothing)
-            else:
-                maps = calibrated_maps(deviations, variance, mask, weights, map_smoothing)
+        errors = model_errors(model, inputs, rows, chunk)[:, :height, :width]
+        deviations, maps = anomaly_maps(
+            errors, calibration, mask=mask, specification=specification, map_smoothing=map_smoothing, raw=cut.raw
+        )
         scores = part_scores(maps)
         finite = np.isfinite(scores)
         summary.add(inputs.images(rows)[finite, :height, :width], errors[finite], maps[finite], mask)

@@ -20,10 +20,11 @@ WITHOUT_FIGURES = (  # settings of a run that writes as few figures as possible
 
 
 def write_configs(work: Path, component: str) -> None:
-    """Write the default configuration to ``work/configs``, with the name of the component."""
+    """Write the default configuration to ``work/configs``, with the name of the component, and no planted defects."""
     defaults = ROOT / "configs"
     (work / "configs").mkdir(parents=True)
-    (work / "configs" / "parameters.yaml").write_text((defaults / "parameters.yaml").read_text())
+    settings = (defaults / "parameters.yaml").read_text().replace("sensitivity: auto", "sensitivity: off")
+    (work / "configs" / "parameters.yaml").write_text(settings)
     lines = (defaults / "paths.yaml").read_text().splitlines()
     edited = [f"  component: {component}" if line.startswith("  component:") else line for line in lines]
     (work / "configs" / "paths.yaml").write_text("\n".join(edited) + "\n")

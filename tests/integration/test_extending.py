@@ -36,7 +36,7 @@ MODEL, CHANNEL, DEFECT, TASK = _BLOCKS[0], _BLOCKS[1], _BLOCKS[-2], _BLOCKS[-1]
 QUICK: dict[str, Any] = {
     "preprocessing": {"draw_matches": False, "save_metrics": False, "save_overlays": False},
     "plotting": {"plot_anomaly_heatmap": False},
-    "validation": {"save_anomaly_maps": False},
+    "validation": {"save_anomaly_maps": False, "sensitivity": "off"},
 }
 
 

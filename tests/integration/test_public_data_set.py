@@ -29,6 +29,7 @@ SMALL = [
     *(f"plotting.plot_{figure}=False" for figure in (*FIGURES, "roc_recall_curve", "confusion_matrix")),
     *("model_training.autoencoder_architecture=[8,4]", "model_training.n_epochs=8"),
     *("model_training.calibration_folds=3", "preprocessing.draw_matches=False", "preprocessing.save_overlays=False"),
+    "validation.sensitivity=off",
 ]
 
 

@@ -226,6 +226,8 @@ class Validation(Section):
         drift_level: How often a batch like the training parts may be reported as different.
         save_anomaly_maps: Whether each part's map is written as TIFF.
         watch_interval: Seconds between two scans of the folder with ``validate --watch``.
+        sensitivity: Which planted defects ``train`` tries out on the model: a few (``auto``), as many as
+            ``pixal sensitivity`` (``full``), or none (``off``).
     """
 
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -236,6 +238,12 @@ class Validation(Section):
     drift_level: Annotated[Annotated[float, Field(gt=0, lt=1)], Mark.NO_RESULT] = 0.01
     save_anomaly_maps: Annotated[bool, Mark.NOT_IN_TRAINING] = True
     watch_interval: Annotated[Positive, Mark.NO_RESULT] = 2.0
+    sensitivity: Annotated[Literal["auto", "full", "off"], Mark.NO_RESULT] = "auto"
+
+    @field_validator("sensitivity", mode="before")
+    @classmethod
+    def _off_without_quotes(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads ``off`` as False
 
 
 class PhotographParameters(Parameters):

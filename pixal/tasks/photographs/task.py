@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pixal.tasks.task import Task
 
 if TYPE_CHECKING:
     from pixal.tasks.photographs.probing.evaluation import Evaluation
+    from pixal.tasks.photographs.sensitivity.run import Sensitivity
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
     from pixal.tasks.photographs.verdicts.results import Batch
 
@@ -56,9 +58,13 @@ class Photographs(Task):
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
         """Fit and calibrate one model per type, or one model for all types."""
+        from pixal.tasks.photographs.sensitivity.run import measure_after_training
         from pixal.tasks.photographs.training.train import train
 
-        return train(source, photograph_config(config), resume=resume, epochs=epochs, quiet=quiet)
+        settings = photograph_config(config)
+        outcome = train(source, settings, resume=resume, epochs=epochs, quiet=quiet)
+        measure_after_training(source, settings, quiet=quiet)
+        return outcome
 
     def validate(
         self,
@@ -119,6 +125,32 @@ class Photographs(Task):
 
         photograph_settings = photograph_config(config)
         return evaluate(source, checkpoint=checkpoint, samples=samples, config=photograph_settings, quiet=quiet)
+
+    def sensitivity(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        kinds: Sequence[str] | None,
+        sizes: Sequence[float] | None,
+        contrasts: Sequence[float] | None,
+        defects: int | None,
+        rates: Sequence[float],
+        force: bool,
+        quiet: bool,
+    ) -> Sensitivity:
+        """Plant defects on held-out good parts, and score them."""
+        from pixal.tasks.photographs.sensitivity.plan import FULL
+        from pixal.tasks.photographs.sensitivity.run import measure_sensitivity
+
+        budget = replace(
+            FULL,
+            kinds=tuple(kinds or FULL.kinds),
+            sizes=tuple(sizes or FULL.sizes),
+            contrasts=tuple(contrasts or FULL.contrasts),
+            defects=FULL.defects if defects is None else defects,
+        )
+        return measure_sensitivity(source, photograph_config(config), budget, rates=rates, force=force, quiet=quiet)
 
     def benchmark(
         self,
