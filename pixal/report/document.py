@@ -207,6 +207,8 @@ class ResultsDocument(_Model):
         model: The model that gave the verdicts.
         drift: How the batch differs from training.
         notes: Notes for the reader, one sentence each.
+        sensitivity: Which planted defects the model of each type finds, one sentence per kind; by type. Types whose
+            model was not tried out are missing.
         types: Summary of each type, by name.
         metrics: Measures against the truth; None without truth.
         parts: All parts, by type and then by photograph.
@@ -220,6 +222,7 @@ class ResultsDocument(_Model):
     model: ModelSummary
     drift: DriftSummary
     notes: tuple[str, ...] = ()
+    sensitivity: dict[str, tuple[str, ...]] = {}
     types: dict[str, TypeSummary]
     metrics: MetricsDocument | None = None
     parts: tuple[PartResult, ...]

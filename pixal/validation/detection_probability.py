@@ -28,7 +28,7 @@ _ROUNDS = 2  # of simulating the limit at the bound, and of finding the bound fo
 _DIRECTIONS = 720  # in which the edge of the set of likely curves is searched
 _TURNS = 3
 _HALVINGS = 50
-_FURTHEST = 60.0  # log sizes from the data within which a bound is searched
+_FURTHEST = 60.0  # logits, and log sizes from the data, within which a bound is searched
 
 
 @dataclass(frozen=True)
@@ -117,19 +117,14 @@ class DetectionCurve:
         axes: Floats = np.eye(2)
         for _ in range(_TURNS):  # the set can be long and narrow: turn and stretch the directions to its shape
             steps = circle @ axes.T
-            inner, outer = np.zeros(_DIRECTIONS), np.ones(_DIRECTIONS)
-            for _ in range(_HALVINGS):
-                is_inside = self._likelihoods(best + outer[:, None] * steps, columns) > limit
-                if not is_inside.any():
-                    break
-                inner[is_inside] = outer[is_inside]
-                outer[is_inside] *= 2
+            furthest = _FURTHEST / np.abs(steps @ columns.T).max(1)  # the set may have no end
+            inner, outer = np.zeros(_DIRECTIONS), furthest
             for _ in range(_HALVINGS):
                 half = (inner + outer) / 2
                 is_inside = self._likelihoods(best + half[:, None] * steps, columns) > limit
                 inner, outer = np.where(is_inside, half, inner), np.where(is_inside, outer, half)
             edge = inner[:, None] * steps
-            axes = np.asarray(np.linalg.cholesky(np.cov(edge.T) + 1e-12 * np.eye(2)), np.float64)
+            axes = np.asarray(np.linalg.cholesky(np.cov(edge.T)), np.float64)
         return np.asarray(best + edge)
 
     def _likelihoods(self, coefficients: Floats, columns: Floats) -> Floats:

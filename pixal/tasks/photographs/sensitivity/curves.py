@@ -14,7 +14,7 @@ from scipy.special import logit
 
 from pixal.defects import load_kind
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
-from pixal.tasks.photographs.sensitivity.measuring import TestedDefect
+from pixal.tasks.photographs.sensitivity.measuring import ScoredDefect
 from pixal.validation.detection_probability import DetectionCurve, fit_detection_curve
 from pixal.validation.local_detection import local_shift, resolution
 
@@ -85,7 +85,7 @@ class KindCurve:
         return None if size is None or size > self.largest else max(size, float(self.curve.sizes[0]))
 
 
-def group_contrasts(tested: Sequence[TestedDefect], levels: Sequence[float]) -> dict[tuple[str, float], list[int]]:
+def group_contrasts(tested: Sequence[ScoredDefect], levels: Sequence[float]) -> dict[tuple[str, float], list[int]]:
     """Sort defects by kind and by the level that is nearest to the contrast as drawn.
 
     A defect cannot always have the contrast that was asked for. Defects fainter than the lowest level by more than a
@@ -111,7 +111,7 @@ def group_contrasts(tested: Sequence[TestedDefect], levels: Sequence[float]) -> 
 
 
 def fit_curves(
-    tested: Sequence[TestedDefect], groups: dict[tuple[str, float], list[int]], threshold: float
+    tested: Sequence[ScoredDefect], groups: dict[tuple[str, float], list[int]], threshold: float
 ) -> list[KindCurve]:
     """Fit a curve for each group of at least 20 defects of several sizes; ``threshold`` is that of the anomaly map."""
     curves = []
@@ -175,7 +175,7 @@ class BlindSpots:
 
 
 def find_blind_spots(
-    tested: Sequence[TestedDefect],
+    tested: Sequence[ScoredDefect],
     groups: dict[tuple[str, float], list[int]],
     curves: Sequence[KindCurve],
     threshold: float,

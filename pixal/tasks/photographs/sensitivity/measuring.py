@@ -22,7 +22,7 @@ from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.training.training_data import TrainingData
 from pixal.train_model.family import AnomalyModel, Rows, as_anomaly_model
-from pixal.train_model.folds import held_out_models, cross_validation_folds
+from pixal.train_model.folds import cross_validation_folds, held_out_models
 from pixal.validation.scoring import Cut, anomaly_maps, choose_cut, model_errors
 
 _MARGIN = 8  # input pixels by which a peak of the map may lie beside its defect, besides the smoothing
@@ -44,7 +44,7 @@ class PhotographOutcome(OutputRecord):
 
 
 @dataclass(frozen=True)
-class TestedDefect:
+class ScoredDefect:
     """A planted defect and how far it stands out.
 
     Attributes:
@@ -133,7 +133,7 @@ class TypeMeasurement:
         """Fingerprint of everything that the written results depend on; ``thresholds`` by false-alarm rate."""
         return fingerprint(self.key, thresholds)
 
-    def run(self, journal: Journal[PhotographOutcome], *, quiet: bool) -> tuple[list[TestedDefect], list[str]]:
+    def run(self, journal: Journal[PhotographOutcome], *, quiet: bool) -> tuple[list[ScoredDefect], list[str]]:
         """Plant and score all defects; those that an interrupted run has scored are not planted again.
 
         Args:
@@ -247,14 +247,14 @@ class TypeMeasurement:
             reasons=tuple(reasons),
         )
 
-    def _tested(self, outcomes: Sequence[PhotographOutcome]) -> list[TestedDefect]:
+    def _tested(self, outcomes: Sequence[PhotographOutcome]) -> list[ScoredDefect]:
         tested = []
         for photograph, outcome in zip(self.plan.photographs, outcomes, strict=True):
             image = self.parts[photograph.part].image
             for defect, drawn, peak in zip(photograph.defects, outcome.drawn, outcome.peaks, strict=True):
                 if drawn is not None and peak is not None:
                     tested.append(
-                        TestedDefect(
+                        ScoredDefect(
                             defect.kind, defect.size, defect.contrast, drawn, *defect.place, image=image, peak=peak
                         )
                     )

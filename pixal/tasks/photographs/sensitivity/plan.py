@@ -45,8 +45,8 @@ class Budget:
         numbers = [*self.sizes, *self.contrasts]
         if not np.isfinite(numbers).all() or min(self.sizes, default=1) <= 0:
             raise InputError(f"sizes {self.sizes} of planted defects: they must be above 0 and finite")
-        if not self.contrasts or 0 in self.contrasts or max(map(abs, self.contrasts)) > 1:
-            raise InputError(f"contrasts {self.contrasts} of planted defects: they must be from -1 to 1, and not 0")
+        if not self.contrasts or 0 in self.contrasts or min(self.contrasts) < -1:
+            raise InputError(f"contrasts {self.contrasts} of planted defects: they must be at least -1, and not 0")
         if self.defects < 1:
             raise InputError(f"{self.defects} planted defects per kind, size and contrast: at least 1 is needed")
 

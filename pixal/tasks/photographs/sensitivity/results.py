@@ -25,7 +25,7 @@ from pixal.tasks.photographs.sensitivity.curves import (
     group_contrasts,
 )
 from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
-from pixal.tasks.photographs.sensitivity.measuring import TestedDefect
+from pixal.tasks.photographs.sensitivity.measuring import ScoredDefect
 from pixal.tasks.photographs.sensitivity.plan import Budget
 
 TABLE_COLUMNS = ("image", "kind", "size", "contrast", "drawn", "x", "y", "peak", "found")
@@ -47,7 +47,7 @@ class TypeSensitivity:
     """
 
     name: str
-    tested: Sequence[TestedDefect]
+    tested: Sequence[ScoredDefect]
     not_drawn: Sequence[str]
     left_out: Sequence[str]
     thresholds: dict[float, float]
@@ -178,7 +178,7 @@ class TypeSensitivity:
     def _marked_shift(self) -> float | None:
         return None if self.blind_spots is None else self.blind_spots.marked_shift
 
-    def _row(self, defect: TestedDefect) -> dict[str, Any]:
+    def _row(self, defect: ScoredDefect) -> dict[str, Any]:
         row = {name: getattr(defect, name) for name in TABLE_COLUMNS if name != "found"}
         return row | {"found": int(defect.peak > self._threshold)}
 
@@ -211,6 +211,12 @@ def _size_text(curve: KindCurve) -> str:
         return f"found in 9 of 10 cases from {curve.a90_95:.2g} px on (95 % confidence)"
     if curve.a90 is not None:
         return f"found in 9 of 10 cases from about {curve.a90:.2g} px on (too few defects for 95 % confidence)"
+    if curve.curve.outcome in ("all found", "separated"):
+        is_found = curve.curve.found == curve.curve.planted
+        return (
+            f"all {int(curve.curve.planted[is_found].sum())} found from {curve.curve.sizes[is_found][0]:g} px on "
+            "(too few defects for 95 % confidence)"
+        )
     found, planted = int(curve.curve.found[-1]), int(curve.curve.planted[-1])
     return f"not found in 9 of 10 cases at any size up to {curve.largest:g} px ({found} of {planted} found there)"
 

@@ -17,6 +17,7 @@ from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
 from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
+from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, BatchRecord, write_batch_record
 from pixal.tasks.photographs.verdicts.drift import find_drift
@@ -114,6 +115,7 @@ def write_results(
         ),
         drift=drift,
         notes=tuple(notes),
+        sensitivity=_sensitivity(types, config),
         types={verdicts.name: verdicts.type_summary() for verdicts in types},
         metrics=_measure(types) if with_truth else None,
         parts=tuple(part for verdicts in types for part in verdicts.parts),
@@ -181,6 +183,17 @@ def track_batch(
 def _named_model(types: Sequence[TypeVerdicts]) -> str | None:
     """The type whose model ``--model`` named; None if each type has its own."""
     return next((name for verdicts in types if (name := other_model(verdicts.name, verdicts.model))), None)
+
+
+def _sensitivity(types: Sequence[TypeVerdicts], config: PhotographConfig) -> dict[str, tuple[str, ...]]:
+    """What is known of the defects that the model of each type finds; not of a model that ``--model`` named."""
+    found = {}
+    for verdicts in types:
+        if other_model(verdicts.name, verdicts.model) is None:
+            files = SensitivityFiles.of_type(config, verdicts.name)
+            if sentences := files.read("model_record_sha256", verdicts.model.record_sha256):
+                found[verdicts.name] = tuple(sentences)
+    return found
 
 
 def _find_drift(types: Sequence[TypeVerdicts], config: PhotographConfig, *, log_findings: bool) -> DriftSummary:
