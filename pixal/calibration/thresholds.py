@@ -103,9 +103,10 @@ def check_enough(parts: int, rate: float, settings: Threshold) -> None:
 def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str) -> NDArray[np.float64]:
     """Return how often a good part would score at least this high.
 
-    The conformal p-value is (1 + number of good scores at least as high) / (1 + number of good scores). If the
-    threshold comes from the fitted tail, so does the p-value: for every score, or with "conformal+tail" for those above
-    all good scores.
+    The conformal p-value is (1 + number of good scores at least as high) / (1 + number of good scores). A score above
+    all good scores has that of the fitted tail, if it is lower: it is below 1 / (1 + number of good scores), and
+    extrapolated. With the methods "tail" and "texture" all p-values are those of the tail. So the p-value of a score
+    does not depend on the false-alarm rate.
 
     Args:
         scores: (N,), the scores.
@@ -117,8 +118,6 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     """
     n_at_least = len(good) - np.searchsorted(np.sort(good), scores, side="left")
     conformal = np.asarray((1 + n_at_least) / (1 + len(good)), np.float64)
-    if method not in ("tail", _CONFORMAL_TAIL, _TEXTURE):
-        return conformal
     with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
         fitted = np.asarray(gumbel_r.sf(scores, *_fit_tail(good)), np.float64)
     return (

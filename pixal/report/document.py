@@ -59,6 +59,8 @@ class PartResult(_Model):
         source: The photograph's path.
         score: The largest value of the anomaly map; None with verdict "error".
         p_value: How often a good part scores this high, in [0, 1]; None with verdict "error" or a numeric ``loss_cut``.
+        p_value_extrapolated: Whether ``p_value`` is below 1 / (1 + number of held-out good parts), and comes from a
+            distribution fitted to their scores.
         threshold: The part fails above this score; None with verdict "error".
         verdict: "pass", "fail", or "error" for a photograph that could not be processed.
         reason: Why the photograph could not be processed; otherwise notes on the part, or "".
@@ -74,6 +76,7 @@ class PartResult(_Model):
     source: str
     score: FiniteOrNone
     p_value: FiniteOrNone
+    p_value_extrapolated: bool = False
     threshold: FiniteOrNone
     verdict: Literal["pass", "fail", "error"]
     reason: str

@@ -38,7 +38,19 @@ ImageSource = Callable[[PartResult], "tuple[Image, Image] | PartImages | None"]
 
 _SMALLEST_P = 1e-6  # smaller p-values are shown as "below" this one
 _PART_FIELDS = {  # what the page's script reads
-    *("type", "image", "source", "score", "p_value", "threshold", "verdict", "reason", "regions", "truth"),
+    *(
+        "type",
+        "image",
+        "source",
+        "score",
+        "p_value",
+        "p_value_extrapolated",
+        "threshold",
+        "verdict",
+        "reason",
+        "regions",
+        "truth",
+    ),
     *("width", "height"),
 }
 

@@ -35,7 +35,7 @@ function showFigures(part) {
     ["Score", figure(part.score)],
     ["Threshold", figure(part.threshold)],
     ["Score ÷ threshold", figure(ratio, 3)],
-    ["p-value", figure(part.p_value, 2)],
+    ["p-value", figure(part.p_value, 2) + (part.p_value_extrapolated ? " (extrapolated)" : "")],
     ...(truth ? [["Truth", truth]] : []),
     ...(changes(part) ? [["What if", `would ${verdictAt(part, state.factor)} at × ${state.factor.toFixed(2)}`]] : []),
     ...(part.width ? [["Photograph", `${part.width} × ${part.height} px`]] : []),

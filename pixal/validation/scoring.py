@@ -37,12 +37,18 @@ class Cut:
         method: The method that gave the threshold, as ``choose_threshold`` names it, or "loss_cut".
         raw: Whether the score is the loss without calibration (a numeric ``loss_cut``).
         log: Whether the score is the decimal logarithm of that loss.
+        good_parts: Number of held-out good parts whose scores p-values come from.
     """
 
     threshold: float
     method: str
     raw: bool = False
     log: bool = False
+    good_parts: int = 0
+
+    def is_extrapolated(self, p_value: float | None) -> bool:
+        """Whether a p-value is smaller than ranks among the good parts can give, and comes from a fitted tail."""
+        return p_value is not None and p_value * (self.good_parts + 1) < 1 - 1e-9
 
     @property
     def on_map(self) -> float:
@@ -202,7 +208,8 @@ def choose_cut(
     """
     if loss_cut != "auto":
         return Cut(float(loss_cut), "loss_cut", raw=True, log=log_loss)
-    return Cut(*choose_threshold(calibration, rate, threshold))
+    good_parts = 0 if calibration.stand_ins else len(calibration.scores)
+    return Cut(*choose_threshold(calibration, rate, threshold), good_parts=good_parts)
 
 
 def model_errors(model: AnomalyModel, inputs: InputSet, rows: slice, count: int) -> NDArray[np.float32]:

@@ -347,8 +347,21 @@ def test_a_part_fails_exactly_when_its_p_value_is_at_most_the_rate(method: str, 
 
 def test_p_values_count_the_part_itself() -> None:
     good = np.array([1.0, 2.0, 2.0, 3.0])
-    np.testing.assert_allclose(p_values(np.array([0.5, 2.0, 2.5, 9.0]), good, "conformal"), [1, 0.8, 0.4, 0.2])
+    np.testing.assert_allclose(p_values(np.array([0.5, 2.0, 2.5, 3.0]), good, "conformal"), [1, 0.8, 0.4, 0.4])
     np.testing.assert_allclose(p_values(np.array([2.5]), good, "sigma"), [0.4])
+
+
+def test_the_p_value_of_a_score_does_not_depend_on_the_rate() -> None:
+    generator = np.random.default_rng(8)
+    good = np.exp(generator.normal(1, 0.2, 24))
+    new = np.concatenate([good, np.exp(generator.normal(1, 0.6, 200))])
+    rates = (0.01, 0.04, 0.05, 0.3)
+    methods = {set_threshold(good, rate, AUTO)[1] for rate in rates}
+    assert methods == {"conformal", "conformal+tail"}
+    first, *others = (p_values(new, good, set_threshold(good, rate, AUTO)[1]) for rate in rates)
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+    assert (first[new > good.max()] < 1 / 25).any()
 
 
 def test_conformal_p_values_of_good_parts_are_valid() -> None:

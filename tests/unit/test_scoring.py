@@ -106,7 +106,14 @@ def test_predictions_equal_the_calibrated_maps_scores_and_p_values(calibrated: C
     for n, scored in enumerate(calibrated.predictions):
         np.testing.assert_allclose(scored.map, maps[n], rtol=1e-5)
         assert scored.score == pytest.approx(maps[n].max())
-        assert scored.p_value == pytest.approx((1 + np.sum(good >= scored.score)) / 121)
+        rank_p_value = (1 + np.sum(good >= scored.score)) / 121
+        assert scored.p_value is not None
+        if scored.score > good[-1]:
+            assert scored.p_value < rank_p_value
+            assert calibrated.cut.is_extrapolated(scored.p_value)
+        else:
+            assert scored.p_value == pytest.approx(rank_p_value)
+            assert not calibrated.cut.is_extrapolated(scored.p_value)
         assert scored.failed == (n == 5) == (scored.score > good[-1]) == bool(scored.regions)
 
 
@@ -134,6 +141,7 @@ def test_a_numeric_loss_cut_is_a_threshold_on_the_raw_loss(log: bool) -> None:
     cut = float(np.log10(level)) if log else level
     case = Case(config_with(plotting={"loss_cut": cut, "use_log_loss": log}))
     assert case.cut == Cut(cut, "loss_cut", raw=True, log=log)
+    assert not case.cut.is_extrapolated(None)
     assert case.cut.on_map == pytest.approx(level)
     maps = raw_maps(np.abs(case.type_errors), case.mask, np.array([1.0, 3.0]), 0.0)
     for n, scored in enumerate(case.predictions):
@@ -155,7 +163,7 @@ def test_loss_cut_takes_precedence_over_the_threshold() -> None:
     both = config_with(plotting={"loss_cut": 0.2}, validation={"threshold": {"method": "fixed", "value": 5}})
     assert cut_of(scores, both).method == "loss_cut"
     auto = config_with(validation={"threshold": {"method": "fixed", "value": 5}})
-    assert cut_of(scores, auto) == Cut(5.0, "fixed")
+    assert cut_of(scores, auto) == Cut(5.0, "fixed", good_parts=20)
     assert cut_of(scores, config_with()).method == "conformal+tail"
     assert cut_of(scores, config_with(validation={"false_alarm_rate": 0.1})).method == "conformal"
     assert cut_of(replace(scores, stand_ins=True), config_with()).method == "texture"

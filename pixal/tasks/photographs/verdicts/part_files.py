@@ -211,6 +211,8 @@ def _save_overlay(
         photo = np.full((*values.shape, 3), _GREY, np.uint8)
     verdict = "FAIL" if prediction.failed else "pass"
     p = "" if prediction.p_value is None else f", p = {prediction.p_value:.2g}"
+    if cut.is_extrapolated(prediction.p_value):
+        p += " (extrapolated)"
     overlay = anomaly_overlay(
         photo,
         values,

@@ -305,6 +305,7 @@ class TypeVerdicts:
             source=record.source,
             score=None if prediction is None else prediction.score,
             p_value=None if prediction is None else prediction.p_value,
+            p_value_extrapolated=prediction is not None and self.cut.is_extrapolated(prediction.p_value),
             threshold=None if prediction is None else self.cut.threshold,
             verdict=verdict,
             reason=record.reason if prediction is None else "; ".join(record.notes),
