@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import binom, gumbel_r
@@ -227,6 +229,26 @@ def test_one_part_is_calibrated_with_shifted_copies_of_it() -> None:
     stained = image.copy()
     stained[18:22, 28:34] += 0.3
     assert score(stained) > threshold
+
+
+@pytest.mark.parametrize(("shift", "distance"), [(shift_near, 0.5), (shift_far, 2.0)])
+def test_a_part_is_shifted_in_eight_directions(shift: Any, distance: float) -> None:
+    y, x = np.mgrid[0:12, 0:16].astype(np.float32)
+    image = np.stack([0.02 * x, 0.03 * y], axis=-1)
+    mask = np.ones((12, 16), bool)
+    mask[:, :4] = False
+    image[~mask] = 7  # nothing from outside moves in
+    copies = shift(image, mask)
+    assert copies.shape == (8, 12, 16, 2)
+    rows, inside, edge = slice(3, -3), slice(8, -3), 4
+    for index, copy in enumerate(copies):
+        dx, dy = distance * np.cos(index * np.pi / 4), distance * np.sin(index * np.pi / 4)
+        moved = image - np.array([0.02 * dx, 0.03 * dy], np.float32)
+        np.testing.assert_allclose(copy[rows, inside], moved[rows, inside], atol=2e-3)  # OpenCV: 1/32 pixel
+        share = np.clip(1 - dx, 0, 1)  # of a pixel at the edge that the shifted part covers
+        expected = moved if share > 0.5 else image
+        np.testing.assert_allclose(copy[rows, edge, 1], expected[rows, edge, 1], atol=2e-3)
+    np.testing.assert_array_equal(copies[:, rows, :2], 7)
 
 
 def test_thresholds_from_a_single_part() -> None:

@@ -28,6 +28,7 @@ def test_a_cut_above_all_good_parts_is_a_warning_with_their_range(cut: float, lo
     assert warning is not None
     assert f"loss_cut {cut:g} is above all" in warning
     assert ("-2 to -1" if log else "0.01 to 0.1") in warning
+    assert ("decimal logarithm" in warning) == log
 
 
 @pytest.mark.parametrize(("cut", "log"), [(0.1, False), (0.05, False), (-1.0, True), (-3, True), ("auto", False)])
