@@ -149,6 +149,23 @@ def test_a_box_is_clipped_to_the_photograph(shift: tuple[float, float]) -> None:
         assert 0 <= actual.y < actual.y + actual.height <= 20
 
 
+@pytest.mark.parametrize(("shift", "expected"), [(-300.0, (29, 1)), (300.0, (0, 1))])
+def test_a_region_outside_the_photograph_is_a_pixel_at_its_edge(shift: float, expected: tuple[int, int]) -> None:
+    to_input = np.array([[1, 0, shift], [0, 1, 0], [0, 0, 1]])
+    for actual in regions_of(blobs(), photo_to_input=to_input):
+        assert (actual.x, actual.width) == expected
+
+
+def test_a_single_input_pixel_covers_a_fraction_of_photograph_pixels() -> None:
+    values = np.zeros((6, 9))
+    values[1, 2] = 3.0
+    (actual,) = regions_of(values, photo_to_input=np.diag([0.3, 0.3, 1.0]), size=(20, 30), pixel_size_mm=1.0)
+    # From (2 - 0.5) / 0.3 = 5 to 8.33, and from 1.67 to 5, where a photograph's pixel extends from -0.5 to 0.5.
+    assert (actual.x, actual.y, actual.width, actual.height) == (5, 2, 4, 4)
+    assert actual.area_px == 11.1
+    assert actual.area_mm2 == pytest.approx(1 / 0.09)
+
+
 def test_sizes_in_millimetres_if_the_scale_is_known() -> None:
     actual = regions_of(blobs(), pixel_size_mm=0.05)[0]
     assert (actual.width_mm, actual.height_mm) == (pytest.approx(0.1), pytest.approx(0.2))
