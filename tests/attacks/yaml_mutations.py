@@ -30,6 +30,9 @@ BYTES = (
 )
 
 
+MOST_CHILDREN = 100  # of a node that grows; by twice 3,000 times it would have millions, which no reader is shown
+
+
 def changed(text: bytes) -> st.SearchStrategy[bytes]:
     """Copies of a YAML file with one to six changes to its nodes, and up to three to its bytes."""
     step = st.tuples(st.sampled_from(sorted(_CHANGES)), st.integers(0, 2**32 - 1))
@@ -152,6 +155,8 @@ def _other_kind(node: Any, _: list[Any], __: random.Random) -> None:
 def _grow(_: Any, nodes: list[Any], generator: random.Random) -> None:
     if parents := _children(nodes, yaml.CollectionNode):
         node = generator.choice(parents)
+        if len(node.value) > MOST_CHILDREN:  # it has grown already
+            return
         if isinstance(node, yaml.SequenceNode):
             node.value = node.value * generator.choice((2, 100, 3000))
         else:
