@@ -64,7 +64,7 @@ def finish(command: Command) -> None:
         command.kill(signal.SIGINT)
     assert command.wait() == 0, command.output
     command.wait_for_group()
-    assert "Traceback" not in command.output
+    assert "Traceback" not in command.output, command.output
 
 
 def wait_for_verdicts(command: Command, parts: int = PARTS) -> None:

@@ -100,7 +100,7 @@ def test_photographs_change_during_preprocess(
         command = server.start(folder, line)
         status = command.wait()
     assert status in (0, 2, 3), command.output
-    assert "Traceback" not in command.output
+    assert "Traceback" not in command.output, command.output
     named = [text for text in command.output.splitlines() if text.startswith("pixal: ")]
     assert bool(named) == (status != 0), command.output
     assert unfinished(folder) == []

@@ -68,7 +68,7 @@ def check_warning(command: Command) -> None:
     assert found is not None
     assert float(found[1]) < LIMIT
     assert command.output.count("is not in MLflow") == 1, command.output
-    assert "Traceback" not in command.output
+    assert "Traceback" not in command.output, command.output
 
 
 @pytest.mark.parametrize("seed", range(tries(2, 40)))
