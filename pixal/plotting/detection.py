@@ -18,6 +18,7 @@ from pixal.plotting.image_axes import Mask, add_margin, draw_outline, hatch_mask
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Floats = NDArray[np.float64]
 
@@ -67,12 +68,12 @@ def detection_curves(curves: Sequence[PlottedCurve], *, title: str) -> Figure:
     figure, axes = style.new_figure(rows, columns, size=size, title=title, sharey=True)
     levels = sorted({abs(curve.contrast) for curve in curves})
     colours = {level: colour for level, (colour, _) in zip(levels, style.line_styles(len(levels)), strict=True)}
-    shown: set[float] = set()
+    legend: list[tuple[float, Line2D]] = []
     for ax, members in zip(axes.flat, panels, strict=False):
         for curve in members:
-            label = _contrast_label(curve.contrast) if curve.contrast not in shown else ""
-            shown.add(curve.contrast)
-            _draw_curve(ax, curve, colours[abs(curve.contrast)], label)
+            line = _draw_curve(ax, curve, colours[abs(curve.contrast)])
+            if curve.contrast not in [contrast for contrast, _ in legend]:
+                legend.append((curve.contrast, line))
         ax.axhline(_TARGET, color=style.GREY, linewidth=0.8, linestyle=":")
         sizes = np.unique(np.concatenate([curve.sizes for curve in members]))
         style.set_log_scale(ax, "x", float(sizes[0]) * 0.9, float(sizes[-1]) * 1.1)
@@ -86,7 +87,10 @@ def detection_curves(curves: Sequence[PlottedCurve], *, title: str) -> Figure:
         ax.set_ylabel("fraction found", fontsize=style.LABEL_SIZE)
     if not panels:
         style.add_note(axes[0, 0], "too few defects could be planted")
-    _add_legend(figure, axes)
+    order = np.argsort([contrast for contrast, _ in legend])
+    handles = [legend[index][1] for index in order]
+    labels = [_contrast_label(legend[index][0]) for index in order]
+    style.add_shared_legend(figure, handles, labels, columns=6)
     return figure
 
 
@@ -135,7 +139,8 @@ def blind_spot_map(
     return figure
 
 
-def _draw_curve(ax: Axes, curve: PlottedCurve, colour: str, label: str) -> None:
+def _draw_curve(ax: Axes, curve: PlottedCurve, colour: str) -> Line2D:
+    """Draw points, band and curve; return the line of the curve."""
     is_darker = curve.contrast < 0
     ax.plot(
         curve.sizes,
@@ -148,24 +153,9 @@ def _draw_curve(ax: Axes, curve: PlottedCurve, colour: str, label: str) -> None:
     )
     ax.fill_between(curve.grid, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
     line = np.full(len(curve.grid), np.nan) if curve.probability is None else curve.probability
-    ax.plot(curve.grid, line, color=colour, linestyle="--" if is_darker else "-", linewidth=1.4, label=label or None)
+    (drawn,) = ax.plot(curve.grid, line, color=colour, linestyle="--" if is_darker else "-", linewidth=1.4)
+    return drawn
 
 
 def _contrast_label(contrast: float) -> str:
     return f"contrast {contrast:+.0%}{' (darker)' if contrast < 0 else ''}"
-
-
-def _add_legend(figure: Figure, axes: NDArray[Any]) -> None:
-    """Add one legend for all panels; a contrast that several panels show is in it once."""
-    handles = [line for ax in axes.flat for line in ax.get_lines() if not line.get_label().startswith("_")]
-    if handles:
-        handles.sort(key=lambda line: line.get_label())
-        labels = [line.get_label() for line in handles]
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            fontsize=style.TICK_SIZE,
-            frameon=False,
-            ncols=min(6, len(handles)),
-        )

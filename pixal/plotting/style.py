@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.colorbar import Colorbar
@@ -98,7 +99,13 @@ def label_axes(ax: Axes, x: str, y: str, *, panel: str = "") -> None:
 
 def add_legend(figure: Figure, ax: Axes, *, columns: int = 3, right: bool = False) -> None:
     """Add the legend of ``ax`` outside the axes: below them, in up to ``columns`` columns, or at the right."""
-    handles, labels = ax.get_legend_handles_labels()
+    add_shared_legend(figure, *ax.get_legend_handles_labels(), columns=columns, right=right)
+
+
+def add_shared_legend(
+    figure: Figure, handles: Sequence[Artist], labels: Sequence[str], *, columns: int = 3, right: bool = False
+) -> None:
+    """Add a legend of these handles, of any axes, outside the axes; see ``add_legend``."""
     if not handles:
         return
     entry_points = TICK_SIZE * (0.58 * max(map(len, labels)) + 5.0)
