@@ -19,7 +19,7 @@ import pixal
 from pixal.commands.exit_status import ExitStatus
 from pixal.commands.signals import Received, stop_by_signals
 from pixal.commands.streams import tolerant_streams
-from pixal.errors import InputError, PixalError, Stopped
+from pixal.errors import InputError, PixalError, Stopped, StorageError
 from pixal.io.files import storage_error
 from pixal.io.logs import PrintableFormatter
 from pixal.io.names import printable
@@ -54,7 +54,9 @@ def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
     except (KeyboardInterrupt, Exception) as error:
         if options.debug:
             traceback.print_exc()
-        if isinstance(error, KeyboardInterrupt) or received.number is not None:
+        # A library may have turned the interruption into an error of its own; no library raises StorageError.
+        is_stopped = received.number is not None and not isinstance(error, StorageError)
+        if isinstance(error, KeyboardInterrupt) or is_stopped:
             return _report_stop(error, options.command, received)
         return _report_error(error)
 

@@ -20,6 +20,7 @@ from helpers import write_configs
 import pixal
 from pixal import cli
 from pixal.config.loading import DEFAULTS
+from pixal.errors import StorageError
 from pixal.io.images import read_image
 
 COMMANDS = (
@@ -386,6 +387,22 @@ def test_a_signal_before_the_options_are_read_is_one_line(
 
     monkeypatch.setattr("pixal.commands.parser.build_parser", interrupted)
     assert failed(capsys, "train", status=130) == "pixal: the command stopped; run the same command again\n"
+
+
+def test_a_full_disk_is_reported_also_after_a_signal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that was stopped writes its results then."""
+
+    def writes_results_when_stopped(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise StorageError("results.csv cannot be written: No space left on device") from None
+
+    monkeypatch.setattr(pixal, "preprocess", writes_results_when_stopped, raising=False)
+    assert "results.csv cannot be written" in failed(capsys, "preprocess", "-i", "x", status=2)
 
 
 def test_what_is_interrupted_half_made_prints_no_traceback(
