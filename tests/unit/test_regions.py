@@ -73,6 +73,13 @@ def test_a_value_equal_to_the_threshold_is_no_region() -> None:
     assert len(regions_of(values, threshold=1.999)) == 1
 
 
+def test_a_value_equal_to_the_low_threshold_does_not_extend_a_region() -> None:
+    values = np.zeros((5, 9))
+    values[2, 2:7] = [1.0, 1.5, 3.0, 1.5, 1.0]
+    (actual,) = regions_of(values)
+    assert (actual.x, actual.width) == (3, 3)
+
+
 def test_a_region_names_the_channel_that_deviates_most() -> None:
     values = np.zeros((8, 8))
     values[1:3, 1:3] = values[5:7, 5:7] = 3
