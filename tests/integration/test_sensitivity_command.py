@@ -155,7 +155,7 @@ def test_train_stores_a_model_whose_sensitivity_cannot_be_measured(
     for path in Path("out/Part/front/preprocessed_images/background_removed").glob("*.png"):
         path.unlink()
     pixal.train(config=config("model_training.seed=8", "validation.sensitivity=auto"), quiet=True)
-    assert "the sensitivity to planted defects was not measured" in caplog.text
+    assert "front: the sensitivity to planted defects was not measured" in caplog.text
     assert "run preprocess again" in caplog.text
 
 

@@ -76,11 +76,14 @@ class TypeSensitivity:
         sentences = [_sentence(kind, list(curves), self._marked_shift) for kind, curves in by_kind]
         if self.blind_spots is not None:
             spots = self.blind_spots
-            sentences.append(
+            marked = (
                 f"{100 * spots.marked_share:.1f} % of the part is marked in the map, because defects must be at least "
-                f"1.5 times as large there; {100 * spots.never_compared_share:.1f} % (the edge and ignored regions) is "
-                "never compared."
+                "1.5 times as large there"
+                if spots.marked.any()
+                else "No place is marked in the map: defects of about the same size are found everywhere"
             )
+            never = f"{100 * spots.never_compared_share:.1f} % (the edge and ignored regions) is never compared"
+            sentences.append(f"{marked}; {never}.")
         return sentences
 
     def metrics(self) -> dict[str, float]:
@@ -210,7 +213,10 @@ def _size_text(curve: KindCurve) -> str:
     if curve.a90_95 is not None:
         return f"found in 9 of 10 cases from {curve.a90_95:.2g} px on (95 % confidence)"
     if curve.a90 is not None:
-        return f"found in 9 of 10 cases from about {curve.a90:.2g} px on (too few defects for 95 % confidence)"
+        return (
+            f"found in 9 of 10 cases from about {curve.a90:.2g} px on, but not with 95 % confidence up to "
+            f"{curve.largest:g} px"
+        )
     if curve.curve.outcome in ("all found", "separated"):
         is_found = curve.curve.found == curve.curve.planted
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,13 +91,9 @@ def measure_sensitivity(
     for rate in rates:
         if not 0 < rate < 1:
             raise InputError(f"false-alarm rate {rate:g}: it must be above 0 and below 1")
-    anomaly_family_named(config.model_training.model).set_up(config.model_training)
     result = Sensitivity()
-    for data in find_training_data(input_path, config):
-        model = load_trained(config, data.owner)
-        for name in model.states:
-            with lock_folder(config.paths.resolve("component_model_path", name)):
-                _measure_type(name, data, model, config, budget, rates, force, quiet, result)
+    for stored in _stored_types(input_path, config):
+        _measure_type(stored, config, budget, rates, force, quiet, result)
     return result
 
 
@@ -110,15 +106,34 @@ def measure_after_training(input_path: str | Path | None, config: PhotographConf
     if budget is None:
         _remove_results_of_other_models(config)
         return
-    try:
-        sensitivity = measure_sensitivity(input_path, config, budget, quiet=quiet)
-    except StorageError:
-        raise
-    except PixalError as error:
-        _log.warning("the sensitivity to planted defects was not measured: %s", error)
-        return
-    for name, record in sensitivity.records.items():
-        _log.info("%s: which planted defects the model finds: %s", name, record)
+    result = Sensitivity()
+    for stored in _stored_types(input_path, config):
+        try:
+            _measure_type(stored, config, budget, (), False, quiet, result)
+        except StorageError:
+            raise
+        except PixalError as error:
+            _log.warning("%s: the sensitivity to planted defects was not measured: %s", stored.name, error)
+        else:
+            record = result.records[stored.name]
+            _log.info("%s: which planted defects the model finds: %s", stored.name, record)
+
+
+@dataclass(frozen=True)
+class _StoredType:
+    """A type with its trained model, and the data that the model was trained on."""
+
+    name: str
+    data: TrainingData
+    model: TrainedModel
+
+
+def _stored_types(input_path: str | Path | None, config: PhotographConfig) -> Iterator[_StoredType]:
+    for data in find_training_data(input_path, config):
+        model = load_trained(config, data.owner)
+        anomaly_family_named(model.record.model).set_up(config.model_training)
+        for name in model.states:
+            yield _StoredType(name, data, model)
 
 
 def _remove_results_of_other_models(config: PhotographConfig) -> None:
@@ -133,9 +148,7 @@ def _remove_results_of_other_models(config: PhotographConfig) -> None:
 
 
 def _measure_type(
-    name: str,
-    data: TrainingData,
-    model: TrainedModel,
+    stored: _StoredType,
     config: PhotographConfig,
     budget: Budget,
     rates: Sequence[float],
@@ -144,11 +157,15 @@ def _measure_type(
     result: Sensitivity,
 ) -> None:
     """Measure one type and write its files, unless they are already there."""
+    name, model = stored.name, stored.model
     files = SensitivityFiles.of_type(config, name)
     check_outputs(config.paths, "component_model_path", [name], planned=files)
-    claim_outputs(config.paths, "component_model_path", [name])
-    with log_to_file(config.paths.resolve("log_path", name), "sensitivity"):
-        measurement = TypeMeasurement(name, data, model, config, budget)
+    with (
+        lock_folder(config.paths.resolve("component_model_path", name)),
+        log_to_file(config.paths.resolve("log_path", name), "sensitivity"),
+    ):
+        claim_outputs(config.paths, "component_model_path", [name])
+        measurement = TypeMeasurement(name, stored.data, model, config, budget)
         all_rates = dict.fromkeys([config.validation.false_alarm_rate, *rates])
         cuts = {rate: measurement.cut(rate).on_map for rate in all_rates}
         result.records[name] = files.record
