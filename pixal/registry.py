@@ -62,6 +62,7 @@ MODELS = Registry(
     setting="model_training.model",
     builtin={
         "autoencoder": "pixal.train_model.autoencoder:Autoencoder",
+        "combined": "pixal.train_model.combined:Combined",
         "conv_autoencoder": "pixal.train_model.conv_autoencoder:ConvAutoencoder",
         "gaussian": "pixal.train_model.gaussian:Gaussian",
         "padim": "pixal.train_model.padim:Padim",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,19 +92,32 @@ def calibrate(
         distances: Whether the errors are distances. Then a deviation is what exceeds the mean distance of the other
             good parts.
     """
+    total = ErrorMoments(errors, np.concatenate(folds), distances)
+    maps = held_out_maps(errors, folds, mask=mask, weights=weights, smoothing=smoothing, distances=distances)
+    scores = [part_scores(anomaly_map[None])[0] for anomaly_map in maps]
+    return Calibration(error_variance(total.variance, mask), np.array(scores, np.float64), center=total.center)
+
+
+def held_out_maps(
+    errors: Maps,
+    folds: Sequence[NDArray[np.intp]],
+    *,
+    mask: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    smoothing: float,
+    distances: bool = False,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the calibrated map (H, W) of each held-out part, fold by fold; see ``calibrate``."""
     if len(folds) == 1:
         folds = [row[None] for row in folds[0]]
     total = ErrorMoments(errors, np.concatenate(folds), distances)
     wide_variance = error_variance(total.variance, mask, sigma=_WIDE_SIGMA) if total.count < 3 else None
-    scores = []
     for fold in folds:
         others = total - ErrorMoments(errors, fold, distances)
         variance = error_variance(others.variance, mask) if wide_variance is None else wide_variance
         for row in fold:
-            deviations = above(errors[row][None], others.center)
-            scores.append(part_scores(calibrated_maps(deviations, variance, mask, weights, smoothing))[0])
+            yield calibrated_maps(above(errors[row][None], others.center), variance, mask, weights, smoothing)[0]
             release_pages(errors)
-    return Calibration(error_variance(total.variance, mask), np.array(scores, np.float64), center=total.center)
 
 
 def calibrate_scores(

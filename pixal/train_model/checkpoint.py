@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -31,6 +31,13 @@ _SECONDS = 10.0  # least time between two checkpoints
 _SHARE = 20  # least time between two checkpoints, as a multiple of the time that the last one took to write
 
 RESUME_HINT = "run the same command with --resume to continue"
+
+
+@dataclass
+class _StopRequest:
+    """The signal that asks a run to stop; None: there was none."""
+
+    signal: int | None = None
 
 
 class Checkpoint:
@@ -71,7 +78,7 @@ class Checkpoint:
         self._fit_state: FitState | None = None
         self._start, self._seconds_before = time.monotonic(), 0.0
         self._next_write = self._start + _SECONDS
-        self._signal: int | None = None
+        self._request = _StopRequest()
         self._handlers: dict[int, Any] = {}
         exists = self._state.is_file()
         self.resumed = resume and exists
@@ -109,13 +116,28 @@ class Checkpoint:
             signal.signal(number, handler or signal.SIG_DFL)
         if isinstance(error, PixalError) and not isinstance(error, StorageError):
             self.remove()  # for example, training diverged: resuming would not help
-        if self._signal is not None and error is None:
-            raise Stopped(f"training stopped after its last fit; {RESUME_HINT}", number=self._signal)
+        if self._request.signal is not None and error is None:
+            raise Stopped(f"training stopped after its last fit; {RESUME_HINT}", number=self._request.signal)
 
     @property
     def seconds(self) -> float:
         """The duration of the run so far, including interrupted runs."""
         return self._seconds_before + time.monotonic() - self._start
+
+    def of_member(self, name: str, shape: tuple[int, ...]) -> Checkpoint:
+        """Open the checkpoint of a member of the model that is fitted fold by fold itself.
+
+        Args:
+            name: The name of its folder in the folder of this checkpoint.
+            shape: The shape of its ``errors``.
+        """
+        if not self.resumed:
+            ownership.remove_tree(self._folder / name)
+            self._write((), None)  # so that the next run resumes
+        member = Checkpoint(self._folder / name, self._dependencies, shape, resume=True)
+        member._request = self._request
+        self._seconds_before = max(self._seconds_before, member._seconds_before)
+        return member
 
     def start_from(self, path: Path, seconds: float) -> None:
         """Start the current fit from ``path``, the ``last_state`` of a run that took ``seconds``.
@@ -145,13 +167,13 @@ class Checkpoint:
         Raises:
             Stopped: The run is asked to stop, and is saved.
         """
-        if self._signal is None and time.monotonic() < self._next_write:
+        if self._request.signal is None and time.monotonic() < self._next_write:
             return
         arrays, notes = state()
         self._write(arrays, notes)
-        if self._signal is not None:
+        if self._request.signal is not None:
             position = f"fit {len(self.histories) + 1}, epoch {notes['epoch']}"
-            raise Stopped(f"training stopped and saved in {position}; {RESUME_HINT}", number=self._signal)
+            raise Stopped(f"training stopped and saved in {position}; {RESUME_HINT}", number=self._request.signal)
 
     def last_epoch_done(self, state: Callable[[], tuple[NamedArrays, Mapping[str, Any]]]) -> None:
         """Write the state after the last epoch of a fit if ``keeps_last_state``; training can continue from it."""
@@ -168,9 +190,9 @@ class Checkpoint:
         self.specification = to_builtin(specification)
         self.errors.flush()
         self._write((), None)
-        if self._signal is not None:
+        if self._request.signal is not None:
             message = f"training stopped and saved after fit {len(self.histories)}; {RESUME_HINT}"
-            raise Stopped(message, number=self._signal)
+            raise Stopped(message, number=self._request.signal)
 
     def remove(self) -> None:
         """Delete the checkpoint."""
@@ -215,9 +237,9 @@ class Checkpoint:
         return ModelError(f"the checkpoint in {self._folder} {reason}; train without --resume to start again")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
+        if self._request.signal is not None:
             raise Stopped(number=number)
-        self._signal = number
+        self._request.signal = number
 
 
 def read_dependencies(folder: Path) -> dict[str, Any]:

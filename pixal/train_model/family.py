@@ -39,12 +39,16 @@ class FitControl:
         learning_rates: One learning rate per epoch, which also sets the number of epochs; None: as the settings say.
         on_epoch: Called after each epoch with its number, from 1, and its loss.
         checkpoint: Where the fit saves its state after an epoch, and from which it resumes.
+        name: The name of the model in a progress bar of the fit itself.
+        quiet: Whether to hide such a bar.
     """
 
     validation_rows: Rows | None = None
     learning_rates: Sequence[float] | None = None
     on_epoch: Callable[[int, float], None] | None = None
     checkpoint: Checkpoint | None = None
+    name: str = ""
+    quiet: bool = True
 
 
 NO_CONTROL = FitControl()

@@ -38,7 +38,7 @@ class Fitted:
     fold_histories: list[History]
 
 
-def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -> list[Rows]:
+def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT, rows: Rows | None = None) -> list[Rows]:
     """Split the rows of each type into random folds. Their sizes differ by at most one row.
 
     A type with one image only is in no fold: without its image the model would know nothing about the type.
@@ -48,6 +48,7 @@ def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -
         count: The number of folds; fewer are returned if some would be empty.
         seed: Seed of the random split.
         limit: The largest number of rows of a type in the folds; the other rows are in every fit.
+        rows: The rows to split; None: all.
 
     Returns:
         Row indices of each fold, sorted.
@@ -56,8 +57,9 @@ def make_folds(inputs: InputSet, count: int, seed: int, limit: int = HELD_OUT) -
     labels = np.zeros(len(inputs), int) if inputs.labels is None else inputs.labels.argmax(1)
     folds: list[list[int]] = [[] for _ in range(count)]
     for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
-        for position, row in enumerate(rows[:limit] if len(rows) > 1 else ()):
+        of_type = np.flatnonzero(labels == label)
+        of_type = generator.permutation(of_type if rows is None else np.intersect1d(of_type, rows))
+        for position, row in enumerate(of_type[:limit] if len(of_type) > 1 else ()):
             folds[position % count].append(int(row))
     return [np.sort(np.array(fold, np.intp)) for fold in folds if fold]
 
@@ -111,6 +113,11 @@ def folds_of_type(inputs: InputSet, type_index: int, folds: Sequence[Rows]) -> l
     return [rows for rows in parts if len(rows)]
 
 
+def bar_title(name: str) -> str:
+    """The title of a progress bar of training."""
+    return f"{name}: training"[:34].ljust(34)
+
+
 def fit_all(
     family: type[ModelFamily],
     specification: ModelSpecification,
@@ -122,6 +129,7 @@ def fit_all(
     name: str,
     quiet: bool,
     on_final_epoch: Callable[[ModelFamily, int], None] = lambda model, epoch: None,
+    rows: Rows | None = None,
 ) -> Fitted:
     """Fit the model without each fold, store the errors of the fold, and then fit it on all rows.
 
@@ -139,14 +147,16 @@ def fit_all(
         name: The name of the model in the progress bar.
         quiet: Whether to hide the progress bar.
         on_final_epoch: Called after each epoch of the resulting model's fit with the model and the epoch.
+        rows: The rows to learn from; None: all.
 
     Raises:
         ConfigError: Rows are to be held out, but the family gives no error map.
     """
     model = family(specification.model_dump() | checkpoint.specification)
+    all_rows = np.arange(len(inputs)) if rows is None else rows
     if folds and model.leaves_one_out:
-        return _fit_once(model, inputs, masks, folds, checkpoint, name=name, quiet=quiet)
-    all_rows, epochs = np.arange(len(inputs)), checkpoint.target_epochs or specification.n_epochs
+        return _fit_once(model, inputs, all_rows, masks, folds, checkpoint, name, quiet, on_final_epoch)
+    epochs = checkpoint.target_epochs or specification.n_epochs
     is_single_fit = bool(folds) and not model.folds_are_cheap
     checkpoint.keeps_last_state = not model.folds_are_cheap
     training_rows = [np.setdiff1d(all_rows, fold) for fold in folds]
@@ -154,7 +164,7 @@ def fit_all(
     steps = epochs if model.has_epochs else 1
     total = steps if is_single_fit else steps * (len(folds) + 1)
     unit = "epoch" if model.has_epochs else "fit"
-    with tqdm(total=total, desc=f"{name}: training"[:34].ljust(34), unit=unit, disable=quiet) as bar:
+    with tqdm(total=total, desc=bar_title(name), unit=unit, disable=quiet) as bar:
 
         def show_epoch(epoch: int, loss: float) -> None:
             bar.update(len(checkpoint.histories) * steps + epoch - bar.n)
@@ -188,19 +198,23 @@ def fit_all(
 def _fit_once(
     model: ModelFamily,
     inputs: InputSet,
+    rows: Rows,
     masks: NDArray[np.bool_],
     folds: Sequence[Rows],
     checkpoint: Checkpoint,
-    *,
     name: str,
     quiet: bool,
+    on_final_epoch: Callable[[ModelFamily, int], None],
 ) -> Fitted:
-    """Fit the model on all rows, and store the errors of held-out parts that the fit itself gives."""
-    with tqdm(total=1, desc=f"{name}: training"[:34].ljust(34), unit="fit", disable=quiet) as bar:
-        history = model.fit(inputs, np.arange(len(inputs)), masks, FitControl(checkpoint=checkpoint))
-        held_out = np.sort(np.concatenate(folds))
-        for rows in inputs.iterate_chunks(held_out):
-            checkpoint.errors[held_out_positions(rows, folds)] = as_anomaly_model(model).left_out_error(inputs, rows)
+    """Fit the model on ``rows``, and store the errors of held-out parts that the fit itself gives."""
+    control = FitControl(
+        on_epoch=lambda epoch, loss: on_final_epoch(model, epoch), checkpoint=checkpoint, name=name, quiet=quiet
+    )
+    # A family with epochs shows its own progress.
+    with tqdm(total=1, desc=bar_title(name), unit="fit", disable=quiet or model.has_epochs) as bar:
+        history = model.fit(inputs, rows, masks, control)
+        for chunk in inputs.iterate_chunks(np.sort(np.concatenate(folds))):
+            checkpoint.errors[held_out_positions(chunk, folds)] = as_anomaly_model(model).left_out_error(inputs, chunk)
             release_pages(checkpoint.errors)
         bar.update()
     return Fitted(model, history, [])

@@ -32,12 +32,13 @@ SETTINGS = {
 }
 # The families of patch features want colours; these are cut after the first stage of a network, which is soon built.
 _FIRST_STAGE = {"backbone": "resnet18", "weights": "random", "layers": ["layer1"], "resize": 48}
-COLOURED = {"padim": {**_FIRST_STAGE, "features": 20}, "patchcore": {**_FIRST_STAGE, "coreset": 0.1}}
+PATCH_OPTIONS = {"padim": {**_FIRST_STAGE, "features": 20}, "patchcore": {**_FIRST_STAGE, "coreset": 0.1}}
+COLOURED_FAMILIES = {"combined", *PATCH_OPTIONS}
 # What makes the fits of a test short.
-OPTIONS: dict[str, dict[str, Any]] = {**COLOURED, "conv_autoencoder": {"poolings": 1, "bottleneck": 4}}
+OPTIONS: dict[str, dict[str, Any]] = {**PATCH_OPTIONS, "conv_autoencoder": {"poolings": 1, "bottleneck": 4}}
 BATCH = {"conv_autoencoder": 3}
 # Rounding differs between processors, and four epochs of training, or many layers, carry it on.
-TOLERANCE = {"autoencoder": 1e-3, "conv_autoencoder": 1e-3, "padim": 1e-3, "patchcore": 1e-3}
+TOLERANCE = {"autoencoder": 1e-3, "combined": 1e-3, "conv_autoencoder": 1e-3, "padim": 1e-3, "patchcore": 1e-3}
 
 
 def mask() -> NDArray[np.bool_]:
@@ -58,7 +59,7 @@ def build(name: str) -> AnomalyModel:
 
 
 def channels_of(name: str) -> list[str]:
-    return ["R", "G", "B"] if name in COLOURED else ["R", "G"]
+    return ["R", "G", "B"] if name in COLOURED_FAMILIES else ["R", "G"]
 
 
 def inputs_of(name: str, images: NDArray[np.float32]) -> InputSet:

@@ -681,7 +681,7 @@ def test_stored_errors_come_from_models_that_did_not_see_the_part(
 ) -> None:
     """The error that is stored, calibrated and drawn is that of the model of the part's own fold."""
     limit = 4
-    monkeypatch.setattr("pixal.train_model.folds.make_folds.__defaults__", (limit,))
+    monkeypatch.setattr("pixal.train_model.folds.make_folds.__defaults__", (limit, None))
     monkeypatch.setattr("pixal.train_model.folds.HELD_OUT", limit)
     write_inputs(tmp_path, {"back": 9, "front": 9} if one_hot else {"front": 9}, one_hot=one_hot)
     settings = {"one_hot_encoding": one_hot, "input_projection": projection, "calibration_folds": 2}

