@@ -249,6 +249,8 @@ def test_a_part_is_shifted_in_eight_directions(shift: Any, distance: float) -> N
         expected = moved if share > 0.5 else image
         np.testing.assert_allclose(copy[rows, edge, 1], expected[rows, edge, 1], atol=2e-3)
     np.testing.assert_array_equal(copies[:, rows, :2], 7)
+    if distance == 0.5:  # a pixel outside of which the shifted part covers one half
+        np.testing.assert_array_equal(copies[4, rows, 3], 7)
 
 
 def test_thresholds_from_a_single_part() -> None:
