@@ -113,7 +113,7 @@ def _other_values(value: object) -> Iterator[object]:
     elif isinstance(value, int):
         yield value + 1
     elif isinstance(value, float):
-        yield value * 1.5
+        yield value * 1.5 or 1.0
 
 
 def _is_left_out(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
