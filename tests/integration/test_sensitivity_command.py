@@ -68,6 +68,7 @@ def test_large_defects_are_found_and_small_ones_are_not(work: Path, tracked_runs
     result = pixal.sensitivity(**OPTIONS, rates=[0.3], config=config(), quiet=True)
     found = record()
     spot = curves()["spot", -0.5]
+    assert 0 <= found["failed_without_defect"] <= 9
     assert (found["parts"], found["planted"], found["thresholds"].keys()) == (9, 60, {"0.01", "0.3"})
     assert spot["planted"] == [10, 10, 10]
     assert spot["found"][0] <= 4

@@ -13,9 +13,10 @@ from scipy.stats import norm
 from pixal.defects import load_kind
 from pixal.errors import ConfigError, InputError
 from pixal.tasks.photographs.sensitivity.curves import fit_curves, group_contrasts
-from pixal.tasks.photographs.sensitivity.measuring import ScoredDefect
+from pixal.tasks.photographs.sensitivity.measuring import ScoredDefect, Scores
 from pixal.tasks.photographs.sensitivity.plan import SMALL, Budget, plan_photographs
 from pixal.tasks.photographs.sensitivity.planting import _neighbourhood
+from pixal.tasks.photographs.sensitivity.results import TypeSensitivity
 from pixal.validation.detection_probability import fit_detection_curve
 from pixal.validation.local_detection import local_shift, resolution
 
@@ -40,6 +41,8 @@ def test_every_defect_is_planned_once_and_apart_from_the_others() -> None:
             for second in photograph.defects[:i]:
                 reach = sum(load_kind(defect.kind).reach * defect.size for defect in (first, second))
                 assert np.hypot(*np.subtract(first.place, second.place)) >= reach + 10
+    assert [photograph.number for photograph in plan.photographs] == list(range(len(plan.photographs)))
+    assert sorted(photograph.part for photograph in plan.photographs if not photograph.defects) == [0, 1, 2, 3]
     counts = np.bincount([photograph.part for photograph in plan.photographs])
     assert counts.max() - counts.min() <= 1
     assert plan == plan_photographs(PART, IMAGE, budget, parts=4, gap=10, seed=3, most=6)
@@ -126,6 +129,15 @@ def test_curves_have_the_sizes_that_are_found() -> None:
     assert (stain.a90, stain.a90_95, stain.a90_shifted(0.0)) == (None, None, None)
     higher = fit_curves(defects, groups, threshold=3.0)[0]
     assert higher.a90 is None
+
+
+@pytest.mark.parametrize(("failed", "is_reported"), [(0, False), (1, False), (2, True)])
+def test_held_out_parts_that_fail_without_a_defect_are_reported(failed: int, is_reported: bool) -> None:
+    clean = [2.0] * failed + [0.5] * (10 - failed)
+    state: Any = None  # not used without curves
+    found = TypeSensitivity("front", Scores([], [], clean), (), {0.01: 1.0}, Budget(), state)
+    text = f"Caution: {failed} of 10 held-out good parts fail without a planted defect, more than the 1 %"
+    assert [sentence.startswith(text) for sentence in found.sentences] == [True] * is_reported
 
 
 def test_a_place_where_defects_are_missed_is_found_by_the_map() -> None:

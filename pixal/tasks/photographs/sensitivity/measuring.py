@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.calibration.maps import part_scores
 from pixal.errors import InputError, ModelError
 from pixal.execution import map_parallel, progress
 from pixal.inputs import InputSet
@@ -35,11 +36,13 @@ class PhotographOutcome(OutputRecord):
     Attributes:
         drawn: Per planned defect its contrast as drawn; None if it could not be drawn.
         peaks: Per planned defect the largest value of the anomaly map in its neighbourhood; None if it was not drawn.
+        score: The score of the part: the largest value of the whole map.
         reasons: Why defects could not be drawn.
     """
 
     drawn: tuple[float | None, ...]
     peaks: tuple[float | None, ...]
+    score: float
     reasons: tuple[str, ...] = ()
 
 
@@ -66,6 +69,21 @@ class ScoredDefect:
     y: float
     image: str
     peak: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What planting and scoring has given.
+
+    Attributes:
+        defects: The defects that were drawn.
+        not_drawn: Why others could not be drawn, one sentence each.
+        clean: The scores of the held-out parts without any defect.
+    """
+
+    defects: list[ScoredDefect]
+    not_drawn: list[str]
+    clean: list[float]
 
 
 class TypeMeasurement:
@@ -133,15 +151,12 @@ class TypeMeasurement:
         """Fingerprint of everything that the written results depend on; ``thresholds`` by false-alarm rate."""
         return fingerprint(self.key, thresholds)
 
-    def run(self, journal: Journal[PhotographOutcome], *, quiet: bool) -> tuple[list[ScoredDefect], list[str]]:
+    def run(self, journal: Journal[PhotographOutcome], *, quiet: bool) -> Scores:
         """Plant and score all defects; those that an interrupted run has scored are not planted again.
 
         Args:
             journal: Keeps the outcome of each photograph until the results are written.
             quiet: Show no progress bar.
-
-        Returns:
-            The drawn defects, and why others could not be drawn.
         """
         outcomes = {int(str(outcome.file)): outcome for outcome in journal.entries.values() if outcome.key == self.key}
         missing = [photograph for photograph in self.plan.photographs if photograph.number not in outcomes]
@@ -150,7 +165,11 @@ class TypeMeasurement:
             journal.add(outcome)
             outcomes[int(str(outcome.file))] = outcome
         in_order = [outcomes[photograph.number] for photograph in self.plan.photographs]
-        return self._tested(in_order), [reason for outcome in in_order for reason in outcome.reasons]
+        return Scores(
+            self._tested(in_order),
+            [reason for outcome in in_order for reason in outcome.reasons],
+            [outcome.score for outcome in in_order if not outcome.peaks],
+        )
 
     @property
     def _margin(self) -> int:
@@ -244,6 +263,7 @@ class TypeMeasurement:
             file_sha256="",
             drawn=tuple(drawn),
             peaks=tuple(peaks),
+            score=float(part_scores(anomaly_map[None])[0]),
             reasons=tuple(reasons),
         )
 

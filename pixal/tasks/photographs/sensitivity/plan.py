@@ -94,7 +94,8 @@ class Plan:
     """What is planted on the photographs of one type.
 
     Attributes:
-        photographs: The photographs. A part occurs several times if there are more defects than parts have room for.
+        photographs: The photographs. A part occurs several times if there are more defects than parts have room for,
+            and once without defects: its own score shows how often good parts fail.
         left_out: Kinds and sizes that have no place on the part, with the reason.
     """
 
@@ -133,13 +134,12 @@ def plan_photographs(
     defects = [defects[index] for index in rng.permutation(len(defects))]
     groups = _separate(defects, gap, most)
     order = rng.permutation(parts)
-    return Plan(
-        tuple(
-            PlannedPhotograph(number, int(order[number % parts]), tuple(defects[index] for index in group))
-            for number, group in enumerate(groups)
-        ),
-        tuple(left_out),
-    )
+    planted = [
+        PlannedPhotograph(number, int(order[number % parts]), tuple(defects[index] for index in group))
+        for number, group in enumerate(groups)
+    ]
+    clean = [PlannedPhotograph(len(groups) + part, part, ()) for part in range(parts)]
+    return Plan((*planted, *clean), tuple(left_out))
 
 
 def _draw_defects(

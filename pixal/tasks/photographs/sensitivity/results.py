@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 from pixal.defects import load_kind
 from pixal.io.arrays import save_arrays
@@ -25,11 +26,12 @@ from pixal.tasks.photographs.sensitivity.curves import (
     group_contrasts,
 )
 from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
-from pixal.tasks.photographs.sensitivity.measuring import ScoredDefect
+from pixal.tasks.photographs.sensitivity.measuring import ScoredDefect, Scores
 from pixal.tasks.photographs.sensitivity.plan import Budget
 
 TABLE_COLUMNS = ("image", "kind", "size", "contrast", "drawn", "x", "y", "peak", "found")
 NOT_REACHED = "not reached"
+_SURPRISING = 0.01  # probability of as many false alarms, below which they are reported
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,7 @@ class TypeSensitivity:
 
     Attributes:
         name: The type.
-        tested: The planted defects.
-        not_drawn: Why other defects could not be drawn, one sentence each.
+        scores: The planted defects, and the held-out parts without them.
         left_out: Kinds and sizes that have no place on the part.
         thresholds: The threshold in the units of the anomaly map by false-alarm rate; the configured rate is the first.
         budget: Which defects were planned.
@@ -47,8 +48,7 @@ class TypeSensitivity:
     """
 
     name: str
-    tested: Sequence[ScoredDefect]
-    not_drawn: Sequence[str]
+    scores: Scores
     left_out: Sequence[str]
     thresholds: dict[float, float]
     budget: Budget
@@ -57,12 +57,15 @@ class TypeSensitivity:
     @cached_property
     def curves(self) -> dict[float, list[KindCurve]]:
         """The curves by false-alarm rate."""
-        return {rate: fit_curves(self.tested, self._groups, threshold) for rate, threshold in self.thresholds.items()}
+        return {
+            rate: fit_curves(self.scores.defects, self._groups, threshold)
+            for rate, threshold in self.thresholds.items()
+        }
 
     @cached_property
     def blind_spots(self) -> BlindSpots | None:
         """The blind spots at the configured false-alarm rate; None if no curve could be fitted."""
-        return find_blind_spots(self.tested, self._groups, self.curves[self.rate], self._threshold, self.state)
+        return find_blind_spots(self.scores.defects, self._groups, self.curves[self.rate], self._threshold, self.state)
 
     @property
     def rate(self) -> float:
@@ -84,6 +87,13 @@ class TypeSensitivity:
             )
             never = f"{100 * spots.never_compared_share:.1f} % (the edge and ignored regions) is never compared"
             sentences.append(f"{marked}; {never}.")
+        clean, failed = len(self.scores.clean), self._failed_clean
+        if failed and binom.sf(failed - 1, clean, self.rate) < _SURPRISING:
+            sentences.append(
+                f"Caution: {failed} of {clean} held-out good parts fail without a planted defect, more than the "
+                f"{100 * self.rate:g} % that are expected; so some defects are only found because of the part. "
+                "Train on more good parts."
+            )
         return sentences
 
     def metrics(self) -> dict[str, float]:
@@ -106,7 +116,7 @@ class TypeSensitivity:
         """
         from pixal.plotting.detection import blind_spot_map, detection_curves
 
-        write_table(files.table, TABLE_COLUMNS, map(self._row, self.tested))
+        write_table(files.table, TABLE_COLUMNS, map(self._row, self.scores.defects))
         rate = f"{100 * self.rate:g} % false alarms"
         title = f"{self.name}: planted defects that are found at {rate}"
         write_figure(files.curves, detection_curves([_panel(curve) for curve in self.curves[self.rate]], title=title))
@@ -129,9 +139,10 @@ class TypeSensitivity:
         spots = self.blind_spots
         return {
             "budget": self.budget.as_record(),
-            "planted": len(self.tested),
-            "too_faint": len(self.tested) - sum(map(len, self._groups.values())),
-            "not_drawn": dict(Counter(reason.partition(":")[0].partition(" at ")[0] for reason in self.not_drawn)),
+            "planted": len(self.scores.defects),
+            "failed_without_defect": self._failed_clean,
+            "too_faint": len(self.scores.defects) - sum(map(len, self._groups.values())),
+            "not_drawn": dict(Counter(map(_kind_of_reason, self.scores.not_drawn))),
             "left_out": list(self.left_out),
             "thresholds": self.thresholds,
             "sentences": self.sentences,
@@ -169,9 +180,13 @@ class TypeSensitivity:
             record["a90_at_marked_places"] = NOT_REACHED if marked is None else marked
         return record
 
+    @property
+    def _failed_clean(self) -> int:
+        return sum(score > self._threshold for score in self.scores.clean)
+
     @cached_property
     def _groups(self) -> dict[tuple[str, float], list[int]]:
-        return group_contrasts(self.tested, self.budget.levels)
+        return group_contrasts(self.scores.defects, self.budget.levels)
 
     @property
     def _threshold(self) -> float:
@@ -184,6 +199,11 @@ class TypeSensitivity:
     def _row(self, defect: ScoredDefect) -> dict[str, Any]:
         row = {name: getattr(defect, name) for name in TABLE_COLUMNS if name != "found"}
         return row | {"found": int(defect.peak > self._threshold)}
+
+
+def _kind_of_reason(reason: str) -> str:
+    """The kind that a message of ``plant`` begins with."""
+    return reason.partition(":")[0].partition(" at ")[0]
 
 
 def _sentence(kind: str, curves: Sequence[KindCurve], marked_shift: float | None) -> str:

@@ -180,10 +180,8 @@ def _measure_type(
             files.remove_results()
             ownership.note(files.journal)
             with Journal(files.journal, (PhotographOutcome,)) as journal:
-                tested, not_drawn = measurement.run(journal, quiet=quiet)
-                found = TypeSensitivity(
-                    name, tested, not_drawn, measurement.plan.left_out, cuts, budget, model.states[name]
-                )
+                scores = measurement.run(journal, quiet=quiet)
+                found = TypeSensitivity(name, scores, measurement.plan.left_out, cuts, budget, model.states[name])
                 origin = {
                     "component": config.paths.component,
                     "type": name,

@@ -108,6 +108,8 @@ class _PhotographTraining(TrainingTask):
 
     def training_sets(self) -> list[TrainingSet]:
         """See ``TrainingTask``."""
+        for data in self._data.values():
+            data.warn_if_few()
         return [data.training_set(self._config.paths.component) for data in self._data.values()]
 
     def check_unchanged(self) -> None:

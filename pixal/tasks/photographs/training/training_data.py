@@ -66,12 +66,16 @@ class TrainingData:
             count = len(self.inputs.rows_of_type(index))
             if not count:
                 raise InputError(f"{name}: {path} holds no good image of this type; run make_input again")
-            _warn_if_few(name, count)
             if tuple(state.shape[2:]) != self.inputs.shape[2:]:
                 raise InputError(
                     f"{path} holds {self.inputs.shape[2]} channels, but its preprocessing makes {state.shape[2]}; "
                     "run make_input again"
                 )
+
+    def warn_if_few(self) -> None:
+        """Log a warning for each type with few good images."""
+        for index, name in enumerate(self.states):
+            _warn_if_few(name, len(self.inputs.rows_of_type(index)))
 
     def check_unchanged(self) -> None:
         """Raise InputError if preprocessing has run since the data were read. It removes its record at its start."""
