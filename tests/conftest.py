@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import collect_runs, write_configs
 from hypothesis import HealthCheck, settings
+from matplotlib.figure import Figure
 
 from pixal.mlflow_utils import SWITCH, Tracker
 
@@ -36,6 +37,13 @@ settings.load_profile("pixal")
 # A background job of a shell script ignores Ctrl-C. The tests of Ctrl-C need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# No test cuts the power, so no file has to reach the disk. Waiting for it takes milliseconds per file.
+os.fsync = lambda _: None
+
+# Figures are built and written, but blank, except in modules marked ``figures``: drawing takes more than all else.
+DRAW = Figure.draw
+Figure.draw = lambda *_: None  # type: ignore[method-assign]
+
 FRAME = (480, 270)
 
 
@@ -43,6 +51,15 @@ FRAME = (480, 270)
 def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory) -> None:
     """``method: auto`` means ``border`` in the tests, even if rembg models are on this machine."""
     os.environ["U2NET_HOME"] = str(tmp_path_factory.mktemp("no_models"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drawn_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw the figures of a module that is marked ``figures``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("figures"):
+            patch.setattr(Figure, "draw", DRAW)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import json
 import platform
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -24,7 +25,7 @@ def provenance() -> dict[str, Any]:
         "pixal_version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": _versions(),
+        "versions": dict(_versions()),
     }
 
 
@@ -38,6 +39,7 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
 def _versions() -> dict[str, str]:
     versions = {}
     for name in _LIBRARIES:

@@ -20,7 +20,9 @@ FREE = (0, 30_000, 100_000, 200_000, 400_000, 700_000)
 ATTEMPTS = """
 import os, sys
 from pathlib import Path
+from matplotlib.figure import Figure
 from pixal import cli
+Figure.draw = lambda *_: None  # drawing takes long, and is not what is attacked
 command, *sizes = sys.argv[1:]
 for free in map(int, sizes):
     disk = os.statvfs(".")

@@ -35,7 +35,10 @@ COMMANDS = (
 ATTEMPTS = """
 import os, sys
 from pathlib import Path
+from matplotlib.figure import Figure
 from pixal import cli
+
+Figure.draw = lambda *_: None  # drawing takes long, and is not what is attacked
 
 def close(path):
     inner = [path, *(p for p in path.rglob("*"))] if path.is_dir() else [path]
@@ -117,8 +120,8 @@ def fill(folder: Path, trained: Path, rendered: Path) -> None:
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     (folder / "new/front").mkdir(parents=True)
     shutil.copy(next((rendered / "production/Part/front").iterdir()), folder / "new/front")
-    found = attempt(folder, "validate -i photographs/front")
-    assert [status for status, _ in found.values()] == [0], found
+    with contextlib.chdir(folder):
+        pixal.validate("photographs/front", quiet=True)
 
 
 def test_a_read_only_disk_is_one_line(new_disk: Callable[[int], Path], trained_front: Path, rendered: Path) -> None:

@@ -26,6 +26,7 @@ from pixal.tasks.photographs.verdicts import watch as watching
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.figures,
     pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names"),
 ]
 

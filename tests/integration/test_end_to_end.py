@@ -29,6 +29,8 @@ from pixal.io.images import read_image
 from pixal.io.ownership import MANIFEST
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 
+pytestmark = pytest.mark.figures
+
 TYPES = ("back", "front")
 SETTINGS = (
     "model_training: {autoencoder_architecture: [8, 4], n_epochs: 8, calibration_folds: 3, one_hot_encoding: %s}\n"

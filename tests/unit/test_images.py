@@ -23,6 +23,8 @@ from pixal.io.files import atomic_write, write_bytes
 from pixal.io.images import SizeError, as_uint8, decode_image, read_image, read_mask, write_image
 from pixal.tasks.photographs.discovery import list_photographs
 
+pytestmark = pytest.mark.figures
+
 RNG = np.random.default_rng(0)
 RGBA = RNG.integers(0, 256, (6, 9, 4), np.uint8)
 RGBA16 = RNG.integers(0, 2**16, (6, 9, 4), np.uint16)

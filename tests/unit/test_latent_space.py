@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pixal.plotting.latent_space import latent_space
 
+pytestmark = pytest.mark.figures
+
 Array = NDArray[np.float64]
 
 

@@ -26,6 +26,8 @@ from pixal.plotting.preprocessing import channel_sheet, crop_preview, stacked_in
 from pixal.plotting.scores import score_distribution
 from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
 
+pytestmark = pytest.mark.figures
+
 SHAPE = (50, 80)
 BOX, TALL_BOX = (10, 5, 40, 20), (30, 2, 12, 45)
 REFERENCE, NO_MASK, MASK = np.full((*SHAPE, 3), 150, np.uint8), np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)

@@ -19,6 +19,8 @@ from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figu
 from pixal.plotting.anomaly_overlay import MAX_TINT, MIN_TINT, LabelledBox, anomaly_overlay, place_label, tint_anomalies
 from pixal.plotting.drawing import add_header, fit_text, line_height, shrink, text_height, text_width, wrap_text
 
+pytestmark = pytest.mark.figures
+
 Image = NDArray[np.uint8]
 SKY, ORANGE, YELLOW = (style.hex_to_rgb(colour) for colour in (style.SKY, style.ORANGE, style.YELLOW))
 WHITE = (255, 255, 255)

@@ -23,6 +23,8 @@ from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing
 
+pytestmark = pytest.mark.figures
+
 SHAPE = (360, 640)
 ON = AlignmentSettings(draw_matches=True, save_overlays=True, save_metrics=True)
 
