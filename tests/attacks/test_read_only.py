@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pixal import cli
+
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
@@ -92,6 +94,14 @@ def attempt(folder: Path, *attempts: str) -> dict[str, tuple[int, list[str]]]:
     return found
 
 
+def succeed(folder: Path, *commands: str) -> None:
+    """Run commands that must succeed, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        statuses = [int(cli.main([*command.split(), "-q"])) for command in commands]
+    assert statuses == [0] * len(commands)
+
+
 def hashes(folder: Path) -> Mapping[str, str]:
     """The SHA-256 of each file but logs and lists of files, which a command that is refused later may have extended."""
     return {
@@ -120,8 +130,7 @@ def fill(folder: Path, trained: Path, rendered: Path) -> None:
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     (folder / "new/front").mkdir(parents=True)
     shutil.copy(next((rendered / "production/Part/front").iterdir()), folder / "new/front")
-    with contextlib.chdir(folder):
-        pixal.validate("photographs/front", quiet=True)
+    succeed(folder, "validate -i photographs/front")
 
 
 def test_a_read_only_disk_is_one_line(new_disk: Callable[[int], Path], trained_front: Path, rendered: Path) -> None:
@@ -134,8 +143,7 @@ def test_a_read_only_disk_is_one_line(new_disk: Callable[[int], Path], trained_f
     assert_refused(found, "Read-only file system")
     assert hashes(disk) == before
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    again = attempt(disk, "validate -i new/front", "train", "preprocess -i photographs/front")
-    assert [status for status, _ in again.values()] == [0, 0, 0], again
+    succeed(disk, "validate -i new/front", "train", "preprocess -i photographs/front")
 
 
 def test_folders_without_permission_are_one_line(tmp_path: Path, trained_front: Path, rendered: Path) -> None:
@@ -156,8 +164,7 @@ def test_folders_without_permission_are_one_line(tmp_path: Path, trained_front: 
     assert_refused(found, "Permission denied")
     after = hashes(tmp_path)  # may hold more, for example the checkpoint of a training that was stopped
     assert {name: after.get(name) for name in before} == before
-    again = attempt(tmp_path, "validate -i new/front", "train", "preprocess -i photographs/front")
-    assert [status for status, _ in again.values()] == [0, 0, 0], again
+    succeed(tmp_path, "validate -i new/front", "train", "preprocess -i photographs/front")
 
 
 def test_files_that_may_not_be_read_are_one_line(tmp_path: Path, trained_front: Path, rendered: Path) -> None:

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from helpers import NO_FIGURES, write_configs
+from processes import ForkServer
 from tries import tries
 
 import pixal
@@ -30,6 +32,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such files"),
 ]
 
+OPTIONS = " ".join(["-q", *(f"--set={setting}" for setting in NO_FIGURES)])
 TIMEOUT = 240  # seconds; a command that opens a pipe waits for ever
 # Appends to a file, and starts again from an empty one at 2 MB.
 GROW = """
@@ -104,32 +107,54 @@ def special_files(folder: Path) -> Iterator[None]:
         yield
 
 
-def run(folder: Path, command: str, *, without_privileges: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run a command of PIXAL in a process of its own."""
-    options = [f"--set={setting}" for setting in NO_FIGURES]
-    arguments = [sys.executable, "-m", "pixal.cli", *command.split(), "-q", *options]
-    if without_privileges and os.geteuid() == 0:  # root may read everything
-        arguments = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *arguments]
-    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+@dataclass(frozen=True)
+class Done:
+    """The exit status of a command, and what it wrote on standard error."""
+
+    returncode: int
+    stderr: str
 
 
-def reasons_in(run: subprocess.CompletedProcess[str]) -> dict[str, str]:
+Run = Callable[[Path, str], Done]
+
+
+@pytest.fixture
+def run(server: ForkServer) -> Run:
+    """Run a command in a process of its own, in a folder; the test fails if it waits for ever."""
+
+    def run_command(folder: Path, line: str) -> Done:
+        command = server.start(folder, f"{line} {OPTIONS}")
+        return Done(command.wait(TIMEOUT), command.output)
+
+    return run_command
+
+
+def run_without_privileges(folder: Path, line: str) -> Done:
+    """As ``run``, where permissions count for root too."""
+    command = [sys.executable, "-m", "pixal.cli", *line.split(), *OPTIONS.split()]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return Done(done.returncode, done.stderr)
+
+
+def reasons_in(done: Done) -> dict[str, str]:
     """The reasons by image, of a command that has named some images."""
     start = "pixal: not processed: front/"
-    lines = [line.removeprefix(start) for line in run.stderr.splitlines() if line.startswith(start)]
+    lines = [line.removeprefix(start) for line in done.stderr.splitlines() if line.startswith(start)]
     return dict(line.split(": ", 1) for line in lines)
 
 
-def check_reasons(run: subprocess.CompletedProcess[str]) -> None:
-    assert run.returncode == 3, run.stderr
-    assert "Traceback" not in run.stderr
-    reasons = reasons_in(run)
+def check_reasons(done: Done) -> None:
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    reasons = reasons_in(done)
     assert set(reasons) == set(SPECIAL)
     for image, words in SPECIAL.items():
         assert words in reasons[image]
 
 
-def test_special_files_are_named_and_photographs_are_processed(work: Path, rendered: Path) -> None:
+def test_special_files_are_named_and_photographs_are_processed(run: Run, work: Path, rendered: Path) -> None:
     for folder in ("batch/front", "batch/front/lot/copy"):
         copy_photographs(rendered / "production/Part/front", work / folder, 3)
     good = {path.name for path in (work / "batch/front").glob("*.jpg")}
@@ -144,7 +169,7 @@ def test_special_files_are_named_and_photographs_are_processed(work: Path, rende
     assert set(rows) - set(SPECIAL) == good | {f"lot/copy/{name}" for name in good}
 
 
-def test_a_type_on_a_drive_that_is_missing_is_named(work: Path, rendered: Path) -> None:
+def test_a_type_on_a_drive_that_is_missing_is_named(run: Run, work: Path, rendered: Path) -> None:
     copy_photographs(rendered / "production/Part/front", work / "batch/front", 1)
     (work / "batch/back").symlink_to(work / "nowhere")
     for command in ("validate -i batch --model front", "preprocess -i batch"):
@@ -162,14 +187,14 @@ def test_files_and_folders_that_may_not_be_read_are_named(work: Path, rendered: 
     (work / "batch/front/shut").chmod(0)
     try:
         for command in ("validate -i batch", "preprocess -i batch"):
-            done = run(work, command, without_privileges=True)
+            done = run_without_privileges(work, command)
             assert done.returncode == 3, done.stderr
             assert reasons_in(done) == {
                 "secret.jpg": "cannot be read: Permission denied",
                 "shut": "cannot be opened: Permission denied",
             }
         (work / "batch/front").chmod(0)
-        done = run(work, "validate -i batch", without_privileges=True)
+        done = run_without_privileges(work, "validate -i batch")
         assert done.returncode == 2
         assert reasons_in(done) == {"front": "cannot be opened: Permission denied"}
     finally:
@@ -181,7 +206,7 @@ def test_files_and_folders_that_may_not_be_read_are_named(work: Path, rendered: 
     "command",
     ["validate -i pipe.jpg", "preprocess -i pipe.jpg", "validate -i photographs --truth pipe.jpg", "train -i pipe.npz"],
 )
-def test_a_pipe_as_an_argument_is_one_line(work: Path, command: str) -> None:
+def test_a_pipe_as_an_argument_is_one_line(run: Run, work: Path, command: str) -> None:
     os.mkfifo(work / "pipe.jpg")
     os.mkfifo(work / "pipe.npz")
     done = run(work, command)
@@ -189,7 +214,7 @@ def test_a_pipe_as_an_argument_is_one_line(work: Path, command: str) -> None:
     assert len([line for line in done.stderr.splitlines() if line.startswith("pixal: error")]) == 1
 
 
-def test_a_photograph_that_became_a_pipe_has_no_verdict(work: Path, rendered: Path) -> None:
+def test_a_photograph_that_became_a_pipe_has_no_verdict(run: Run, work: Path, rendered: Path) -> None:
     copy_photographs(rendered / "production/Part/front", work / "batch/front", 2)
     first = sorted((work / "batch/front").iterdir())[0]
     (work / "batch/front/empty.png").touch()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import write_configs
+from helpers import NO_FIGURES, PLOTS, write_configs
 from tries import tries
 
 from pixal import cli
@@ -40,7 +40,7 @@ NAMES = (
 )
 NOT_UTF8 = b"caf\xe9.jpg"
 TYPES = (
-    *("front (1)", "a\nb", "$x$", "=cmd|'x'!A1", "t" * 255, "logs", "figures", "--help", "<b>", "end.", "end "),
+    *("$x$", "a\nb", "front (1)", "=cmd|'x'!A1", "t" * 255, "logs", "figures", "--help", "<b>", "end.", "end "),
     *("metadata", "model", "latents", "-rf", "[a]*?", "%s{0}", "🙂漢字", "ü" * 127, "out.npz", "Front", "front"),
     *("back\\slash", "\x1b[31m", "a:b", "#x?y=1&z", "preprocessed_images", "aligned_metrics", "NUL", "a;b'c\"d"),
 )
@@ -204,13 +204,17 @@ def test_a_watch_judges_strange_names_once(
     assert len(verdicts) == len(set(verdicts))
 
 
-def test_types_may_have_almost_any_name(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chosen", [TYPES[:2], TYPES[2 : tries(7, len(TYPES))]], ids=["figures", "no figures"])
+def test_types_may_have_almost_any_name(
+    chosen: tuple[str, ...], rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    chosen = TYPES[: tries(7, len(TYPES))]
+    plots = [] if chosen == TYPES[:2] else PLOTS
     write_configs(
         tmp_path,
         "model_training: {model: gaussian}\n"
-        "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n",
+        "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n"
+        f"plotting: {{{', '.join(f'{name}: False' for name in plots)}}}\n",
     )
     for name in chosen:
         copy_as(rendered / "train/Part/front", tmp_path / "train" / name, ("1.jpg", "2.jpg", "3.jpg"))
@@ -240,14 +244,15 @@ def test_a_benchmark_of_strange_names(rendered: Path, tmp_path: Path, monkeypatc
         copy_as(bad, tmp_path / "data" / name / "test/\x1b[31m", ("A.jpg", "a.jpg"))
         shutil.copy(next(good.iterdir()), os.fsencode(tmp_path / "data" / name / "test/good") + b"/" + NOT_UTF8)
         (tmp_path / "data" / name / "test/good/gone.jpg").symlink_to("nowhere")
-    done = run("benchmark", "-i", "data", "-o", "results", "-q", "--set", "model_training.model=gaussian")
+    settings = [f"--set={setting}" for setting in ("model_training.model=gaussian", *NO_FIGURES)]
+    done = run("benchmark", "-i", "data", "-o", "results", "-q", *settings)
     assert done.status == 3, done.text
     assert not CONTROL.search(done.text)
     table = (tmp_path / "results/master_results.csv").read_bytes().decode()
     assert not CONTROL.search(table)
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
     assert [row["status"] for row in rows[:2]] == ["incomplete", "incomplete"]
-    again = run("benchmark", "-i", "data", "-o", "results", "-q", "--set", "model_training.model=gaussian")
+    again = run("benchmark", "-i", "data", "-o", "results", "-q", *settings)
     assert again.status == 3
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import write_configs
+from tries import tries
 
 import pixal
 from pixal.cli import main
@@ -143,17 +144,18 @@ def value_at(record: Any, path: tuple[Any, ...]) -> Any:
 def test_each_key_of_the_record_is_protected(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each key, also inside others, is removed, and gets values of other types and other values."""
     record = read_record(model / RECORD)
-    for path in places(record):
+    step = tries(5, 1)
+    for number, path in enumerate(places(record)):
         write_record(model / RECORD, changed(record, path, remove=True))
         assert_refused(capsys, ("removed", path))
-        top = len(path) == 1
-        for value in edits(value_at(record, path)) if top else edits(value_at(record, path))[-2:]:
+        values = edits(value_at(record, path))
+        for value in values[number % step :: step] if len(path) == 1 else values[-tries(1, 2) :]:
             write_record(model / RECORD, changed(record, path, value))
             assert_refused(capsys, (path, value))
     for extra in ({"another": 1}, {"files2": {}}):
         write_record(model / RECORD, record | extra)
         assert_refused(capsys, extra)
-    assert len(TRIED) > 1000
+    assert len(TRIED) > tries(400, 1000)
 
 
 def test_with_a_corrected_hash_values_that_cannot_be_are_still_refused(model: Path) -> None:

@@ -520,19 +520,22 @@ def killed_in(fit: int, epoch: int, how: Callable[[], None] = kill) -> pytest.Mo
 
 
 @pytest.mark.usefixtures("always_saved")
-def test_a_killed_run_of_a_costly_model_resumes_with_the_same_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_a_killed_run_resumes_with_the_same_files(one_hot: bool, tmp_path: Path) -> None:
+    """Of a costly model, which is fitted once; and, in one-hot mode, in the second fit of three."""
     records = []
-    config = config_in(tmp_path, model_training={"input_projection": "none"})
-    write_inputs(tmp_path, {"front": 7})
+    settings = {"one_hot_encoding": True, "calibration_folds": 2} if one_hot else {"input_projection": "none"}
+    config = config_in(tmp_path, model_training=settings)
+    write_inputs(tmp_path, {"back": 4, "front": 3} if one_hot else {"front": 7}, one_hot=one_hot)
     for killed in (False, True):
         if killed:
-            patch = killed_in(1, 2)
+            patch = killed_in(2 if one_hot else 1, 2)
             with pytest.raises(SystemExit):
                 train(config=config, quiet=True)
             patch.undo()
         train(config=config, resume=killed, quiet=True)
-        records.append(load_trained(config, "front").record)
-        (tmp_path / "out" / "Part" / "front" / "metadata" / "model_training.yaml").unlink()
+        records.append(load_trained(config, None if one_hot else "front").record)
+        (tmp_path / "out/Part" / ("" if one_hot else "front") / "metadata/model_training.yaml").unlink()
     assert records[0].files == records[1].files
     metrics = [run.metrics for run in TRACKED if run.status == "FINISHED"]
     assert metrics[0] == metrics[1]

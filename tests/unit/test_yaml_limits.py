@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from attacks.tries import tries
 from helpers import PATHS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -253,16 +254,12 @@ def check_only_config_errors(folder: Path, file: str, text: str) -> None:
             pytest.fail(f"not one line: {error}")
 
 
-@given(file=st.sampled_from(["parameters", "paths", "plotting", "validation"]), text=documents.map(dumped) | pieces)
+@given(
+    file=st.sampled_from(["parameters", "paths", "preprocessing", "plotting", "validation"]),
+    text=documents.map(dumped) | pieces,
+)
 @example(file="parameters", text="? [a]\n: 1\n")
 @example(file="parameters", text="{1: 2}")
-@settings(max_examples=500)
+@settings(max_examples=tries(300, 2500))
 def test_only_config_errors_come_out(tmp_path_factory: pytest.TempPathFactory, file: str, text: str) -> None:
-    check_only_config_errors(tmp_path_factory.getbasetemp(), file, text)
-
-
-@pytest.mark.slow
-@given(file=st.sampled_from(["parameters", "paths", "preprocessing"]), text=documents.map(dumped) | pieces)
-@settings(max_examples=2000)
-def test_only_config_errors_come_out_of_many(tmp_path_factory: pytest.TempPathFactory, file: str, text: str) -> None:
     check_only_config_errors(tmp_path_factory.getbasetemp(), file, text)
