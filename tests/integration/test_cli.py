@@ -225,7 +225,7 @@ def test_each_step_has_a_progress_bar_unless_quiet(photos: Path, capfd: pytest.C
     out, err = capfd.readouterr()
     assert out == ""
     assert "Traceback" not in err
-    assert "background method: border" in err
+    assert "background method border" in err
     for step in ("front: background", "front: alignment", "front: input"):
         assert step in err
     assert "4/4" in err

@@ -177,8 +177,13 @@ def test_a_type_that_is_mostly_refused_is_left_out(tmp_path: Path, caplog: pytes
 
 
 def test_most_photographs_without_a_part_leave_the_type_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    photos = write(tmp_path, lambda rng: np.full((90, 120, 3), 80, np.uint8))
+    write_batch(tmp_path, component="Part", types=("front",), train=2, good=0, bad=0, frame_size=FRAME)
+    photos = tmp_path / "train/Part"
+    for number in range(3):
+        cv2.imwrite(str(photos / f"front/empty_{number}.png"), np.full((FRAME[1], FRAME[0], 3), 80, np.uint8))
     config = config_in(tmp_path, *NO_FIGURES, "preprocessing.remove_background.method=border")
-    with pytest.raises(InputError, match="none of 8 images could be processed"):
+    with pytest.raises(
+        InputError, match=r"none of 5 images could be processed; the first: front/empty_0\.png: no part"
+    ):
         preprocess(photos, config=config, quiet=True)
-    assert "8 of 8 photographs were refused (background)" in caplog.text
+    assert "front: 3 of 5 photographs were refused (background), and the type is left out" in caplog.text

@@ -29,6 +29,8 @@ def leave_out_if_refused(type_name: str, step: str, records: Sequence[ItemRecord
     if not is_refused(records):
         return None
     refused = [record for record in records if not record.is_ok]
+    if len(refused) == len(records):  # each of them is reported, and nothing was made of the type
+        return Outcome.from_records(type_name, step, records)
     kinds = [re.sub(r"[\d.]+", "", record.reason) for record in refused]  # reasons differ in their numbers
     kind, count = Counter(kinds).most_common(1)[0]
     example = refused[kinds.index(kind)]
