@@ -43,6 +43,7 @@ SMALL = (
     "model_training.calibration_folds=2",
     "preprocessing.preprocessor.pool_size=2",
     "preprocessing.preprocessor.channels=[R, G, B]",
+    "validation.sensitivity=off",
 )
 
 

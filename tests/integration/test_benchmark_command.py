@@ -34,6 +34,7 @@ SETTINGS = [
     *("preprocessing.alignment.MIN_SCORE_THRESHOLD=-1", "preprocessing.alignment.MAX_MSE_THRESHOLD=65025"),
     *("preprocessing.draw_matches=False", "preprocessing.save_metrics=False", "preprocessing.save_overlays=False"),
     *("model_training.model=gaussian", "model_training.calibration_folds=3", "execution.workers=1"),
+    "validation.sensitivity=off",
     *(
         f"plotting.plot_{name}=False"
         for name in (*FIGURES, "roc_recall_curve", "confusion_matrix", "latent_space", "anomaly_heatmap")
