@@ -105,6 +105,8 @@ def _read_labels(path: Path) -> Truth:
         if not {"name", "label"} <= set(reader.fieldnames or ()):
             raise InputError(f"{path}: the first line must name the columns name,label[,kind]")
         for row in reader:
+            if row["name"] is None:  # fewer cells than columns
+                raise InputError(f"{path}, line {reader.line_num}: the line has no name; write name,label[,kind]")
             if row["label"] not in ("0", "1"):
                 raise InputError(
                     f"{path}, line {reader.line_num}: label {row['label']!r} is neither 0 (good) nor 1 (defective)"
