@@ -135,7 +135,9 @@ class Site:
         """Return the colours (h, w, C) of the photograph at points (h, w, 2) of the window, 0 to 1."""
         at = _project(self.to_photograph, points) - (self.left, self.top)
         x, y = np.moveaxis(at.astype(np.float32), -1, 0)
-        sampled = cv2.remap(self.pixels, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        # OpenCV does not return from reflecting at both ends of a single row or column.
+        border = cv2.BORDER_REPLICATE if min(self.pixels.shape[:2]) == 1 else cv2.BORDER_REFLECT_101
+        sampled = cv2.remap(self.pixels, x, y, cv2.INTER_CUBIC, borderMode=border)
         return np.asarray(sampled, np.float32).reshape(self.pixels.shape)
 
     def shifted(self, shift: tuple[float, float]) -> Floats:

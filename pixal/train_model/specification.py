@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pixal.config.schema import ModelTraining
 from pixal.config.section import Count, Positive
 from pixal.errors import ModelError
+from pixal.io.names import printable
 
 Specification = TypeVar("Specification", bound="ModelSpecification")
 
@@ -146,5 +147,5 @@ def _problem(error: ValidationError) -> str:
     if missing:
         return f"lack {', '.join(map(repr, missing))}"
     message = problems[0]["msg"].removeprefix("Value error, ")
-    key = ".".join(map(str, problems[0]["loc"]))
+    key = printable(".".join(map(str, problems[0]["loc"])))
     return f"have a bad value for {key} ({message})" if key else f"do not fit together ({message})"

@@ -152,9 +152,13 @@ def kill(
 
 
 def without_file_times(value: Any) -> Any:
-    """What records hold, without the times of the photographs, which each demo renders anew, and the batch's name."""
+    """What records hold, without the times of the photographs, which each demo renders anew, and the batch's name.
+
+    The default name of a batch has the time of its first photograph, in minutes.
+    """
     if isinstance(value, dict):
-        return {key: without_file_times(inner) for key, inner in value.items() if key not in ("stat", "batch")}
+        kept = {key: inner for key, inner in value.items() if key not in ("stat", "batch")}
+        return {key: without_file_times(inner) for key, inner in kept.items() if not str(key).endswith("batch.yaml")}
     return [without_file_times(inner) for inner in value] if isinstance(value, list) else value
 
 

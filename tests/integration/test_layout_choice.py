@@ -187,3 +187,13 @@ def test_most_photographs_without_a_part_leave_the_type_out(tmp_path: Path, capl
     ):
         preprocess(photos, config=config, quiet=True)
     assert "front: 3 of 5 photographs were refused (background), and the type is left out" in caplog.text
+
+
+def test_files_that_are_no_photographs_do_not_leave_a_type_out(tmp_path: Path) -> None:
+    write_batch(tmp_path, component="Part", types=("front",), train=2, good=0, bad=0, frame_size=FRAME)
+    photos = tmp_path / "train/Part"
+    for number in range(5):
+        (photos / f"front/text_{number}.png").write_text("no image")
+    outcome = preprocess(photos, config=config_in(tmp_path, *NO_FIGURES), quiet=True)
+    assert outcome.done == 2
+    assert len(outcome.failures) == 5

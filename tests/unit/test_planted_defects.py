@@ -378,3 +378,16 @@ def test_invalid_defects_and_photographs_are_errors() -> None:
     for photograph in (striped().astype(float), striped()[..., :2], striped()[None]):
         with pytest.raises(InputError, match="photograph"):
             plant(photograph, defect_of("spot"), EYE)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 32), (2, 2)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_photograph_of_a_few_pixels_is_drawn_on_or_refused(kind: str, shape: tuple[int, int]) -> None:
+    """OpenCV's reflection at the border of one pixel has no end."""
+    photograph = flat(shape=(*shape, 3))
+    try:
+        planted = plant(photograph, defect_of(kind, place=(0.0, 0.0)), EYE, np.ones(shape, bool))
+    except InputError:
+        return
+    assert planted.image.shape == photograph.shape
+    assert np.isfinite(planted.contrast)

@@ -145,9 +145,7 @@ def align_photograph(
     if settings.moves_photographs:
         photo_points, reference_points = _match(image, mask, reference, settings)
         homography, is_inlier = _fit(photo_points, reference_points, mask, settings)
-        aligned = warp(image, homography)
-        if reference.fills_frame:
-            _fill_unseen(aligned, homography, reference)
+        aligned = move_to_reference(image, homography, reference)
     else:
         photo_points = reference_points = np.zeros((0, 2), np.float32)
         homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
@@ -162,6 +160,22 @@ def align_photograph(
     return AlignmentResult(
         aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
     )
+
+
+def move_to_reference(image: NDArray[Any], homography: Matrix, reference: Reference) -> NDArray[Any]:
+    """Move a photograph (H, W, 3) to the frame of the reference.
+
+    Where the part fills the frame of the reference, pixels outside the photograph are those of the reference, in the
+    light of the photograph: each channel is scaled by the means of the pixels that both show.
+    """
+    aligned = warp(image, homography)
+    if not reference.fills_frame:
+        return aligned
+    seen = warp(np.ones(aligned.shape[:2], np.uint8), homography, nearest=True) > 0
+    if seen.any() and not seen.all():
+        scale = aligned[seen].mean(0) / np.maximum(reference.image[seen].mean(0), 1)
+        aligned[~seen] = np.clip(np.rint(reference.image[~seen] * scale), 0, np.iinfo(aligned.dtype).max)
+    return aligned
 
 
 def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False) -> NDArray[Any]:
@@ -229,18 +243,6 @@ def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, flo
     inside = shrink(reference.mask[window].view(np.uint8)) > 0
     _, similarity = structural_similarity(photo, target, win_size=_SSIM_WINDOW, data_range=255, full=True)
     return float(similarity[inside].mean()), float(np.mean((photo - target)[inside] ** 2))
-
-
-def _fill_unseen(aligned: NDArray[Any], homography: Matrix, reference: Reference) -> None:
-    """Fill the pixels of an aligned photograph (H, W, 3) that are outside the photograph with those of the reference.
-
-    Each channel is scaled to the photograph's light by the means of the pixels that both show.
-    """
-    seen = warp(np.ones(aligned.shape[:2], np.uint8), homography, nearest=True) > 0
-    if seen.any() and not seen.all():
-        scale = aligned[seen].mean(0) / np.maximum(reference.image[seen].mean(0), 1)
-        filled = np.rint(reference.image[~seen] * scale)
-        aligned[~seen] = np.clip(filled, 0, np.iinfo(aligned.dtype).max)
 
 
 def _coverage(mask: NDArray[np.bool_], homography: Matrix, target: NDArray[np.bool_]) -> tuple[float, float]:

@@ -45,7 +45,7 @@ from pixal.tasks.photographs.preprocessing.records import (
 )
 from pixal.tasks.photographs.preprocessing.reference_choice import choice_key, choose_reference
 from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
-from pixal.tasks.photographs.preprocessing.refused_types import is_refused, leave_out_if_refused
+from pixal.tasks.photographs.preprocessing.refused_types import decoded, is_refused, leave_out_if_refused
 
 _log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ def align_type(
     background = folder.read(BACKGROUND)
     photographs = background.images
     settings = background.alignment_settings(folder.config.preprocessing.alignment)
-    if is_refused(photographs):  # the background step has reported it
-        return Outcome()
     usable = [record for record in photographs if record.is_ok]
+    if not usable or is_refused(decoded(photographs)):  # the background step has reported it
+        return Outcome()
     earlier_run = folder.earlier_run(ALIGNMENT)
     with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT, force=force) as journal:
         earlier = _shared_record(journal)

@@ -30,7 +30,7 @@ from pixal.tasks.photographs.preprocessing.folders import BACKGROUND, TypeFolder
 from pixal.tasks.photographs.preprocessing.layout_choice import choose_layout
 from pixal.tasks.photographs.preprocessing.prepare import other_part_note
 from pixal.tasks.photographs.preprocessing.records import BackgroundRecord, BackgroundStep, Layout
-from pixal.tasks.photographs.preprocessing.refused_types import leave_out_if_refused
+from pixal.tasks.photographs.preprocessing.refused_types import decoded, leave_out_if_refused
 from pixal.tasks.photographs.settings import RemoveBackground
 
 _log = logging.getLogger(__name__)
@@ -131,8 +131,11 @@ def remove_backgrounds(
         if not force:
             earlier.keep_later(step)
     advice = "Set preprocessing.remove_background.method, or remove these photographs"
-    outcome = leave_out_if_refused(folder.name, "background", records, advice)
-    return outcome or Outcome.from_records(folder.name, "background", records), cut_outs
+    refused = leave_out_if_refused(folder.name, "background", decoded(records), advice)
+    if refused is None:
+        return Outcome.from_records(folder.name, "background", records), cut_outs
+    unread = Outcome.from_records(folder.name, "background", [record for record in records if record.size is None])
+    return unread.combined_with(refused), cut_outs
 
 
 def _describe(layout: Layout) -> str:
@@ -224,22 +227,22 @@ def _remove_background(
         done = reusable(job.earlier, key, folder)
         if done and (size is None or sorted(done.size or ()) == sorted(size)):
             return done.replace(image=record.image, name=record.name, source=record.source), None
-        decoded = decode_image(data, size=size)
-        foreground = find_foreground(decoded, settings)
+        image = decode_image(data, size=size)
+        record = record.replace(size=(image.shape[1], image.shape[0]))
+        foreground = find_foreground(image, settings)
     except SizeError as error:
         (height, width), usual = error.size, size or error.size
         reason = f"is {width}x{height}, the photographs of its type are {usual[1]}x{usual[0]} pixels"
         return record.replace(reason=reason), None
     except InputError as error:
         return record.replace(reason=str(error)), None
-    image = np.ascontiguousarray(decoded[..., :3])
+    image = np.ascontiguousarray(image[..., :3])
     encoded = encode_image(".png", with_alpha(image, foreground.alpha))
     write_bytes(folder / job.file, encoded, sync=False)  # a later run checks the hash
     record = record.replace(
         status="ok",
         key=key,
         file_sha256=data_hash(encoded),
-        size=(image.shape[1], image.shape[0]),
         foreground=float(foreground.mask.mean()),
         others=foreground.others or None,
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pixal.errors import InputError
 from pixal.io.files import data_hash, read_bytes
 from pixal.io.journal import OutputRecord
+from pixal.io.names import printable
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, write_record
 from pixal.report.document import BatchOrigin
@@ -24,7 +25,7 @@ class BackgroundRecord(OutputRecord, ImageRecord):
 
     Attributes:
         name: The stem of the photograph's output files.
-        size: Width and height in pixels; None if the photograph could not be processed.
+        size: Width and height in pixels; None if the photograph could not be decoded.
         foreground: Fraction of the pixels that belong to the part.
         others: Boxes of other parts on the photograph; None if there are none.
     """
@@ -350,7 +351,7 @@ def read_step(path: Path, step: type[Step], command: str) -> Step:
         return step.model_validate(read_record(path))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = printable(".".join(map(str, first["loc"])))
         raise InputError(f"{path} is damaged ({where}: {first['msg']}); run {command} again") from error
     except InputError as error:
         raise InputError(f"{error}; run {command} again") from error

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pixal.outcome import Failure, ItemRecord, Outcome
+from pixal.tasks.photographs.preprocessing.records import BackgroundRecord
 
 _log = logging.getLogger(__name__)
 
@@ -15,6 +16,11 @@ _log = logging.getLogger(__name__)
 def is_refused(records: Sequence[ItemRecord]) -> bool:
     """Whether a type is left out: more than half of its photographs were refused."""
     return 2 * sum(not record.is_ok for record in records) > len(records)
+
+
+def decoded(records: Sequence[BackgroundRecord]) -> list[BackgroundRecord]:
+    """The records of the photographs that were decoded: a file that is no photograph says nothing about the others."""
+    return [record for record in records if record.size is not None]
 
 
 def leave_out_if_refused(type_name: str, step: str, records: Sequence[ItemRecord], advice: str) -> Outcome | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.defects import plant
 from pixal.errors import InputError
-from pixal.tasks.photographs.alignment.align import warp
+from pixal.tasks.photographs.alignment.align import move_to_reference
 from pixal.tasks.photographs.preprocessing.background_step import read_rgba
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.sensitivity.plan import PlannedPhotograph
@@ -116,8 +116,9 @@ def make_planted_input(
         image[planted.mask] = planted.image[planted.mask]
         neighbourhood = _neighbourhood(planted.mask, to_input, state.shape, margin)
         drawn.append(DrawnDefect(planted.contrast, neighbourhood))
-    is_moved = state.settings.alignment.apply_alignment
-    return PlantedInput(state.to_input(warp(image, part.homography) if is_moved else image), tuple(drawn))
+    if state.settings.alignment.moves_photographs:
+        image = move_to_reference(image, part.homography, state.reference)
+    return PlantedInput(state.to_input(image), tuple(drawn))
 
 
 def _neighbourhood(
