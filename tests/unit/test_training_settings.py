@@ -20,6 +20,7 @@ CHANGED: dict[str, Any] = {
     "drift_level": 0.3,
     "save_anomaly_maps": False,
     "watch_interval": 7.0,
+    "sensitivity": "full",
 }
 UNUSED = marked(Validation, Mark.NOT_IN_TRAINING) | marked(Validation, Mark.NO_RESULT)
 

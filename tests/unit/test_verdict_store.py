@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -192,9 +192,9 @@ def test_one_hot_labels_name_the_type(tmp_path: Path) -> None:
 
 def changes(section: BaseModel) -> Iterator[tuple[str, BaseModel]]:
     """Each setting of a section, and the section with another valid value of this setting."""
-    for name in type(section).model_fields:
+    for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        candidates: list[Any] = [{"method": "fixed", "value": 3.0}, 0.5, 0.25, 7]
+        candidates: list[Any] = [{"method": "fixed", "value": 3.0}, 0.5, 0.25, 7, *get_args(field.annotation)]
         if isinstance(value, bool):
             candidates = [not value]
         for candidate in candidates:
