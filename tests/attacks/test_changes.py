@@ -121,7 +121,7 @@ def test_photographs_change_during_validation(
     generator = random.Random(f"{command} {seed}")
     known, folder = tmp_path / "known", tmp_path / "work"
     photos = Photographs(tmp_path / "new/front", validation_photographs(photographs))
-    line = f"validate -i {tmp_path}/new"
+    line = f"validate -i {tmp_path}/new --batch one"  # the default name has the time of the first photograph
     for path in (known, folder):
         shutil.copytree(work_of("train").end, path)
     assert server.start(known, line).wait() == 0
