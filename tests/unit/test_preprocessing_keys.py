@@ -85,7 +85,7 @@ def test_alignment_settings(name: str) -> None:
     settings = AlignmentSettings()
     other = with_other_value(settings, name)
     assert isinstance(other, AlignmentSettings)
-    check(AlignmentSettings, name, alignment_key("a", "b", settings), alignment_key("a", "b", other))
+    check(AlignmentSettings, name, alignment_key("a", "b", "r.png", settings), alignment_key("a", "b", "r.png", other))
 
 
 @pytest.mark.parametrize("name", settings_of(Preprocessor))
@@ -102,6 +102,7 @@ def test_the_content_of_files_counts_and_not_their_place() -> None:
     assert background_key("a", moved, "b") != background_key("a", moved, "c")
     assert background_key("a", moved, "b") != background_key("c", moved, "b")
     named = AlignmentSettings(reference="image_000.jpg")
-    assert alignment_key("a", "b", named) == alignment_key("a", "b", AlignmentSettings())
-    assert alignment_key("a", "b", named) != alignment_key("a", "c", named)
-    assert alignment_key("a", "b", named) != alignment_key("c", "b", named)
+    assert alignment_key("a", "b", "r.png", named) == alignment_key("a", "b", "r.png", AlignmentSettings())
+    assert alignment_key("a", "b", "r.png", named) != alignment_key("a", "c", "r.png", named)
+    assert alignment_key("a", "b", "r.png", named) != alignment_key("a", "b", "s.png", named)  # the figures name it
+    assert alignment_key("a", "b", "r.png", named) != alignment_key("c", "b", "r.png", named)

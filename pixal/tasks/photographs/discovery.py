@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixal.errors import InputError
+from pixal.io.files import file_stat
 from pixal.io.images import read_image_bytes
 from pixal.io.names import as_utf8, comparable, is_utf8, printable
 from pixal.tasks.photographs.mvtec import DataSetFolder, find_data_set
@@ -19,6 +21,7 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp
 _RESERVED = frozenset({"results.csv", "results.json", "report.html", "metrics.json", "report_images"})
 """Names of files and folders that lie next to those of the types in the results."""
 
+_JUST_WRITTEN = 0.05  # seconds
 _SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})  # at the root of a disk
 
 
@@ -47,10 +50,22 @@ class Photograph:
         return as_utf8(str(self.path))
 
     def read(self) -> bytes:
-        """Read the bytes of its file. Raise ``InputError`` if it cannot be read, or is too large for an image."""
+        """Read the bytes of its file.
+
+        A file that was changed a moment ago may be half written: it is looked at again a moment later.
+
+        Raises:
+            InputError: If it cannot be read, is too large for an image, or is being written.
+        """
         if self.problem:
             raise InputError(self.problem)
-        return read_image_bytes(self.path)
+        before = file_stat(self.path)
+        data = read_image_bytes(self.path)
+        if abs(time.time_ns() - max(before[1:])) < _JUST_WRITTEN * 1e9:
+            time.sleep(_JUST_WRITTEN)
+            if file_stat(self.path) != before:
+                raise InputError("changed while it was read; run the same command again")
+        return data
 
 
 def list_photographs(source: str | Path, *, test: bool = False) -> dict[str, list[Photograph]]:

@@ -76,7 +76,7 @@ class PhotographAligner:
             path = Path(photograph.source) if job.cut_out else self.source / str(photograph.file)
             data = read_image_bytes(path)
             sha256 = str(photograph.file_sha256) if job.cut_out else data_hash(data)
-            key = alignment_key(sha256, self.reference_sha256, self.settings)
+            key = alignment_key(sha256, self.reference_sha256, self.figures.reference_name, self.settings)
             done = reusable(job.earlier, key, self.target)
             if done and figures_exist(self.figures.folder, record.name, self.settings):
                 done = done.replace(image=record.image, name=record.name, source=record.source, sha256=record.sha256)
@@ -127,16 +127,19 @@ class AlignedPhotograph:
     has_figures: bool = False
 
 
-def alignment_key(cut_out_sha256: str, reference_sha256: str, settings: AlignmentSettings) -> str:
-    """Fingerprint of everything that an aligned photograph depends on.
+def alignment_key(cut_out_sha256: str, reference_sha256: str, reference_name: str, settings: AlignmentSettings) -> str:
+    """Fingerprint of everything that an aligned photograph and its figures depend on.
 
     Args:
         cut_out_sha256: The SHA-256 of the cut-out photograph.
         reference_sha256: The SHA-256 of the cut-out photograph that is the reference; it replaces the name of
             the reference in the settings.
+        reference_name: The file name of the reference, which the figures show.
         settings: How the photograph was aligned.
     """
-    return fingerprint("align", cut_out_sha256, result_settings(settings) | {"reference": reference_sha256})
+    return fingerprint(
+        "align", cut_out_sha256, reference_name, result_settings(settings) | {"reference": reference_sha256}
+    )
 
 
 def aligned_name(photograph: BackgroundRecord) -> str:
