@@ -93,7 +93,7 @@ def calibrate(
             good parts.
     """
     total = ErrorMoments(errors, np.concatenate(folds), distances)
-    maps = held_out_maps(errors, folds, mask=mask, weights=weights, smoothing=smoothing, distances=distances)
+    maps = held_out_maps(errors, folds, total, mask=mask, weights=weights, smoothing=smoothing, distances=distances)
     scores = [part_scores(anomaly_map[None])[0] for anomaly_map in maps]
     return Calibration(error_variance(total.variance, mask), np.array(scores, np.float64), center=total.center)
 
@@ -101,16 +101,19 @@ def calibrate(
 def held_out_maps(
     errors: Maps,
     folds: Sequence[NDArray[np.intp]],
+    total: ErrorMoments,
     *,
     mask: NDArray[np.bool_],
     weights: NDArray[np.float32],
     smoothing: float,
     distances: bool = False,
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the calibrated map (H, W) of each held-out part, fold by fold; see ``calibrate``."""
+    """Yield the calibrated map (H, W) of each held-out part, fold by fold; see ``calibrate``.
+
+    ``total`` holds the sums over the parts of all folds.
+    """
     if len(folds) == 1:
         folds = [row[None] for row in folds[0]]
-    total = ErrorMoments(errors, np.concatenate(folds), distances)
     wide_variance = error_variance(total.variance, mask, sigma=_WIDE_SIGMA) if total.count < 3 else None
     for fold in folds:
         others = total - ErrorMoments(errors, fold, distances)

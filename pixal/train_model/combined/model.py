@@ -264,11 +264,13 @@ class Combined(AnomalyModel):
                 continue
             positions = [held_out_positions(fold, folds) for fold in type_folds]
             held_out = np.concatenate(positions)
-            maps = held_out_maps(pixel_errors, positions, mask=mask, weights=self._weights[0], smoothing=SMOOTHING)
+            total = ErrorMoments(pixel_errors, held_out, distances=False)
+            maps = held_out_maps(
+                pixel_errors, positions, total, mask=mask, weights=self._weights[0], smoothing=SMOOTHING
+            )
             for position, values in zip(held_out, maps, strict=True):
                 self._held_out_maps[position] = values
-            variance = error_variance(ErrorMoments(pixel_errors, held_out, distances=False).variance, mask)
-            pixel = Scale(variance, spread_of(part_scores(self._held_out_maps[held_out])))
+            pixel = Scale(error_variance(total.variance, mask), spread_of(part_scores(self._held_out_maps[held_out])))
             self._held_out_maps[held_out] /= np.float32(pixel.unit)
             # The patch features are already in units of what good parts reach.
             as_it_is = Scale(np.ones((*mask.shape, 1), np.float32), 1.0)
