@@ -32,8 +32,7 @@ find("#theme").addEventListener("click", (event) => {
   const next = { undefined: "dark", dark: "light" }[root.dataset.theme];
   if (next) root.dataset.theme = next;
   else delete root.dataset.theme;
-  event.target.textContent = `Colours: ${next || "auto"}`;
-  event.target.setAttribute("aria-label", `Colours: ${next || "as the system"}`);
+  event.target.textContent = `Colours: ${next || "as the system"}`;
 });
 
 const modes = ["slider", "side", "photo", "overlay"];
@@ -59,6 +58,17 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 new ResizeObserver(([entry]) => document.documentElement.style.setProperty("--toolbar", `${entry.target.offsetHeight}px`)).observe(find(".toolbar"));
+
+if (matchMedia("(max-width: 700px)").matches) find("#what-if").open = false;
+// On paper everything is open. What was closed is closed again afterwards.
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = findAll("details:not([open])");
+  for (const details of opened) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of opened) details.open = false;
+});
 
 const charts = findAll("figure[data-type]").map(distribution);
 refresh();

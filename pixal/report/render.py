@@ -36,6 +36,8 @@ from pixal.report.measures import measure_cards, measure_tables
 ImageSource = Callable[[PartResult], "tuple[Image, Image] | PartImages | None"]
 """Gives a part's photograph and overlay, each (H, W, 3) uint8 RGB; or its image files; or None."""
 
+EMBED_LIMIT_MB = 10.0  # a page of this size can still be mailed, and opens at once
+THUMBNAIL_LIMIT_MB = 2.0  # more thumbnails inside the page slow down its opening
 _SMALLEST_P = 1e-6  # smaller p-values are shown as "below" this one
 _PART_FIELDS = {  # what the page's script reads
     *(
@@ -84,7 +86,7 @@ def write_report(
     images_of: ImageSource,
     *,
     max_width: int = MAX_WIDTH,
-    embed_limit_mb: float = 20.0,
+    embed_limit_mb: float = EMBED_LIMIT_MB,
 ) -> None:
     """Write the report of one batch atomically.
 
@@ -98,6 +100,7 @@ def write_report(
         images_of: Called once per part, in order. Files that it returns are left where they are.
         max_width: Wider images are reduced to this many pixels; at least 16.
         embed_limit_mb: Largest total size of images inside the page in megabytes; 0 puts all of them into the folder.
+            Beyond it, thumbnails stay inside the page up to 2 MB.
 
     Raises:
         InputError: A limit is out of range, or an image is not (H, W, 3) uint8.
@@ -116,7 +119,8 @@ def write_report(
         large = embedded_size(file for part in images for file in (part.photo, part.overlay))
         limit = embed_limit_mb * 1e6
         folder = path.parent / f"{path.stem}_images"
-        exported = export_images(images, folder, thumbnails=small > limit) if small + large > limit else set()
+        in_page = small <= min(limit, THUMBNAIL_LIMIT_MB * 1e6)
+        exported = export_images(images, folder, thumbnails=not in_page) if small + large > limit else set()
         _write_page(path, results, images, exported)
     remove_old_images(folder, keep=exported)
 

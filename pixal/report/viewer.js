@@ -2,6 +2,7 @@
 const dialog = find("#detail"), stage = find(".stage"), panes = findAll(".pane"), worlds = findAll(".world");
 const photo = find("#photo"), overlay = find("#overlay");
 const view = { zoom: 1, x: 0, y: 0, fitted: true, width: 1, height: 1 };
+const DIVIDER = 28; // pixels from the middle of the divider's handle to a region that is shown
 let current = null, boxZoom = 0, hover = null;
 
 const addressOf = (part) => "#" + encodeURIComponent(`${part.type}/${part.image}`);
@@ -96,8 +97,7 @@ function showImages(part) {
 }
 
 function fit() {
-  // Side by side, or one above the other if that shows a wide image larger.
-  stage.classList.toggle("stacked", view.width / view.height > stage.clientWidth / stage.clientHeight);
+  stage.classList.toggle("stacked", stage.clientWidth < stage.clientHeight); // no room side by side
   view.zoom = Math.min(panes[0].clientWidth / view.width, panes[0].clientHeight / view.height) || 1;
   view.fitted = true;
   place();
@@ -158,6 +158,14 @@ function goTo(region) {
   view.y = height / 2 - (region.y + region.height / 2) * view.zoom;
   view.fitted = false;
   place();
+  uncover(region);
+}
+
+// Move the divider to the left of the region, so that neither its line nor its handle lies on the region.
+function uncover(region) {
+  const left = view.x + region.x * view.zoom, right = left + region.width * view.zoom;
+  const at = find("#cut").value / 100 * stage.clientWidth;
+  if (stage.dataset.mode === "slider" && at > left - DIVIDER && at < right + DIVIDER) setCut(100 * (left - DIVIDER) / stage.clientWidth);
 }
 
 function light(index) {
@@ -262,4 +270,8 @@ find("#detail-mark").addEventListener("click", () => toggleMark(current));
 find("#cut").addEventListener("input", (event) => setCut(event.target.value));
 find("#boxes").addEventListener("change", (event) => findAll(".boxes").forEach((svg) => svg.classList.toggle("off", !event.target.checked)));
 find(".modes").addEventListener("change", (event) => setMode(event.target.value));
+// After a click the arrow keys step through the parts again. Reached by Tab, they change the view, as for all radio buttons.
+let pointed = false;
+for (const kind of ["pointerdown", "keydown"]) dialog.addEventListener(kind, () => { pointed = kind === "pointerdown"; }, true);
+find(".modes").addEventListener("click", () => pointed && stage.focus());
 for (const button of findAll("dialog .close")) button.addEventListener("click", () => button.closest("dialog").close());

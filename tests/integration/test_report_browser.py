@@ -13,17 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsers import axe_violations, launch, needs_chromium, sync_api
 from numpy.typing import NDArray
 
 from pixal.report import ResultsDocument, write_report
 from pixal.report.document import PartResult
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = needs_chromium
 
-BROWSER_OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-BROWSER_OPTIONS += " --disable-component-update --disable-sync"
 SCORES = {
     "a.jpg": 9.0,
     "b.jpg": 0.7,
@@ -102,7 +99,7 @@ def images_of(part: PartResult) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] |
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_OPTIONS.split())
+        started = launch(playwright)
         yield started
         started.close()
 
@@ -422,3 +419,100 @@ def test_a_missing_image_is_reported(browser: Any, tmp_path: Path) -> None:
     page.locator(".missing").wait_for()
     assert "Keep its folder next to this page" in page.locator(".missing").inner_text()
     page.close()
+
+
+def test_a_phone_shows_every_part_in_two_lines_and_keeps_nothing_but_the_heads_at_the_top(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator(".toolbar").evaluate("node => getComputedStyle(node).position") == "static"
+    assert page.locator(".toolbar").bounding_box()["height"] < 844 / 4
+    for row_of_part in page.locator("#parts tbody tr:not(.error)").all():
+        assert row_of_part.bounding_box()["height"] < 90
+        for name in (".open", ".chip", ".mark"):
+            box = row_of_part.locator(name).bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+    page.locator("#what-if summary").click()
+    assert page.locator("#factor").is_visible()
+
+
+def test_the_controls_of_a_part_fit_in_one_line_and_the_images_lie_side_by_side(page: Any) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    open_first(page)
+    fit, mode = (page.locator(name).bounding_box() for name in ("[data-zoom=fit]", ".modes"))
+    assert abs(fit["y"] + fit["height"] / 2 - mode["y"] - mode["height"] / 2) < 8
+    page.get_by_label("Side by side").check()
+    photo, overlay = (page.locator(f".pane.{name}").bounding_box() for name in ("photo", "overlay"))
+    assert photo["x"] + photo["width"] <= overlay["x"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    photo, overlay = (page.locator(f".pane.{name}").bounding_box() for name in ("photo", "overlay"))
+    assert photo["y"] + photo["height"] <= overlay["y"] or photo["x"] + photo["width"] <= overlay["x"]
+
+
+@pytest.mark.parametrize("cut", [45, 50, 55])
+def test_the_divider_leaves_a_visited_region_free(page: Any, cut: int) -> None:
+    open_first(page)
+    page.locator("#cut").fill(str(cut))
+    page.keyboard.press("1")
+    region = page.locator(".overlay .boxes g").first.locator("rect").last.bounding_box()
+    divider = page.locator(".divider").bounding_box()
+    handle = divider["x"] + divider["width"] / 2 + 16  # its radius
+    assert handle <= region["x"]
+    page.locator("#cut").fill("10")
+    page.keyboard.press("2")
+    assert page.locator("#cut").input_value() == "10"  # the divider is not in the way
+
+
+def test_after_a_click_on_a_view_the_arrows_change_the_part(page: Any) -> None:
+    open_first(page)
+    page.get_by_text("Side by side", exact=True).click()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#detail-title").inner_text() == "=c.jpg"
+    assert page.get_by_label("Side by side").is_checked()
+    page.get_by_label("Side by side").focus()
+    page.keyboard.press("ArrowRight")  # reached without a pointer: the key of radio buttons
+    assert page.locator("#detail-title").inner_text() == "=c.jpg"
+    assert page.get_by_label("Photograph", exact=True).is_checked()
+
+
+def test_without_scripts_there_are_no_empty_histograms_and_no_dead_controls(browser: Any, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator("noscript p").is_visible()
+    for name in ("figure", ".toolbar", "#theme"):
+        assert not page.locator(name).first.is_visible(), name
+    assert page.get_by_text("f10.jpg").is_visible()
+    context.close()
+
+
+@pytest.mark.slow
+def test_on_paper_marks_settings_and_forty_parts_are_on_few_pages(browser: Any, tmp_path: Path) -> None:
+    content = results()
+    parts = [part.model_copy(update={"image": f"{i}_{part.image}"}) for i in range(6) for part in content.parts][:40]
+    write_report(tmp_path / "report.html", content.model_copy(update={"parts": tuple(parts)}), images_of)
+    with opened(browser, tmp_path / "report.html") as page:
+        row(page, "0_a.jpg").locator(".mark").click()
+        document = page.pdf(format="A4")
+        assert len(re.findall(rb"/Type\s*/Page\b", document)) <= 3
+        assert not page.locator(".about").evaluate("node => node.open")  # as before printing
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.get_by_text("2025-11-01T08:00:00").is_visible()
+        assert row(page, "0_a.jpg").locator(".mark").is_visible()
+        assert not row(page, "1_a.jpg").locator(".mark").is_visible()
+
+
+def test_the_theme_button_is_named_as_it_reads(page: Any) -> None:
+    for _ in range(3):
+        page.get_by_role("button", name=page.locator("#theme").inner_text(), exact=True).click()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert axe_violations(page) == []
+    open_first(page)
+    assert axe_violations(page) == []

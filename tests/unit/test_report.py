@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pixal.errors import InputError
-from pixal.report import ResultsDocument, write_report
+from pixal.report import ResultsDocument, render, write_report
 from pixal.report.document import PartResult
 
 Image = NDArray[np.uint8]
@@ -195,6 +195,15 @@ def test_images_over_the_limit_are_next_to_the_page(tmp_path: Path, thumbnails_i
     write_report(path, batch, images_of)
     assert [file.name for file in folder.iterdir()] == ["mine.jpg"]
     assert Page(path).texts["photo-0"].startswith("data:")
+
+
+def test_many_thumbnails_are_next_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, batch = tmp_path / "report.html", document(*(part(f"{i}.jpg") for i in range(8)))
+    write_report(path, batch, images_of, embed_limit_mb=0.03)
+    assert all(address.startswith("data:") for address in Page(path).attributes("src"))
+    monkeypatch.setattr(render, "THUMBNAIL_LIMIT_MB", 0.0005)
+    write_report(path, batch, images_of, embed_limit_mb=0.03)
+    assert all(address.startswith("report_images/") for address in Page(path).attributes("src"))
 
 
 def test_a_failure_leaves_the_old_report_and_no_other_file(tmp_path: Path) -> None:
