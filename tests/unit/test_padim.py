@@ -36,13 +36,13 @@ def good_parts(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.clip(pattern * light + 0.01 * generator.normal(size=(count, *SHAPE)), 0, 1).astype(np.float32)
 
 
-def slow_distances(good: NDArray[Any], new: NDArray[Any], added: float = REGULARISATION) -> NDArray[np.float64]:
+def slow_distances(good: NDArray[Any], new: NDArray[Any], added: NDArray[Any]) -> NDArray[np.float64]:
     """Equations 1 and 2 of Defard et al. 2020, cell by cell."""
     distances = np.empty(new.shape[:2])
     for cell in range(good.shape[1]):
         samples = good[:, cell].astype(np.float64)
         covariance = np.cov(samples.T) if len(samples) > 1 else np.zeros((samples.shape[1],) * 2)
-        inverse = np.linalg.inv(covariance + added * np.eye(samples.shape[1]))
+        inverse = np.linalg.inv(covariance + added[cell] * np.eye(samples.shape[1]))
         for index, row in enumerate(new[:, cell] - samples.mean(0)):
             distances[index, cell] = np.sqrt(row @ inverse @ row)
     return distances
@@ -58,18 +58,18 @@ def test_distances_agree_with_the_published_formula(count: int, size: float) -> 
         for n in (count, 4)
     )
     good, new = good + np.float32(3), new + np.float32(3)
-    fast = mahalanobis(new, distribution(good, REGULARISATION), REGULARISATION)
-    np.testing.assert_allclose(fast, slow_distances(good, new), rtol=2e-3)
+    added = np.array([0.5, 1, 2, 3, 4], np.float32) * np.float32(REGULARISATION)
+    fast = mahalanobis(new, distribution(good, added))
+    np.testing.assert_allclose(fast, slow_distances(good, new, added), rtol=2e-3)
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 11, 12, 13, 40])
-@pytest.mark.parametrize("added", [0.01, 10.0])
-def test_left_out_distances_are_those_from_a_distribution_without_the_image(count: int, added: float) -> None:
+@pytest.mark.parametrize("size", [0.01, 10.0])
+def test_left_out_distances_are_those_from_a_distribution_without_the_image(count: int, size: float) -> None:
     generator = np.random.default_rng(count)
+    added = np.array([0.5, 1, 2, 3, 4], np.float32) * np.float32(size)
     good = (3 + generator.normal(size=(count, 5, 12)) @ generator.normal(size=(12, 12))).astype(np.float32)
-    expected = [
-        mahalanobis(good[[index]], distribution(np.delete(good, index, 0), added), added)[0] for index in range(count)
-    ]
+    expected = [mahalanobis(good[[index]], distribution(np.delete(good, index, 0), added))[0] for index in range(count)]
     np.testing.assert_allclose(left_out_distances(good, added), np.stack(expected), rtol=1e-4)
 
 
@@ -86,7 +86,8 @@ def test_errors_agree_with_the_formulas_on_the_features_of_the_fitted_rows() -> 
     patches = padim._select_features(padim._backbone)  # type: ignore[arg-type]
     grid = patches.part_cells(part())
     features = patches(images, np.repeat(part()[None], 9, 0))[0][:, grid]
-    added = 0.1 * features[rows].var(0, ddof=1, dtype=np.float64).mean()
+    variances = features[rows].var(0, ddof=1, dtype=np.float64).mean(1)
+    added = 0.1 * np.maximum(variances, variances.mean())
     left_out = np.stack(
         [slow_distances(features[np.delete(rows, i)], features[[row]], added)[0] for i, row in enumerate(rows)]
     )

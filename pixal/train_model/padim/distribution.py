@@ -9,7 +9,7 @@ from pixal.train_model.patch_features.features import Features
 from pixal.train_model.patch_features.levels import Arrays, Distances
 
 
-def distribution(features: Features, added: float) -> Arrays:
+def distribution(features: Features, added: NDArray[np.float32]) -> Arrays:
     """Compute the mean and factors of the inverse covariance of the features in each cell.
 
     The covariance is S = X^T X / (n - 1) + e I, with the n deviations X from the mean and the ``added`` value e
@@ -19,27 +19,28 @@ def distribution(features: Features, added: float) -> Arrays:
 
     Args:
         features: Features of n images in p cells, (n, p, D).
-        added: The value e that is added to each variance.
+        added: The value e that is added to each variance of a cell, (p,).
 
     Returns:
-        float32 arrays: ``mean``, (p, D); ``factor``, (p, D, D), or (p, n, D) if n < D; ``remainder``, (p, n, n), only
-        if n < D.
+        float32 arrays: ``added``; ``mean``, (p, D); ``factor``, (p, D, D), or (p, n, D) if n < D; ``remainder``,
+        (p, n, n), only if n < D.
     """
     mean, deviations = _deviations(features)
     count, depth = deviations.shape[1:]
     freedom = max(1, count - 1)
-    arrays: Arrays = {"mean": mean.astype(np.float32)}
+    ridge = freedom * added.astype(np.float64)
+    arrays: Arrays = {"added": added.astype(np.float32), "mean": mean.astype(np.float32)}
     if count < depth:
-        inverse = _inverse_cholesky(deviations @ deviations.swapaxes(1, 2), freedom * added)
+        inverse = _inverse_cholesky(deviations @ deviations.swapaxes(1, 2), ridge)
         arrays["factor"] = np.asarray(inverse @ deviations, np.float32)
-        arrays["remainder"] = np.asarray(inverse.swapaxes(1, 2) * np.sqrt(freedom * added), np.float32)
+        arrays["remainder"] = np.asarray(inverse.swapaxes(1, 2) * np.sqrt(ridge)[:, None, None], np.float32)
     else:
         covariance = deviations.swapaxes(1, 2) @ deviations / freedom
-        arrays["factor"] = _inverse_cholesky(covariance, added).astype(np.float32)
+        arrays["factor"] = _inverse_cholesky(covariance, ridge / freedom).astype(np.float32)
     return arrays
 
 
-def mahalanobis(features: Features, learned: Arrays, added: float) -> Distances:
+def mahalanobis(features: Features, learned: Arrays) -> Distances:
     """Compute Mahalanobis distances of features from a ``distribution``.
 
     The distance is sqrt(x^T S^-1 x) for a deviation x from the mean (Defard et al. 2020, equation 2).
@@ -47,7 +48,6 @@ def mahalanobis(features: Features, learned: Arrays, added: float) -> Distances:
     Args:
         features: (n, p, D).
         learned: The result of ``distribution``.
-        added: The value with which ``distribution`` was called.
 
     Returns:
         (n, p).
@@ -59,13 +59,13 @@ def mahalanobis(features: Features, learned: Arrays, added: float) -> Distances:
         # x^T x - |F x|² all digits may cancel.
         outside = deviations - projected @ learned["factor"]
         squares = np.square(outside).sum(2) + np.square(projected @ learned["remainder"].swapaxes(1, 2)).sum(2)
-        squares /= np.float32(added)
+        squares /= learned["added"][:, None]
     else:
         squares = np.square(projected).sum(2)
     return np.asarray(np.sqrt(squares).T, np.float32)
 
 
-def left_out_distances(features: Features, added: float) -> Distances:
+def left_out_distances(features: Features, added: NDArray[np.float32]) -> Distances:
     """Compute the Mahalanobis distance of each image from the ``distribution`` of the other images.
 
     Without image i, whose deviation from the mean is d, the scatter matrix X^T X loses f d d^T, and the deviation of
@@ -74,7 +74,7 @@ def left_out_distances(features: Features, added: float) -> Distances:
 
     Args:
         features: Features of at least 2 images in p cells, (n, p, D).
-        added: The value that ``distribution`` adds to each variance.
+        added: The value that ``distribution`` adds to each variance of a cell, (p,).
 
     Returns:
         (n, p).
@@ -82,15 +82,16 @@ def left_out_distances(features: Features, added: float) -> Distances:
     deviations = _deviations(features)[1]
     count, depth = deviations.shape[1:]
     freedom, factor = max(1, count - 2), count / (count - 1)
+    ridge = freedom * added.astype(np.float64)
     if count < depth:
         # With K = X X^T + (n - 2) e I: h is the diagonal of I - (n - 2) e K^-1.
-        inverse = _inverse_cholesky(deviations @ deviations.swapaxes(1, 2), freedom * added)
-        remainder = np.square(inverse).sum(1) * (freedom * added)
+        inverse = _inverse_cholesky(deviations @ deviations.swapaxes(1, 2), ridge)
+        remainder = np.square(inverse).sum(1) * ridge[:, None]
         shares = 1 - remainder
         # 1 - f h without the difference of nearly equal numbers: f (remainder - 1 / n)
         rest = factor * (remainder - 1 / count)
     else:
-        inverse = _inverse_cholesky(deviations.swapaxes(1, 2) @ deviations, freedom * added)
+        inverse = _inverse_cholesky(deviations.swapaxes(1, 2) @ deviations, ridge)
         shares = np.square(deviations @ inverse.swapaxes(1, 2)).sum(2)
         rest = 1 - factor * shares
     squares = freedom * factor**2 * np.maximum(shares, 0) / np.maximum(rest, 1e-12)
@@ -105,8 +106,8 @@ def _deviations(features: Features) -> tuple[NDArray[np.float64], NDArray[np.flo
     return mean, deviations
 
 
-def _inverse_cholesky(matrices: NDArray[np.float64], added: float) -> NDArray[np.float64]:
-    """Return L^-1 for symmetric matrices (p, k, k), with L L^T = matrix + ``added`` I. Changes ``matrices``."""
+def _inverse_cholesky(matrices: NDArray[np.float64], added: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return L^-1 for symmetric matrices (p, k, k), with L L^T = matrix + ``added`` I, (p,). Changes ``matrices``."""
     diagonal = np.arange(matrices.shape[1])
-    matrices[:, diagonal, diagonal] += added
+    matrices[:, diagonal, diagonal] += added[:, None]
     return np.asarray(np.linalg.inv(np.linalg.cholesky(matrices)), np.float64)

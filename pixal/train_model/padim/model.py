@@ -26,7 +26,7 @@ _CHUNK_CELLS = 256  # cells of the grid that are processed together
 class Padim(PatchModel):
     """The model family "padim"; see ``pixal.train_model.family.ModelFamily``.
 
-    The learned arrays of a level are the ``distribution`` in its cells, and the variance that was ``added``.
+    The learned arrays of a level are the ``distribution`` in its cells.
     """
 
     Options = PadimOptions
@@ -56,10 +56,11 @@ class Padim(PatchModel):
         values_per_cell = depth * (1 + rank) + (rank * rank if rank < depth else 0)
         self._check_memory(f"the distribution in {len(cells)} grid cells", 4.0 * len(cells) * values_per_cell)
         added = self._added_variance(store, rows, cells, level)
-        learned: Arrays = {"added": np.array([added], np.float32)}
+        learned: Arrays = {}
         with _single_blas_thread():
             for start, chunk in _chunks(cells):
-                for name, values in distribution(store.read(rows, chunk, level), added).items():
+                of_chunk = distribution(store.read(rows, chunk, level), added[start : start + len(chunk)])
+                for name, values in of_chunk.items():
                     if name not in learned:
                         learned[name] = np.empty((len(cells), *values.shape[1:]), np.float32)
                     learned[name][start : start + len(chunk)] = values
@@ -69,29 +70,34 @@ class Padim(PatchModel):
         distances = np.empty((len(rows), len(cells)), np.float32)
         with _single_blas_thread():
             for start, chunk in _chunks(cells):
-                values = left_out_distances(store.read(rows, chunk, level), float(learned["added"][0]))
-                distances[:, start : start + len(chunk)] = values
+                block = slice(start, start + len(chunk))
+                distances[:, block] = left_out_distances(store.read(rows, chunk, level), learned["added"][block])
         return distances
 
     def _distances(self, learned: Arrays, features: Features) -> Distances:
         distances = np.empty(features.shape[:2], np.float32)
-        by_cell = {name: values for name, values in learned.items() if name != "added"}
         with _single_blas_thread():
             for start in range(0, features.shape[1], _CHUNK_CELLS):
                 chunk = slice(start, start + _CHUNK_CELLS)
-                chunk_arrays = {name: values[chunk] for name, values in by_cell.items()}
-                distances[:, chunk] = mahalanobis(features[:, chunk], chunk_arrays, float(learned["added"][0]))
+                chunk_arrays = {name: values[chunk] for name, values in learned.items()}
+                distances[:, chunk] = mahalanobis(features[:, chunk], chunk_arrays)
         return distances
 
-    def _added_variance(self, store: FeatureStore, rows: Rows, cells: Rows, level: int) -> float:
-        """What is added to each variance; of a single image, the variance over its cells stands for that over parts."""
+    def _added_variance(self, store: FeatureStore, rows: Rows, cells: Rows, level: int) -> NDArray[np.float32]:
+        """What is added to each variance of a cell, (p,): a fraction of the cell's variance, or of the mean over cells.
+
+        The larger of the two, so that where good parts differ (a serial number), a character that no other part has is
+        not as far from them as a defect elsewhere. Of a single image, the variance over its cells stands for that over
+        parts.
+        """
         if len(rows) == 1:
-            variance = float(store.read(rows, cells, level)[0].var(0, dtype=np.float64).mean())
+            variances = np.full(len(cells), store.read(rows, cells, level)[0].var(0, dtype=np.float64).mean())
         else:
             chunks = (store.read(rows, chunk, level) for _, chunk in _chunks(cells))
-            sums = [float(chunk.var(0, dtype=np.float64, ddof=1).mean(1).sum()) for chunk in chunks]
-            variance = sum(sums) / len(cells)
-        return max(self.options.shrinkage * variance + self.options.regularisation, _MIN_VARIANCE)
+            variances = np.concatenate([chunk.var(0, dtype=np.float64, ddof=1).mean(1) for chunk in chunks])
+        variances = np.maximum(variances, variances.mean())
+        added = self.options.shrinkage * variances + self.options.regularisation
+        return np.asarray(np.maximum(added, _MIN_VARIANCE), np.float32)
 
     def _check_arrays(self, masks: NDArray[np.bool_]) -> None:
         super()._check_arrays(masks)
@@ -101,7 +107,7 @@ class Padim(PatchModel):
                 expected = (int(features.part_cells(mask, level).sum()), features.depths[level])
                 if arrays["mean"].shape != expected or arrays["factor"].shape[::2] != expected:
                     raise ValueError(f"the mean has the shape {arrays['mean'].shape} instead of {expected}")
-                if arrays["added"].shape != (1,) or not arrays["added"][0] > 0:
+                if arrays["added"].shape != expected[:1] or not (arrays["added"] > 0).all():
                     raise ValueError("the added variance is not positive")
 
 

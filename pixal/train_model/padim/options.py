@@ -16,7 +16,8 @@ class PadimOptions(PatchOptions):
     Attributes:
         features: The number of channels of each level that are kept, drawn by ``seed``; None: all.
         levels: The levels that are used; None: all. Not with ``layers``, which are one level.
-        shrinkage: What is added to each variance, as a fraction of the mean variance over channels and cells.
+        shrinkage: What is added to each variance of a cell, as a fraction of the cell's mean variance over channels, or
+            of the mean over all cells if that is larger.
         regularisation: A value that is added to each variance besides.
     """
 
