@@ -49,16 +49,17 @@ def latent_space(
     ax: Axes = axes[0, 0]
     good, distances = latent_distances(training_latents, latents)
     points = np.column_stack([distances, scores])
-    for chosen, label, appearance in (
-        (~is_failed, "parts that pass", {"marker": "+", "color": style.GOOD}),
-        (is_failed, "parts that fail", {"marker": "x", "color": style.DEFECTIVE}),
+    for chosen, label, marker, color in (
+        (~is_failed, "parts that pass", "+", style.GOOD),
+        (is_failed, "parts that fail", "x", style.DEFECTIVE),
     ):
         if chosen.any():
-            ax.scatter(*points[chosen].T, s=42, linewidths=1.3, label=f"{label} ({chosen.sum()})", **appearance)
+            x, y = points[chosen].T
+            ax.scatter(x, y, s=42, linewidths=1.3, marker=marker, color=color, label=f"{label} ({chosen.sum()})")
     if len(good):
         label = f"good training parts, distance only ({len(good)})"
-        rug = {"linestyle": "", "marker": "|", "markersize": 12, "color": style.TRAINING, "label": label}
-        ax.plot(good, np.full(len(good), 0.02), transform=ax.get_xaxis_transform(), **rug)
+        heights, in_axes = np.full(len(good), 0.02), ax.get_xaxis_transform()
+        ax.plot(good, heights, "|", markersize=12, color=style.TRAINING, transform=in_axes, label=label)
     if np.isfinite(threshold):
         ax.axhline(threshold, color=style.THRESHOLD, linestyle="--", linewidth=1.4, label=f"threshold {threshold:.4g}")
     rows = row_labels or {}
