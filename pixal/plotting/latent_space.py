@@ -1,4 +1,4 @@
-"""Figure of the latent space: how the parts of a batch compare with the good parts of the training."""
+"""Figure of the latent space: how far the parts of a batch are from the good parts, against their scores."""
 
 from __future__ import annotations
 
@@ -22,49 +22,90 @@ MIN_DISTANCE = 0.04  # of the width and height of the data; numbers closer than 
 def latent_space(
     training_latents: Array,
     latents: Array,
+    scores: Array,
     is_failed: NDArray[np.bool_],
     *,
+    threshold: float,
     row_labels: Mapping[int, str] | None = None,
     title: str,
 ) -> Figure:
-    """Draw the latents of the parts and of the training parts, projected on two principal components.
+    """Draw the score of each part against the distance of its latent vector from those of the good parts.
 
-    The components are those of the training parts. With fewer than three of them, those of all parts.
+    The verdict depends on the score, which is that of the reconstruction's errors. Parts that fail are always above the
+    threshold; those at the right also have an unusual latent vector. A projection of the vectors on two axes would
+    show defects among good parts where something else tells them apart.
 
     Args:
-        training_latents: (N, L), of the good parts of the training.
+        training_latents: (N, L), of the good parts of the training; marks at the bottom show their distances, each
+            measured from the other good parts.
         latents: (M, L), of the parts of the batch.
+        scores: (M,), their scores, finite.
         is_failed: (M,), True where the verdict is fail.
+        threshold: A part fails above this score; not drawn if it is not finite.
         row_labels: Rows of ``latents`` that get a number in the figure, and their text in the legend.
         title: Title of the figure.
     """
     figure, axes = style.new_figure(size=(7.0, 6.0), title=title)
     ax: Axes = axes[0, 0]
-    is_plane_of_good = len(training_latents) > 2
-    fitted = training_latents if is_plane_of_good else np.concatenate([training_latents, latents])
-    centre, directions, shares = _principal_components(fitted)
-    groups: tuple[tuple[Array, str, dict[str, Any]], ...] = (
-        (training_latents, "good training parts", {"facecolors": "none", "edgecolors": style.TRAINING}),
-        (latents[~is_failed], "parts that pass", {"marker": "+", "color": style.GOOD}),
-        (latents[is_failed], "parts that fail", {"marker": "x", "color": style.DEFECTIVE}),
-    )
-    for values, label, appearance in groups:
-        if len(values):
-            x, y = ((values - centre) @ directions.T).T
-            ax.scatter(x, y, s=42, linewidths=1.3, label=f"{label} ({len(values)})", **appearance)
+    good, distances = latent_distances(training_latents, latents)
+    points = np.column_stack([distances, scores])
+    for chosen, label, marker, color in (
+        (~is_failed, "parts that pass", "+", style.GOOD),
+        (is_failed, "parts that fail", "x", style.DEFECTIVE),
+    ):
+        if chosen.any():
+            x, y = points[chosen].T
+            ax.scatter(x, y, s=42, linewidths=1.3, marker=marker, color=color, label=f"{label} ({chosen.sum()})")
+    if len(good):
+        label = f"good training parts, distance only ({len(good)})"
+        heights, in_axes = np.full(len(good), 0.02), ax.get_xaxis_transform()
+        ax.plot(good, heights, "|", markersize=12, color=style.TRAINING, transform=in_axes, label=label)
+    if np.isfinite(threshold):
+        ax.axhline(threshold, color=style.THRESHOLD, linestyle="--", linewidth=1.4, label=f"threshold {threshold:.4g}")
     rows = row_labels or {}
     for number, text in enumerate(rows.values(), 1):
         ax.plot([], [], linestyle="", label=f"{number}: {style.shorten(text, 40)}")
-    positions = (latents[list(rows)] - centre) @ directions.T
-    for position, text in _number_texts(positions, np.asarray(ax.dataLim.size)):
+    size = np.ptp(points, axis=0) if len(points) else np.ones(2)
+    for position, text in _number_texts(points[list(rows)], size):
         ax.annotate(text, position, (5, 4), textcoords="offset points", fontsize=style.TICK_SIZE, weight="bold")
-    owner = "good parts'" if is_plane_of_good else "parts'"
-    names = (f"latent component {i + 1} ({share:.0%} of the {owner} variance)" for i, share in enumerate(shares))
-    style.label_axes(ax, *names)
+    style.label_axes(
+        ax, "distance of the latent vector from good parts (typical good part: 1)", "anomaly score of the part"
+    )
     ax.margins(0.08)
     style.add_grid(ax)
     style.add_legend(figure, ax, columns=2)
     return figure
+
+
+def latent_distances(training_latents: Array, latents: Array) -> tuple[Array, Array]:
+    """Distances of latent vectors from their nearest good neighbour, in units of the median among the good parts.
+
+    Each component is divided by its standard deviation over the good parts first.
+
+    Args:
+        training_latents: (N, L), of good parts.
+        latents: (M, L).
+
+    Returns:
+        The distance of each good part from the nearest other one, (N,) or () if there are fewer than 2, and the
+        distances of ``latents``, (M,); all 0 without good parts.
+    """
+    if not len(training_latents):
+        return np.zeros(0), np.zeros(len(latents))
+    good = np.asarray(training_latents, np.float64)
+    scale = good.std(0)
+    scale = np.where(scale > 1e-9 * max(1.0, np.abs(good).max()), scale, scale.max() or 1.0)
+    good, others = good / scale, np.asarray(latents, np.float64) / scale
+    if len(good) < 2:
+        return np.zeros(0), _nearest(good, others)
+    among = np.array([_nearest(np.delete(good, row, axis=0), good[row : row + 1])[0] for row in range(len(good))])
+    unit = float(np.median(among)) or 1.0
+    return among / unit, _nearest(good, others) / unit
+
+
+def _nearest(points: Array, queries: Array) -> Array:
+    """Distance of each query (M, L) to the nearest of the points (N, L), (M,)."""
+    return np.array([np.sqrt(((points - query) ** 2).sum(1).min()) for query in queries])
 
 
 def _number_texts(positions: Array, data_size: Array) -> list[tuple[tuple[float, float], str]]:
@@ -86,19 +127,3 @@ def _number_texts(positions: Array, data_size: Array) -> list[tuple[tuple[float,
         else:
             groups.append((position, [str(number)]))
     return [((float(x), float(y)), ", ".join(numbers)) for (x, y), numbers in groups]
-
-
-def _principal_components(points: Array) -> tuple[Array, Array, Array]:
-    """Mean (L,) of points (N, L), two principal directions (2, L), and their shares of the variance (2,).
-
-    With fewer than two directions, the missing ones are zero.
-    """
-    centre = points.mean(0) if len(points) else np.zeros(points.shape[1])
-    _, singular_values, vectors = np.linalg.svd(points - centre, full_matrices=False)
-    directions, shares = np.zeros((2, points.shape[1])), np.zeros(2)
-    count = min(2, len(singular_values))
-    directions[:count] = vectors[:count]
-    # The sign of a direction is arbitrary. Its largest entry is made positive, so that figures can be compared.
-    directions *= np.where(directions[[0, 1], np.abs(directions).argmax(1)] < 0, -1, 1)[:, None]
-    shares[:count] = singular_values[:count] ** 2 / max(float(np.sum(singular_values**2)), 1e-30)
-    return centre, directions, shares

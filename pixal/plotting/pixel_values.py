@@ -109,28 +109,49 @@ def pixel_predictions(
         max_count: Upper limit of the colours, to give several figures the same scale; default: the largest count.
         title: Title of the figure.
     """
-    from matplotlib.colors import LogNorm
-
     figure, axes = style.new_figure(size=(6.4, 5.8), title=title)
     ax: Axes = axes[0, 0]
-    image = np.asarray(counts, dtype=np.float64).T
-    low, high = float(edges[0]), float(edges[-1])
-    shown = ax.imshow(
-        np.ma.masked_less_equal(image, 0.0),
-        cmap=style.VALUE_MAP,
-        norm=LogNorm(1.0, max(10.0, image.max() if max_count is None else max_count)),
-        extent=(low, high, low, high),
-        origin="lower",
-        interpolation="none",
-    )
-    diagonal = [low, high]
-    ax.plot(diagonal, diagonal, color=style.VERMILLION, linestyle="--", linewidth=1.2, label="perfect reconstruction")
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    if not image.any():
+    _draw_pairs(figure, ax, edges, np.asarray(counts, dtype=np.float64), max_count=max_count, log=True)
+    if not np.any(counts):
         style.add_note(ax, "no pixels")
     style.label_axes(ax, f"input value of {channel} (0 to 1)", f"reconstructed value of {channel} (0 to 1)")
-    style.add_colour_bar(figure, shown, ax, "pixels (count)")
     style.add_legend(figure, ax)
+    return figure
+
+
+def combined_distribution(edges: Array, pairs: Array, *, log: bool = True, title: str) -> Figure:
+    """Draw reconstructed against input values of all channels together: two histograms, and both in two dimensions.
+
+    Args:
+        edges: (bins + 1,), equally spaced.
+        pairs: (bins, bins), pixels of all channels; the first axis is the input value.
+        log: Use logarithmic axes and colours for the counts.
+        title: Title of the figure.
+    """
+    figure, axes = style.new_figure(1, 2, size=(11.5, 5.2), title=title)
+    counts: Axes
+    plane: Axes
+    counts, plane = axes[0]
+    table = np.asarray(pairs, dtype=np.float64)
+    inputs, outputs = table.sum(1), table.sum(0)
+    counts.stairs(inputs, edges, fill=True, color=style.SKY, alpha=0.5, label="input (true)")
+    counts.stairs(
+        outputs, edges, baseline=None, color=style.VERMILLION, linewidth=1.4, label="reconstruction (predicted)"
+    )
+    highest = float(max(inputs.max(), outputs.max()))
+    if log:
+        style.set_log_scale(counts, "y", 0.7, max(10.0, highest * 1.5))
+    else:
+        counts.set_ylim(0, max(1.0, highest * 1.05))
+    counts.set_xlim(float(edges[0]), float(edges[-1]))
+    style.label_axes(counts, "value (0 to 1, all channels)", "pixels per bin (count)")
+    style.add_grid(counts)
+    _draw_pairs(figure, plane, edges, table, max_count=None, log=log)
+    style.label_axes(plane, "input value (true)", "reconstructed value (predicted)")
+    if not table.any():
+        style.add_note(counts, "no pixels")
+    entries = [ax.get_legend_handles_labels() for ax in (counts, plane)]
+    style.add_shared_legend(figure, *(first + second for first, second in zip(*entries, strict=True)))
     return figure
 
 
@@ -148,9 +169,9 @@ def value_distributions(
         names: C channel names.
         title: Title of the figure.
     """
-    cols = min(len(names), 4)
+    cols = min(len(names), 2 if len(names) <= 4 else 3)
     rows = -(-len(names) // cols)
-    size = (max(6.5, 3.0 * cols), 2.1 * rows + 1.3)
+    size = (max(6.5, 4.2 * cols), 3.0 * rows + 1.3)
     figure, axes = style.new_figure(rows, cols, size=size, title=title, sharex=True, sharey=True)
     input_shares, output_shares = _percent(input_counts), _percent(output_counts)
     shares = np.concatenate([input_shares, output_shares])
@@ -175,6 +196,26 @@ def value_distributions(
     axes[0, 0].set_xlim(float(edges[0]), float(edges[-1]))
     style.add_legend(figure, axes[0, 0])
     return figure
+
+
+def _draw_pairs(figure: Figure, ax: Axes, edges: Array, counts: Array, *, max_count: float | None, log: bool) -> None:
+    """Draw the counts (bins, bins) of input and reconstructed values, the diagonal, and a colour bar."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = float(edges[0]), float(edges[-1])
+    highest = max(10.0, counts.max() if max_count is None else max_count)
+    shown = ax.imshow(
+        np.ma.masked_less_equal(counts.T, 0.0),
+        cmap=style.VALUE_MAP,
+        norm=LogNorm(1.0, highest) if log else Normalize(0.0, highest),
+        extent=(low, high, low, high),
+        origin="lower",
+        interpolation="none",
+    )
+    diagonal = [low, high]
+    ax.plot(diagonal, diagonal, color=style.VERMILLION, linestyle="--", linewidth=1.2, label="perfect reconstruction")
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    style.add_colour_bar(figure, shown, ax, "pixels (count)")
 
 
 def _set_loss_scale(ax: Axes, edges: Array) -> bool:

@@ -119,7 +119,24 @@ def _new_group(scores: Array, colour: str, name: str) -> _Group:
 
 
 def _bin_edges(scores: Array, threshold: float, log: bool) -> tuple[Array, bool]:
-    """Bin edges around all scores and the threshold, and whether they are logarithmic: only if a score is positive."""
+    """Bin edges around all scores and the threshold, and whether they are logarithmic: only if a score is positive.
+
+    The threshold is an edge, so that no bar holds parts that pass and parts that fail.
+    """
+    edges, log = _equal_bins(scores, threshold, log)
+    if not np.isfinite(threshold) or (log and threshold <= 0):
+        return edges, log
+    forward, backward = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    positions = forward(edges)
+    width = positions[1] - positions[0]
+    shifted = positions + (forward(threshold) - positions[0]) % width - width
+    edges = backward(np.append(shifted, shifted[-1] + width))
+    # A score equal to the threshold passes: it belongs to the bin below.
+    edges[np.abs(edges - threshold).argmin()] = np.nextafter(threshold, np.inf)
+    return edges, log
+
+
+def _equal_bins(scores: Array, threshold: float, log: bool) -> tuple[Array, bool]:
     values = np.append(scores, threshold) if np.isfinite(threshold) else scores
     bins = int(np.clip(2 * np.sqrt(max(scores.size, 1)), 15, 60))
     positive = values[values > 0]

@@ -21,7 +21,13 @@ from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.classification import confusion_matrix, precision_recall_curve, roc_curve
 from pixal.plotting.consensus_map import consensus_map
 from pixal.plotting.latent_space import latent_space
-from pixal.plotting.pixel_values import pixel_loss_histogram, pixel_map, pixel_predictions, value_distributions
+from pixal.plotting.pixel_values import (
+    combined_distribution,
+    pixel_loss_histogram,
+    pixel_map,
+    pixel_predictions,
+    value_distributions,
+)
 from pixal.plotting.preprocessing import channel_sheet, crop_preview, stacked_intensity
 from pixal.plotting.scores import score_distribution
 from pixal.plotting.training import accuracy_curve, loss_curve, reconstruction_strip
@@ -113,7 +119,8 @@ PARTS_PER_BIN = "parts per bin (count)"
 RATES = {"false alarm rate (share of good parts)", "detection rate (share of defective parts)"}
 RECALL = {"recall (share of defective parts that fail)", "precision (share of failed parts that are defective)"}
 COUNTS = {"inliers (count)", "SSIM", "MSE (grey levels²)", "photographs"}
-LATENT = {f"latent component {i} (50% of the good parts' variance)" for i in (1, 2)}
+LATENT = {"distance of the latent vector from good parts (typical good part: 1)", "anomaly score of the part"}
+COMBINED = {"value (0 to 1, all channels)", "reconstructed value (predicted)", "pixels (count)"}
 PREDICTIONS = {"input value of R (0 to 1)", "reconstructed value of R (0 to 1)", "pixels (count)"}
 LOSSES = {"squared error of a pixel", "pixels per bin (count)"}
 SHARES = {"channel value (0 to 1)", "share of pixels (%)"}
@@ -140,7 +147,9 @@ CASES: list[tuple[str, Callable[[], Figure], set[str]]] = [
     ("accuracy", lambda: accuracy_curve(uniform(9), uniform(9), name="R²", title="t"), {"epoch", "R²"}),
     (
         "latent space",
-        lambda: latent_space(np.eye(3), np.eye(3), np.eye(3)[0] > 0, row_labels={2: LONG}, title="t"),
+        lambda: latent_space(
+            np.eye(3), np.eye(3), np.arange(3.0), np.eye(3)[0] > 0, threshold=1.5, row_labels={2: LONG}, title="t"
+        ),
         LATENT,
     ),
     ("scores", lambda: scores(uniform(40), uniform(9), log=True, unit="loss"), {"anomaly score (loss)", PARTS_PER_BIN}),
@@ -179,6 +188,11 @@ CASES: list[tuple[str, Callable[[], Figure], set[str]]] = [
     ("predictions, empty", lambda: pixel_predictions(EDGES, np.zeros((4, 4)), channel="R", title="t"), PREDICTIONS),
     ("values", lambda: value_distributions(EDGES, uniform((5, 4)), uniform((5, 4)), list("RGBHS"), title="t"), SHARES),
     ("values, empty", lambda: value_distributions(EDGES, np.zeros((1, 4)), np.zeros((1, 4)), "R", title="t"), SHARES),
+    *(
+        (f"combined, {name}", partial(combined_distribution, EDGES, v, log=log, title=LONG), COMBINED)
+        for name, v in {"full": np.eye(4), "empty": np.zeros((4, 4))}.items()
+        for log in (False, True)
+    ),
     ("ROC", lambda: roc_curve(uniform(3), uniform(3), auc=0.9, point=(0.1, 0.9), title="t"), RATES),
     ("ROC, NaN", lambda: roc_curve(NAN, uniform(3), auc=np.nan, point=(np.nan, 0.5), title="t"), RATES),
     ("precision", lambda: precision_recall_curve(uniform(3), uniform(3), ap=0.9, prevalence=0.5, title="t"), RECALL),
@@ -499,6 +513,17 @@ class TestScores:
     def test_no_score_is_lost(self, good: list[float], log: bool) -> None:
         assert np.nansum(histogram(scores(good, [np.nan], log=log), "held-out").values) == len(good)
 
+    @pytest.mark.parametrize("log", [False, True])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_no_bar_holds_parts_that_pass_and_parts_that_fail(self, seed: int, log: bool) -> None:
+        values = np.random.default_rng(seed).lognormal(0, 0.7, 80)
+        threshold = float(values[3])  # a score equal to the threshold passes
+        counts, edges, _ = histogram(scores(values, [np.nan], threshold=threshold, log=log), "held-out")
+        above = edges[:-1] >= threshold
+        assert np.nansum(counts[above]) == np.sum(values > threshold)
+        assert not ((edges[:-1] < threshold) & (edges[1:] > np.nextafter(threshold, np.inf))).any()
+        assert np.nansum(counts) == 80
+
     def test_many_parts_have_no_rug(self) -> None:
         assert len(scores(uniform(300), uniform(200)).axes) == 1
 
@@ -521,6 +546,13 @@ class TestPixelValues:
         assert legend(figure) == [*names, "all channels"]
         assert figure.axes[0].get_xscale() == "linear"
         assert "no pixels" in texts(pixel_predictions(EDGES, np.zeros((4, 4)), channel="R", title="t"))
+
+    def test_true_and_predicted_values_are_drawn_of_all_channels(self) -> None:
+        pairs = np.arange(16.0).reshape(4, 4)
+        figure = combined_distribution(EDGES, pairs, title="t")
+        assert histogram(figure, "input").values.tolist() == pairs.sum(1).tolist()
+        assert histogram(figure, "reconstruction").values.tolist() == pairs.sum(0).tolist()
+        assert np.ma.filled(figure.axes[1].images[0].get_array(), 0).tolist() == pairs.T.tolist()
 
     @pytest.mark.parametrize("log", [False, True])
     def test_a_map_is_blank_outside_the_mask_and_ignores_outliers(self, log: bool) -> None:

@@ -195,7 +195,7 @@ class Plotting(Section):
         plot_mse_per_pixel: Mean squared error per pixel.
         plot_pixel_predictions: Predicted against true values.
         plot_distributions: Distributions of scores and errors.
-        plot_latent_space: Parts in the plane in which the good training parts vary most.
+        plot_latent_space: Scores against distances of the latent vectors from those of good parts.
         use_log_loss: Whether loss axes are logarithmic; a numeric ``loss_cut`` is then a decimal logarithm.
         loss_cut: A number: parts fail above this loss of a pixel, and not by the calibrated score.
     """

@@ -102,7 +102,7 @@ def _save_distributions(folder: Path, data: TypeFigureData, *, log: bool) -> Non
         unit=f"log₁₀ of the {unit_of(cut)}" if cut.log else unit_of(cut),
         title=f"{data.title}: scores",
     )
-    write_figure(folder / f"combined_distribution{'_log' if log else ''}.png", figure)
+    write_figure(folder / "score_distribution.png", figure)
     quantity = "squared distance" if summary.distances else "squared error"
     figure = pixel_values.pixel_loss_histogram(
         summary.loss_edges,
@@ -114,6 +114,10 @@ def _save_distributions(folder: Path, data: TypeFigureData, *, log: bool) -> Non
     write_figure(folder / "pixel_loss_histogram.png", figure)
     if summary.distances:  # there is no reconstruction
         return
+    figure = pixel_values.combined_distribution(
+        summary.value_edges, summary.pairs.sum(0), log=log, title=f"{data.title}: predicted against true values"
+    )
+    write_figure(folder / f"combined_distribution{'_log' if log else ''}.png", figure)
     figure = pixel_values.value_distributions(
         summary.value_edges,
         summary.pairs.sum(2),
@@ -134,9 +138,11 @@ def _save_latent_space(folder: Path, data: TypeFigureData) -> None:
     figure = latent_space(
         data.training_latents,
         data.latents,
+        np.array([score for _, score in scored]),
         failed,
+        threshold=data.cut.threshold,
         row_labels=labels,
-        title=f"{data.type_name}: latent vectors of the parts",
+        title=f"{data.title}: scores and latent vectors",
     )
     write_figure(folder / "latent_space.png", figure)
 
@@ -173,7 +179,7 @@ def _save_pixel_predictions(folder: Path, data: TypeFigureData) -> None:
             data.summary.pairs[index],
             channel=channel,
             max_count=float(data.summary.pairs.max()),
-            title=f"{data.title}: input and reconstruction",
+            title=f"{data.title}: input and reconstruction of {channel}",
         )
         write_figure(folder / f"pixel_predictions_{channel}.png", figure)
 
