@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from pixal.plotting import style
 
@@ -87,8 +88,8 @@ def latent_distances(training_latents: Array, latents: Array) -> tuple[Array, Ar
         latents: (M, L).
 
     Returns:
-        The distance of each good part from the nearest other one, (N,) or () if there are fewer than 2, and the
-        distances of ``latents``, (M,); all 0 without good parts.
+        The distance of each good part from the nearest other one, (N,), or (0,) if there are fewer than 2; and the
+        distances of ``latents``, (M,), all 0 without good parts.
     """
     if not len(training_latents):
         return np.zeros(0), np.zeros(len(latents))
@@ -96,16 +97,14 @@ def latent_distances(training_latents: Array, latents: Array) -> tuple[Array, Ar
     scale = good.std(0)
     scale = np.where(scale > 1e-9 * max(1.0, np.abs(good).max()), scale, scale.max() or 1.0)
     good, others = good / scale, np.asarray(latents, np.float64) / scale
+    nearest = cdist(others, good).min(1)
     if len(good) < 2:
-        return np.zeros(0), _nearest(good, others)
-    among = np.array([_nearest(np.delete(good, row, axis=0), good[row : row + 1])[0] for row in range(len(good))])
+        return np.zeros(0), nearest
+    apart = cdist(good, good)
+    np.fill_diagonal(apart, np.inf)
+    among = apart.min(1)
     unit = float(np.median(among)) or 1.0
-    return among / unit, _nearest(good, others) / unit
-
-
-def _nearest(points: Array, queries: Array) -> Array:
-    """Distance of each query (M, L) to the nearest of the points (N, L), (M,)."""
-    return np.array([np.sqrt(((points - query) ** 2).sum(1).min()) for query in queries])
+    return among / unit, nearest / unit
 
 
 def _number_texts(positions: Array, data_size: Array) -> list[tuple[tuple[float, float], str]]:

@@ -183,15 +183,14 @@ def test_all_files_of_the_contract_exist(a_type: Done) -> None:
 
 
 FIGURES = (
-    *(
-        "pixel_loss_histogram",
-        "combined_distribution_log",
-        "score_distribution",
-        "anomaly_heatmap",
-        "mse_per_pixel",
-        "abs_loss_per_pixel",
-    ),
-    *("latent_space", "value_distributions"),
+    "pixel_loss_histogram",
+    "combined_distribution_log",
+    "score_distribution",
+    "anomaly_heatmap",
+    "mse_per_pixel",
+    "abs_loss_per_pixel",
+    "latent_space",
+    "value_distributions",
     *(f"pixel_predictions_{channel}" for channel in ("LAB_L", "LAB_a", "LAB_b", "GradMag")),
 )
 FIGURES_OF_TRUTH = ("roc_curve", "pr_curve", "confusion_matrix")

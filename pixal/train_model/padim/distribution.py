@@ -29,7 +29,7 @@ def distribution(features: Features, added: NDArray[np.float32]) -> Arrays:
     count, depth = deviations.shape[1:]
     freedom = max(1, count - 1)
     ridge = freedom * added.astype(np.float64)
-    arrays: Arrays = {"added": added.astype(np.float32), "mean": mean.astype(np.float32)}
+    arrays: Arrays = {"added": added, "mean": mean.astype(np.float32)}
     if count < depth:
         inverse = _inverse_cholesky(deviations @ deviations.swapaxes(1, 2), ridge)
         arrays["factor"] = np.asarray(inverse @ deviations, np.float32)

@@ -58,27 +58,24 @@ class Padim(PatchModel):
         added = self._added_variance(store, rows, cells, level)
         learned: Arrays = {}
         with _single_blas_thread():
-            for start, chunk in _chunks(cells):
-                of_chunk = distribution(store.read(rows, chunk, level), added[start : start + len(chunk)])
-                for name, values in of_chunk.items():
+            for chunk in _chunks(len(cells)):
+                for name, values in distribution(store.read(rows, cells[chunk], level), added[chunk]).items():
                     if name not in learned:
                         learned[name] = np.empty((len(cells), *values.shape[1:]), np.float32)
-                    learned[name][start : start + len(chunk)] = values
+                    learned[name][chunk] = values
         return learned
 
     def _left_out(self, store: FeatureStore, rows: Rows, cells: Rows, level: int, learned: Arrays) -> Distances:
         distances = np.empty((len(rows), len(cells)), np.float32)
         with _single_blas_thread():
-            for start, chunk in _chunks(cells):
-                block = slice(start, start + len(chunk))
-                distances[:, block] = left_out_distances(store.read(rows, chunk, level), learned["added"][block])
+            for chunk in _chunks(len(cells)):
+                distances[:, chunk] = left_out_distances(store.read(rows, cells[chunk], level), learned["added"][chunk])
         return distances
 
     def _distances(self, learned: Arrays, features: Features) -> Distances:
         distances = np.empty(features.shape[:2], np.float32)
         with _single_blas_thread():
-            for start in range(0, features.shape[1], _CHUNK_CELLS):
-                chunk = slice(start, start + _CHUNK_CELLS)
+            for chunk in _chunks(features.shape[1]):
                 chunk_arrays = {name: values[chunk] for name, values in learned.items()}
                 distances[:, chunk] = mahalanobis(features[:, chunk], chunk_arrays)
         return distances
@@ -93,8 +90,8 @@ class Padim(PatchModel):
         if len(rows) == 1:
             variances = np.full(len(cells), store.read(rows, cells, level)[0].var(0, dtype=np.float64).mean())
         else:
-            chunks = (store.read(rows, chunk, level) for _, chunk in _chunks(cells))
-            variances = np.concatenate([chunk.var(0, dtype=np.float64, ddof=1).mean(1) for chunk in chunks])
+            chunks = (store.read(rows, cells[chunk], level) for chunk in _chunks(len(cells)))
+            variances = np.concatenate([features.var(0, dtype=np.float64, ddof=1).mean(1) for features in chunks])
         variances = np.maximum(variances, variances.mean())
         added = self.options.shrinkage * variances + self.options.regularisation
         return np.asarray(np.maximum(added, _MIN_VARIANCE), np.float32)
@@ -111,10 +108,10 @@ class Padim(PatchModel):
                     raise ValueError("the added variance is not positive")
 
 
-def _chunks(cells: Rows) -> Iterator[tuple[int, Rows]]:
-    """Blocks of cells with the position of each, so that memory does not grow with the number of images."""
-    for start in range(0, len(cells), _CHUNK_CELLS):
-        yield start, cells[start : start + _CHUNK_CELLS]
+def _chunks(cells: int) -> Iterator[slice]:
+    """Slices of a number of cells, so that memory does not grow with the number of images."""
+    for start in range(0, cells, _CHUNK_CELLS):
+        yield slice(start, start + _CHUNK_CELLS)
 
 
 def _single_blas_thread() -> AbstractContextManager[object]:
