@@ -53,6 +53,7 @@ TASKS = Registry(
     group="pixal.tasks",
     setting="task",
     builtin={
+        "charge_clusters": "pixal.tasks.charge_clusters.task:ChargeClusters",
         "photographs": "pixal.tasks.photographs.task:Photographs",
     },
 )

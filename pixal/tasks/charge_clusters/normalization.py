@@ -1,0 +1,138 @@
+"""Normalise charges and labels. What normalisation needs is fitted on training events alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pixal.errors import InputError
+from pixal.tasks.charge_clusters.reading import Events
+from pixal.tasks.charge_clusters.settings import Clusters
+
+_SHIFT = 12  # bits of a float32 that a histogram drops: its bins are 1/2048 wide, relative to the value
+_LABEL_PERCENTILE = 99
+
+
+class Normalization(BaseModel):
+    """How charges and labels become the network's input and targets.
+
+    Attributes:
+        logarithm: Whether charges are replaced by sign(q) log2(1 + |q|).
+        mean: Mean of the nonzero values.
+        deviation: Standard deviation of the nonzero values.
+        positive: The standardised value that becomes 1.
+        negative: The absolute standardised value, below 0, that becomes -1.
+        thresholds: Digitise instead: the charges in electrons of the steps.
+        bits: Round to this many bits; None: do not round.
+        label_scale: What the four labels are divided by.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    logarithm: bool
+    mean: float
+    deviation: float
+    positive: float
+    negative: float
+    thresholds: tuple[float, ...] | None
+    bits: int | None
+    label_scale: tuple[float, float, float, float]
+
+    def charge(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's input for charges in electrons, of the same shape. Zeros stay 0; all values are in [-1, 1]."""
+        result = np.zeros(raw.size, np.float32)
+        places = np.flatnonzero(raw)
+        values = raw.ravel()[places]
+        if self.thresholds is not None:
+            steps = np.searchsorted(self.thresholds, values, side="right")
+            result[places] = steps / len(self.thresholds)
+            return result.reshape(raw.shape)
+        values = (_transformed(values, self.logarithm) - np.float32(self.mean)) / np.float32(self.deviation)
+        values /= np.where(values > 0, np.float32(self.positive), np.float32(self.negative))
+        values = np.clip(values, -1, 1)
+        if self.bits is not None:
+            steps = 2 ** (self.bits - 1)
+            values = np.clip(np.round(values * steps), -steps, steps - 1) / steps
+        result[places] = values
+        return result.reshape(raw.shape)
+
+    def labels(self, labels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scaled labels, (n, 4)."""
+        return np.asarray(labels / np.asarray(self.label_scale, np.float32), np.float32)
+
+
+class NormalizationFit:
+    """Collects what ``Normalization`` needs, some events at a time, in memory that does not grow.
+
+    Percentiles come from histograms with bins of 1/2048 of the value.
+    """
+
+    def __init__(self, settings: Clusters) -> None:
+        self._settings = settings
+        self._count, self._sum, self._squares = 0, 0.0, 0.0
+        self._values = _Histogram()
+        self._labels = [_Histogram() for _ in range(4)]
+
+    def add(self, events: Events) -> None:
+        """Add training events."""
+        values = _transformed(events.charge[events.charge != 0], self._settings.logarithm)
+        self._count += len(values)
+        self._sum += float(values.sum(dtype=np.float64))
+        self._squares += float(np.square(values, dtype=np.float64).sum())
+        self._values.add(values)
+        for histogram, labels in zip(self._labels, np.abs(events.labels).T, strict=True):
+            histogram.add(labels)
+
+    def result(self) -> Normalization:
+        """The normalisation. Raise ``InputError`` if all charges are equal or 0."""
+        settings = self._settings
+        mean = self._sum / max(self._count, 1)
+        deviation = float(np.sqrt(max(0.0, self._squares / max(self._count, 1) - mean**2)))
+        if not deviation:
+            raise InputError("the charges of the training events are all equal; nothing can be learned from them")
+        positive = self._values.percentile(settings.clip_percentile, above=mean)
+        negative = self._values.percentile(100 - settings.clip_percentile, below=mean)
+        scales = settings.label_scales
+        if scales == "auto":
+            scales = [histogram.percentile(_LABEL_PERCENTILE) or 1.0 for histogram in self._labels]
+        x, y, cot_alpha, cot_beta = scales
+        return Normalization(
+            logarithm=settings.logarithm,
+            mean=mean,
+            deviation=deviation,
+            positive=max((positive - mean) / deviation, 1e-6),
+            negative=max((mean - negative) / deviation, 1e-6),
+            thresholds=None if settings.thresholds is None else tuple(settings.thresholds),
+            bits=settings.bits,
+            label_scale=(x, y, cot_alpha, cot_beta),
+        )
+
+
+class _Histogram:
+    """Counts of float32 values, in bins that the leading bits of a value name."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(2 ** (32 - _SHIFT), np.int64)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32) >> np.uint32(_SHIFT)
+        self._counts += np.bincount(bits, minlength=len(self._counts))
+
+    def percentile(self, percent: float, *, above: float = -np.inf, below: float = np.inf) -> float:
+        """The percentile of the values between two limits; 0 without values."""
+        used = np.flatnonzero(self._counts)
+        values = ((used.astype(np.uint32) << np.uint32(_SHIFT)) | np.uint32(2 ** (_SHIFT - 1))).view(np.float32)
+        inside = (values > above) & (values < below)
+        order = np.argsort(values[inside])
+        values, counts = values[inside][order], self._counts[used[inside]][order]
+        if not len(values):
+            return 0.0
+        place = min(np.searchsorted(np.cumsum(counts), percent / 100 * counts.sum()), len(values) - 1)
+        return float(values[place])
+
+
+def _transformed(values: NDArray[np.float32], logarithm: bool) -> NDArray[Any]:
+    return np.asarray(np.sign(values) * np.log2(1 + np.abs(values)), np.float32) if logarithm else values

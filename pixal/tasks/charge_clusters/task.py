@@ -1,0 +1,47 @@
+"""The task ``charge_clusters``: the functions that do the work of each command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixal.config import Config
+from pixal.outcome import Outcome, Results
+from pixal.tasks.charge_clusters.settings import ClusterConfig, ClusterParameters, cluster_config
+from pixal.tasks.task import Task
+
+
+class ChargeClusters(Task):
+    """Learn the position and the angles of particles from simulated clusters, each with its uncertainty.
+
+    The methods import what they need, so each command loads only what it uses.
+    """
+
+    name = "charge_clusters"
+    parameters_type = ClusterParameters
+    config_type = ClusterConfig
+
+    def preprocess(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
+        """Read parquet files, split and normalise their events, and write shards."""
+        from pixal.tasks.charge_clusters.preprocessing import preprocess
+
+        return preprocess(source, cluster_config(config), force=force, quiet=quiet)
+
+    def train(
+        self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
+    ) -> Outcome:
+        """Train one network."""
+        self._does_not_apply("train")
+
+    def validate(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        batch: str | None,
+        truth: str | Path | None,
+        model: str | None,
+        force: bool,
+        quiet: bool,
+    ) -> Results:
+        """Predict, and compare with the truth."""
+        self._does_not_apply("validate")
