@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
         from pixal.commands.parser import build_parser
 
         options = build_parser().parse_args(arguments)
-        _set_up_logging(options.quiet)
+        _set_up_logging(options.log_level or ("warning" if options.quiet else "info"))
         return _COMMANDS[options.command](options)
     except (KeyboardInterrupt, Exception) as error:
         if options.debug:
@@ -86,10 +86,13 @@ def _report_error(error: Exception) -> ExitStatus:
 
 def _load_config(options: argparse.Namespace) -> Config:
     """Load the settings, with the overrides by ``--set`` and ``--workers``."""
+    from pixal.config.loading import warn_of_shipped_component
     from pixal.tasks import configured_task
 
     config = pixal.load_config(options.config, options.overrides)
-    if options.workers is None:
+    if options.config is None and options.command != "benchmark":  # it names the components after the classes
+        warn_of_shipped_component(config)
+    if getattr(options, "workers", None) is None:
         return config
     workers = [f"{key}={options.workers}" for key in configured_task(config).worker_settings]
     return pixal.load_config(options.config, [*options.overrides, *workers])
@@ -102,9 +105,12 @@ def _preprocess(options: argparse.Namespace) -> ExitStatus:
 
 
 def _train(options: argparse.Namespace) -> ExitStatus:
-    config = pixal.load_config(options.config, options.overrides)
     outcome = pixal.train(
-        options.input, config=config, resume=options.resume, epochs=options.epochs, quiet=options.quiet
+        options.input,
+        config=_load_config(options),
+        resume=options.resume,
+        epochs=options.epochs,
+        quiet=options.quiet,
     )
     return _report_failures(outcome.failures)
 
@@ -241,7 +247,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
-def _set_up_logging(quiet: bool) -> None:
+def _set_up_logging(level: str) -> None:
     # These libraries print notes from C++, before Python's logging is set up. Real problems reach us as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -249,8 +255,9 @@ def _set_up_logging(quiet: bool) -> None:
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logger = logging.getLogger("pixal")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    handler.setLevel(logging.WARNING if quiet else logging.INFO)
+    number = getattr(logging, level.upper())
+    logger.setLevel(min(number, logging.INFO))  # log files hold these messages, too
+    handler.setLevel(number)
     logger.propagate = False
     # What these libraries say of a damaged file comes as an exception too.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 
 class PixalError(Exception):
@@ -39,3 +41,9 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, message: str = "", *, number: int = signal.SIGINT) -> None:
         super().__init__(message)
         self.number = number
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """A hint that names the most similar of ``known``, or nothing if none is similar."""
+    nearest = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f"; the nearest is {nearest[0]}" if nearest else ""

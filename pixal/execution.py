@@ -17,10 +17,10 @@ import cv2
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.backend import resource_tracker
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from pixal.config.schema import Execution
 from pixal.errors import ConfigError
+from pixal.progress import progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -112,7 +112,7 @@ def in_background() -> Iterator[Submit]:
 
 def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = False) -> Iterator[Item]:
     """Yield ``items`` unchanged, and show a progress bar named ``step``."""
-    yield from tqdm(items, total=total, desc=f"{step:<34}", unit="", disable=quiet, dynamic_ncols=True)
+    yield from progress_bar(items, total=total, title=f"{step:<34}", unit="", quiet=quiet)
 
 
 def worker_count(execution: Execution) -> int:

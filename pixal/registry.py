@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from pixal.errors import ConfigError
+from pixal.errors import ConfigError, nearest_hint
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class Registry:
             return self.builtin[name]
         known = self.class_paths()
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1, 0.6)
-            hint = f"; the nearest is {nearest[0]}" if nearest else ""
+            hint = nearest_hint(name, known)
             raise ConfigError(f"{self.setting}: {name!r} is not one of {', '.join(sorted(known))}{hint}")
         return known[name]
 

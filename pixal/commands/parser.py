@@ -6,11 +6,14 @@ import argparse
 from typing import TYPE_CHECKING, NoReturn
 
 from pixal.commands.exit_status import ExitStatus
+from pixal.errors import nearest_hint
 from pixal.registry import DEFECTS, MODELS
 from pixal.version import __version__
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _PHOTOGRAPHS = "folder of photographs: one sub-folder per image type, or the photographs of one type"
 _PREPARED = "an .npz that make_input or validate wrote, or a folder of them"
@@ -122,7 +125,8 @@ def _add_train(commands: Commands) -> None:
         "--epochs",
         metavar="N",
         type=int,
-        help="with --resume: train a finished model for N more epochs (some families have no epochs)",
+        help="with --resume: train a finished model for N more epochs (some families have no epochs); the number of "
+        "epochs of a training is --set model_training.n_epochs=N",
     )
 
 
@@ -308,6 +312,13 @@ class _Parser(argparse.ArgumentParser):
         """Exit with the status of bad input."""
         self.exit(ExitStatus.BAD_INPUT, f"pixal: error: {message} (see {self.prog} --help)\n")
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Refuse a value that is not one of the choices, and name the nearest one."""
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            hint = nearest_hint(str(value), choices)
+            raise argparse.ArgumentError(action, f"{str(value)!r} is not one of {', '.join(choices)}{hint}")
+
 
 def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
     """Add a command with the options that all commands have."""
@@ -329,6 +340,11 @@ def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentP
         default=[],
         metavar="KEY=VALUE",
         help="override a setting, for example model_training.n_epochs=100 (repeatable)",
+    )
+    command.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        help="show messages from this level on (default: info; with --quiet: warning)",
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return command

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from pixal.config.schema import Parameters
 from pixal.config.yaml_file import Key, YamlFile, parse_value
-from pixal.errors import ConfigError
+from pixal.errors import ConfigError, nearest_hint
 
 _MAX_SHOWN = 100  # characters
 
@@ -153,12 +153,6 @@ def _setting_key(schema: type[Parameters], key: Key) -> Key:
 def _allows_mapping(annotation: Any) -> bool:
     """Whether a setting of this type may be a mapping whose keys the user chooses (names of image types)."""
     return get_origin(annotation) is dict or any(_allows_mapping(inner) for inner in get_args(annotation))
-
-
-def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """A hint that names the most similar of ``known``, or nothing if none is similar."""
-    nearest = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"; the nearest is {nearest[0]}" if nearest else ""
 
 
 def _hint_for_key(name: str, siblings: Iterable[str], last: str, schema: type[Parameters]) -> str:

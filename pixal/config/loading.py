@@ -19,6 +19,8 @@ from pixal.registry import TASKS
 _log = logging.getLogger(__name__)
 
 DEFAULTS = Path(__file__).parent / "defaults"
+CONFIGS = "configs"
+"""The folder of the settings in the working directory."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,36 @@ def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ())
 
 def as_config(config: Config | str | Path | None) -> Config:
     """Return loaded settings unchanged; load those of a folder, or with None the default ones."""
-    return config if isinstance(config, Config) else load_config(config)
+    if isinstance(config, Config):
+        return config
+    loaded = load_config(config)
+    if config is None:
+        warn_of_shipped_component(loaded)
+    return loaded
+
+
+def warn_of_shipped_component(config: Config) -> None:
+    """Warn where settings that were loaded without naming a folder are those of the package.
+
+    Their component is an example: the outputs would go into the folders of a component that the user never named.
+    """
+    if config.source != DEFAULTS:
+        return
+    here = Path.cwd()
+    above = next((folder for folder in here.parents if (folder / CONFIGS / "paths.yaml").is_file()), None)
+    advice = f"change to {above}, which has one" if above else "name yours with --config"
+    _log.warning(
+        "there is no folder %s in %s: using the settings of the package, with the component %s; %s",
+        CONFIGS,
+        here,
+        config.paths.component,
+        advice,
+    )
 
 
 def _find_folder(folder: str | Path | None) -> Path:
     if folder is None:
-        return Path("configs") if Path("configs").is_dir() else DEFAULTS
+        return Path(CONFIGS) if Path(CONFIGS).is_dir() else DEFAULTS
     source = Path(folder)
     if not source.is_dir():
         raise ConfigError(

@@ -9,9 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import get_args
 
-from pixal.config.document import nearest_hint
 from pixal.config.paths import PathEntry, Paths
-from pixal.errors import ConfigError
+from pixal.errors import ConfigError, nearest_hint
 
 _log = logging.getLogger(__name__)
 

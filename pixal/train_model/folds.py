@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pixal.config.schema import ModelTraining
 from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
+from pixal.progress import progress_bar
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import FitControl, ModelFamily, Rows, as_anomaly_model
 from pixal.train_model.history import History
@@ -164,7 +164,7 @@ def fit_all(
     steps = epochs if model.has_epochs else 1
     total = steps if is_single_fit else steps * (len(folds) + 1)
     unit = "epoch" if model.has_epochs else "fit"
-    with tqdm(total=total, desc=bar_title(name), unit=unit, disable=quiet) as bar:
+    with progress_bar(total=total, title=bar_title(name), unit=unit, quiet=quiet) as bar:
 
         def show_epoch(epoch: int, loss: float) -> None:
             bar.update(len(checkpoint.histories) * steps + epoch - bar.n)
@@ -211,7 +211,7 @@ def _fit_once(
         on_epoch=lambda epoch, loss: on_final_epoch(model, epoch), checkpoint=checkpoint, name=name, quiet=quiet
     )
     # A family with epochs shows its own progress.
-    with tqdm(total=1, desc=bar_title(name), unit="fit", disable=quiet or model.has_epochs) as bar:
+    with progress_bar(total=1, title=bar_title(name), unit="fit", quiet=quiet or model.has_epochs) as bar:
         history = model.fit(inputs, rows, masks, control)
         for chunk in inputs.iterate_chunks(np.sort(np.concatenate(folds))):
             checkpoint.errors[held_out_positions(chunk, folds)] = as_anomaly_model(model).left_out_error(inputs, chunk)

@@ -62,7 +62,10 @@ def train_models(
         KeyboardInterrupt: The run was interrupted; the message says how to continue.
     """
     if epochs is not None and not (resume and epochs >= 1):
-        raise InputError(f"{epochs} epochs: the number of additional epochs must be at least 1, and needs resume")
+        raise InputError(
+            f"--epochs {epochs} adds epochs to a finished model: it must be at least 1, and needs --resume; "
+            f"to train for {epochs} epochs, use --set model_training.n_epochs={epochs}"
+        )
     # Everything that can be refused is refused before any work is done.
     check_outputs(config.paths, "component_model_path", ())
     with explained_by_lock(config.paths.resolve("component_model_path")):

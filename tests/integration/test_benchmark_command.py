@@ -357,8 +357,8 @@ def test_watch_uses_the_named_model(workdir: Path, felt_config: PhotographConfig
 @pytest.mark.parametrize(
     ("name", "more", "error", "message"),
     [
-        ("flet", [], ModelError, r"type flet was never trained \(trained: felt\)"),
-        ("cord/felt", [], ModelError, r"type felt was never trained \(trained: cord\)"),
+        ("flet", [], ModelError, r"type flet was never trained \(trained in .*: felt\); the nearest is felt"),
+        ("cord/felt", [], ModelError, r"type felt was never trained \(trained in out.cord: cord\)"),
         ("wool/felt", [], ModelError, r"nothing in out/wool is trained yet"),
         ("../cord/felt", [], InputError, "expected TYPE, or COMPONENT/TYPE"),
         ("", [], InputError, "expected TYPE, or COMPONENT/TYPE"),

@@ -525,10 +525,10 @@ def test_images_that_cannot_be_processed_are_rows_with_a_reason(copied: Done) ->
 def test_an_untrained_type_is_named(copied: Done) -> None:
     shutil.copytree(copied.batch / "production/Part/front", "new/side")
     messages = run("validate", "-i", "new", "-q", status=2)
-    assert messages == "pixal: error: type side was never trained (trained: back, front)\n"
+    assert messages == "pixal: error: type side was never trained (trained in out/Part: back, front)\n"
     shutil.rmtree(copied.out / "front/metadata")
     messages = run("validate", "-i", copied.batch / "production/Part", "-q", status=2)
-    assert messages == "pixal: error: type front was never trained (trained: back)\n"
+    assert messages == "pixal: error: type front was never trained (trained in out/Part: back)\n"
 
 
 def test_inputs_that_do_not_match_the_model_are_refused(copied: Done) -> None:

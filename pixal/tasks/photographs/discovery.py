@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,18 @@ def list_photographs(source: str | Path, *, test: bool = False) -> dict[str, lis
         if comparable(name) in _RESERVED:
             raise InputError(f"a type cannot be called {name}, which is a name in the results; rename its folder")
     return types
+
+
+def folder_of_types(photographs: Sequence[Photograph], names: Collection[str]) -> Path | None:
+    """The folder whose sub-folders hold photographs and have the ``names`` of types; None if there is none.
+
+    It is the folder to name as the input where the folder above it was named.
+    """
+    for photo in photographs:
+        for folder in photo.path.parents:
+            if printable(folder.name) in names:
+                return folder.parent
+    return None
 
 
 def list_test_images(type_name: str, data_set: DataSetFolder) -> list[Photograph]:

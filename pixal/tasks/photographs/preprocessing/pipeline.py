@@ -98,6 +98,7 @@ def make_input(
 def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[str, list[Photograph]]:
     """List the photographs. Raise ``InputError`` where the outputs would be among them, or overwrite other files."""
     photographs = list_photographs(input_dir)
+    _refuse_folder_above(input_dir, photographs, config.paths.component)
     files = [photo.path for photos in photographs.values() for photo in photos]
     planned = [
         path
@@ -106,6 +107,18 @@ def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[s
     ]
     check_outputs(config.paths, _SIDE, list(photographs), source=input_dir, files=files, planned=planned)
     return photographs
+
+
+def _refuse_folder_above(source: str | Path, photographs: dict[str, list[Photograph]], component: str) -> None:
+    """Raise ``InputError`` where ``source`` is the folder above that of the component: its types would become one."""
+    folder = Path(source) / component
+    photos = photographs.get(component, [])
+    if folder.is_dir() and photos and all(photo.path.parent.name != component for photo in photos):
+        names = sorted({photo.path.parent.name for photo in photos})
+        raise InputError(
+            f"{source} holds the folder of the component {component}, whose sub-folders ({', '.join(names[:3])}) are "
+            f"its types; use -i {folder}"
+        )
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from pixal.errors import InputError, ModelError
+from pixal.errors import InputError, ModelError, nearest_hint
 from pixal.io.locking import explained_by_lock
-from pixal.tasks.photographs.discovery import Photograph
+from pixal.tasks.photographs.discovery import Photograph, folder_of_types
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
 from pixal.tasks.photographs.verdicts.batches import StoredBatch
@@ -42,11 +42,17 @@ class Models:
             self._config, self._owner = _split_name(config, model_name)
             _check_trained(self._owner, self._config)
 
-    def check(self, type_name: str) -> None:
-        """Raise ModelError for a type that has no model."""
+    def check(self, type_name: str, photographs: Sequence[Photograph] = ()) -> None:
+        """Raise ModelError for a type that has no model.
+
+        Args:
+            type_name: The type.
+            photographs: Those of the type. If their folders have the names of trained types, the message names the
+                folder to use.
+        """
         if self._model_name is None:
             with self._explained_by_lock(type_name):
-                _check_trained(type_name, self._config)
+                _check_trained(type_name, self._config, photographs)
 
     def has_model(self, type_name: str) -> bool:
         """Whether a type has a model now."""
@@ -55,7 +61,7 @@ class Models:
     def check_any(self) -> None:
         """Raise ModelError where nothing is trained."""
         if not trained_types(self._config):
-            raise ModelError("nothing is trained yet; run train first")
+            raise ModelError(_nothing_trained(self._config.paths.resolve("component_model_path")))
 
     def load(self, type_name: str) -> TrainedModel:
         """The model for a type. Raise ModelError if it is missing or damaged."""
@@ -116,11 +122,17 @@ def _split_name(config: PhotographConfig, model_name: str) -> tuple[PhotographCo
     return (replace(config, paths=config.paths.for_component(component)) if component else config), name
 
 
-def _check_trained(type_name: str, config: PhotographConfig) -> None:
+def _check_trained(type_name: str, config: PhotographConfig, photographs: Sequence[Photograph] = ()) -> None:
     if type_name not in (known := trained_types(config)):
         folder = config.paths.resolve("component_model_path")
-        trained = f"trained: {', '.join(known)}" if known else f"nothing in {folder} is trained yet; run train first"
-        raise ModelError(f"type {type_name} was never trained ({trained})")
+        trained = f"trained in {folder}: {', '.join(known)}" if known else _nothing_trained(folder)
+        below = folder_of_types(photographs, known)
+        advice = f"; its folders are types: use -i {below}" if below else nearest_hint(type_name, known)
+        raise ModelError(f"type {type_name} was never trained ({trained}){advice}")
+
+
+def _nothing_trained(folder: Path) -> str:
+    return f"nothing in {folder} is trained yet; run train first"
 
 
 def _for_type(model: TrainedModel, model_name: str, type_name: str) -> TrainedModel:

@@ -57,8 +57,8 @@ def validate(
     planned = [path for name, photos in photographs.items() for path in planned_files(name, photos, config)]
     planned += [config.paths.resolve(_SIDE) / name for name in (*RESULT_FILES, BATCH_RECORD)]
     check_outputs(config.paths, _SIDE, [None, *photographs], planned=planned)
-    for name in photographs:
-        models.check(name)
+    for name, photos in photographs.items():
+        models.check(name, photos)
     for name in photographs:
         models.load(name)
     truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
