@@ -13,6 +13,7 @@ from pixal.version import __version__
 
 if TYPE_CHECKING:
     from pixal.commands.benchmark import benchmark
+    from pixal.commands.compare import compare
     from pixal.commands.demo import demo
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
@@ -36,12 +37,14 @@ _MODULES = {
     "evaluate": "pixal.commands.probe",
     "demo": "pixal.commands.demo",
     "sensitivity": "pixal.commands.sensitivity",
+    "compare": "pixal.commands.compare",
 }
 
 __all__ = [
     "__version__",
     "align",
     "benchmark",
+    "compare",
     "demo",
     "detect",
     "encode",

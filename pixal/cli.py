@@ -178,6 +178,22 @@ def _sensitivity(options: argparse.Namespace) -> ExitStatus:
     return _report_failures(sensitivity.failures)
 
 
+def _compare(options: argparse.Namespace) -> ExitStatus:
+    comparison = pixal.compare(
+        options.input,
+        candidates=options.candidates,
+        kinds=options.kinds,
+        sizes=options.sizes,
+        contrasts=options.contrasts,
+        defects=options.defects,
+        config=_load_config(options),
+        force=options.force,
+        quiet=options.quiet,
+    )
+    sys.stdout.write(comparison.summary() + "\n")
+    return _report_failures(comparison.failures)
+
+
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
     results = pixal.benchmark(
         options.input,
@@ -208,6 +224,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "encode": _encode,
     "evaluate": _evaluate,
     "sensitivity": _sensitivity,
+    "compare": _compare,
     "benchmark": _benchmark,
     "demo": _demo,
 }
@@ -216,6 +233,7 @@ _AFTER_STOP = {
     "train": "to resume from the last checkpoint, add --resume to the same command",
     "validate": "the same command resumes with the parts that have no verdict yet",
     "sensitivity": "the same command resumes it",
+    "compare": "the same command resumes it",
     "benchmark": "the same command resumes it",
 }
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -35,6 +36,8 @@ _PARAMS_PER_REQUEST = 100
 _ID_TAG = "pixal.run"
 _LONGEST_NAME = 250  # characters; MLflow's limit
 _LONGEST_PARAM = 6000  # characters; MLflow's limit, also below that of tags
+
+_untracked: ContextVar[bool] = ContextVar("untracked", default=False)
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -136,8 +139,18 @@ def tracked_run(config: Config, name: str, command: str) -> Iterator[Tracker]:
         raise
     finally:
         tracker.end_time = _now()
-        if is_tracking():
+        if is_tracking() and not _untracked.get():
             _store_or_keep(tracker)
+
+
+@contextmanager
+def untracked() -> Iterator[None]:
+    """Do not write the runs of the block to MLflow: they are steps of one that is tracked itself."""
+    token = _untracked.set(True)
+    try:
+        yield
+    finally:
+        _untracked.reset(token)
 
 
 class FitHistory(Protocol):

@@ -63,24 +63,29 @@ class Document:
             value = {section: value}
         _merge(self.value, value)
 
-    def override(self, text: str) -> None:
-        """Apply one ``KEY=VALUE``. Raise ``ConfigError`` if it is malformed or the key is unknown."""
+    def override(self, text: str, *, option: str = "--set") -> None:
+        """Apply one ``KEY=VALUE``. Raise ``ConfigError`` if it is malformed or the key is unknown.
+
+        Args:
+            text: The setting.
+            option: Where it was given, for error messages.
+        """
         name, equals, value = text.partition("=")
         key = tuple(name.strip().split("."))
         if not equals or not all(key):
-            raise ConfigError(f"--set {text}: expected KEY=VALUE, for example model_training.n_epochs=100")
+            raise ConfigError(f"{option} {text}: expected KEY=VALUE, for example model_training.n_epochs=100")
         try:
             parsed = parse_value(value)
         except ValueError as error:
-            raise ConfigError(f"--set {_shortened(text)}: the value cannot be used: {error}") from error
-        _require_known(self.schema, key, f"--set {text}")
+            raise ConfigError(f"{option} {_shortened(text)}: the value cannot be used: {error}") from error
+        _require_known(self.schema, key, f"{option} {text}")
         inner = self.value
         for section in key[:-1]:
             if not isinstance(inner.get(section), dict):
                 inner[section] = {}
             inner = inner[section]
         inner[key[-1]] = parsed
-        self.sources[key] = f"--set {text}"
+        self.sources[key] = f"{option} {text}"
 
     def validated(self) -> Parameters:
         """Return the settings as typed objects. Raise ``ConfigError`` for the first unknown key or bad value."""

@@ -52,9 +52,18 @@ DEFAULT_ENTRIES: dict[PathEntry, tuple[PathEntry, str]] = {
 
 _RESULTS: PathEntry = "component_validate_path"
 _RESULTS_ENTRIES = (_RESULTS, *(entry for entry, (base, _) in DEFAULT_ENTRIES.items() if base == _RESULTS))
+_MODELS: PathEntry = "component_model_path"
+_PREPARED: tuple[PathEntry, ...] = ("background_removed_path", "aligned_images_path")
+_MODEL_ENTRIES = (
+    _MODELS,
+    *(entry for entry, (base, _) in DEFAULT_ENTRIES.items() if base == _MODELS and entry not in _PREPARED),
+)
 
 BATCHES_FOLDER = "batches"
 """Folder of the earlier batches, in the folder of the component's results."""
+
+CANDIDATES_FOLDER = "comparison"
+"""Folder of the models that ``pixal compare`` trains, in the folder of the component's models."""
 
 _COMPONENT_KEY = "component"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -88,7 +97,7 @@ class Paths:
             ConfigError: An entry is missing or cannot be resolved.
         """
         self._entries, self._root = dict(entries), root
-        self._batch: str | None = None
+        self._moved: dict[PathEntry, Path] = {}  # the folder below which the tree of each of two roots lies elsewhere
         self._source = source
         self._lines = dict(lines or {})
         for name in COMPONENT_ENTRIES:
@@ -100,7 +109,7 @@ class Paths:
     @property
     def component(self) -> str:
         """Name of the component: that of the folder of its models."""
-        return self.resolve("component_model_path").name
+        return self._resolve(_MODELS, None).name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,8 +151,24 @@ class Paths:
         Args:
             folder: Name of the batch's folder.
         """
+        return self._with_tree(_RESULTS, Path(BATCHES_FOLDER, folder))
+
+    def for_candidate(self, folder: str) -> Paths:
+        """Return the same entries for a model that is compared with others.
+
+        Everything that is made from the prepared photographs has the same tree in ``comparison/FOLDER``, in the folder
+        of the component's models. The prepared photographs themselves stay where they are. What ``paths.yaml`` puts
+        elsewhere is in ``comparison/FOLDER`` there.
+
+        Args:
+            folder: Name of the model's folder.
+        """
+        return self._with_tree(_MODELS, Path(CANDIDATES_FOLDER, folder))
+
+    def _with_tree(self, root: PathEntry, folder: Path) -> Paths:
+        """Return the same entries, with those of a root below ``folder``."""
         paths = copy.copy(self)
-        paths._batch = folder
+        paths._moved = self._moved | {root: folder}
         return paths
 
     def resolve(self, name: PathEntry, type_name: str | None = None) -> Path:
@@ -154,13 +179,14 @@ class Paths:
             type_name: Image type whose folder is meant. None: the folder of the component itself.
         """
         path = self._resolve(name, type_name)
-        if self._batch is None or name not in _RESULTS_ENTRIES:
-            return path
-        others = {self._resolve(entry, type_name) for entry in _RESULTS_ENTRIES}
-        outermost = sorted(others, key=lambda folder: len(folder.parts))
-        bases = (self._resolve(_RESULTS, None), *outermost)
-        base = next(base for base in bases if path.is_relative_to(base))
-        return base / BATCHES_FOLDER / self._batch / path.relative_to(base)
+        for root, entries in ((_RESULTS, _RESULTS_ENTRIES), (_MODELS, _MODEL_ENTRIES)):
+            if root in self._moved and name in entries:
+                others = {self._resolve(entry, type_name) for entry in entries}
+                outermost = sorted(others, key=lambda folder: len(folder.parts))
+                bases = (self._resolve(root, None), *outermost)
+                base = next(base for base in bases if path.is_relative_to(base))
+                return base / self._moved[root] / path.relative_to(base)
+        return path
 
     def _resolve(self, name: PathEntry, type_name: str | None) -> Path:
         """The path of an entry in the newest batch."""

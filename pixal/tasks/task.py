@@ -121,6 +121,22 @@ class Task(ABC):
         """Measure which planted defects the models find."""
         self._does_not_apply("sensitivity")
 
+    def compare(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        candidates: Sequence[str],
+        kinds: Sequence[str] | None,
+        sizes: Sequence[float] | None,
+        contrasts: Sequence[float] | None,
+        defects: int | None,
+        force: bool,
+        quiet: bool,
+    ) -> Results:
+        """Train several models, and compare which planted defects they find."""
+        self._does_not_apply("compare")
+
     def benchmark(
         self,
         source: str | Path,

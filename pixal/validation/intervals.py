@@ -45,7 +45,7 @@ def ranking_intervals(labels: NDArray[np.int_], scores: NDArray[np.float64]) -> 
     last_of_score = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     n_good, n_defective = int((~is_defective).sum()), int(is_defective.sum())
     generator = np.random.default_rng(_SEED)
-    resamples = (_resample_counts(generator, size, len(labels)) for size in (n_good, n_defective))
+    resamples = (resample_counts(generator, size, len(labels)) for size in (n_good, n_defective))
     auroc, average_precision = [], []
     for good_counts, defective_counts in zip(*resamples, strict=True):
         counts = np.zeros((len(good_counts), len(labels)))
@@ -58,16 +58,16 @@ def ranking_intervals(labels: NDArray[np.int_], scores: NDArray[np.float64]) -> 
         auroc.append((new_true * (n_good - false_positives + new_false / 2)).sum(1) / (n_good * n_defective))
         precision = true_positives / np.maximum(true_positives + false_positives, 1)
         average_precision.append((new_true * precision).sum(1) / n_defective)
-    return {"image_auroc": _percentile_interval(auroc), "image_ap": _percentile_interval(average_precision)}
+    return {"image_auroc": percentile_interval(auroc), "image_ap": percentile_interval(average_precision)}
 
 
 def mean_interval(values: NDArray[np.float64]) -> Interval:
     """Return the bootstrap interval of the mean of ``values`` (N,), one value per part, N > 0."""
-    resamples = _resample_counts(np.random.default_rng(_SEED), len(values), len(values))
-    return _percentile_interval([counts @ values / len(values) for counts in resamples])
+    resamples = resample_counts(np.random.default_rng(_SEED), len(values), len(values))
+    return percentile_interval([counts @ values / len(values) for counts in resamples])
 
 
-def _resample_counts(generator: np.random.Generator, size: int, row_length: int) -> Iterator[NDArray[np.int64]]:
+def resample_counts(generator: np.random.Generator, size: int, row_length: int) -> Iterator[NDArray[np.int64]]:
     """Yield how often each of ``size`` parts is drawn in each resample.
 
     Args:
@@ -85,7 +85,8 @@ def _resample_counts(generator: np.random.Generator, size: int, row_length: int)
         yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
 
 
-def _percentile_interval(chunks: list[NDArray[np.float64]]) -> Interval:
-    tail = (1 - LEVEL) / 2
+def percentile_interval(chunks: list[NDArray[np.float64]], level: float = LEVEL) -> Interval:
+    """Return the percentile interval of the values of all resamples, which come in chunks."""
+    tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(chunks), [tail, 1 - tail])
     return float(low), float(high)

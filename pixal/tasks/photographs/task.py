@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from pixal.tasks.photographs.settings import PhotographConfig, PhotographParamet
 from pixal.tasks.task import Task
 
 if TYPE_CHECKING:
+    from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.probing.evaluation import Evaluation
     from pixal.tasks.photographs.sensitivity.run import Sensitivity
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
@@ -143,14 +143,27 @@ class Photographs(Task):
         from pixal.tasks.photographs.sensitivity.plan import FULL
         from pixal.tasks.photographs.sensitivity.run import measure_sensitivity
 
-        budget = replace(
-            FULL,
-            kinds=tuple(kinds or FULL.kinds),
-            sizes=tuple(sizes or FULL.sizes),
-            contrasts=tuple(contrasts or FULL.contrasts),
-            defects=FULL.defects if defects is None else defects,
-        )
+        budget = FULL.with_options(kinds, sizes, contrasts, defects)
         return measure_sensitivity(source, photograph_config(config), budget, rates=rates, force=force, quiet=quiet)
+
+    def compare(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        candidates: Sequence[str],
+        kinds: Sequence[str] | None,
+        sizes: Sequence[float] | None,
+        contrasts: Sequence[float] | None,
+        defects: int | None,
+        force: bool,
+        quiet: bool,
+    ) -> Comparison:
+        """Train candidates, plant the same defects for all of them, and score them."""
+        from pixal.tasks.photographs.comparison.run import BUDGET, compare
+
+        budget = BUDGET.with_options(kinds, sizes, contrasts, defects)
+        return compare(source, photograph_config(config), candidates, budget, force=force, quiet=quiet)
 
     def benchmark(
         self,

@@ -86,6 +86,11 @@ class Scores:
     clean: list[float]
 
 
+def smallest_gap(map_smoothing: float, pool_size: int) -> int:
+    """The distance between two planted defects at which their neighbourhoods do not touch, in reference pixels."""
+    return 2 * (int(np.ceil(3 * map_smoothing)) + _MARGIN) * pool_size
+
+
 class TypeMeasurement:
     """Plants defects on the held-out parts of one type, and scores them.
 
@@ -98,7 +103,15 @@ class TypeMeasurement:
     """
 
     def __init__(
-        self, name: str, data: TrainingData, model: TrainedModel, config: PhotographConfig, budget: Budget
+        self,
+        name: str,
+        data: TrainingData,
+        model: TrainedModel,
+        config: PhotographConfig,
+        budget: Budget,
+        *,
+        prepared: PhotographConfig | None = None,
+        gap: int | None = None,
     ) -> None:
         """Plan the measurement.
 
@@ -108,6 +121,9 @@ class TypeMeasurement:
             model: The trained model.
             config: The settings.
             budget: Which defects to plant.
+            prepared: The settings whose folders hold the prepared photographs. Default: ``config``.
+            gap: Smallest distance between two defects on a photograph, in reference pixels; half of it is the width of
+                a neighbourhood. Default: what the smoothing of the model's maps needs, see ``smallest_gap``.
 
         Raises:
             InputError: No part was held out, a photograph is missing, or no defect has a place on the part.
@@ -118,14 +134,16 @@ class TypeMeasurement:
             raise ModelError(f"the model of {name} was trained on other photographs; run train again")
         self._state = model.states[name]
         self._type_index = list(model.states).index(name)
-        self.parts = self._held_out_parts(budget.folds)
+        self.parts = self._held_out_parts(prepared or config, budget.folds)
         pool = self._state.settings.preprocessor.pool_size
+        gap = smallest_gap(model.record.map_smoothing, pool) if gap is None else gap
+        self._margin = gap // (2 * pool)  # input pixels
         self.plan: Plan = plan_photographs(
             self._state.consensus,
             self._state.reference.image,
             budget,
             parts=len(self.parts),
-            gap=2 * self._margin * pool,
+            gap=gap,
             seed=model.record.seed,
         )
         self.key = fingerprint(
@@ -134,6 +152,7 @@ class TypeMeasurement:
             budget.as_record(),
             [(part.image, part.fold) for part in self.parts],
             config.plotting.loss_cut,
+            self._margin,
         )
 
     def cut(self, rate: float) -> Cut:
@@ -152,11 +171,23 @@ class TypeMeasurement:
         return fingerprint(self.key, thresholds)
 
     def run(self, journal: Journal[PhotographOutcome], *, quiet: bool) -> Scores:
+        """Plant and score all defects; see ``outcomes``."""
+        in_order = self.outcomes(journal, quiet=quiet)
+        return Scores(
+            self._tested(in_order),
+            [reason for outcome in in_order for reason in outcome.reasons],
+            [outcome.score for outcome in in_order if not outcome.peaks],
+        )
+
+    def outcomes(self, journal: Journal[PhotographOutcome], *, quiet: bool) -> list[PhotographOutcome]:
         """Plant and score all defects; those that an interrupted run has scored are not planted again.
 
         Args:
             journal: Keeps the outcome of each photograph until the results are written.
             quiet: Show no progress bar.
+
+        Returns:
+            One outcome per photograph of the plan, in its order.
         """
         outcomes = {int(str(outcome.file)): outcome for outcome in journal.entries.values() if outcome.key == self.key}
         missing = [photograph for photograph in self.plan.photographs if photograph.number not in outcomes]
@@ -164,27 +195,19 @@ class TypeMeasurement:
         for outcome in progress(self._measure(missing), len(missing), step=step, quiet=quiet):
             journal.add(outcome)
             outcomes[int(str(outcome.file))] = outcome
-        in_order = [outcomes[photograph.number] for photograph in self.plan.photographs]
-        return Scores(
-            self._tested(in_order),
-            [reason for outcome in in_order for reason in outcome.reasons],
-            [outcome.score for outcome in in_order if not outcome.peaks],
-        )
-
-    @property
-    def _margin(self) -> int:
-        return int(np.ceil(3 * self.model.record.map_smoothing)) + _MARGIN
+        return [outcomes[photograph.number] for photograph in self.plan.photographs]
 
     @cached_property
-    def _trained(self) -> AnomalyModel:
+    def trained(self) -> AnomalyModel:
+        """The trained model."""
         return self.model.load_anomaly_model()
 
     @cached_property
     def _folds(self) -> list[Rows]:
-        return cross_validation_folds(self._trained, self._data.inputs, self.model.record)
+        return cross_validation_folds(self.trained, self._data.inputs, self.model.record)
 
-    def _held_out_parts(self, folds: int | None) -> list[HeldOutPart]:
-        folder = TypeFolder(self.name, self._config)
+    def _held_out_parts(self, prepared: PhotographConfig, folds: int | None) -> list[HeldOutPart]:
+        folder = TypeFolder(self.name, prepared)
         cut_outs = {record.image: record.file for record in folder.read(BACKGROUND).images}
         poses = {record.image: record for record in folder.read(ALIGNMENT).aligned}
         parts = []
@@ -208,7 +231,7 @@ class TypeMeasurement:
         for photograph in photographs:
             by_fold.setdefault(self.parts[photograph.part].fold, []).append(photograph)
         folds = self._folds
-        for fold, model in held_out_models(self._trained, self._data.inputs, self._data.masks, folds, sorted(by_fold)):
+        for fold, model in held_out_models(self.trained, self._data.inputs, self._data.masks, folds, sorted(by_fold)):
             yield from self._measure_fold(as_anomaly_model(model), by_fold[fold])
 
     def _measure_fold(

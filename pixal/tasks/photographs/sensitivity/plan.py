@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,22 @@ class Budget:
             raise InputError(f"contrasts {self.contrasts} of planted defects: they must be at least -1, and not 0")
         if self.defects < 1:
             raise InputError(f"{self.defects} planted defects per kind, size and contrast: at least 1 is needed")
+
+    def with_options(
+        self,
+        kinds: Sequence[str] | None,
+        sizes: Sequence[float] | None,
+        contrasts: Sequence[float] | None,
+        defects: int | None,
+    ) -> Budget:
+        """The budget with the values that a user gives; None for those that stay."""
+        return replace(
+            self,
+            kinds=tuple(kinds or self.kinds),
+            sizes=tuple(sizes or self.sizes),
+            contrasts=tuple(contrasts or self.contrasts),
+            defects=self.defects if defects is None else defects,
+        )
 
     def all_kinds(self, *, is_grey: bool) -> list[str]:
         """The kinds to plant; on grey photographs without those that only change the colour."""

@@ -1,0 +1,63 @@
+"""The command ``compare``, which judges several models by the same planted defects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pixal.config import Config, as_config
+from pixal.outcome import Results
+from pixal.tasks import configured_task
+
+
+def compare(
+    input_path: str | Path | None = None,
+    *,
+    candidates: Sequence[str] = (),
+    kinds: Sequence[str] | None = None,
+    sizes: Sequence[float] | None = None,
+    contrasts: Sequence[float] | None = None,
+    defects: int | None = None,
+    config: Config | str | Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> Results:
+    """Train several models on the same good parts, and compare which planted defects they find.
+
+    All candidates hold out the same parts and see the same defects at the same places. For each type this writes
+    ``metadata/comparison.yaml``, ``comparison.csv`` (one row per candidate) and ``figures/comparison.png``. The models
+    are in ``comparison/`` in the folder of the component. An interrupted run resumes.
+
+    Args:
+        input_path: An ``out.npz``, or a folder of them. Default: those of the component.
+        candidates: Models as ``FAMILY``, ``FAMILY,KEY=VALUE,...`` or ``KEY=VALUE,...``; the first is the one that the
+            others are compared with. Default: the configured family, ``gaussian``, ``padim`` and ``autoencoder``.
+        kinds: Kinds of planted defects. Default: all.
+        sizes: Their sizes in pixels of the reference. Default: 1 to 4 for the width of lines, 2 to 16 for others.
+        contrasts: Their contrasts; below 0 for darker than what lies beneath. Default: 0.2, both signs.
+        defects: Number of defects per kind, size and contrast. Default: 20.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        force: Score the defects again where the results of the same models and defects exist.
+        quiet: Show no progress bars.
+
+    Returns:
+        The comparison of each type; ``summary()`` is the table.
+
+    Raises:
+        InputError: There are no prepared good parts, or an option has a bad value.
+        ConfigError: The configuration is not valid, or a candidate is not.
+        ModelError: The first candidate cannot be trained.
+        KeyboardInterrupt: The run was interrupted; the same command resumes it.
+    """
+    config = as_config(config)
+    return configured_task(config).compare(
+        input_path,
+        config,
+        candidates=candidates,
+        kinds=kinds,
+        sizes=sizes,
+        contrasts=contrasts,
+        defects=defects,
+        force=force,
+        quiet=quiet,
+    )

@@ -1,0 +1,1 @@
+"""Compare model families and settings by the planted defects that their models find."""
