@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import collect_runs, write_configs
+from helpers import collect_runs, train_front
 from hypothesis import HealthCheck, settings
 from matplotlib.figure import Figure
 
@@ -132,21 +131,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_front(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a small autoencoder of five photographs of the type front. Read only."""
-    import pixal
-
     folder = tmp_path_factory.mktemp("trained_front")
-    write_configs(
+    train_front(
         folder,
+        rendered,
         "model_training: {autoencoder_architecture: [8, 4], n_epochs: 4, calibration_folds: 2}\n"
         "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n"
         "plotting: {plot_loss: False, plot_accuracy: False, plot_anomaly_heatmap: False, plot_distributions: False}\n",
     )
-    photographs = folder / "photographs/front"
-    photographs.mkdir(parents=True)
-    for path in sorted((rendered / "train/Part/front").iterdir())[:5]:
-        shutil.copy(path, photographs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        pixal.preprocess("photographs/front", quiet=True)
-        pixal.train(quiet=True)
     return folder

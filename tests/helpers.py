@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,21 @@ def write_configs(folder: Path, settings: str) -> Path:
     (configs / "validation.yaml").write_text("sensitivity: off\n")
     (configs / "paths.yaml").write_text(PATHS)
     return configs
+
+
+def train_front(folder: Path, rendered: Path, settings: str) -> None:
+    """Train a model of five photographs of the type front, with the YAML ``settings``, in the new working directory."""
+    import pixal
+
+    write_configs(folder, settings)
+    photographs = folder / "photographs/front"
+    photographs.mkdir(parents=True)
+    for path in sorted((rendered / "train/Part/front").iterdir())[:5]:
+        shutil.copy(path, photographs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        pixal.preprocess("photographs/front", quiet=True)
+        pixal.train(quiet=True)
 
 
 def collect_runs(patch: pytest.MonkeyPatch, runs: list[Tracker]) -> None:

@@ -82,7 +82,7 @@ def _content(path: Path, folder: Path) -> Any:
         return _without_times(json.loads(data))
     if path.suffix == ".journal":
         rows = (json.loads(line) for line in data.splitlines())
-        return {str(row.get("source", row.get("file"))): row | {"row": None} for row in rows}
+        return {str(row.get("source", row.get("file"))): _without_times(row | {"row": None}) for row in rows}
     return _TIME.sub(b"TIME", data)
 
 
@@ -107,6 +107,8 @@ def _check(path: Path) -> None:
 
 
 def _without_times(value: Any) -> Any:
+    if isinstance(value, dict) and value.keys() == {"sha256", "stat"}:  # a file that PIXAL wrote
+        return value["sha256"]
     if isinstance(value, dict):
         return {key: _without_times(inner) for key, inner in value.items() if key not in _IGNORED}
     return [_without_times(inner) for inner in value] if isinstance(value, list) else value

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pixal.io.files import FileStat
+from pixal.io.written_files import WrittenFiles
 from pixal.tasks.photographs.alignment.align import AlignmentResult
 
 AnyImageRecord = TypeVar("AnyImageRecord", bound="ImageRecord")
@@ -114,6 +115,8 @@ class PhotographRecord(AlignedImageRecord):
         blue: Mean of the blue channel over the part, in [0, 1].
         sharpness: Standard deviation of the Laplacian divided by that of the grey levels.
         notes: Facts that a reader of the results should know, for example another part on the plate.
+        figures: The figures of its alignment.
+        input_sha256: The SHA-256 of the values of its input, as they are stored.
     """
 
     name: str
@@ -125,6 +128,8 @@ class PhotographRecord(AlignedImageRecord):
     blue: float | None = None
     sharpness: float | None = None
     notes: tuple[str, ...] = ()
+    figures: WrittenFiles = {}
+    input_sha256: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pixal.io import ownership
 from pixal.io.images import as_uint8, write_figure, write_image
 from pixal.io.png import read_fingerprint
+from pixal.io.written_files import WrittenFiles, written_files
 from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure
 from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.consensus_map import consensus_map
@@ -118,14 +119,30 @@ class AlignmentFigures:
         )
         write_image(matches, figure, quality=_JPEG_QUALITY)
 
+    def remove(self, name: str) -> None:
+        """Remove the figures that an earlier run drew of a photograph."""
+        for path in _files(self.folder, name):
+            ownership.remove(path)
+
+    def written(self, name: str) -> WrittenFiles:
+        """Describe the figures of a photograph, as far as they exist."""
+        return written_files(path for path in _files(self.folder, name) if path.is_file())
+
     def _title(self, name: str) -> str:
         return f"{shorten(name, _NAME_LENGTH)} on {shorten(self.reference_name, _NAME_LENGTH)}"
 
 
+def figure_files(folder: Path, name: str, settings: AlignmentSettings) -> list[Path]:
+    """The figures of an aligned photograph that the settings ask for."""
+    matches, overlay = _files(folder, name)
+    return [
+        path for path, wanted in ((matches, _wants_matches(settings)), (overlay, _wants_overlays(settings))) if wanted
+    ]
+
+
 def figures_exist(folder: Path, name: str, settings: AlignmentSettings) -> bool:
     """Whether an aligned photograph has all figures that the settings ask for."""
-    matches, overlay = _files(folder, name)
-    return (not _wants_matches(settings) or matches.is_file()) and (not _wants_overlays(settings) or overlay.is_file())
+    return all(path.is_file() for path in figure_files(folder, name, settings))
 
 
 def remove_other_figures(folder: Path, names: set[str], settings: AlignmentSettings) -> None:

@@ -138,6 +138,8 @@ def prepare_photograph(
         figures: Writes the figures of the alignment; None for no figures.
         keep_photo: Whether to return the decoded photograph.
     """
+    if figures is not None:
+        figures.remove(photograph.name)  # they show an earlier content of the file
     record = PhotographRecord(image=photograph.image, name=photograph.name, source=photograph.source, status="failed")
     try:
         record = record.replace(stat=file_stat(photograph.path))
@@ -157,6 +159,8 @@ def prepare_photograph(
     except InputError as error:
         return PreparedPart(record.replace(reason=str(error)), photo=photo)
     aligned = align_part(image, foreground.mask, state.reference, alignment, name=photograph.name, figures=figures)
+    if figures is not None:
+        record = record.replace(figures=figures.written(photograph.name))
     if aligned.alignment is not None:
         record = record.replace(**pose_values(aligned.alignment))
     if isinstance(aligned, AlignmentFailure):

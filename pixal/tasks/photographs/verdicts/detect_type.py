@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pixal.errors import InputError, ModelError
 from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, has_hash
 from pixal.io.logs import log_to_file
-from pixal.tasks.photographs.parts import PreparedPart
+from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
 from pixal.tasks.photographs.preprocessing.records import step_hash
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -18,7 +21,7 @@ from pixal.tasks.photographs.training.stored import TrainedModel, state_file
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import PARTS_PER_WORKER
-from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
+from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore, input_hash
 
 
 class TypeDetection:
@@ -82,8 +85,17 @@ class TypeDetection:
             chunk = []
             for record in self.records[start : start + size]:
                 row = rows[record.image] if record.is_ok else None
-                chunk.append(PreparedPart(record, None if row is None else self._inputs.images(slice(row, row + 1))[0]))
+                chunk.append(PreparedPart(record, None if row is None else self._input(record, row)))
             yield chunk
+
+    def _input(self, record: PhotographRecord, row: int) -> NDArray[np.float32]:
+        """The input of a part, (H, W, C). Raise ``InputError`` if it was changed."""
+        image: NDArray[np.float32] = self._inputs.images(slice(row, row + 1))[0]
+        if record.input_sha256 not in (None, input_hash(image)):  # records of earlier versions have no hash
+            raise InputError(
+                f"{self._archive}: the input of {record.image} was changed or is damaged; run validate again"
+            )
+        return image
 
     def _check(self) -> None:
         """Check that the inputs match the model."""

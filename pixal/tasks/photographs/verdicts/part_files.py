@@ -13,6 +13,7 @@ from pixal.errors import InputError
 from pixal.io import ownership
 from pixal.io.files import atomic_write, data_hash
 from pixal.io.images import MAX_DECODED_BYTES, as_uint8, decode_image, read_image_bytes, write_image
+from pixal.io.written_files import WrittenFiles, unchanged_files, written_files
 from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -66,12 +67,14 @@ class SavedPart:
     """What ``save_part`` wrote.
 
     Attributes:
-        counts: Counts of the part's pixels; None if there is no mask of the truth.
         images: File names of the report's images, see ``StoredVerdict``.
+        files: The files.
+        counts: Counts of the part's pixels; None if there is no mask of the truth.
     """
 
+    images: tuple[str | None, ...] | None
+    files: WrittenFiles
     counts: PixelCounts | None = None
-    images: tuple[str | None, ...] | None = None
 
 
 def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cut: Cut, overlays: bool) -> SavedPart:
@@ -89,7 +92,8 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
     record, prediction = part.record, part.prediction
     photo = _read_photo(record) if part.photo is None else part.photo
     if prediction is None or part.photo_to_input is None:
-        return SavedPart(images=_save_for_report(folders.report, record, photo, photo, ()))
+        images = _save_for_report(folders.report, record, photo, photo, ())
+        return SavedPart(images, written_files(_files(record, images, folders, overlay=False)))
     values = input_to_photo(prediction.map, part.photo_to_input, record.size)
     half = np.minimum(values, _LARGEST_FLOAT16).astype(np.float16)
     if folders.maps is not None:
@@ -105,7 +109,9 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
         # The report draws caption, boxes and numbers itself.
         shown = None if photo is None else tint_anomalies(photo, half.astype(np.float32), threshold=cut.on_map)
     regions = tuple(prediction.regions)
-    return SavedPart(_count(half, record, truth), _save_for_report(folders.report, record, photo, shown, regions))
+    images = _save_for_report(folders.report, record, photo, shown, regions)
+    files = written_files(_files(record, images, folders, overlay=overlays))
+    return SavedPart(images, files, _count(half, record, truth))
 
 
 def count_pixels(record: PhotographRecord, *, truth: Truth, maps: Path) -> PixelCounts | None:
@@ -115,14 +121,10 @@ def count_pixels(record: PhotographRecord, *, truth: Truth, maps: Path) -> Pixel
     return _count(tifffile.imread(maps / map_name(record)), record, truth)
 
 
-def files_exist(verdict: StoredVerdict, folders: PartFolders) -> bool:
-    """Whether a part with a stored verdict has all its files."""
-    files = [folders.report / name for name in verdict.images or () if name is not None]
-    if verdict.part.overlay is not None:
-        files.append(folders.figures / overlay_name(verdict.record))
-    if folders.maps is not None and verdict.record.is_ok:
-        files.append(folders.maps / map_name(verdict.record))
-    return all(map(_is_written, files))
+def unchanged_part_files(verdict: StoredVerdict, folders: PartFolders) -> WrittenFiles | None:
+    """The files of a part with a stored verdict; None if one of them is missing or changed."""
+    files = _files(verdict.record, verdict.images, folders, overlay=verdict.part.overlay is not None)
+    return unchanged_files(files, verdict.files)
 
 
 def remove_other_files(verdicts: Iterable[StoredVerdict], *, figures: Path, maps: Path, report: Path) -> None:
@@ -155,9 +157,16 @@ def unit_of(cut: Cut) -> str:
     return "loss" if cut.raw else "standard deviations of good parts"
 
 
-def _is_written(file: Path) -> bool:
-    """Whether a file exists and is not empty. Images are not synced, so a power cut can leave an empty file."""
-    return file.is_file() and file.stat().st_size > 0
+def _files(
+    record: PhotographRecord, images: tuple[str | None, ...] | None, folders: PartFolders, *, overlay: bool
+) -> list[Path]:
+    """The files of a part. ``images``: file names of the report's images; ``overlay``: whether there is an overlay."""
+    files = [folders.report / name for name in images or () if name is not None]
+    if overlay:
+        files.append(folders.figures / overlay_name(record))
+    if folders.maps is not None and record.is_ok:
+        files.append(folders.maps / map_name(record))
+    return files
 
 
 def _read_photo(record: PhotographRecord) -> NDArray[np.uint8] | None:

@@ -21,6 +21,7 @@ from pixal.io.files import FileStat, file_hash, file_stat
 from pixal.io.images import read_image
 from pixal.io.provenance import fingerprint
 from pixal.io.records import write_table
+from pixal.io.written_files import WrittenFiles, unchanged_files
 from pixal.report.document import BatchOrigin
 from pixal.tasks.photographs.alignment.align import align_photograph
 from pixal.tasks.photographs.discovery import Photograph
@@ -141,9 +142,12 @@ class Preparation:
             labels[:, types.index(self.type_name)] = 1
         return InputSet(data, self.shape, self.channels, tuple(names), labels, types)
 
-    def figures_exist(self, record: PhotographRecord) -> bool:
-        """Whether a photograph that was prepared earlier has the figures that the settings ask for."""
-        return not record.is_ok or figures.figures_exist(self._folder, record.name, self.settings)
+    def unchanged_figures(self, record: PhotographRecord) -> WrittenFiles | None:
+        """The figures of a photograph that was prepared earlier; None if one that the settings ask for is missing or
+        changed.
+        """
+        files = figures.figure_files(self._folder, record.name, self.settings) if record.is_ok else []
+        return unchanged_files(files, record.figures)
 
     def remove_other_figures(self, names: set[str]) -> None:
         """Delete the figures of photographs that are not among ``names``."""

@@ -146,6 +146,7 @@ class TypeVerdicts:
                 part=self._result(part),
                 latent=part.latent,
                 images=saved.images,
+                files=saved.files,
             )
 
     def score(self, parts: Sequence[PreparedPart], summary: Summary, *, with_latent: bool = False) -> list[ScoredPart]:

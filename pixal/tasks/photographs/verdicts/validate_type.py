@@ -90,8 +90,8 @@ class TypeValidation:
                 is_name_free = not {stored.record.image, comparable(stored.record.name)} & names
                 is_deleted = keep_deleted_in is not None and Path(source).is_relative_to(keep_deleted_in.absolute())
                 is_valid = is_deleted and is_name_free
-            if is_valid and not force and stored.key == self.key and self._has_files(stored):
-                valid[source] = verdict
+            if is_valid and not force and (complete := self._with_files(verdict)) is not None:
+                valid[source] = complete
         ownership.remove(self._metadata / PREPROCESSING_RECORD)  # it says that the batch is complete
         self._keep(valid)
 
@@ -102,9 +102,12 @@ class TypeValidation:
             return False
         if stored.stat == stat:
             return _has_names_of(stored, photo)
-        if (current := _up_to_date(stored, photo)) is not None:
-            self.store.verdicts[current.source] = current  # with the new times: the bytes are not compared again
-        return current is not None
+        current = _up_to_date(stored, photo)
+        # The file may have had another content in between, for which figures were drawn.
+        complete = None if current is None else self._with_files(current)
+        if complete is not None:
+            self.store.verdicts[complete.source] = complete  # with the new times: the bytes are not compared again
+        return complete is not None
 
     def without_verdict(self, photographs: list[Photograph]) -> list[Photograph]:
         """The photographs that have no stored verdict."""
@@ -203,11 +206,18 @@ class TypeValidation:
         self._preparation.remove_other_figures({verdict.record.name for verdict in valid.values()})
         self.verdicts.count_stored_maps([verdict.record for verdict in valid.values()])
 
-    def _has_files(self, verdict: StoredVerdict) -> bool:
+    def _with_files(self, verdict: StoredVerdict) -> StoredVerdict | None:
+        """Return a verdict that still holds, with today's times of its files; None if settings or files changed."""
         folders = self.verdicts.folders
-        if self.verdicts.truth is not None and folders.maps is None:  # pixels are counted from maps
-            return False
-        return part_files.files_exist(verdict, folders) and self._preparation.figures_exist(verdict.record)
+        has_maps = self.verdicts.truth is None or folders.maps is not None  # pixels are counted from maps
+        if verdict.key != self.key or not has_maps:
+            return None
+        files = part_files.unchanged_part_files(verdict, folders)
+        figures = self._preparation.unchanged_figures(verdict.record)
+        if files is None or figures is None:
+            return None
+        record = verdict.record.model_copy(update={"figures": figures})
+        return verdict.model_copy(update={"files": files, "record": record})
 
     @contextmanager
     def _stopping_preparation(self) -> Iterator[None]:
@@ -254,6 +264,8 @@ class TypeValidation:
                 self._counted = {str(identity) for identity in file["counted"]}
         except (FileNotFoundError, ValueError, KeyError):
             self._reset_summary()
+        if self._counted - {_identity(verdict.record) for verdict in self.store.verdicts.values()}:
+            self._reset_summary()  # a part whose input is damaged cannot be subtracted
 
     def _save_summary(self) -> None:
         counted = np.array(sorted(self._counted), str)

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pixal.errors import InputError
 from pixal.inputs import InputSet, describing_arrays
 from pixal.io import ownership
-from pixal.io.files import AppendedFile, FileStat, write_bytes
+from pixal.io.files import AppendedFile, FileStat, data_hash, write_bytes
 from pixal.io.growing import GrowingRows
 from pixal.io.json_text import parse_json
 from pixal.io.records import to_builtin
+from pixal.io.written_files import WrittenFiles
 from pixal.report.document import PartResult
 from pixal.tasks.photographs.parts import PhotographRecord
 
@@ -39,6 +40,7 @@ class StoredVerdict(BaseModel):
         latent: The model's latent vector, (L,); None if it is not computed.
         images: File names of the report's images: photograph, overlay, thumbnail, close-up. None if the photograph
             could not be read.
+        files: The anomaly map, the overlay and the report's images; those of the alignment are in ``record``.
         row: Index of the part's input; None if it has no input.
     """
 
@@ -51,6 +53,7 @@ class StoredVerdict(BaseModel):
     part: PartResult
     latent: tuple[float, ...] | None = None
     images: tuple[str | None, ...] | None = None
+    files: WrittenFiles = {}
     row: int | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -66,7 +69,7 @@ class VerdictStore:
     Use as a context manager around ``add``.
 
     Attributes:
-        verdicts: The stored verdicts whose inputs exist, by ``source``.
+        verdicts: The stored verdicts whose inputs exist and are unchanged, by ``source``.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class VerdictStore:
         self._is_appending = False
         self._journal_file: AppendedFile | None = None
         stored = {verdict.source: verdict for verdict in read_journal(self._journal)}
-        self.verdicts = self._with_inputs(stored)
+        self.verdicts = {
+            source: verdict for source, verdict in self._with_inputs(stored).items() if self._is_unchanged(verdict)
+        }
 
     def __enter__(self) -> VerdictStore:
         ownership.note(self._journal)
@@ -121,7 +126,8 @@ class VerdictStore:
     def add(self, verdict: StoredVerdict, image: NDArray[np.float32] | None = None) -> StoredVerdict:
         """Store a verdict, and the part's input (H, W, C) where it is new. Returns what was stored."""
         if image is not None:
-            verdict = verdict.model_copy(update={"row": self._append(image)})
+            record = verdict.record.model_copy(update={"input_sha256": input_hash(image)})
+            verdict = verdict.model_copy(update={"record": record, "row": self._append(image)})
         if self._journal_file is None:
             raise ValueError("add a verdict inside the store's context")
         self.verdicts[verdict.source] = verdict
@@ -206,6 +212,10 @@ class VerdictStore:
             if not verdict.record.is_ok or verdict.record.image in rows
         }
 
+    def _is_unchanged(self, verdict: StoredVerdict) -> bool:
+        """Whether the input of a part holds what was stored."""
+        return verdict.row is None or input_hash(self.read_input(verdict)) == verdict.record.input_sha256
+
     def _archive_names(self) -> list[str] | None:
         """The photographs in ``out.npz``; None if there is no such file, or one of another shape."""
         try:
@@ -221,6 +231,11 @@ class VerdictStore:
 
     def _rows_file(self, name: str) -> GrowingRows:
         return GrowingRows(self._archive.with_name(name), int(np.prod(self._shape)))
+
+
+def input_hash(image: NDArray[np.float32]) -> str:
+    """SHA-256 of the values of an input, of any shape."""
+    return data_hash(image.astype(np.float32, copy=False).tobytes())
 
 
 def read_journal(path: Path) -> Iterator[StoredVerdict]:
