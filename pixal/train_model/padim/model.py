@@ -13,7 +13,7 @@ from pixal.errors import ConfigError
 from pixal.train_model.family import Rows
 from pixal.train_model.padim.distribution import distribution, left_out_distances, mahalanobis
 from pixal.train_model.padim.options import PadimOptions
-from pixal.train_model.patch_features.backbones import Backbone
+from pixal.train_model.patch_features.backbones import Backbone, transformer
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.levels import LEVEL_NAMES, Arrays, Distances, Level, default_levels
@@ -33,8 +33,16 @@ class Padim(PatchModel):
     options: PadimOptions
     _memory_advice = "set fewer model_options.features, or a smaller resize"
 
+    def _layers(self) -> list[str] | None:
+        architecture = transformer(self.options.backbone)
+        return [architecture.middle_layer] if architecture and not self.options.layers else self.options.layers
+
     def _select_features(self, backbone: Backbone) -> PatchFeatures:
         options, count = self.options, len(backbone.model.outputs)
+        if backbone.transformer and options.levels:
+            raise ConfigError(
+                f"model_training.model_options.levels: {backbone.name} has one level; remove levels, or set layers"
+            )
         levels = default_levels(count)
         if options.layers:
             levels = [Level(tuple(range(count)), 0)]

@@ -97,6 +97,12 @@ def _load_imagenet(name: str, size: tuple[int, int], layers: Sequence[str] | Non
             )
         backbone, sha256 = load_weights_file(backbone, path, _SHA256[LITE0])
         return backbone, {"source": f"imagenet, {LITE0_PACKAGE}", "sha256": sha256}
+    if backbone.transformer:
+        timm_name, hub_name = backbone.transformer.published
+        raise ModelError(
+            f"{WEIGHTS_KEY}: {backbone.name} has no weights of its own; save model.safetensors of timm/{timm_name} or "
+            f"{hub_name}, and set {WEIGHTS_KEY} to that file"
+        )
     if not backbone.is_own:
         with _downloading(backbone.name, None, None):
             backbone = build_backbone(name, size, layers, weights="imagenet")

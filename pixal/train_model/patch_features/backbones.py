@@ -1,4 +1,4 @@
-"""Frozen convolutional networks whose feature maps describe patches: PIXAL's own, and ``keras.applications``."""
+"""Frozen networks whose feature maps describe patches: PIXAL's own, and ``keras.applications``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from keras import layers as kl
 from numpy.typing import NDArray
 
 from pixal.errors import ConfigError, ModelError
+from pixal.train_model.patch_features.dinov2 import (
+    DINOV2,
+    LAST_LAYER,
+    Tensors,
+    VisionTransformer,
+    convert_tensors,
+    vision_transformer,
+)
 from pixal.train_model.patch_features.efficientnet_lite import STAGES, efficientnet_lite0
 from pixal.train_model.patch_features.resnets import RESNETS, resnet
 
@@ -34,23 +42,41 @@ class Backbone:
             order, each (n, h / stride, w / stride, channels).
         complete_model: The network without its head, to which weights files belong; for PIXAL's own, ``model``.
         prepare: Converts RGB images (n, h, w, 3) in [0, 1] to the input of ``model``.
+        transformer: The architecture, if the network is a vision transformer.
     """
 
     name: str
     model: keras.Model
     complete_model: keras.Model
     prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    transformer: VisionTransformer | None = None
 
     @property
     def is_own(self) -> bool:
         """Whether the network is one of PIXAL's own, whose layers have the names of PyTorch's weights."""
         return self.name in own_networks()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the images."""
+        height, width = self.model.inputs[0].shape[1:3]
+        return int(height), int(width)
+
+    def named_as_layers(self, tensors: Tensors) -> Tensors:
+        """The tensors of a weights file of one of PIXAL's own networks, with the names of its layers.
+
+        Raises:
+            ValueError: The tensors are those of another kind of network.
+        """
+        if self.transformer:
+            return convert_tensors(tensors, self.size)
+        return {".".join(part.lstrip("_") for part in name.split(".")): values for name, values in tensors.items()}
+
     def with_torch_input(self) -> Backbone:
         """The backbone of ``keras.applications`` with images prepared as torchvision's weights need them."""
         kinds = {type(layer) for layer in self.complete_model.layers}
         scale = np.float32(255 if kl.Rescaling in kinds else 1)  # some networks divide by 255 themselves
-        return replace(self, prepare=lambda rgb: _prepare_resnet(rgb) * scale)
+        return replace(self, prepare=lambda rgb: _prepare_imagenet(rgb) * scale)
 
 
 def build_backbone(
@@ -62,7 +88,8 @@ def build_backbone(
         name: A name in ``own_networks`` or ``keras.applications``; case and underscores are ignored.
         size: (h, w) of the images.
         layers: The layers whose feature maps are returned; None: layer1 to layer4 of a ResNet, stage2 to stage5 of
-            EfficientNet-Lite0 (strides 4 to 32), otherwise the last layer at each of ``MAP_STRIDES``.
+            EfficientNet-Lite0 (strides 4 to 32), the normalised patch tokens of a vision transformer (stride 14),
+            otherwise the last layer at each of ``MAP_STRIDES``.
         weights: ``imagenet``: ``keras.applications`` loads its own weights; None: it draws new ones.
 
     Raises:
@@ -75,7 +102,16 @@ def build_backbone(
 
 def own_networks() -> list[str]:
     """The names of the networks that PIXAL builds itself."""
-    return [LITE0, *RESNETS]
+    return [LITE0, *RESNETS, *DINOV2]
+
+
+def transformer(name: str) -> VisionTransformer | None:
+    """The architecture of a backbone that is a vision transformer, else None.
+
+    Raises:
+        ConfigError: There is no such backbone.
+    """
+    return DINOV2.get(canonical_name(name))
 
 
 def canonical_name(name: str) -> str:
@@ -97,24 +133,32 @@ def canonical_name(name: str) -> str:
 
 
 def _own_network(name: str, size: tuple[int, int], layers: Sequence[str] | None) -> Backbone:
-    if name == LITE0:
-        stages, default = list(STAGES), list(STAGES[1:])
+    architecture = DINOV2.get(name)
+    if architecture:
+        known, default = architecture.layers, [LAST_LAYER]
+    elif name == LITE0:
+        known, default = list(STAGES), list(STAGES[1:])
     else:
-        stages = [f"layer{index + 1}" for index in range(len(RESNETS[name].blocks))]
-        default = stages[:4]
+        known = [f"layer{index + 1}" for index in range(len(RESNETS[name].blocks))]
+        default = known[:4]
     requested = list(layers or default)
-    _check_layers(name, requested, stages)
-    last_stage = max(stages.index(layer) for layer in requested) + 1
-    image, maps = efficientnet_lite0(size, last_stage) if name == LITE0 else resnet(RESNETS[name], size, last_stage)
+    _check_layers(name, requested, known)
+    last = max(known.index(layer) for layer in requested)
+    if architecture:
+        image, maps = vision_transformer(architecture, size, known[last])
+    elif name == LITE0:
+        image, maps = efficientnet_lite0(size, last + 1)
+    else:
+        image, maps = resnet(RESNETS[name], size, last + 1)
     model = keras.Model(image, [maps[layer] for layer in requested], name=name)
-    return Backbone(name, model, model, _prepare_lite0 if name == LITE0 else _prepare_resnet)
+    return Backbone(name, model, model, _prepare_lite0 if name == LITE0 else _prepare_imagenet, architecture)
 
 
 def _prepare_lite0(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((rgb * np.float32(255) - np.float32(127)) / np.float32(128), np.float32)
 
 
-def _prepare_resnet(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+def _prepare_imagenet(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return (rgb - IMAGENET_MEAN) / IMAGENET_STD
 
 

@@ -41,6 +41,7 @@ class PatchFeatures:
         seed: int = 0,
         pool_size: int = 1,
         interpolation: str = "nearest",
+        unit_length: bool = False,
     ) -> None:
         """Build the network.
 
@@ -54,6 +55,7 @@ class PatchFeatures:
             pool_size: Each map is first averaged over a square of this many cells per side.
             interpolation: How coarser maps are resized to the grid: ``nearest`` or ``bilinear``. Finer maps are
                 averaged over the cells of the grid.
+            unit_length: Whether the features of each cell are divided by their Euclidean norm.
         """
         self.frame, self._channels, self._prepare = frame, tuple(channels), backbone.prepare
         self.levels = list(levels)
@@ -64,7 +66,8 @@ class PatchFeatures:
             depth = sum(int(feature_map.shape[-1]) for feature_map in maps)
             kept = np.sort(generator.choice(depth, min(count, depth), replace=False)) if count else None
             height, width = backbone.model.outputs[level.grid].shape[1:3]
-            outputs.append(_join(maps, (int(height), int(width)), kept, pool_size, interpolation))
+            joined = _join(maps, (int(height), int(width)), kept, pool_size, interpolation)
+            outputs.append(ops.normalize(joined, axis=-1) if unit_length else joined)
         self.grids = [(int(output.shape[1]), int(output.shape[2])) for output in outputs]
         self.depths = [int(output.shape[-1]) for output in outputs]
         network = keras.Model(backbone.model.inputs, outputs)

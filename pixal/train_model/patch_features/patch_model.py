@@ -22,7 +22,7 @@ from pixal.train_model.history import History
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.keras_training.saving import save_weights
 from pixal.train_model.patch_features.backbone_weights import load_backbone
-from pixal.train_model.patch_features.backbones import Backbone, build_backbone
+from pixal.train_model.patch_features.backbones import Backbone, build_backbone, transformer
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.frame import Frame
@@ -176,7 +176,7 @@ class PatchModel(AnomalyModel):
         """Rebuild a saved model; see ``ModelFamily.load``."""
         model = cls(specification)
         learned_file, backbone_file = model._files(folder)
-        backbone = build_backbone(model.options.backbone, model._frame.size, model.options.layers)
+        backbone = build_backbone(model.options.backbone, model._frame.size, model._layers())
         try:
             with warnings.catch_warnings():
                 # Otherwise Keras keeps random weights for layers that the file lacks.
@@ -203,6 +203,10 @@ class PatchModel(AnomalyModel):
                 f"{learned_file} or {backbone_file.name} is damaged ({reason}); run train again"
             ) from error
         return model
+
+    def _layers(self) -> list[str] | None:
+        """The layers of the backbone that are used; None: its default."""
+        return self.options.layers
 
     @abstractmethod
     def _select_features(self, backbone: Backbone) -> PatchFeatures:
@@ -238,6 +242,11 @@ class PatchModel(AnomalyModel):
         if not self._has_logged_memory:  # not for every fold
             _log.info("%s: %s will need %.2f GB (memory_limit: %g GB)", self.spec.model, name, size / 1e9, limit)
         self._has_logged_memory = True
+        self._refuse_size(name, size)
+
+    def _refuse_size(self, name: str, size: float) -> None:
+        """Raises ModelError if ``size`` bytes are more than ``memory_limit``."""
+        limit = self.spec.memory_limit
         if size > limit * 1e9:
             raise ModelError(
                 f"{self.spec.model}: {name} would need {size / 1e9:.1f} GB, more than execution.memory_limit "
@@ -246,8 +255,12 @@ class PatchModel(AnomalyModel):
 
     def _load_backbone(self) -> None:
         options = self.options
+        if architecture := transformer(options.backbone):
+            height, width = self._frame.size
+            name = f"the attention of {options.backbone} for an image of {height} x {width} pixels"
+            self._refuse_size(name, architecture.attention_bytes(self._frame.size))
         backbone, source = load_backbone(
-            options.backbone, self._frame.size, options.layers, options.weights, self.spec.seed
+            options.backbone, self._frame.size, self._layers(), options.weights, self.spec.seed
         )
         self.spec = self.spec.model_copy(update={"backbone_weights": source})
         self._set_backbone(backbone)

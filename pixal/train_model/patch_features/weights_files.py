@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,24 @@ from pixal.errors import ConfigError, ModelError
 from pixal.io.files import file_hash
 from pixal.io.torch_files import read_state_dict
 from pixal.train_model.patch_features.backbones import Backbone
+from pixal.train_model.patch_features.dinov2 import Tensors
 
 WEIGHTS_KEY = "model_training.model_options.weights"
 _CHECKPOINTS = (".pt", ".pth", ".bin")
 _TORCH_FILES = (".safetensors", *_CHECKPOINTS)
 _KERAS_FILES = (".weights.h5", ".h5", ".keras")
-# The names of Keras's weights in PyTorch's files.
-_TORCH_NAMES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+# The names of Keras's weights in PyTorch's files, where they differ.
+_TORCH_NAMES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 # Networks of keras.applications whose layers come in the same order as those of torchvision.
 _SAME_ORDER = ("VGG", "MobileNetV2", "MobileNetV3", "EfficientNet", "DenseNet")
 _TORCH_EPSILON = 1e-5  # of batch normalisation; torchvision builds some networks with another
 _OTHER_EPSILON = {"EfficientNetB5": 1e-3, "EfficientNetB6": 1e-3, "EfficientNetB7": 1e-3, "EfficientNetV2": 1e-3}
-
-Tensors = Mapping[str, NDArray[Any]]
 
 
 def load_weights_file(backbone: Backbone, path: Path, sha256: str | None = None) -> tuple[Backbone, str]:
@@ -69,7 +73,7 @@ def load_weights_file(backbone: Backbone, path: Path, sha256: str | None = None)
             raise ValueError(f"its SHA-256 is {digest} instead of {sha256}")
         tensors = load_safetensors(content) if path.suffix == ".safetensors" else read_state_dict(content)
         if backbone.is_own:
-            _assign_by_name(backbone.model, tensors)
+            _assign_by_name(backbone, tensors)
             return backbone, digest
         in_order = sorted(tensors, key=_natural) if path.suffix == ".safetensors" else tensors
         _assign_in_order(backbone, {name: tensors[name] for name in in_order})
@@ -92,17 +96,17 @@ def _load_keras_file(model: keras.Model, path: Path) -> None:
         model.load_weights(path)
 
 
-def _assign_by_name(model: keras.Model, tensors: Tensors) -> None:
+def _assign_by_name(backbone: Backbone, tensors: Tensors) -> None:
     """Assign the tensors with the names of the layers. Other tensors, such as those of a head, are ignored."""
-    names = {".".join(part.lstrip("_") for part in name.split(".")): name for name in tensors}
+    model, named = backbone.model, backbone.named_as_layers(tensors)
     needed = {f"{layer.name}.{_torch_name(variable)}" for layer in model.layers for variable in layer.weights}
-    if missing := sorted(needed - set(names), key=_natural):
+    if missing := sorted(needed - set(named), key=_natural):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"it lacks {missing[0]}{more}; it begins with {', '.join(list(tensors)[:3])}")
     for layer in model.layers:
         for variable in layer.weights:
-            name = names[f"{layer.name}.{_torch_name(variable)}"]
-            _assign(layer, variable, name, tensors[name])
+            name = f"{layer.name}.{_torch_name(variable)}"
+            _assign(layer, variable, name, named[name])
 
 
 def _assign_in_order(backbone: Backbone, tensors: Tensors) -> None:
@@ -155,6 +159,8 @@ def _assign(
     """Assign a tensor of PyTorch, in the order of Keras's axes, to a variable of a layer."""
     if _torch_name(variable) == "weight" and values.ndim == 4:  # (O, I, h, w) to (h, w, I, O), depthwise (h, w, O, I)
         values = values.transpose((2, 3, 0, 1) if isinstance(layer, kl.DepthwiseConv2D) else (2, 3, 1, 0))
+    elif isinstance(layer, kl.Dense):  # a matrix (O, I), or a bias
+        values = values.T
     if values.shape != tuple(variable.shape):
         raise ValueError(f"{name} has the shape {values.shape} instead of {tuple(variable.shape)}, in Keras's order")
     values = values.astype(np.float32) + added
@@ -166,8 +172,8 @@ def _assign(
 
 
 def _torch_name(variable: Any) -> str:
-    kind = variable.name.rsplit("/", 1)[-1]
-    return "bias" if kind == "bias" else _TORCH_NAMES.get(kind, "weight")
+    kind: str = variable.name.rsplit("/", 1)[-1]
+    return _TORCH_NAMES.get(kind, kind)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

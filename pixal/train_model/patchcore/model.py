@@ -38,6 +38,9 @@ class Patchcore(PatchModel):
 
     def _select_features(self, backbone: Backbone) -> PatchFeatures:
         count = len(backbone.model.outputs)
+        if backbone.transformer:  # AnomalyDINO (Damm et al. 2025): tokens know their neighbourhood; cosine distance
+            levels = [Level(tuple(range(count)), 0)]
+            return PatchFeatures(backbone, self._frame, self.spec.channels, levels, unit_length=True)
         # The paper, too, leaves out the first and the last stage. On the coarser grid of the two, a search takes a
         # quarter of the time.
         maps, grid = (tuple(range(count)), 0) if self.options.layers else _inner_maps(count)
