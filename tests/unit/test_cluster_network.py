@@ -264,7 +264,7 @@ def test_training_learns_positions_and_keeps_weights_in_range() -> None:
     charge, labels = blobs(2000)
     model = build_mdn(SHAPE, NetworkSettings(kernel_l1=0.0, activity_l2=0.0))
     model.compile(keras.optimizers.Adam(0.01), negative_log_likelihood, jit_compile=False)
-    history = model.fit(charge, labels, batch_size=40, epochs=10, verbose=0)
+    history = model.fit(charge, labels, batch_size=50, epochs=10, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0] - 1
     mean, _ = split_output(np.asarray(model(blobs(500, seed=9)[0])))
     assert np.std(mean - blobs(500, seed=9)[1], axis=0).mean() < 0.45
