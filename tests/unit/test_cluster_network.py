@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from pixal.errors import ConfigError
+from pixal.tasks.charge_clusters.network.rounding import divide_half_even
 from pixal.tasks.charge_clusters.network.settings import FloatNetworkSettings, NetworkSettings
 
 keras = pytest.importorskip("keras")
@@ -23,11 +24,7 @@ from pixal.tasks.charge_clusters.network.likelihood import (  # noqa: E402
     split_output,
 )
 from pixal.tasks.charge_clusters.network.model import build_float, build_mdn  # noqa: E402
-from pixal.tasks.charge_clusters.network.quantization import (  # noqa: E402
-    divide_half_even,
-    hard_tanh,
-    quantize,
-)
+from pixal.tasks.charge_clusters.network.quantization import hard_tanh, quantize  # noqa: E402
 from pixal.train_model.keras_training.saving import save_model  # noqa: E402
 
 SHAPE = (13, 21, 2)

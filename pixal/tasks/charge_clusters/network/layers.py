@@ -7,12 +7,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from pixal.tasks.charge_clusters.network.quantization import (
-    divide_half_even,
-    hard_tanh,
-    quantize,
-    straight_through,
-)
+from pixal.tasks.charge_clusters.network.quantization import hard_tanh, quantize, straight_through
+from pixal.tasks.charge_clusters.network.rounding import divide_half_even
 
 
 @keras.saving.register_keras_serializable("pixal")

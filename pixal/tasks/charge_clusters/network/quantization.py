@@ -36,14 +36,3 @@ def straight_through(values: Any, rounded: Any) -> Any:
     The order of the sums matters: ``values + (rounded - values)`` is not exactly ``rounded`` in float32.
     """
     return ops.stop_gradient(rounded) + (values - ops.stop_gradient(values))
-
-
-def divide_half_even(numerator: Any, denominator: int) -> Any:
-    """Divide integers and round to the nearest integer, halves to even. Takes Keras tensors and NumPy arrays.
-
-    Floating-point division would not do: a compiler may replace it by a product with the rounded reciprocal.
-    """
-    shifted = 2 * numerator + denominator
-    quotient = shifted // (2 * denominator)
-    is_odd_tie = (quotient * (2 * denominator) == shifted) & (quotient % 2 == 1)
-    return quotient - (ops.cast(is_odd_tie, quotient.dtype) if ops.is_tensor(quotient) else is_odd_tie)
