@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from pixal.config.document import Document, nearest_hint
+from pixal.config.document import Document
 from pixal.config.schema import ModelTraining
-from pixal.errors import ConfigError
+from pixal.errors import ConfigError, nearest_hint
 from pixal.io.names import printable, shorten_stem
 from pixal.tasks.photographs.settings import PhotographConfig, Preprocessor
 
