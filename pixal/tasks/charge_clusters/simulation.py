@@ -7,7 +7,7 @@ and the width, and is meant for demonstrations and tests, not for the design of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,16 +139,9 @@ def respond(
         Charge in electrons, (n, rows, columns, slices) float32.
     """
     used = sensor or Sensor()
-    x, y, cot_alpha, cot_beta = (np.asarray(values, np.float32)[:, None] for values in labels.T)
-    depth, step = used.depths, used.thickness / used.steps
-    drift = used.thickness / 2 - depth
-    variance = used.diffusion**2 * drift / used.thickness
-    # The track is inclined: a step is not a point. It gets the variance of a uniform distribution over its length.
-    shares_x = _shares(x + cot_alpha * depth, variance + (cot_alpha * step) ** 2 / 12, used.columns, used.pitch_x)
-    along_y = y + cot_beta * depth + used.lorentz * drift
-    shares_y = _shares(along_y, variance + (cot_beta * step) ** 2 / 12, used.rows, used.pitch_y)
-    freed = _freed_charge(cot_alpha, cot_beta, generator, used)
-    collected = shares_x[..., None] * _rise(drift, used)[:, None, :]  # (n, steps, columns, slices)
+    shares_x, shares_y = _shares_of_steps(labels, used)
+    freed = _freed_charge(labels, generator, used)
+    collected = shares_x[..., None] * _rise(used)[:, None, :]  # (n, steps, columns, slices)
     rows = (freed[..., None] * shares_y).transpose(0, 2, 1)
     charge = (rows @ collected.reshape(len(labels), used.steps, -1)).reshape(-1, *used.shape)
     if used.noise:
@@ -162,19 +155,60 @@ def _draw_tracks(count: int, generator: np.random.Generator, sensor: Sensor) -> 
     return (generator.random((count, 4), np.float32) * 2 - 1) * np.asarray(sensor.largest, np.float32)
 
 
-def _freed_charge(
-    cot_alpha: NDArray[np.float32], cot_beta: NDArray[np.float32], generator: np.random.Generator, sensor: Sensor
-) -> NDArray[np.float32]:
+def step_charge(labels: NDArray[np.float32], sensor: Sensor, slices: Sequence[int]) -> NDArray[np.float64]:
+    """The mean charge in electrons that each step of given tracks leaves, without noise and threshold.
+
+    Args:
+        labels: As of ``respond``.
+        sensor: The sensor.
+        slices: The slices, counted from 0.
+
+    Returns:
+        (n, steps, P), where P goes over rows, columns and ``slices``.
+    """
+    shares_x, shares_y = _shares_of_steps(labels, sensor)
+    freed = _mean_freed_charge(labels, sensor)
+    rise = _rise(sensor)[:, list(slices)]
+    charge = np.einsum("ns,nsr,nsc,st->nsrct", freed, shares_y, shares_x, rise, dtype=np.float64)
+    return np.asarray(charge.reshape(len(labels), sensor.steps, -1))
+
+
+def _shares_of_steps(labels: NDArray[np.float32], sensor: Sensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The shares of the charge of each step on each column and on each row: (n, steps, columns), (n, steps, rows)."""
+    x, y, cot_alpha, cot_beta = (np.asarray(values, np.float32)[:, None] for values in labels.T)
+    depth, step, drift = sensor.depths, sensor.thickness / sensor.steps, _drift(sensor)
+    variance = sensor.diffusion**2 * drift / sensor.thickness
+    # The track is inclined: a step is not a point. It gets the variance of a uniform distribution over its length.
+    variance_x, variance_y = (variance + (slope * step) ** 2 / 12 for slope in (cot_alpha, cot_beta))
+    along_y = y + cot_beta * depth + sensor.lorentz * drift
+    return (
+        _shares(x + cot_alpha * depth, variance_x, sensor.columns, sensor.pitch_x),
+        _shares(along_y, variance_y, sensor.rows, sensor.pitch_y),
+    )
+
+
+def _drift(sensor: Sensor) -> NDArray[np.float32]:
+    """The drift length of each step, (steps,)."""
+    return sensor.thickness / 2 - sensor.depths
+
+
+def _mean_freed_charge(labels: NDArray[np.float32], sensor: Sensor) -> NDArray[np.float32]:
+    """The mean number of electrons freed in each step, (n, steps)."""
+    slopes = np.asarray(labels[:, 2:4], np.float32)
+    length = sensor.thickness / sensor.steps * np.sqrt(1 + np.square(slopes).sum(axis=1, keepdims=True))
+    return np.asarray(np.repeat(sensor.pairs * length, sensor.steps, axis=1), np.float32)
+
+
+def _freed_charge(labels: NDArray[np.float32], generator: np.random.Generator, sensor: Sensor) -> NDArray[np.float32]:
     """Electrons freed in each step, (n, steps).
 
     They have Moyal's distribution, which is that of minus the logarithm of a squared normal number.
 
     Source: J. E. Moyal, Phil. Mag. 46 (1955) 263, an approximation of Landau's distribution.
     """
-    length = sensor.thickness / sensor.steps * np.sqrt(1 + cot_alpha**2 + cot_beta**2)
-    mean = np.repeat(sensor.pairs * length, sensor.steps, axis=1)
+    mean = _mean_freed_charge(labels, sensor)
     if not sensor.fluctuation:
-        return np.asarray(mean, np.float32)
+        return mean
     normal = generator.standard_normal(mean.shape, np.float32)
     moyal = -np.log(np.maximum(normal**2, np.float32(1e-30)))
     return np.asarray(mean * np.maximum(0, 1 + sensor.fluctuation * (moyal - _MOYAL_MEAN)), np.float32)
@@ -187,8 +221,8 @@ def _shares(centre: NDArray[Any], variance: NDArray[Any], count: int, pitch: flo
     return np.asarray(np.diff(below, axis=-1), np.float32)
 
 
-def _rise(drift: NDArray[np.float32], sensor: Sensor) -> NDArray[np.float32]:
+def _rise(sensor: Sensor) -> NDArray[np.float32]:
     """The share of a step's charge that each slice shows, (steps, slices). Slice k is read at (k + 1) slice times."""
     times = np.arange(1, sensor.slices + 1) * sensor.slice_time
-    waited = np.maximum(0, times - drift[:, None] / sensor.velocity)
+    waited = np.maximum(0, times - _drift(sensor)[:, None] / sensor.velocity)
     return np.asarray(-np.expm1(-waited / sensor.rise), np.float32)
