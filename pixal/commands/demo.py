@@ -14,6 +14,7 @@ from pixal.errors import InputError
 from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.synthetic.batch import write_batch
+from pixal.tasks.photographs.comparison.choice import with_chosen_family
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
 from pixal.tasks.photographs.settings import photograph_config
 from pixal.tasks.photographs.training.train import train
@@ -81,7 +82,7 @@ def demo(
     with _working_directory(folder):
         settings = photograph_config(load_config("configs", overrides))
         preprocess(train_folder, config=settings, quiet=quiet)
-        train(None, settings, quiet=quiet)
+        train(None, with_chosen_family(None, settings, resume=False, quiet=quiet), quiet=quiet)
         verdicts = validate(production, truth=truth, config=settings, quiet=quiet)
     return replace(verdicts, folder=folder / verdicts.folder)
 

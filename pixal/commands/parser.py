@@ -130,7 +130,10 @@ def _add_preprocessing(commands: Commands) -> None:
 def _add_train(commands: Commands) -> None:
     command = _add_command(commands, "train", "train the model on out.npz, and calibrate it on held-out good parts")
     families = ", ".join(MODELS.class_paths())
-    command.description = f"{command.description} Model families (model_training.model): {families}."
+    command.description = (
+        f"{command.description} Model families (model_training.model): {families}; or auto: the one that finds most "
+        "planted defects, chosen within model_training.budget_s seconds."
+    )
     command.add_argument(
         "-i",
         "--input",

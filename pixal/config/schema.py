@@ -14,12 +14,16 @@ from pixal.config.section import Count, Fraction, Mark, Positive, Section, Units
 from pixal.errors import ConfigError
 from pixal.registry import MODELS
 
+AUTO_MODEL = "auto"
+"""In place of a model family: ``train`` chooses one."""
+
 
 class ModelTraining(Section):
     """The model, its loss, and how it is trained.
 
     Attributes:
-        model: Name of the model family.
+        model: Name of the model family. ``auto``: ``train`` chooses the one that finds most planted defects.
+        budget_s: Seconds that the choice may take.
         model_options: Settings that only this family has. The family checks them.
         model_name: File name of the model, without extension. None: ``pixal_`` and the name of the family.
         model_file_extension: Format of the stored model.
@@ -65,6 +69,7 @@ class ModelTraining(Section):
 
     model: str = "autoencoder"
     model_options: dict[str, Any] = {}
+    budget_s: Annotated[Positive, Mark.NO_RESULT] = 600.0
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     model_file_extension: Literal["keras", "h5"] = "keras"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
@@ -111,9 +116,17 @@ class ModelTraining(Section):
     @classmethod
     def _known_family(cls, value: str) -> str:
         try:
-            MODELS.class_path(value)
+            if value != AUTO_MODEL:
+                MODELS.class_path(value)
         except ConfigError as error:  # pydantic adds the key only to a ValueError
             raise ValueError(str(error).removeprefix("model_training.model: ")) from error
+        return value
+
+    @field_validator("model_options")
+    @classmethod
+    def _none_without_a_family(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if value and info.data.get("model") == AUTO_MODEL:
+            raise ValueError("options belong to one model family, but model is auto; name the family, or no options")
         return value
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,17 @@ class Judged:
         unsorted = np.empty_like(wins)
         unsorted[:, order] = wins
         return unsorted
+
+
+def pool_judged(judged: Sequence[Judged]) -> Judged:
+    """Join what models of several types say: values in units of the threshold of the type, parts of all types."""
+    starts = np.cumsum([0, *(len(each.good) for each in judged)])
+    return Judged(
+        np.concatenate([each.peaks / each.threshold for each in judged]),
+        np.concatenate([each.parts + start for each, start in zip(judged, starts, strict=False)]),
+        np.concatenate([each.good / each.threshold for each in judged]),
+        1.0,
+    )
 
 
 @dataclass(frozen=True)

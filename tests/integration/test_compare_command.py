@@ -5,21 +5,29 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import cv2
+import numpy as np
 import pytest
 from helpers import NO_FIGURES, PATHS, config_in
+from numpy.typing import NDArray
 
 import pixal
 from pixal import cli
 from pixal.errors import ConfigError
+from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.io.records import read_record
 from pixal.mlflow_utils import Tracker
+from pixal.registry import MODELS
 from pixal.synthetic import write_batch
+from pixal.tasks.photographs.comparison import choice
 from pixal.tasks.photographs.comparison.cost import measured_memory
 from pixal.tasks.photographs.sensitivity.measuring import TypeMeasurement
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.train_model.family import Rows
+from pixal.train_model.gaussian import Gaussian
 
 OPTIONS: dict[str, Any] = {"kinds": ["spot", "scratch"], "sizes": [2, 6], "contrasts": [-0.5], "defects": 12}
 COMPONENT = Path("out/Part")
@@ -161,6 +169,31 @@ def test_one_model_for_all_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     for name in ("back", "front"):
         assert read_record(COMPONENT / name / "metadata/comparison.yaml")["parts"] == 4
+
+
+class Weak(Gaussian):
+    """A family that finds little: its errors are blurred."""
+
+    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
+        return np.stack([cv2.blur(error, (25, 25)) for error in super().error(inputs, rows)])
+
+
+def test_train_chooses_the_family_that_finds_more(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cast("dict[str, str]", MODELS.builtin), "weak", f"{__name__}:Weak")
+    monkeypatch.setattr(choice, "FAMILIES", {"weak": 1.0, "gaussian": 1.0})
+    monkeypatch.setattr(choice, "BUDGET", choice.BUDGET.with_options(["spot"], [2, 6], [-0.5, 0.5], 10))
+    settings = config("model_training.model=auto")
+    pixal.train(config=settings, quiet=True)
+    trained = read_record(COMPONENT / "front/metadata/model_training.yaml")
+    assert (trained["model"], trained["model_name"]) == ("gaussian", "pixal_gaussian")
+    record = read_record(RECORD)
+    assert record["choice"]["family"] == "gaussian"
+    assert record["choice"]["reasons"][0].startswith("gaussian finds more than weak")
+    pixal.train(config=config(), quiet=True)
+    same = read_record(COMPONENT / "front/metadata/model_training.yaml")
+    assert same["fingerprint"] == trained["fingerprint"], "the model is the one that the family gives by itself"
+    monkeypatch.setattr(choice, "_choose", lambda *_, **__: pytest.fail("it was chosen before"))
+    pixal.train(config=config("model_training.model=auto", "model_training.budget_s=1"), resume=True, quiet=True)
 
 
 def test_the_growth_of_memory_is_measured() -> None:

@@ -58,10 +58,11 @@ class Photographs(Task):
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
         """Fit and calibrate one model per type, or one model for all types."""
+        from pixal.tasks.photographs.comparison.choice import with_chosen_family
         from pixal.tasks.photographs.sensitivity.run import measure_after_training
         from pixal.tasks.photographs.training.train import train
 
-        settings = photograph_config(config)
+        settings = with_chosen_family(source, photograph_config(config), resume=resume, quiet=quiet)
         outcome = train(source, settings, resume=resume, epochs=epochs, quiet=quiet)
         measure_after_training(source, settings, quiet=quiet)
         return outcome

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from pixal.config.document import Document
-from pixal.config.schema import ModelTraining
+from pixal.config.schema import AUTO_MODEL, ModelTraining
 from pixal.errors import ConfigError, nearest_hint
 from pixal.io.names import printable, shorten_stem
 from pixal.tasks.photographs.settings import PhotographConfig, Preprocessor
@@ -20,7 +20,7 @@ CHEAP = ("gaussian", "padim", "autoencoder")
 
 _TRAINING, _PREPROCESSOR = "model_training", "preprocessing.preprocessor"
 # These decide what is compared: which parts are held out, and under which name a model is stored.
-_FIXED = ("model", "model_name", "seed", "one_hot_encoding", "calibration_folds")
+_FIXED = ("model", "model_name", "budget_s", "seed", "one_hot_encoding", "calibration_folds")
 _OF_PREPROCESSOR = ("channels", "weights", "pool_size", "edge_margin", "light_matching")
 _OF_VALIDATION = ("map_smoothing", "threshold")
 _VARIABLE = {
@@ -73,8 +73,8 @@ def make_candidates(texts: Sequence[str], config: PhotographConfig, preprocessor
 
 
 def default_candidates(family: str, families: Iterable[str] = CHEAP) -> list[str]:
-    """The configured family, and other families without further settings."""
-    return list(dict.fromkeys([family, *families]))
+    """The configured family, unless it is to be chosen, and other families without further settings."""
+    return [name for name in dict.fromkeys([family, *families]) if name != AUTO_MODEL]
 
 
 def _make_candidate(name: str, config: PhotographConfig) -> Candidate:

@@ -43,19 +43,22 @@ class Prepared:
         config: The settings whose folders hold them.
         types: The types.
         preprocessor: The settings with which their model input was made.
+        sha256: The SHA-256 of each file with model input.
     """
 
     source: str | Path | None
     config: PhotographConfig
     types: tuple[str, ...]
     preprocessor: Preprocessor
+    sha256: tuple[str, ...]
 
     @classmethod
     def find(cls, source: str | Path | None, config: PhotographConfig) -> Prepared:
         """Find the prepared good parts. Raise ``InputError`` if there are none."""
-        states = {name: state for data in find_training_data(source, config) for name, state in data.states.items()}
+        found = find_training_data(source, config)
+        states = {name: state for data in found for name, state in data.states.items()}
         preprocessor = next(iter(states.values())).settings.preprocessor
-        return cls(source, config, tuple(states), preprocessor)
+        return cls(source, config, tuple(states), preprocessor, tuple(data.sha256 for data in found))
 
 
 @dataclass(frozen=True)

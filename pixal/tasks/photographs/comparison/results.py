@@ -116,7 +116,7 @@ class TypeComparison:
     @property
     def sentences(self) -> list[str]:
         """One sentence per candidate other than the baseline."""
-        return [_sentence(name, self.baseline, difference) for name, difference in self.differences.items()]
+        return [difference_sentence(name, self.baseline, difference) for name, difference in self.differences.items()]
 
     def summary(self) -> str:
         """The table and the sentences as text."""
@@ -231,7 +231,8 @@ def _interval_text(value: float, interval: Interval) -> str:
     return f"{value:+.3f} ({interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
-def _sentence(name: str, baseline: str, difference: Difference) -> str:
+def difference_sentence(name: str, baseline: str, difference: Difference) -> str:
+    """Say whether a candidate finds more than another one."""
     percent = f"{100 * abs(difference.detection_rate):.1f} % of the planted defects"
     low, high = (100 * end for end in difference.detection_interval)
     interval = f"{100 * (1 - difference.alpha):.3g} % interval of the difference: {low:+.1f} to {high:+.1f} %"

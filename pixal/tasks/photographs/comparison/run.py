@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pixal import mlflow_utils
 from pixal.errors import ConfigError, PixalError, StorageError
@@ -86,36 +87,76 @@ def compare(
     texts = candidates or default_candidates(config.model_training.model)
     runs = [CandidateRun(candidate, prepared) for candidate in make_candidates(texts, config, prepared.preprocessor)]
     result = Comparison()
-    files = {name: ComparisonFiles.of_type(config, name) for name in prepared.types}
-    planned = [path for of_type in files.values() for path in of_type]
-    check_outputs(config.paths, "component_model_path", prepared.types, planned=planned)
-    with ExitStack() as stack:
-        for name in prepared.types:
-            stack.enter_context(lock_folder(config.paths.resolve("component_model_path", name)))
-        claim_outputs(config.paths, "component_model_path", prepared.types)
-        for name in prepared.types:
-            stack.enter_context(log_to_file(config.paths.resolve("log_path", name), "compare"))
-        tracker = stack.enter_context(mlflow_utils.tracked_run(config, config.paths.component, "compare"))
+    with exclusive_comparison(prepared) as tracker:
         judgements = _judge_all(runs, budget, result, is_default=not candidates, force=force, quiet=quiet)
-        for name in prepared.types:
-            by_candidate = {candidate: of_types[name] for candidate, of_types in judgements.items()}
-            comparison = TypeComparison(name, config.validation.false_alarm_rate, by_candidate)
-            origin = {
-                "component": config.paths.component,
-                "type": name,
-                "seed": config.model_training.seed,
-                "budget": budget.as_record(),
-                "left_out": [*result.left_out, *result.failures],
-            }
-            comparison.write(files[name], origin)
-            result.types.append(comparison)
-            result.records[name] = files[name].record
-            for metric, value in comparison.metrics().items():
-                tracker.log_metric(metric, value)
-            tracker.log_artifacts(
-                {f"metadata/{name}": [files[name].record, files[name].table], f"figures/{name}": [files[name].figure]}
-            )
+        write_comparison(prepared, judgements, budget, result, tracker)
     return result
+
+
+@contextmanager
+def exclusive_comparison(prepared: Prepared) -> Iterator[mlflow_utils.Tracker]:
+    """Lock and claim the folders of the types, and track the block as a run of ``compare``.
+
+    Raises:
+        InputError: Another run holds a lock, or the output folders cannot be used.
+    """
+    config, types = prepared.config, prepared.types
+    planned = [path for name in types for path in ComparisonFiles.of_type(config, name)]
+    check_outputs(config.paths, "component_model_path", types, planned=planned)
+    with ExitStack() as stack:
+        for name in types:
+            stack.enter_context(lock_folder(config.paths.resolve("component_model_path", name)))
+        claim_outputs(config.paths, "component_model_path", types)
+        for name in types:
+            stack.enter_context(log_to_file(config.paths.resolve("log_path", name), "compare"))
+        yield stack.enter_context(mlflow_utils.tracked_run(config, config.paths.component, "compare"))
+
+
+def compare_types(prepared: Prepared, judgements: Mapping[str, Mapping[str, TypeJudgement]]) -> list[TypeComparison]:
+    """The comparison of each type, from the judgements by candidate and type."""
+    rate = prepared.config.validation.false_alarm_rate
+    return [
+        TypeComparison(name, rate, {candidate: of_types[name] for candidate, of_types in judgements.items()})
+        for name in prepared.types
+    ]
+
+
+def write_comparison(
+    prepared: Prepared,
+    judgements: Mapping[str, Mapping[str, TypeJudgement]],
+    budget: Budget,
+    result: Comparison,
+    tracker: mlflow_utils.Tracker,
+    **entries: Any,
+) -> None:
+    """Write the files of each type, and add them to ``result`` and to the tracked run.
+
+    Args:
+        prepared: The prepared good parts.
+        judgements: The judgements by candidate and type.
+        budget: Which defects were planted.
+        result: The result of the command, with the candidates that are left out.
+        tracker: The tracked run.
+        entries: Further entries of the records.
+    """
+    config = prepared.config
+    tracker.log_params({"compare": budget.as_record()})
+    for comparison in compare_types(prepared, judgements):
+        name = comparison.name
+        files = ComparisonFiles.of_type(config, name)
+        origin = {
+            "component": config.paths.component,
+            "type": name,
+            "seed": config.model_training.seed,
+            "budget": budget.as_record(),
+            "left_out": [*result.left_out, *result.failures],
+        }
+        comparison.write(files, origin | entries)
+        result.types.append(comparison)
+        result.records[name] = files.record
+        for metric, value in comparison.metrics().items():
+            tracker.log_metric(metric, value)
+        tracker.log_artifacts({f"metadata/{name}": [files.record, files.table], f"figures/{name}": [files.figure]})
 
 
 def _judge_all(
@@ -130,7 +171,7 @@ def _judge_all(
     trained: list[CandidateRun] = []
     for number, run in enumerate(runs, 1):
         _log.info("candidate %s, %d of %d", run.candidate.name, number, len(runs))
-        with _left_out_if_it_fails(run, problems, must_work=number == 1), mlflow_utils.untracked():
+        with left_out_if_it_fails(run, problems, must_work=number == 1), mlflow_utils.untracked():
             run.train(quiet=quiet)
             trained.append(run)
     if any(run.needs_one_fold for run in trained):
@@ -138,7 +179,7 @@ def _judge_all(
     gap = max(run.gap for run in trained)
     judgements: dict[str, dict[str, TypeJudgement]] = {}
     for run in trained:
-        with _left_out_if_it_fails(run, problems, must_work=run is runs[0]):
+        with left_out_if_it_fails(run, problems, must_work=run is runs[0]):
             judgements[run.candidate.name] = run.judge(budget, gap, force=force, quiet=quiet)
     if len(judgements) < 2:
         raise ConfigError(f"there is nothing to compare {runs[0].candidate.name} with: {'; '.join(problems)}")
@@ -146,7 +187,7 @@ def _judge_all(
 
 
 @contextmanager
-def _left_out_if_it_fails(run: CandidateRun, problems: list[str], *, must_work: bool) -> Iterator[None]:
+def left_out_if_it_fails(run: CandidateRun, problems: list[str], *, must_work: bool) -> Iterator[None]:
     """Note the reason in ``problems`` if the work on a candidate fails. A full disk is no fault of the candidate."""
     try:
         yield

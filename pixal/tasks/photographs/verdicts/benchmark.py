@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pixal import mlflow_utils
+from pixal.config.schema import AUTO_MODEL
 from pixal.config.section import result_settings
 from pixal.errors import InputError, PixalError
 from pixal.io import ownership
@@ -20,6 +21,7 @@ from pixal.io.output_folders import Side, check_outputs, claim_outputs
 from pixal.io.provenance import fingerprint
 from pixal.io.records import read_record, write_record
 from pixal.outcome import Failure
+from pixal.tasks.photographs.comparison.choice import with_chosen_family
 from pixal.tasks.photographs.mvtec import find_data_set
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -46,9 +48,8 @@ def benchmark(
     quiet: bool = False,
 ) -> MasterResults:
     """Train and validate each class; see ``pixal.benchmark``."""
-    checked_options(
-        anomaly_family_named(config.model_training.model), config.model_training
-    )  # raises before any work starts
+    if config.model_training.model != AUTO_MODEL:  # raises before any work starts
+        checked_options(anomaly_family_named(config.model_training.model), config.model_training)
     runs = [_ClassRun(folders, config, Path(out)) for folders in _find_classes(Path(input_path), classes)]
     _claim(Path(out), runs)
     done = {} if force else {run.name: result for run in runs if (result := run.stored_result())}
@@ -166,7 +167,7 @@ class _ClassRun:
     def _run(self, *, force: bool, resume: bool, quiet: bool) -> ClassResult:
         folders, config = self._folders, self._config
         prepared = preprocess(folders.train, config=config, force=force, quiet=quiet)
-        train(None, config, resume=resume, quiet=quiet)
+        train(None, with_chosen_family(None, config, resume=resume, quiet=quiet), resume=resume, quiet=quiet)
         batch = validate(folders.test, truth=folders.truth, config=config, force=force, quiet=quiet)
         if len(batch.failures) == len(batch.parts):
             raise InputError(f"none of {len(batch.parts)} photographs could be validated: {batch.failures[0]}")
@@ -180,7 +181,7 @@ class _ClassRun:
         count = len(failures)
         columns = {
             "class": self.name,
-            "model": self._config.model_training.model,
+            "model": models[0].model,
             "images_trained": sum(model.n_images for model in models),
             "parts": len(batch.parts),
             **{name: measures.get(name) for name in MEASURES},
