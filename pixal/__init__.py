@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pixal.commands.benchmark import benchmark
     from pixal.commands.compare import compare
     from pixal.commands.demo import demo
+    from pixal.commands.inspect import inspect
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
     from pixal.commands.sensitivity import sensitivity
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "load_config": "pixal.config",
+    "inspect": "pixal.commands.inspect",
     "preprocess": "pixal.commands.preprocess",
     "remove_bg": "pixal.commands.preprocess",
     "align": "pixal.commands.preprocess",
@@ -49,6 +51,7 @@ __all__ = [
     "detect",
     "encode",
     "evaluate",
+    "inspect",
     "load_config",
     "make_input",
     "preprocess",

@@ -90,12 +90,24 @@ def _load_config(options: argparse.Namespace) -> Config:
     from pixal.tasks import configured_task
 
     config = pixal.load_config(options.config, options.overrides)
-    if options.config is None and options.command != "benchmark":  # it names the components after the classes
+    if options.config is None and options.command not in _WITHOUT_COMPONENT:
         warn_of_shipped_component(config)
     if getattr(options, "workers", None) is None:
         return config
     workers = [f"{key}={options.workers}" for key in configured_task(config).worker_settings]
     return pixal.load_config(options.config, [*options.overrides, *workers])
+
+
+def _inspect(options: argparse.Namespace) -> ExitStatus:
+    inspection = pixal.inspect(
+        options.input,
+        against=options.against,
+        sample=options.sample,
+        out=options.out,
+        config=_load_config(options),
+        quiet=options.quiet,
+    )
+    return _report_failures(inspection.failures)
 
 
 def _preprocess(options: argparse.Namespace) -> ExitStatus:
@@ -214,6 +226,7 @@ def _demo(options: argparse.Namespace) -> ExitStatus:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
+    "inspect": _inspect,
     "preprocess": _preprocess,
     "remove_bg": _preprocess,
     "align": _preprocess,
@@ -228,6 +241,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "benchmark": _benchmark,
     "demo": _demo,
 }
+_WITHOUT_COMPONENT = ("benchmark", "inspect")  # their outputs are not in the folders of the configured component
 _AFTER_STOP = {
     "preprocess": "the same command resumes with the photographs that are not done yet",
     "train": "to resume from the last checkpoint, add --resume to the same command",

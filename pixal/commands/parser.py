@@ -27,12 +27,29 @@ exit status:
   4 with --fail-on-anomaly, at least one part failed
 
 usual steps:
+  pixal inspect -i photos/COMPONENT        what is wrong with the photographs, before training
   pixal preprocess -i photos/COMPONENT     photographs of good parts, one folder per image type
   pixal train                              one model per type, or one for all (one_hot_encoding)
   pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
   mlflow ui                                show the tracked runs; start it in the same folder
 
 Settings are in configs/parameters.yaml and configs/paths.yaml. See also: pixal COMMAND --help
+"""
+
+_INSPECT = """\
+Look at photographs before any training: what is damaged, out of focus, badly exposed, of another
+size, unusual, or there twice. Each finding says what to do.
+
+It works on any folder of photographs, and needs no model and no settings of a component.
+Results: inspection.html (open this first), photographs.csv with one row per photograph and a
+suggested use (train, check, leave out), and inspection.yaml for programs.
+
+With --against it also compares light, colour, contrast, noise and sharpness with another folder,
+for example new photographs with those for training, and names photographs that are in both.
+
+  pixal inspect -i photos/COMPONENT
+  pixal inspect -i photos/june --against photos/may
+  pixal inspect -i archive --sample 200
 """
 
 _SENSITIVITY = """\
@@ -97,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pixal {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_inspect(commands)
     _add_preprocessing(commands)
     _add_train(commands)
     _add_validate(commands)
@@ -108,6 +126,23 @@ def build_parser() -> argparse.ArgumentParser:
     _add_benchmark(commands)
     _add_demo(commands)
     return parser
+
+
+def _add_inspect(commands: Commands) -> None:
+    command = _add_command(
+        commands, "inspect", "look at photographs before training: what is blurred, dark, there twice"
+    )
+    command.description = _INSPECT
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("-i", "--input", metavar="DIR", required=True, help=_PHOTOGRAPHS)
+    command.add_argument("--against", metavar="DIR", help="compare with the photographs in this folder, type by type")
+    command.add_argument(
+        "--sample", metavar="N", type=_count, help="inspect N photographs of each type, chosen at random (default: all)"
+    )
+    command.add_argument(
+        "-o", "--out", metavar="DIR", help="folder for the results (default: ./inspection/NAME, the name of the input)"
+    )
+    _add_workers(command)
 
 
 def _add_preprocessing(commands: Commands) -> None:

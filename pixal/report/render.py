@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pixal.errors import InputError
-from pixal.io.files import atomic_write
 from pixal.report.document import PartResult, ResultsDocument
 from pixal.report.images import (
     MAX_WIDTH,
@@ -32,13 +27,13 @@ from pixal.report.images import (
     save_part_images,
 )
 from pixal.report.measures import measure_cards, measure_tables
+from pixal.report.page import csp_hash, page_environment, read_page_file, write_stream
 
 ImageSource = Callable[[PartResult], "tuple[Image, Image] | PartImages | None"]
 """Gives a part's photograph and overlay, each (H, W, 3) uint8 RGB; or its image files; or None."""
 
 EMBED_LIMIT_MB = 10.0  # a page of this size can still be mailed, and opens at once
 THUMBNAIL_LIMIT_MB = 2.0  # more thumbnails inside the page slow down its opening
-_SMALLEST_P = 1e-6  # smaller p-values are shown as "below" this one
 _PART_FIELDS = {  # what the page's script reads
     *(
         "type",
@@ -144,16 +139,8 @@ def _image_files(
 
 def _write_page(path: Path, results: ResultsDocument, images: Sequence[PartImages], exported: set[str]) -> None:
     """Render into a temporary file, then move it to ``path``."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters.update(figure=_format_number, p_value=_format_p_value, day=_format_time)
-    css, script = _read("report.css"), _script()
+    environment = page_environment()
+    css, script = read_page_file("report.css"), _script()
     folder = f"{path.stem}_images"
 
     def address(file: Path | None) -> str:
@@ -164,8 +151,8 @@ def _write_page(path: Path, results: ResultsDocument, images: Sequence[PartImage
     stream = environment.get_template("report.html.j2").stream(
         css=Markup(css),
         script=Markup(script),
-        css_hash=_csp_hash(css),
-        script_hash=_csp_hash(script),
+        css_hash=csp_hash(css),
+        script_hash=csp_hash(script),
         results=results,
         model=results.model.model_dump(by_alias=True),
         counts={
@@ -183,9 +170,7 @@ def _write_page(path: Path, results: ResultsDocument, images: Sequence[PartImage
         ),
         images=((index, address(files.photo), address(files.overlay)) for index, files in enumerate(images)),
     )
-    stream.enable_buffering(20)
-    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as page:
-        page.writelines(stream)
+    write_stream(path, stream)
 
 
 def _script_data(results: ResultsDocument, images: Sequence[PartImages]) -> dict[str, Any]:
@@ -228,31 +213,7 @@ def _table_row(index: int, part: PartResult, thumbnail: str, close_up: str) -> _
     )
 
 
-def _format_number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}g}"
-
-
-def _format_p_value(p_value: float) -> str:
-    return f"= {p_value:.1g}" if p_value >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
-
-
-def _format_time(text: str) -> str:
-    """An ISO 8601 time in words; other text unchanged."""
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).strftime("%d %B %Y, %H:%M").lstrip("0")
-    except ValueError:
-        return text
-
-
-def _read(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
 def _script() -> str:
     """All scripts joined, in a scope of their own."""
-    joined = "\n".join(_read(name) for name in ("report.js", "distribution.js", "viewer.js", "controls.js"))
+    joined = "\n".join(read_page_file(name) for name in ("report.js", "distribution.js", "viewer.js", "controls.js"))
     return f'"use strict";\n(() => {{\n{joined}}})();\n'
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -59,6 +59,19 @@ class Task(ABC):
         ``source`` is None if only the name of a ``batch`` is given, whose files are known.
         """
 
+    def inspect(
+        self,
+        source: str | Path,
+        config: Config,
+        *,
+        against: str | Path | None,
+        sample: int | None,
+        out: str | Path | None,
+        quiet: bool,
+    ) -> Results:
+        """Say what is wrong with the files in ``source``, before any training."""
+        self._does_not_apply("inspect")
+
     def remove_bg(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
         """Run only the first step of ``preprocess``."""
         self._does_not_apply("remove_bg")

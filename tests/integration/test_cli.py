@@ -24,7 +24,7 @@ from pixal.errors import StorageError
 from pixal.io.images import read_image
 
 COMMANDS = (
-    *("preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect"),
+    *("inspect", "preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect"),
     *("encode", "evaluate", "benchmark", "demo"),
 )
 HEAVY = ("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas")

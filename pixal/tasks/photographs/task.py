@@ -13,6 +13,7 @@ from pixal.tasks.task import Task
 
 if TYPE_CHECKING:
     from pixal.tasks.photographs.comparison.run import Comparison
+    from pixal.tasks.photographs.inspection.results import Inspection
     from pixal.tasks.photographs.probing.evaluation import Evaluation
     from pixal.tasks.photographs.sensitivity.run import Sensitivity
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
@@ -29,6 +30,22 @@ class Photographs(Task):
     parameters_type = PhotographParameters
     config_type = PhotographConfig
     worker_settings = ("execution.workers", "preprocessing.remove_background.max_workers")
+
+    def inspect(
+        self,
+        source: str | Path,
+        config: Config,
+        *,
+        against: str | Path | None,
+        sample: int | None,
+        out: str | Path | None,
+        quiet: bool,
+    ) -> Inspection:
+        """Measure the photographs, and say what is remarkable."""
+        from pixal.tasks.photographs.inspection.run import inspect
+
+        settings = photograph_config(config)
+        return inspect(source, against=against, sample=sample, out=out, config=settings, quiet=quiet)
 
     def preprocess(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
         """Remove the background, align, crop, and write ``out.npz``."""

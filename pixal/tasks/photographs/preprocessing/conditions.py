@@ -100,18 +100,30 @@ def measure_light_and_focus(image: NDArray[Any], part: NDArray[np.bool_]) -> Lig
     image = np.ascontiguousarray(image[y : y + height, x : x + width])
     mask = part[y : y + height, x : x + width].astype(np.uint8) * _MASK_VALUE
     red, green, blue = (np.array(cv2.mean(image, mask)[:3]) / np.iinfo(image.dtype).max).tolist()
-    return LightAndFocus(red, green, blue, _sharpness(image, mask))
+    return LightAndFocus(red, green, blue, relative_sharpness(image, mask))
 
 
-def _sharpness(image: NDArray[Any], mask: NDArray[np.uint8]) -> float:
-    size = (mask.shape[1] // _SHRINK, mask.shape[0] // _SHRINK)
+def relative_sharpness(image: NDArray[Any], mask: NDArray[np.uint8] | None = None) -> float:
+    """Standard deviation of the Laplacian divided by that of the grey levels, at half size.
+
+    Args:
+        image: The photograph, (H, W, 3), 8- or 16-bit RGB.
+        mask: 255 where the pixels count, (H, W). None: all pixels.
+
+    Returns:
+        The ratio; NaN where the area is too small or has no contrast.
+    """
+    height, width = image.shape[:2]
+    size = (width // _SHRINK, height // _SHRINK)
     if not all(size):
         return float("nan")
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    # The Laplacian reads one pixel on each side, and none of them may show the background.
-    inside = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) == _MASK_VALUE
-    inside = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
+    inside = None
+    if mask is not None:
+        # The Laplacian reads one pixel on each side, and none of them may show the background.
+        inside = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) == _MASK_VALUE
+        inside = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
     contrast, detail = (
         cv2.meanStdDev(plane, mask=inside)[1].item() for plane in (grey, cv2.Laplacian(grey, cv2.CV_32F))
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +25,24 @@ _MIN_CHANGE = {
     "warmth": 0.025,  # on grey, 5 % more of one channel
     "tint": 0.025,
     "sharpness": 0.10,
+    "noise": 0.25,
+    "spread": 0.10,
     "score": 0.25,
     "inlier_ratio": 0.05,
     "ssim": 0.05,
 }
-QUANTITIES = (*_MIN_CHANGE, "unprocessed")
+QUANTITIES = (*(name for name in _MIN_CHANGE if name not in ("noise", "spread")), "unprocessed")
+"""The quantities that ``validate`` compares; ``inspect`` compares noise and spread as well."""
+
+Quantities = Mapping[str, Values]
+"""The values of some quantities, by name."""
+
 _ABSOLUTE = ("inlier_ratio", "ssim")
 _LOWER_ONLY = ("inlier_ratio", "ssim")  # better alignment than in training is no problem
 _CAUSES = {"ssim": ("brightness", "warmth", "tint", "sharpness")}  # these lower it, and are reported instead
 _MIN_ORDER = 0.75  # share of (batch, training) pairs in the same order; 0.76 for a shift by one standard deviation
 _MIN_SHARE = 0.1  # of photographs that could not be processed
+_TINY = 1e-100  # of which the square is a positive number, too
 _MIN_SPREAD = 0.2  # of the smallest change; a few photographs may be closer together by chance
 
 
@@ -50,17 +59,29 @@ class Sample:
     scores: Values
 
 
+class Counts(NamedTuple):
+    """Numbers of photographs.
+
+    Attributes:
+        tried: All of them.
+        processed: Those that could be processed.
+    """
+
+    tried: int
+    processed: int
+
+
 @dataclass(frozen=True)
-class _Test:
-    """One statistical test.
+class Difference:
+    """One statistical test for a difference between two sets of photographs, of training and of a batch.
 
     Attributes:
         type: The type.
-        quantity: One of ``QUANTITIES``.
+        quantity: Name of the quantity, such as "brightness".
         training: The median or share in training.
         batch: The median or share in the batch.
         is_relevant: Whether the difference is large enough to be reported.
-        p_value: The p-value, not corrected.
+        p_value: The p-value.
         method: "rank", "interval" or "share".
     """
 
@@ -84,36 +105,50 @@ def find_drift(samples: Mapping[str, tuple[Sample, Sample]], level: float) -> li
     Returns:
         The findings, without differences that are too small to matter.
     """
-    compared = [
-        (name, quantity, *values) for name, pair in samples.items() for quantity, values in _quantities(*pair).items()
+    values = {name: (_values(training), _values(batch)) for name, (training, batch) in samples.items()}
+    counts = {
+        name: (_counts(training.conditions), _counts(batch.conditions)) for name, (training, batch) in samples.items()
+    }
+    return [
+        DriftFinding(
+            difference.type,
+            difference.quantity,
+            difference.training,
+            difference.batch,
+            difference.p_value,
+            difference.method,
+            message(difference.quantity, difference.training, difference.batch),
+            advice(difference.quantity, difference.training, difference.batch),
+        )
+        for difference in find_differences(values, counts, level)
     ]
-    processed = [
-        (name, training.conditions, batch.conditions)
-        for name, (training, batch) in samples.items()
-        if training.conditions.tried and batch.conditions.tried
-    ]
+
+
+def find_differences(
+    values: Mapping[str, tuple[Quantities, Quantities]], counts: Mapping[str, tuple[Counts, Counts]], level: float
+) -> list[Difference]:
+    """Return the quantities in which two sets of photographs differ, with corrected p-values.
+
+    Args:
+        values: The values of training and of the batch, by type.
+        counts: The numbers of photographs of training and of the batch, by type.
+        level: As in ``find_drift``.
+    """
+    compared = [(name, quantity, *both) for name, pair in values.items() for quantity, both in _comparable(*pair)]
+    processed = [(name, *pair) for name, pair in counts.items() if pair[0].tried and pair[1].tried]
     count = len(compared) + len(processed)
     tests = [_compare_values(*arguments, level=level / count) for arguments in compared]
     tests += [_compare_shares(*arguments) for arguments in processed]
     corrected = holm([test.p_value for test in tests])
-    findings = {
-        (test.type, test.quantity): DriftFinding(
-            test.type,
-            test.quantity,
-            test.training,
-            test.batch,
-            p_value,
-            test.method,
-            message(test.quantity, test.training, test.batch),
-            advice(test.quantity, test.training, test.batch),
-        )
+    found = {
+        (test.type, test.quantity): replace(test, p_value=p_value)
         for test, p_value in zip(tests, corrected, strict=True)
         if p_value <= level and test.is_relevant
     }
     return [
-        finding
-        for (name, quantity), finding in findings.items()
-        if not any((name, cause) in findings for cause in _CAUSES.get(quantity, ()))
+        difference
+        for (name, quantity), difference in found.items()
+        if not any((name, cause) in found for cause in _CAUSES.get(quantity, ()))
     ]
 
 
@@ -130,37 +165,41 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def _quantities(training: Sample, batch: Sample) -> dict[str, tuple[Values, Values]]:
-    """Return the values of each quantity in training and batch, where both have enough of them.
+def light_quantities(red: Values, green: Values, blue: Values) -> dict[str, Values]:
+    """Return brightness, warmth (red against blue) and tint (green against both) from the means of the channels."""
+    light: Values = np.maximum(np.mean([red, green, blue], axis=0), _TINY)
+    # Noise that is cut off at 0 is a large part of a very dark channel. Adding as much grey reduces its weight.
+    red, green, blue = red + light, green + light, blue + light
+    return {"brightness": light, "warmth": red / blue, "tint": green / np.sqrt(red * blue)}
+
+
+def _comparable(training: Quantities, batch: Quantities) -> Iterator[tuple[str, tuple[Values, Values]]]:
+    """Yield the values of each quantity in training and batch, where both have enough of them.
 
     Training needs two values, because one value has no spread. The batch needs one.
     """
-    training_values, batch_values = _values(training), _values(batch)
-    return {
-        name: (training_values[name], batch_values[name])
-        for name in _MIN_CHANGE
-        if len(training_values[name]) >= 2 and len(batch_values[name])
-    }
+    for name in _MIN_CHANGE:
+        if name in training and name in batch:
+            both = tuple(quantities[name][np.isfinite(quantities[name])] for quantities in (training, batch))
+            if len(both[0]) >= 2 and len(both[1]):
+                yield name, (both[0], both[1])
+
+
+def _counts(conditions: Conditions) -> Counts:
+    return Counts(conditions.tried, len(conditions.values))
 
 
 def _values(sample: Sample) -> dict[str, Values]:
-    """Return the finite values of each quantity."""
+    """Return the values of each quantity."""
     columns: dict[str, Values] = dict(zip(CONDITIONS, sample.conditions.values.T, strict=True))
-    tiny = 1e-100  # of which the square is a positive number, too
-    light: Values = np.maximum(np.mean([columns[name] for name in ("red", "green", "blue")], axis=0), tiny)
-    # Noise that is cut off at 0 is a large part of a very dark channel. Adding as much grey reduces its weight.
-    red, green, blue = (columns[name] + light for name in ("red", "green", "blue"))
-    values: dict[str, Values] = {
-        "brightness": light,
-        "warmth": red / blue,
-        "tint": green / np.sqrt(red * blue),
-        "score": np.maximum(sample.scores, tiny),
+    return {
+        **light_quantities(columns["red"], columns["green"], columns["blue"]),
+        "score": np.maximum(sample.scores, _TINY),
         **{name: columns[name] for name in ("sharpness", "inlier_ratio", "ssim")},
     }
-    return {name: values[name][np.isfinite(values[name])] for name in _MIN_CHANGE}
 
 
-def _compare_values(name: str, quantity: str, training: Values, batch: Values, *, level: float) -> _Test:
+def _compare_values(name: str, quantity: str, training: Values, batch: Values, *, level: float) -> Difference:
     """Compare a quantity of a batch with training.
 
     The test is Mann-Whitney's U if so few values can reach ``level`` at all; else the prediction interval.
@@ -175,9 +214,9 @@ def _compare_values(name: str, quantity: str, training: Values, batch: Values, *
     is_relevant = abs(change) >= min_change and max(order, 1 - order) >= _MIN_ORDER
     is_relevant = is_relevant and (change < 0 or quantity not in _LOWER_ONLY)
     if 2 / comb(len(batch) + len(training), len(batch)) <= level:
-        return _Test(name, quantity, *medians, is_relevant, float(np.nan_to_num(ranks.pvalue, nan=1)), "rank")
+        return Difference(name, quantity, *medians, is_relevant, float(np.nan_to_num(ranks.pvalue, nan=1)), "rank")
     p_value = _prediction_p_value(training, batch, _MIN_SPREAD * min_change)
-    return _Test(name, quantity, *medians, is_relevant, p_value, "interval")
+    return Difference(name, quantity, *medians, is_relevant, p_value, "interval")
 
 
 def _prediction_p_value(training: Values, batch: Values, min_spread: float) -> float:
@@ -187,10 +226,10 @@ def _prediction_p_value(training: Values, batch: Values, min_spread: float) -> f
     return float(2 * t.sf(distance, len(training) - 1))
 
 
-def _compare_shares(name: str, training: Conditions, batch: Conditions) -> _Test:
+def _compare_shares(name: str, training: Counts, batch: Counts) -> Difference:
     """Test for a larger share of photographs that could not be processed (Fisher's exact test, one-sided)."""
-    table = [[sample.tried - len(sample.values), len(sample.values)] for sample in (batch, training)]
-    training_share, batch_share = (1 - len(sample.values) / sample.tried for sample in (training, batch))
+    table = [[sample.tried - sample.processed, sample.processed] for sample in (batch, training)]
+    training_share, batch_share = (1 - sample.processed / sample.tried for sample in (training, batch))
     p_value = float(fisher_exact(table, alternative="greater").pvalue)
     is_relevant = batch_share - training_share >= _MIN_SHARE
-    return _Test(name, "unprocessed", training_share, batch_share, is_relevant, p_value, "share")
+    return Difference(name, "unprocessed", training_share, batch_share, is_relevant, p_value, "share")
