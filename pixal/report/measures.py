@@ -18,6 +18,7 @@ MEASURES = {
     "pixel_auroc": "Pixel AUROC",
     "pixel_ap": "Pixel AP",
     "aupro": "AUPRO",
+    "aupro_near_part": "AUPRO near the part",
     "aupimo": "AUPIMO",
 }
 INTERVALS = "intervals"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 _N_PATTERNS = 0x7C01  # bit patterns of the non-negative float16 values, infinity included
 AUPRO_LIMIT = 0.3
+NEAR_PART = 15.0  # pixels of the photograph
 AUPIMO_RANGE = (1e-5, 1e-4)
 
 
@@ -36,6 +37,7 @@ class PixelCounts:
     Attributes:
         positive: (V,), the number of pixels on defects.
         negative: (V,), the number of pixels outside defects.
+        near: (V,), the number of those that are ``near_part``.
         overlap: (V,), the sum over true regions of the share of the region's pixels.
         regions: The number of true regions.
         good: (V,), the sum over maps without a defect of the share of the map's pixels.
@@ -45,18 +47,22 @@ class PixelCounts:
 
     positive: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.int64))
     negative: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.int64))
+    near: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.int64))
     overlap: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.float64))
     regions: int = 0
     good: NDArray[np.float64] = field(default_factory=lambda: np.zeros(_N_PATTERNS, np.float64))
     good_maps: int = 0
     parts: tuple[DefectValues, ...] = ()
 
-    def add(self, anomaly_map: NDArray[np.float16], mask: NDArray[np.bool_]) -> None:
+    def add(
+        self, anomaly_map: NDArray[np.float16], mask: NDArray[np.bool_], near: NDArray[np.bool_] | None = None
+    ) -> None:
         """Count the pixels of one map.
 
         Args:
             anomaly_map: (H, W), at least 0.
             mask: (H, W), the true defect pixels.
+            near: (H, W), the pixels near the part, see ``near_part``; None: all.
 
         Raises:
             ValueError: The map holds NaN or values below 0.
@@ -65,6 +71,8 @@ class PixelCounts:
         all_counts = np.bincount(patterns, minlength=_N_PATTERNS)
         if len(all_counts) > _N_PATTERNS:
             raise ValueError("an anomaly map holds NaN, or values below 0")
+        near_negative = ~mask if near is None else near & ~mask
+        self.near += np.bincount(patterns[near_negative.ravel()], minlength=_N_PATTERNS)
         on_defect = np.flatnonzero(mask)
         if not len(on_defect):
             self.negative += all_counts
@@ -87,6 +95,7 @@ class PixelCounts:
         return PixelCounts(
             self.positive + other.positive,
             self.negative + other.negative,
+            self.near + other.near,
             self.overlap + other.overlap,
             self.regions + other.regions,
             self.good + other.good,
@@ -104,13 +113,30 @@ class PixelMeasures:
         pixel_ap: Average precision, in [0, 1]; None in the same cases.
         aupro: Area under the per-region overlap curve up to a false-positive rate of 0.3, divided by 0.3 (Bergmann et
             al. 2021); None in the same cases.
+        aupro_near_part: The same, with the false-positive rate of the pixels near the part; None without such pixels.
         aupimo: The mean of ``part_aupimo`` over the parts with defects; None without a good map.
     """
 
     pixel_auroc: float | None
     pixel_ap: float | None
     aupro: float | None
+    aupro_near_part: float | None
     aupimo: float | None
+
+
+def near_part(part: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels on a part, and those at most ``NEAR_PART`` pixels from it.
+
+    Far from the part an anomaly map is 0. The more background a photograph shows, the lower is its false-positive
+    rate, and the better the measures of its pixels; near the part this does not count.
+
+    Args:
+        part: (H, W), the pixels of the part.
+    """
+    if not part.any():
+        return np.zeros_like(part)
+    distances = cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distances <= NEAR_PART)
 
 
 def compute_pixel_measures(counts: PixelCounts) -> PixelMeasures:
@@ -118,8 +144,9 @@ def compute_pixel_measures(counts: PixelCounts) -> PixelMeasures:
     aupimo = part_aupimo(counts)
     mean_aupimo = float(aupimo.mean()) if len(aupimo) else None
     if not counts.regions or not counts.negative.any():
-        return PixelMeasures(None, None, None, mean_aupimo)
+        return PixelMeasures(None, None, None, None, mean_aupimo)
     true_positives, false_positives = _sum_from_highest(counts.positive), _sum_from_highest(counts.negative)
+    false_near = _sum_from_highest(counts.near)
     overlap = _sum_from_highest(counts.overlap) / counts.regions
     tpr, fpr = true_positives / true_positives[-1], false_positives / false_positives[-1]
     precision = true_positives[1:] / np.maximum(true_positives[1:] + false_positives[1:], 1)
@@ -127,6 +154,7 @@ def compute_pixel_measures(counts: PixelCounts) -> PixelMeasures:
         pixel_auroc=float(np.trapezoid(tpr, fpr)),
         pixel_ap=float(np.sum(np.diff(tpr) * precision)),
         aupro=_normalized_area(fpr, overlap, AUPRO_LIMIT),
+        aupro_near_part=_normalized_area(false_near / false_near[-1], overlap, AUPRO_LIMIT) if false_near[-1] else None,
         aupimo=mean_aupimo,
     )
 

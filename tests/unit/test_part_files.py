@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from pixal.io.files import file_hash
 from pixal.io.images import read_image, write_image
+from pixal.report.document import PartTruth
 from pixal.tasks.photographs.parts import PhotographRecord
-from pixal.tasks.photographs.verdicts.part_files import PartFolders, ScoredPart, save_part
+from pixal.tasks.photographs.verdicts.part_files import PartFolders, ScoredPart, count_pixels, save_part
+from pixal.tasks.photographs.verdicts.truth import Truth
+from pixal.validation.pixel_metrics import near_part
 from pixal.validation.scoring import Cut, Prediction
 
 SIZE = (180, 320)
@@ -38,6 +42,7 @@ def saved(tmp_path: Path) -> Saved:
         ScoredPart(record_of(tmp_path / "a.png"), None, Prediction(values, 7.0, 0.01, True, ()), np.eye(3)),
         folders=PartFolders(figures=tmp_path, maps=None, report=tmp_path / "report"),
         truth=None,
+        consensus=np.ones(SIZE, bool),
         cut=Cut(4.0, "conformal"),
         overlays=True,
     )
@@ -88,7 +93,9 @@ def test_the_decoded_photograph_is_used_and_its_file_is_read_only_without_it(tmp
 
     def overlay_of(photo: NDArray[np.uint8] | None) -> tuple[NDArray[Any], tuple[str | None, ...] | None]:
         part = ScoredPart(record, photo, prediction, np.eye(3))
-        saved = save_part(part, folders=folders, truth=None, cut=Cut(4.0, "conformal"), overlays=True)
+        saved = save_part(
+            part, folders=folders, truth=None, consensus=np.ones(SIZE, bool), cut=Cut(4.0, "conformal"), overlays=True
+        )
         return read_image(tmp_path / "anomaly_overlay_gone.png"), saved.images
 
     with_photo, images = overlay_of(photo)
@@ -102,3 +109,21 @@ def test_the_decoded_photograph_is_used_and_its_file_is_read_only_without_it(tmp
     assert np.median(without) == 64
     assert images is None
     assert (tmp_path / "maps/gone.tiff").is_file()
+
+
+def test_pixels_near_the_part_are_found_through_the_pose(tmp_path: Path) -> None:
+    """The consensus mask lies in the reference frame, the map and the mask of the truth in that of the photograph."""
+    consensus, mask = np.zeros((100, 100), bool), np.zeros(SIZE, bool)
+    consensus[20:60, 30:70] = True
+    mask[70:75, 110:130] = True
+    write_image(tmp_path / "mask.png", (255 * mask).astype(np.uint8))
+    tifffile.imwrite(tmp_path / "a.tiff", mask.astype(np.float16))
+    pose = {f"h{row}{column}": float(row == column) for row in range(3) for column in range(3)}
+    record = record_of(tmp_path / "a.png").replace(**pose | {"h02": -80.0, "h12": -50.0})
+    truth = Truth({"a": PartTruth(1, "")}, {"a": tmp_path / "mask.png"})
+    counts = count_pixels(record, truth=truth, consensus=consensus, maps=tmp_path)
+    moved = np.zeros(SIZE, bool)
+    moved[70:110, 110:150] = True
+    assert counts is not None
+    assert counts.near.sum() == (near_part(moved) & ~mask).sum()
+    assert counts.negative.sum() == (~mask).sum()

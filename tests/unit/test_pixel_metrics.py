@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pixal.validation.pixel_metrics import PixelCounts, PixelMeasures, compute_pixel_measures, part_aupimo
+from pixal.validation.pixel_metrics import PixelCounts, PixelMeasures, compute_pixel_measures, near_part, part_aupimo
 
 
 def planted(seed: int, parts: int = 3, levels: int = 40) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -35,14 +35,17 @@ def counted(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelCounts:
     return counts
 
 
-def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0.3) -> float:
+def slow_aupro(
+    maps: list[np.ndarray], masks: list[np.ndarray], limit: float = 0.3, near: list[np.ndarray] | None = None
+) -> float:
     """Loop over thresholds and regions; integrate with trapezoids up to the limit, with interpolation."""
+    near = near or [np.ones_like(mask) for mask in masks]
     thresholds = np.unique(np.concatenate([m.ravel() for m in maps]).astype(float))[::-1]
     regions = []
     for values, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
         regions += [values[labels == k] for k in range(1, count + 1)]
-    background = np.concatenate([values[~mask] for values, mask in zip(maps, masks, strict=True)])
+    background = np.concatenate([values[~mask & n] for values, mask, n in zip(maps, masks, near, strict=True)])
     curve = [(0.0, 0.0)]
     for threshold in thresholds:
         overlap = np.mean([np.mean(region >= threshold) for region in regions])
@@ -67,13 +70,67 @@ def test_pixel_measures_equal_those_of_scikit_learn_and_of_the_definition(seed: 
     scores = np.concatenate([m.ravel() for m in maps]).astype(float)
     assert actual.pixel_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
     assert actual.pixel_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    assert actual.aupro == actual.aupro_near_part == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
+
+
+def slow_near(part: np.ndarray) -> np.ndarray:
+    """Compare each pixel with all pixels of the part."""
+    places = np.argwhere(part)
+    near = np.zeros_like(part)
+    for row, column in np.ndindex(part.shape):
+        near[row, column] = len(places) and np.square(places - [row, column]).sum(1).min() <= 15**2
+    return near
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_aupro_near_the_part_equals_the_definition(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    maps, masks, near, counts = [], [], [], PixelCounts()
+    for index in range(3):
+        part, mask = np.zeros((50, 64), bool), np.zeros((50, 64), bool)
+        part[20:28, 22:30] = part[24, 22:36] = True
+        mask[22:25, 26:29] = index > 0
+        values = np.where(part, generator.gamma(2, 1, part.shape) + mask, generator.gamma(1, 0.2, part.shape))
+        maps.append(values.astype(np.float16))
+        masks.append(mask)
+        near.append(slow_near(part))
+        np.testing.assert_array_equal(near_part(part), near[-1])
+        counts.add(maps[-1], mask, near_part(part))
+    actual = compute_pixel_measures(counts)
+    assert actual.aupro_near_part == pytest.approx(slow_aupro(maps, masks, near=near), abs=1e-12)
     assert actual.aupro == pytest.approx(slow_aupro(maps, masks), abs=1e-12)
+    assert actual.aupro_near_part < actual.aupro - 0.01
+
+
+def test_more_background_raises_aupro_but_not_aupro_near_the_part() -> None:
+    part = np.zeros((40, 40), bool)
+    part[16:24, 16:24] = True
+    mask, values = part & (np.arange(40) < 18), part * np.float16(1)
+    measures = []
+    for border in (0, 200):
+        framed = [np.pad(image, border) for image in (part, mask, values)]
+        counts = PixelCounts()
+        counts.add(framed[2], framed[1], near_part(framed[0]))
+        measures.append(compute_pixel_measures(counts))
+    assert measures[1].aupro > measures[0].aupro + 0.01
+    assert measures[1].aupro_near_part == measures[0].aupro_near_part
+
+
+def test_without_a_part_no_pixel_is_near_it() -> None:
+    maps, masks = planted(0)
+    nowhere = np.zeros(masks[0].shape, bool)
+    assert not near_part(nowhere).any()
+    counts = PixelCounts()
+    for values, mask in zip(maps, masks, strict=True):
+        counts.add(values, mask, nowhere)
+    actual = compute_pixel_measures(counts)
+    assert (actual.aupro_near_part, actual.aupro) == (None, pytest.approx(slow_aupro(maps, masks)))
 
 
 def test_extreme_maps() -> None:
     maps, masks = planted(0)
     perfect = compute_pixel_measures(counted([m.astype(np.float16) for m in masks], masks))
-    assert perfect == PixelMeasures(1.0, 1.0, 1.0, 1.0)
+    assert perfect == PixelMeasures(1.0, 1.0, 1.0, 1.0, 1.0)
     flat = compute_pixel_measures(counted([np.zeros_like(m) for m in maps], masks))
     share = np.mean(np.concatenate([m.ravel() for m in masks]))
     assert flat.pixel_auroc == 0.5
@@ -104,6 +161,7 @@ def test_counts_of_batches_add_up_in_any_order() -> None:
     sums = counted(maps[2:], masks[2:]) + counted(maps[:2], masks[:2])
     np.testing.assert_array_equal(sums.positive, whole.positive)
     np.testing.assert_array_equal(sums.negative, whole.negative)
+    np.testing.assert_array_equal(sums.near, whole.near)
     np.testing.assert_allclose(sums.overlap, whole.overlap)
     assert sums.regions == whole.regions == 6
     assert whole.positive.sum() == sum(m.sum() for m in masks)
@@ -124,7 +182,7 @@ def test_regions_have_equal_weight_in_aupro_and_weight_by_size_in_auroc() -> Non
 
 
 def test_pixel_measures_need_both_kinds_of_pixels() -> None:
-    none = PixelMeasures(None, None, None, None)
+    none = PixelMeasures(None, None, None, None, None)
     assert compute_pixel_measures(counted([np.ones((3, 3), np.float16)], [np.zeros((3, 3), bool)])) == none
     assert compute_pixel_measures(counted([np.ones((3, 3), np.float16)], [np.ones((3, 3), bool)])) == none
 

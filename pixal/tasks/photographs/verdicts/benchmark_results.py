@@ -14,7 +14,7 @@ from pixal.io.records import write_table
 MASTER_TABLE = "master_results.csv"
 MEASURES = (
     *("image_auroc", "image_ap", "f1_max", "false_alarm_rate", "detection_rate"),
-    *("pixel_auroc", "pixel_ap", "aupro", "aupimo"),
+    *("pixel_auroc", "pixel_ap", "aupro", "aupro_near_part", "aupimo"),
 )
 NUMBERS = ("images_trained", "parts", *MEASURES, "training_seconds", "seconds_a_part")
 MASTER_COLUMNS = ("class", "model", *NUMBERS, "status", "reason")
@@ -38,6 +38,7 @@ class ClassResult(BaseModel):
         pixel_auroc: Area under the ROC curve of the pixels, in [0, 1].
         pixel_ap: Average precision of the pixels, in [0, 1].
         aupro: Area under the per-region overlap curve, in [0, 1].
+        aupro_near_part: The same, against the pixels near the part.
         aupimo: Mean AUPIMO, in [0, 1].
         training_seconds: How long training took, seconds.
         seconds_a_part: How long validation took per part, seconds.
@@ -59,6 +60,7 @@ class ClassResult(BaseModel):
     pixel_auroc: float | None = None
     pixel_ap: float | None = None
     aupro: float | None = None
+    aupro_near_part: float | None = None
     aupimo: float | None = None
     training_seconds: float | None = None
     seconds_a_part: float | None = None

@@ -18,12 +18,13 @@ from pixal.tasks.photographs.parts import PhotographRecord
 from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
-from pixal.validation.pixel_metrics import PixelCounts
+from pixal.validation.pixel_metrics import PixelCounts, near_part
 from pixal.validation.regions import Region
 from pixal.validation.scoring import Cut, Prediction
 
 _LARGEST_UNUSED = 50_000_000  # bytes of a decoded photograph without a score that the report shows
 OVERLAY_PREFIX = "anomaly_overlay_"
+_HALF = 0.5  # a pixel shows the part if at least this share of it does
 _LARGEST_FLOAT16 = 65504.0
 _GREY = 64  # of the background of an overlay whose photograph is missing
 
@@ -77,7 +78,15 @@ class SavedPart:
     counts: PixelCounts | None = None
 
 
-def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cut: Cut, overlays: bool) -> SavedPart:
+def save_part(
+    part: ScoredPart,
+    *,
+    folders: PartFolders,
+    truth: Truth | None,
+    consensus: NDArray[np.bool_],
+    cut: Cut,
+    overlays: bool,
+) -> SavedPart:
     """Write a part's anomaly map, its overlay, and its images for the report.
 
     Map and overlay have the size and frame of the photograph.
@@ -86,6 +95,7 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
         part: The part.
         folders: Where the files go.
         truth: The truth of the type.
+        consensus: The consensus mask in the reference frame, (H, W).
         cut: The rule of the verdict.
         overlays: Whether to write the overlay, and to show anomalies in the report.
     """
@@ -111,14 +121,16 @@ def save_part(part: ScoredPart, *, folders: PartFolders, truth: Truth | None, cu
     regions = tuple(prediction.regions)
     images = _save_for_report(folders.report, record, photo, shown, regions)
     files = written_files(_files(record, images, folders, overlay=overlays))
-    return SavedPart(images, files, _count(half, record, truth))
+    return SavedPart(images, files, _count(half, record, truth, consensus))
 
 
-def count_pixels(record: PhotographRecord, *, truth: Truth, maps: Path) -> PixelCounts | None:
+def count_pixels(
+    record: PhotographRecord, *, truth: Truth, consensus: NDArray[np.bool_], maps: Path
+) -> PixelCounts | None:
     """Count the pixels of a part from its stored anomaly map; None if there is no mask of the truth."""
     import tifffile
 
-    return _count(tifffile.imread(maps / map_name(record)), record, truth)
+    return _count(tifffile.imread(maps / map_name(record)), record, truth, consensus)
 
 
 def unchanged_part_files(verdict: StoredVerdict, folders: PartFolders) -> WrittenFiles | None:
@@ -197,12 +209,15 @@ def _save_for_report(
     return tuple(None if file is None else file.name for file in files)
 
 
-def _count(half: NDArray[np.float16], record: PhotographRecord, truth: Truth | None) -> PixelCounts | None:
+def _count(
+    half: NDArray[np.float16], record: PhotographRecord, truth: Truth | None, consensus: NDArray[np.bool_]
+) -> PixelCounts | None:
     mask = None if truth is None else truth.mask(record.image, record.name, record.size)
     if mask is None:
         return None
     counts = PixelCounts()
-    counts.add(half, mask)
+    part = input_to_photo(consensus.astype(np.float32), record.homography, record.size) > _HALF
+    counts.add(half, mask, near_part(part))
     return counts
 
 

@@ -21,7 +21,7 @@ RESULT_COLUMNS = (
 )
 METRICS_FILE = "metrics.json"
 RESULT_FILES = ("results.csv", "results.json", "report.html", METRICS_FILE)
-_SHOWN_MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupimo")
+_SHOWN_MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupro_near_part", "aupimo")
 
 
 @dataclass(frozen=True)

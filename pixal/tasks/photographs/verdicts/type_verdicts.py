@@ -130,6 +130,7 @@ class TypeVerdicts:
             save_part,
             folders=self.folders,
             truth=self.truth,
+            consensus=self.state.consensus,
             cut=self.cut,
             overlays=self.config.plotting.plot_anomaly_heatmap,
         )
@@ -188,7 +189,7 @@ class TypeVerdicts:
         """Add to ``counts`` the pixels of parts that have an anomaly map from an earlier run."""
         if self.truth is None or self.folders.maps is None:
             return
-        work = partial(count_pixels, truth=self.truth, maps=self.folders.maps)
+        work = partial(count_pixels, truth=self.truth, consensus=self.state.consensus, maps=self.folders.maps)
         usable = [record for record in records if record.is_ok]
         for counts in map_parallel(work, usable, self.config.execution, step=self.name, quiet=True):
             if counts is not None:
