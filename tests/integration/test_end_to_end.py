@@ -284,6 +284,7 @@ def test_the_measures_agree_with_the_table(done: Done) -> None:
             assert measures["image_auroc"] >= 0.95
             assert measures["pixel_auroc"] >= 0.95
             assert measures["aupro"] >= 0.8
+            assert 0.6 <= measures["aupro_near_part"] < measures["aupro"]
 
 
 def test_the_results_agree_with_the_schema(done: Done) -> None:
