@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pixal.commands.benchmark import benchmark
     from pixal.commands.compare import compare
     from pixal.commands.demo import demo
+    from pixal.commands.doctor import doctor
     from pixal.commands.inspect import inspect
+    from pixal.commands.overview import check, init, status
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
     from pixal.commands.sensitivity import sensitivity
@@ -38,6 +40,10 @@ _MODULES = {
     "encode": "pixal.commands.probe",
     "evaluate": "pixal.commands.probe",
     "demo": "pixal.commands.demo",
+    "init": "pixal.commands.overview",
+    "check": "pixal.commands.overview",
+    "status": "pixal.commands.overview",
+    "doctor": "pixal.commands.doctor",
     "sensitivity": "pixal.commands.sensitivity",
     "compare": "pixal.commands.compare",
 }
@@ -46,17 +52,21 @@ __all__ = [
     "__version__",
     "align",
     "benchmark",
+    "check",
     "compare",
     "demo",
     "detect",
+    "doctor",
     "encode",
     "evaluate",
+    "init",
     "inspect",
     "load_config",
     "make_input",
     "preprocess",
     "remove_bg",
     "sensitivity",
+    "status",
     "train",
     "validate",
     "watch",
@@ -67,3 +77,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

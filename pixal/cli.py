@@ -6,6 +6,7 @@ What takes long to import is imported in the functions, where signals are handle
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from pixal.io.names import printable
 
 if TYPE_CHECKING:
     from pixal.config import Config
-    from pixal.outcome import Failure, Results
+    from pixal.outcome import Failure, Overview, Results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -225,8 +226,37 @@ def _demo(options: argparse.Namespace) -> ExitStatus:
     return _report_failures(batch.failures)
 
 
+def _init(options: argparse.Namespace) -> ExitStatus:
+    started = pixal.init(options.component, input_dir=options.input, config=options.config or "configs")
+    sys.stdout.write(started.summary() + "\n")
+    return ExitStatus.DONE
+
+
+def _check(options: argparse.Namespace) -> ExitStatus:
+    return _show(pixal.check(options.input, config=_load_config(options)), options)
+
+
+def _status(options: argparse.Namespace) -> ExitStatus:
+    return _show(pixal.status(config=_load_config(options)), options)
+
+
+def _doctor(options: argparse.Namespace) -> ExitStatus:
+    return _show(pixal.doctor(), options)
+
+
+def _show(overview: Overview, options: argparse.Namespace) -> ExitStatus:
+    """Print an overview; with problems in it, the exit status says so."""
+    text = json.dumps(overview.as_json(), indent=1) if options.json else overview.summary()
+    sys.stdout.write(f"{text}\n")
+    return ExitStatus.BAD_INPUT if overview.problems else ExitStatus.DONE
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "inspect": _inspect,
+    "init": _init,
+    "check": _check,
+    "status": _status,
+    "doctor": _doctor,
     "preprocess": _preprocess,
     "remove_bg": _preprocess,
     "align": _preprocess,

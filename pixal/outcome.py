@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pixal.errors import InputError
 
@@ -97,3 +97,17 @@ class Results(Protocol):
 
     def summary(self) -> str:
         """A table for the terminal."""
+
+
+class Overview(Protocol):
+    """What ``check``, ``status`` and ``doctor`` return."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What has to be solved before a run, each in one sentence."""
+
+    def summary(self) -> str:
+        """The overview as text for the terminal."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The overview for ``json.dumps``."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from pixal.commands.starting import copy_settings
 from pixal.config import load_config
 from pixal.errors import InputError
 from pixal.io import ownership
-from pixal.io.files import write_bytes
 from pixal.synthetic.batch import write_batch
 from pixal.tasks.photographs.comparison.choice import with_chosen_family
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
@@ -66,7 +66,7 @@ def demo(
         raise InputError(f"{folder} is not empty and does not contain a demo; choose a new folder")
     ownership.remove_unfinished(folder)
     source = load_config(config, overrides).source
-    write_configs(source, folder / "configs")
+    copy_settings(source, folder / "configs", COMPONENT)
     _log.info("rendering photographs of %s in %s", COMPONENT, folder)
     batch = write_batch(
         folder / PHOTOGRAPHS,
@@ -85,16 +85,6 @@ def demo(
         train(None, with_chosen_family(None, settings, resume=False, quiet=quiet), quiet=quiet)
         verdicts = validate(production, truth=truth, config=settings, quiet=quiet)
     return replace(verdicts, folder=folder / verdicts.folder)
-
-
-def write_configs(source: Path, target: Path) -> None:
-    """Copy a configuration; replace the name of the component in ``paths.yaml`` by that of the demo."""
-    name = load_config(source).paths.component
-    for path in sorted(source.glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        if path.name == "paths.yaml":
-            text = text.replace(f"component: {name}\n", f"component: {COMPONENT}\n")
-        write_bytes(target / path.name, text.encode())
 
 
 @contextmanager

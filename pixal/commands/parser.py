@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from pixal.commands.exit_status import ExitStatus
+from pixal.commands.overview_parser import add_overview_commands
 from pixal.errors import nearest_hint
 from pixal.registry import DEFECTS, MODELS
 from pixal.version import __version__
@@ -27,10 +29,12 @@ exit status:
   4 with --fail-on-anomaly, at least one part failed
 
 usual steps:
+  pixal init COMPONENT                     write the folder of settings (configs)
   pixal inspect -i photos/COMPONENT        what is wrong with the photographs, before training
   pixal preprocess -i photos/COMPONENT     photographs of good parts, one folder per image type
   pixal train                              one model per type, or one for all (one_hot_encoding)
   pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
+  pixal status                             what is out of date, and the command to run next
   mlflow ui                                show the tracked runs; start it in the same folder
 
 Settings are in configs/parameters.yaml and configs/paths.yaml. See also: pixal COMMAND --help
@@ -114,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pixal {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_overview_commands(partial(_add_command, commands))
     _add_inspect(commands)
     _add_preprocessing(commands)
     _add_train(commands)

@@ -10,7 +10,7 @@ from typing import ClassVar, NoReturn
 from pixal.config import Config
 from pixal.config.schema import Parameters
 from pixal.errors import InputError
-from pixal.outcome import Outcome, Results
+from pixal.outcome import Outcome, Overview, Results
 
 
 class Task(ABC):
@@ -162,6 +162,14 @@ class Task(ABC):
     ) -> Results:
         """Train and validate each class of the data set in ``source``."""
         self._does_not_apply("benchmark")
+
+    def check(self, source: str | Path | None, config: Config) -> Overview:
+        """Look for what would stop or spoil a run on the files in ``source``. None: check the settings alone."""
+        self._does_not_apply("check")
+
+    def status(self, config: Config) -> Overview:
+        """Read what has been done, what is out of date, and what to run next."""
+        self._does_not_apply("status")
 
     def _does_not_apply(self, command: str) -> NoReturn:
         raise InputError(f"pixal {command} does not apply to task {self.name}")

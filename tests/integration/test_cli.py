@@ -25,7 +25,7 @@ from pixal.io.images import read_image
 
 COMMANDS = (
     *("inspect", "preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect"),
-    *("encode", "evaluate", "benchmark", "demo"),
+    *("encode", "evaluate", "benchmark", "demo", "init", "check", "status", "doctor"),
 )
 HEAVY = ("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas")
 NO_FIGURES = "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}"
@@ -431,7 +431,11 @@ def test_where_the_configuration_is_searched(capsys: pytest.CaptureFixture[str])
     assert "unknown key unknown" in failed(capsys, "train", "-c", "mine")
     assert str(Path("out/Part")) in failed(capsys, "train")  # ./configs
     shutil.rmtree("configs")
-    assert "R0_Triplet_Data_Flex_F1" in failed(capsys, "train")  # the shipped defaults
+    capsys.readouterr()
+    assert cli.main(["train", "-q"]) == 2
+    warning, message = capsys.readouterr().err.splitlines()
+    assert "no folder configs" in warning
+    assert "R0_Triplet_Data_Flex_F1" in message  # the shipped defaults
 
 
 def test_tables_have_the_original_names_of_renamed_images(photos: Path) -> None:

@@ -19,7 +19,7 @@ from scipy.signal import correlate
 
 from pixal.errors import ConfigError, ModelError
 from pixal.io.files import file_hash
-from pixal.train_model.patch_features.backbone_weights import _SHA256, load_backbone, weights_folder
+from pixal.train_model.patch_features.backbone_weights import _SHA256, load_backbone
 from pixal.train_model.patch_features.backbones import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,6 +27,7 @@ from pixal.train_model.patch_features.backbones import (
     canonical_name,
 )
 from pixal.train_model.patch_features.resnets import RESNETS, ResNet
+from pixal.train_model.patch_features.weights_location import weights_folder
 
 Weights = dict[str, NDArray[np.float32]]
 

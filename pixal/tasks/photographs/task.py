@@ -14,6 +14,8 @@ from pixal.tasks.task import Task
 if TYPE_CHECKING:
     from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.inspection.results import Inspection
+    from pixal.tasks.photographs.overview.check import Check
+    from pixal.tasks.photographs.overview.status import Status
     from pixal.tasks.photographs.probing.evaluation import Evaluation
     from pixal.tasks.photographs.sensitivity.run import Sensitivity
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
@@ -182,6 +184,18 @@ class Photographs(Task):
 
         budget = BUDGET.with_options(kinds, sizes, contrasts, defects)
         return compare(source, photograph_config(config), candidates, budget, force=force, quiet=quiet)
+
+    def check(self, source: str | Path | None, config: Config) -> Check:
+        """Check photographs and settings."""
+        from pixal.tasks.photographs.overview.check import check
+
+        return check(source, photograph_config(config))
+
+    def status(self, config: Config) -> Status:
+        """Read the state of the component."""
+        from pixal.tasks.photographs.overview.status import status
+
+        return status(photograph_config(config))
 
     def benchmark(
         self,

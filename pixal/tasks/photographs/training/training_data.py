@@ -21,7 +21,8 @@ from pixal.train_model.training_task import TrainingSet
 
 _log = logging.getLogger(__name__)
 
-_RECOMMENDED = 8  # good images per type
+RECOMMENDED = 8
+"""Good images per type."""
 
 
 class TrainingData:
@@ -160,13 +161,13 @@ def _warn_if_few(name: str, count: int) -> None:
             "%s: only 1 good image, so none can be held out; spread and threshold are estimated from shifted copies of "
             "the image, and only large defects are found (%d or more images recommended)",
             name,
-            _RECOMMENDED,
+            RECOMMENDED,
         )
-    elif count < _RECOMMENDED:
+    elif count < RECOMMENDED:
         _log.warning(
             "%s: only %d good images; the threshold comes from a fitted tail, and more defects are missed "
             "(%d or more images recommended)",
             name,
             count,
-            _RECOMMENDED,
+            RECOMMENDED,
         )

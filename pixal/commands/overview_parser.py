@@ -1,0 +1,71 @@
+"""The options of ``init``, ``check``, ``status`` and ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+AddCommand = Callable[[str, str], argparse.ArgumentParser]
+
+_INIT = """\
+Write the folder configs with all settings of a component: parameters.yaml (each setting with its
+default and a comment) and paths.yaml (with the name of the component filled in). With -i, the types
+in the folder of photographs are listed. Existing files are never overwritten.
+
+  pixal init MY_COMPONENT
+  pixal init -i photos/MY_COMPONENT       the name of the folder is that of the component
+"""
+
+_CHECK = """\
+Check the settings and the photographs before a long run, and say what the commands would do.
+Nothing is written.
+
+Found are: bad settings, photographs that cannot be read or have another size than the others of
+their type, too few photographs, a folder one level too high, and output folders that cannot be
+used. With a problem, the exit status is 2.
+
+  pixal check                             the settings alone
+  pixal check -i photos/MY_COMPONENT
+"""
+
+_STATUS = """\
+Show the types, models and batches of the component: what is out of date and why, and the command to
+run next. Nothing is written.
+
+  pixal status
+  pixal status --json
+"""
+
+_DOCTOR = """\
+Show what PIXAL finds on this machine: versions, GPU (or why there is none), networks of rembg,
+weights of backbones, the MLflow store. Paste the output into a bug report. Nothing is written, and
+no network is used.
+"""
+
+
+def add_overview_commands(add: AddCommand) -> None:
+    """Add the four commands.
+
+    Args:
+        add: Adds a command by its name and its line in the help, with the options that all commands have.
+    """
+    command = _described(add("init", "write the folder of settings for a component"), _INIT)
+    command.add_argument("component", nargs="?", metavar="COMPONENT", help="name of the component")
+    command.add_argument(
+        "-i", "--input", metavar="DIR", help="folder of the component's photographs: one sub-folder per image type"
+    )
+    command = _described(add("check", "check settings and photographs; say what would be done"), _CHECK)
+    command.add_argument("-i", "--input", metavar="DIR", help="folder of photographs (default: check the settings)")
+    _add_json(command)
+    _add_json(_described(add("status", "show types, models and batches, what is out of date, what is next"), _STATUS))
+    _add_json(_described(add("doctor", "show versions, GPU, weights and tracking, for a bug report"), _DOCTOR))
+
+
+def _described(command: argparse.ArgumentParser, text: str) -> argparse.ArgumentParser:
+    command.description = text
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    return command
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
