@@ -16,12 +16,13 @@ _FOLDER = Path(__file__).parent
 _SMALLEST_P = 1e-6  # smaller p-values are shown as "below" this one
 
 
-def page_environment() -> Environment:
-    """Templates of this folder; text is escaped. The filters are ``figure`` (a number), ``p_value`` and
-    ``day`` (a time).
+def page_environment(folder: Path = _FOLDER) -> Environment:
+    """Templates of a folder, by default of this one; text is escaped.
+
+    The filters are ``figure`` (a number), ``p_value`` and ``day`` (a time).
     """
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -32,9 +33,9 @@ def page_environment() -> Environment:
     return environment
 
 
-def read_page_file(name: str) -> str:
-    """Read a style sheet or a script of this folder."""
-    return (_FOLDER / name).read_text(encoding="utf-8")
+def read_page_file(name: str, folder: Path = _FOLDER) -> str:
+    """Read a style sheet or a script of a folder, by default of this one."""
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def csp_hash(text: str) -> str:
