@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pixal.config.schema import Parameters
 from pixal.config.yaml_file import Key, YamlFile, parse_value
 from pixal.errors import ConfigError, nearest_hint
+
+_log = logging.getLogger(__name__)
 
 _MAX_SHOWN = 100  # characters
 
@@ -91,6 +94,7 @@ class Document:
         """Return the settings as typed objects. Raise ``ConfigError`` for the first unknown key or bad value."""
         for key in _all_keys(self.value):
             _require_known(self.schema, key, self._source(key))
+        self._replace_former_values()
         for name in section_names(self.schema):  # an empty section ("validation:") gets the default values
             if self.value.get(name, ...) is None:
                 del self.value[name]
@@ -100,6 +104,18 @@ class Document:
             first = error.errors()[0]
             key = _setting_key(self.schema, tuple(str(part) for part in first["loc"] if not isinstance(part, int)))
             raise ConfigError(f"{self._source(key)}: {'.'.join(key)}: {_reason(first)}") from error
+
+    def _replace_former_values(self) -> None:
+        """Use the default where a file holds a value that an earlier version understood in another way; say so."""
+        for former in self.schema.former_values:
+            *sections, name = former.key.split(".")
+            inner = _value_at(self.value, tuple(sections))
+            source = self._source((*sections, name))
+            if not isinstance(inner, dict) or not former.is_former(inner.get(name)) or source.startswith("--set"):
+                continue
+            value = inner.pop(name)
+            default = _value_at(self.schema().model_dump(), (*sections, name))
+            _log.warning("%s: %s: %s %s; %s is used", source, former.key, value, former.reason, default)
 
     def _source(self, key: Key) -> str:
         """Where a key, or else the nearest key above it, was set."""

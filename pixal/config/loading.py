@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pixal.config.document import Document, section_names
+from pixal.config.former import read_stored_settings
 from pixal.config.path_checks import check_paths
 from pixal.config.paths import Paths
 from pixal.config.schema import Execution, ModelTraining, Parameters
@@ -67,7 +68,8 @@ def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ())
 
     Args:
         folder: Folder with ``parameters.yaml``, ``paths.yaml``, and optionally one file per section (for example
-            ``validation.yaml``). A missing section or file gets the default values. Default: ``./configs`` if it
+            ``validation.yaml``). A missing section or file gets the default values. Or the folder ``metadata`` of an
+            earlier run, whose records hold the settings of that run. Default: ``./configs`` if it
             exists, or else the defaults that are part of the package.
         overrides: Settings of the form ``KEY=VALUE``, with a dotted key and a YAML value, for example
             ``model_training.n_epochs=100``.
@@ -79,18 +81,24 @@ def load_config(folder: str | Path | None = None, overrides: Sequence[str] = ())
         ConfigError: A file or an override is not valid. The message names the file, the line and the key.
     """
     source = _find_folder(folder)
-    parameters_file = source / "parameters.yaml"
-    parameters = read_yaml(parameters_file) if parameters_file.is_file() else YamlFile({}, {})
+    stored = read_stored_settings(source)
+    parameters_file = stored.path if stored else source / "parameters.yaml"
+    if stored:
+        parameters = stored.content
+    else:
+        parameters = read_yaml(parameters_file) if parameters_file.is_file() else YamlFile({}, {})
     task: TaskSettings = TASKS.load(_task_name(parameters.value, overrides))
     sections = section_names(task.parameters_type)
     document = Document(task.parameters_type)
     document.merge(parameters, parameters_file, "parameters")
-    for name in sections:
+    for name in sections if stored is None else ():
         path = source / f"{name}.yaml"
         if path.is_file():
             document.merge(read_yaml(path), path, name)
     for override in overrides:
         document.override(override)
+    if stored:
+        return task.config_type(document.validated(), _paths_of_run(stored.component), source)
     _warn_of_unknown_files(source, {f"{name}.yaml" for name in ("parameters", "paths", *sections)})
     return task.config_type(document.validated(), _read_paths(source), source)
 
@@ -155,6 +163,12 @@ def _read_paths(source: Path) -> Paths:
     paths = Paths(content.value, file, lines)
     check_paths(paths, content.anchored)
     return paths
+
+
+def _paths_of_run(component: str) -> Paths:
+    """The output folders of the component of an earlier run: those of ``./configs``, or else of the package."""
+    paths = _read_paths(Path(CONFIGS))
+    return paths if component in ("", paths.component) else paths.for_component(component)
 
 
 def _warn_of_unknown_files(source: Path, known: set[str]) -> None:

@@ -6,10 +6,11 @@ The sections of a task are in its own ``settings.py``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from pixal.config.former import FormerValue
 from pixal.config.section import Count, Fraction, Mark, Positive, Section, Units
 from pixal.errors import ConfigError
 from pixal.registry import MODELS
@@ -180,11 +181,14 @@ class Parameters(Section):
     """All settings of ``parameters.yaml``. A task derives its own class from this one, and adds its sections.
 
     Attributes:
+        former_values: Values that configurations of the first version hold, and for which the default is used.
         experimentName: Name of the experiment in MLflow.
         task: Name of the task.
         model_training: The model and its training.
         execution: The execution.
     """
+
+    former_values: ClassVar[tuple[FormerValue, ...]] = ()
 
     experimentName: Annotated[str, Mark.NO_RESULT] = "PIXAL"
     task: str = "photographs"

@@ -13,6 +13,7 @@ from pixal.config.yaml_limits import (
     LOADER,
     SETTINGS,
     YamlLimitError,
+    YamlLimits,
     check_limits,
     read_limited,
 )
@@ -37,16 +38,20 @@ class YamlFile:
     anchored: frozenset[str] = frozenset()
 
 
-def read_yaml(path: Path) -> YamlFile:
+def read_yaml(path: Path, limits: YamlLimits = SETTINGS) -> YamlFile:
     """Read a YAML file that holds a mapping.
+
+    Args:
+        path: The file.
+        limits: The largest size; by default that of files that users write.
 
     Raises:
         ConfigError: The file cannot be read, is not valid YAML, is larger than settings can be, has a key twice, or
             does not hold a mapping. The message names the file and, if possible, the line.
     """
     try:
-        text = read_limited(path, SETTINGS)
-        anchored = check_limits(text, SETTINGS, may_contain_itself=True)  # _collect_lines names the key
+        text = read_limited(path, limits)
+        anchored = check_limits(text, limits, may_contain_itself=True)  # _collect_lines names the key
         loader = LOADER(text)
         try:
             node = loader.get_single_node()

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pixal.calibration.settings import Threshold
 from pixal.config import Config, load_config
+from pixal.config.former import FormerValue
 from pixal.config.schema import Parameters
 from pixal.config.section import Count, Fraction, Mark, Positive, Section
 from pixal.errors import ConfigError
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import channel_names
+
+_FEWEST_POINTS = 50
+_WRAPPED_MSE = 10.0  # the limit in configurations of the first version
 
 
 class RemoveBackground(Section):
@@ -67,7 +71,7 @@ class AlignmentSettings(Section):
     model: Literal["homography", "affine", "similarity"] = "homography"
     reference: str | dict[str, str] | None = None
     knn_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    number_of_points: Annotated[int, Field(ge=50)] = 2000
+    number_of_points: Annotated[int, Field(ge=_FEWEST_POINTS)] = 2000
     ransac_threshold: Positive = 2.0
     MIN_SCORE_THRESHOLD: Annotated[Annotated[float, Field(ge=-1, le=1)], Mark.PER_BATCH] = 0.5
     MAX_MSE_THRESHOLD: Annotated[Positive, Mark.PER_BATCH] = 2000.0
@@ -248,6 +252,20 @@ class Validation(Section):
 
 class PhotographParameters(Parameters):
     """All sections of ``parameters.yaml`` for photographs."""
+
+    former_values: ClassVar[tuple[FormerValue, ...]] = (
+        FormerValue(
+            "preprocessing.alignment.number_of_points",
+            lambda value: type(value) is int and 0 < value < _FEWEST_POINTS,
+            f"are too few SIFT features to align with (at least {_FEWEST_POINTS})",
+        ),
+        FormerValue(
+            "preprocessing.alignment.MAX_MSE_THRESHOLD",
+            lambda value: type(value) in (int, float) and 0 < value <= _WRAPPED_MSE,
+            "looks like a limit on the first version's MSE, whose 8-bit differences wrapped around; the true mean "
+            "squared difference of good photographs is larger",
+        ),
+    )
 
     preprocessing: Preprocessing = Preprocessing()
     plotting: Plotting = Plotting()

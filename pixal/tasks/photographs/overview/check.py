@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pixal.config.schema import AUTO_MODEL, ModelTraining
 from pixal.errors import InputError, PixalError
 from pixal.io.images import read_size
 from pixal.io.output_folders import check_outputs
@@ -91,9 +92,7 @@ def check(source: str | Path | None, config: PhotographConfig) -> Check:
     """
     findings = _Findings()
     with findings.collected():
-        MODELS.class_path(config.model_training.model)
-        if config.model_training.model_options:  # importing a family takes seconds
-            checked_options(family_named(config.model_training.model), config.model_training)
+        _check_family(config.model_training)
     types: list[TypeCheck] = []
     if source is not None:
         photographs = list_photographs(source)
@@ -113,6 +112,15 @@ def check(source: str | Path | None, config: PhotographConfig) -> Check:
         warnings=tuple(findings.warnings),
         plan=() if findings.problems else tuple(_plan(source, types, config)),
     )
+
+
+def _check_family(settings: ModelTraining) -> None:
+    """Raise ``ConfigError`` for an unknown model family, or for options that it does not have."""
+    if settings.model == AUTO_MODEL:
+        return
+    MODELS.class_path(settings.model)
+    if settings.model_options:  # importing a family takes seconds
+        checked_options(family_named(settings.model), settings)
 
 
 @dataclass
