@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pixal.commands.compare import compare
     from pixal.commands.demo import demo
     from pixal.commands.doctor import doctor
+    from pixal.commands.history import history
     from pixal.commands.inspect import inspect
     from pixal.commands.overview import check, init, status
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
@@ -46,6 +47,7 @@ _MODULES = {
     "doctor": "pixal.commands.doctor",
     "sensitivity": "pixal.commands.sensitivity",
     "compare": "pixal.commands.compare",
+    "history": "pixal.commands.history",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "doctor",
     "encode",
     "evaluate",
+    "history",
     "init",
     "inspect",
     "load_config",

@@ -207,6 +207,25 @@ def _compare(options: argparse.Namespace) -> ExitStatus:
     return _report_failures(comparison.failures)
 
 
+def _history(options: argparse.Namespace) -> ExitStatus:
+    history = pixal.history(
+        by=options.by,
+        types=options.types,
+        batches=options.batches,
+        since=options.since,
+        until=options.until,
+        marks=options.marks,
+        rebuild=options.rebuild,
+        config=pixal.load_config(options.config, options.overrides),
+    )
+    if options.json:
+        sys.stdout.write(history.as_json() + "\n")
+        return ExitStatus.DONE
+    table, page = history.write_table(), history.write_page()
+    sys.stdout.write(f"{history.summary()}\n\ntable: {table}\npage: {page}\n")
+    return ExitStatus.DONE
+
+
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
     results = pixal.benchmark(
         options.input,
@@ -268,6 +287,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "evaluate": _evaluate,
     "sensitivity": _sensitivity,
     "compare": _compare,
+    "history": _history,
     "benchmark": _benchmark,
     "demo": _demo,
 }

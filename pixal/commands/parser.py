@@ -89,6 +89,22 @@ component; delete that folder to free its space.
   pixal compare --candidate channels=[LAB_L,GradMag] --candidate channels=ALL --kinds scratch spot
 """
 
+_HISTORY = """\
+Show how many parts failed in each batch, and when the rate changed.
+
+All batches of the component count, the newest and those in validate/COMPONENT/batches. For each image
+type, a control chart (p-chart) compares the failure rates: a rate outside its limits differs from the
+others by more than chance. Drift that validate found is named with its batch.
+
+validate writes each batch into a database, validate/COMPONENT/history.db, which any SQLite browser
+opens. This command adds what is missing there, prints the rates, and writes history.html
+(charts, and a map of the places where regions were found) and history.csv next to it.
+
+  pixal history                                       all batches
+  pixal history --by day --since 2026-11-01           one row per day, from November on
+  pixal history --type front --json                   one image type, as JSON
+"""
+
 _BENCHMARK = """\
 Train and validate each class of a data set; write master_results.csv.
 
@@ -128,6 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_sensitivity(commands)
     _add_compare(commands)
+    _add_history(commands)
     _add_benchmark(commands)
     _add_demo(commands)
     return parser
@@ -371,6 +388,43 @@ def _add_planted_defects(command: argparse.ArgumentParser, *, widths: str, sizes
         metavar="N",
         type=_count,
         help="number of defects per kind, size and contrast; 20 or more recommended (default: 20)",
+    )
+
+
+def _add_history(commands: Commands) -> None:
+    command = _add_command(commands, "history", "show failure rates of all batches, and when they changed")
+    command.description = _HISTORY
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument(
+        "--by",
+        metavar="WHAT",
+        default="batch",
+        help="count together by batch, day (of the photographs), type or model (default: batch)",
+    )
+    command.add_argument(
+        "--type", dest="types", metavar="TYPE", nargs="+", help="count only these image types (default: all)"
+    )
+    command.add_argument(
+        "--batch", dest="batches", metavar="NAME", nargs="+", help="count only these batches (default: all)"
+    )
+    command.add_argument(
+        "--since", metavar="DAY", help="count photographs taken from this day or time on, for example 2026-11-28"
+    )
+    command.add_argument(
+        "--until", metavar="DAY", help="count photographs taken up to the end of this day, or this time"
+    )
+    command.add_argument(
+        "--marks",
+        metavar="CSV",
+        help="first store the marks that were exported from a report.html; the rates then say how many failed parts "
+        "were false alarms, and how many that passed were missed",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, and write no files")
+    command.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="make the database again from the files of the batches; batches whose folder was deleted are forgotten, "
+        "marks are kept",
     )
 
 

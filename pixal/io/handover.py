@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,9 +72,15 @@ class Move:
         return [self.target / file.name for file in self.files]
 
 
-def plan_move(source: Path, target: Path) -> Move:
-    """List the files that PIXAL wrote in the claimed folder ``source``, not in claimed folders below it."""
-    paths = ownership.files_of(source) if ownership.is_claimed(source) else []
+def plan_move(source: Path, target: Path, *, stay: Collection[Path] = ()) -> Move:
+    """List the files that PIXAL wrote in the claimed folder ``source``, not in claimed folders below it.
+
+    Args:
+        source: The folder.
+        target: The folder that they move to.
+        stay: Files that do not move.
+    """
+    paths = [path for path in ownership.files_of(source) if path not in stay] if ownership.is_claimed(source) else []
     return Move(source, target, tuple(MovedFile(path.relative_to(source).as_posix(), *_stat(path)) for path in paths))
 
 

@@ -23,7 +23,7 @@ _EARLIER_RECORDS = (
 )
 _EARLIER_FILES = (
     *("*.npz", "inputs.part", "results.csv", "results.json", "report.html", "metrics.json", "benchmark.yaml"),
-    "batch.yaml",
+    *("batch.yaml", "history.db", "history.html", "history.csv"),
     *("metadata/*.yaml", "metadata/*.journal", "metadata/*.npz", "metadata/*.csv", "logs/*.log", "latents/latents.*"),
     *("latents/manifest.csv", "model/*.keras", "model/**/*.h5", "model/**/*.npz", "model/**/*.npy"),
     *("preprocessed_images/*/*_no_bg.png", "preprocessed_images/*/*_aligned.png", "report/*.jpg"),

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    ValidationError,
     field_serializer,
     model_serializer,
 )
 
+from pixal.errors import InputError
+from pixal.io.files import read_bytes
+from pixal.io.json_text import parse_json
 from pixal.validation.regions import Region
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -91,6 +97,28 @@ class PartResult(_Model):
         return [region.as_dict() for region in regions]
 
 
+class ModelOrigin(_Model):
+    """The model that gave the verdicts on the parts of a type.
+
+    Attributes:
+        family: The model family.
+        name: Name of its files.
+        trained: When it was trained, ISO 8601.
+        good_images: Number of good images it was trained on.
+        record_sha256: Hash of its record; "" if not known.
+        data_sha256: SHA-256 of the file of its training data; "" if not known.
+        frame: Height and width of its input in pixels; None if not known.
+    """
+
+    family: str
+    name: str
+    trained: str
+    good_images: int
+    record_sha256: str = ""
+    data_sha256: str = ""
+    frame: tuple[int, int] | None = None
+
+
 class TypeSummary(_Model):
     """How the parts of one type were validated, and how many there are.
 
@@ -102,6 +130,7 @@ class TypeSummary(_Model):
         parts: Number of parts.
         failed: Number of parts with verdict "fail".
         errors: Number of parts with verdict "error".
+        model: The model that gave the verdicts; None in results of earlier versions.
     """
 
     threshold: float
@@ -111,6 +140,7 @@ class TypeSummary(_Model):
     parts: int
     failed: int
     errors: int
+    model: ModelOrigin | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +208,9 @@ class ModelSummary(_Model):
     family: str
     name: str
     trained: str
-    good_images: int = Field(serialization_alias="good images")
+    good_images: int = Field(
+        validation_alias=AliasChoices("good_images", "good images"), serialization_alias="good images"
+    )
     type: str | None = None
 
     @model_serializer(mode="wrap")
@@ -233,3 +265,15 @@ class ResultsDocument(_Model):
     def as_json(self) -> dict[str, Any]:
         """The document for ``json.dumps``."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def read_results(path: Path) -> ResultsDocument:
+    """Read a ``results.json``. Raise ``InputError`` if it cannot be read, or is none of this version."""
+    try:
+        return ResultsDocument.model_validate(parse_json(read_bytes(path)))
+    except InputError as error:
+        raise InputError(f"{path} {error}") from error
+    except (ValueError, ValidationError) as error:
+        raise InputError(
+            f"{path} is not a results.json of this version of PIXAL; run validate or detect again"
+        ) from error

@@ -5,12 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from pixal.config import Config
 from pixal.config.schema import Parameters
 from pixal.errors import InputError
 from pixal.outcome import Outcome, Overview, Results
+
+if TYPE_CHECKING:
+    from pixal.database.history import History
+    from pixal.database.rates import Grouping
+    from pixal.database.selection import Selection
 
 
 class Task(ABC):
@@ -149,6 +154,12 @@ class Task(ABC):
     ) -> Results:
         """Train several models, and compare which planted defects they find."""
         self._does_not_apply("compare")
+
+    def history(
+        self, config: Config, *, by: Grouping, selection: Selection, marks: str | Path | None, rebuild: bool
+    ) -> History:
+        """Read the failure rates of all batches from the database, after what is missing there was added."""
+        self._does_not_apply("history")
 
     def benchmark(
         self,

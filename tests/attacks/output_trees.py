@@ -69,8 +69,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _content(path: Path, folder: Path) -> Any:
-    if path.is_dir() or path.suffix == ".log" or path.name == LOCK_FILE:
-        return None
+    if path.is_dir() or path.suffix in (".log", ".db") or path.name == LOCK_FILE:
+        return None  # a database holds times and numbers of rows; tests/integration/test_history.py compares it
     if path.name == "sums.npz":
         return load_arrays(path)
     if path.suffix == ".npz" or path.suffix in (".png", ".jpg", ".tiff", ".keras", ".h5"):

@@ -44,7 +44,7 @@ TYPES = (
     *("metadata", "model", "latents", "-rf", "[a]*?", "%s{0}", "🙂漢字", "ü" * 127, "out.npz", "Front", "front"),
     *("back\\slash", "\x1b[31m", "a:b", "#x?y=1&z", "preprocessed_images", "aligned_metrics", "NUL", "a;b'c\"d"),
 )
-RESERVED = ("results.csv", "Results.CSV", "results.json", "report.html", "metrics.json", "report_images")
+RESERVED = ("results.csv", "Results.CSV", "results.json", "report.html", "metrics.json", "report_images", "history.db")
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]")  # all but the line end
 STEPS = ("preprocess", "train", "validate", "detect", "encode", "evaluate")
 

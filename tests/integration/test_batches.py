@@ -27,6 +27,7 @@ from pixal.mlflow_utils import Tracker
 from pixal.report import render
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import reporting, watch
+from pixal.tasks.photographs.verdicts.batches import HISTORY_DATABASE
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
 
 RESULTS = Path("validate/Part")
@@ -89,11 +90,13 @@ def record(folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """The hash of each file in a folder, without those of the earlier batches and without manifests."""
+    """The hash of each file in a folder, without those of the earlier batches, manifests, and the history of all."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ownership.MANIFEST and "batches" not in path.relative_to(folder).parts
+        if path.is_file()
+        and path.name not in (ownership.MANIFEST, HISTORY_DATABASE)
+        and "batches" not in path.relative_to(folder).parts
     }
 
 

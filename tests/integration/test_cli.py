@@ -25,9 +25,12 @@ from pixal.io.images import read_image
 
 COMMANDS = (
     *("inspect", "preprocess", "remove_bg", "align", "make_input", "train", "validate", "detect"),
-    *("encode", "evaluate", "benchmark", "demo", "init", "check", "status", "doctor"),
+    *("encode", "evaluate", "history", "benchmark", "demo", "init", "check", "status", "doctor"),
 )
-HEAVY = ("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas")
+HEAVY = (
+    *("tensorflow", "keras", "rembg", "onnxruntime", "mlflow", "matplotlib", "cv2", "sklearn", "skimage", "pandas"),
+    "sqlalchemy",
+)
 NO_FIGURES = "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}"
 
 

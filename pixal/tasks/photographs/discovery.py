@@ -18,7 +18,10 @@ from pixal.tasks.photographs.naming import table_names, unique_stems
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 """Extensions of the images that PIXAL reads, in lower case."""
 
-_RESERVED = frozenset({"results.csv", "results.json", "report.html", "metrics.json", "report_images"})
+_RESERVED = frozenset(
+    {"results.csv", "results.json", "report.html", "metrics.json", "report_images"}
+    | {"history.db", "history.html", "history.csv"}
+)
 """Names of files and folders that lie next to those of the types in the results."""
 
 _JUST_WRITTEN = 0.05  # seconds

@@ -12,6 +12,9 @@ from pixal.tasks.photographs.settings import PhotographConfig, PhotographParamet
 from pixal.tasks.task import Task
 
 if TYPE_CHECKING:
+    from pixal.database.history import History
+    from pixal.database.rates import Grouping
+    from pixal.database.selection import Selection
     from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.inspection.results import Inspection
     from pixal.tasks.photographs.overview.check import Check
@@ -196,6 +199,15 @@ class Photographs(Task):
         from pixal.tasks.photographs.overview.status import status
 
         return status(photograph_config(config))
+
+    def history(
+        self, config: Config, *, by: Grouping, selection: Selection, marks: str | Path | None, rebuild: bool
+    ) -> History:
+        """Read the failure rates of all batches."""
+        from pixal.tasks.photographs.verdicts.history import history
+
+        settings = photograph_config(config)
+        return history(settings, by=by, selection=selection, marks=marks, rebuild=rebuild)
 
     def benchmark(
         self,

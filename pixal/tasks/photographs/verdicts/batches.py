@@ -30,6 +30,10 @@ from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdic
 
 _log = logging.getLogger(__name__)
 
+HISTORY_DATABASE = "history.db"
+HISTORY_FILES = (HISTORY_DATABASE, "history.html", "history.csv")
+"""Files of all batches, in the folder of the component's results. They stay there when a batch moves."""
+
 _SIDE: Side = "component_validate_path"
 
 
@@ -261,7 +265,8 @@ class Batches:
 
     def _moves(self, types: Collection[str], source: Paths, target: Paths) -> list[Move]:
         folders = (output_folders(paths, _SIDE, [None, *types]) for paths in (source, target))
-        return [plan_move(old, new) for old, new in zip(*folders, strict=True)]
+        stay = [self._root / name for name in HISTORY_FILES]
+        return [plan_move(old, new, stay=stay) for old, new in zip(*folders, strict=True)]
 
     def _all(self, source: Path | None = None) -> list[StoredBatch]:
         newest = self.newest(source)

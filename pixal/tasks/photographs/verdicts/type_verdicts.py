@@ -15,7 +15,7 @@ from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.io.provenance import fingerprint
 from pixal.outcome import Failure
-from pixal.report.document import PartResult, PartTruth, TypeSummary
+from pixal.report.document import ModelOrigin, PartResult, PartTruth, TypeSummary
 from pixal.report.images import PartImages
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
@@ -219,6 +219,7 @@ class TypeVerdicts:
 
     def type_summary(self) -> TypeSummary:
         """The type's entry in ``results.json``."""
+        record = self.model.record
         return TypeSummary(
             threshold=self.cut.threshold,
             method=self.cut.method,
@@ -227,6 +228,15 @@ class TypeVerdicts:
             parts=len(self.parts),
             failed=sum(part.verdict == "fail" for part in self.parts),
             errors=len(self.failures),
+            model=ModelOrigin(
+                family=record.model,
+                name=record.model_name,
+                trained=record.created,
+                good_images=record.n_images,
+                record_sha256=record.record_sha256,
+                data_sha256=record.input_sha256,
+                frame=self.shape[:2],
+            ),
         )
 
     def drift_samples(self) -> tuple[Sample, Sample]:

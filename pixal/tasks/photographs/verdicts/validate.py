@@ -18,6 +18,7 @@ from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, check_types, write_batch_record
 from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.detect_type import TypeDetection
+from pixal.tasks.photographs.verdicts.history import record_history
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.reporting import (
     exclusive_run,
@@ -93,6 +94,7 @@ def validate(
             written = write_results(
                 results, record, config, with_truth=truth is not None, seconds_per_part=seconds_per_part
             )
+        record_history(config.paths)
         track_batch(tracker, results, written, config)
     log_outcome(written.batch)
     return written.batch
@@ -134,6 +136,7 @@ def detect(
                 submit(detection.verdicts.draw_figures)
             results = [detection.verdicts for detection in types]
             written = write_results(results, stored.record, config, with_truth=truth is not None)
+        record_history(component.paths)
         track_batch(tracker, results, written, config)
     log_outcome(written.batch)
     return written.batch

@@ -18,6 +18,7 @@ from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem
 from pixal.tasks.photographs.verdicts.batches import Batches
+from pixal.tasks.photographs.verdicts.history import record_history
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.reporting import (
     WrittenBatch,
@@ -182,7 +183,9 @@ class _Watcher:
             validation.finish(self.batch.origin)
             if self._figures.is_needed or self._is_validating:
                 validation.draw_figures()
-        return write_results([validation.verdicts for validation in types], self.batch, self._config)
+        written = write_results([validation.verdicts for validation in types], self.batch, self._config)
+        record_history(self._config.paths)
+        return written
 
     def _list(self) -> dict[str, list[Photograph]]:
         """The photographs in the folder, by type. A problem with the folder is logged once."""
@@ -257,6 +260,7 @@ class _Watcher:
             validation.write_alignment_table()
         if types and self.batch is not None:
             write_results([validation.verdicts for validation in types], self.batch, self._config, log_notes=False)
+            record_history(self._config.paths)
 
     def _draw_figures(self) -> None:
         for validation in self._types_with_verdicts():

@@ -1,0 +1,248 @@
+"""Write batches into the database, from what their files hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePath
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from pixal.database.schema import (
+    BATCHES,
+    DATA_SETS,
+    DERIVED,
+    DRIFT_FINDINGS,
+    MODELS,
+    PARTS,
+    PHOTOGRAPHS,
+    REGIONS,
+    VERDICTS,
+)
+from pixal.errors import PixalError
+from pixal.io.image_time import time_taken
+from pixal.report.document import BatchOrigin, ModelOrigin, PartResult, ResultsDocument
+
+_log = logging.getLogger(__name__)
+
+PartKey = tuple[str, str]
+"""A part of a batch: its type, and the name of its photograph."""
+
+
+@dataclass(frozen=True)
+class PhotographFacts:
+    """What the files of a batch tell about a photograph, besides its verdict.
+
+    Attributes:
+        path: Its absolute path.
+        sha256: The SHA-256 of its file; None if it could not be read.
+        modified: The modification time of its file in nanoseconds; None if not known.
+    """
+
+    path: str
+    sha256: str | None
+    modified: int | None
+
+
+@dataclass(frozen=True)
+class BatchContent:
+    """What the files of a batch hold.
+
+    Attributes:
+        results: The content of ``results.json``.
+        photographs: What is known of the photograph of each part.
+    """
+
+    results: ResultsDocument
+    photographs: Mapping[PartKey, PhotographFacts]
+
+
+@dataclass(frozen=True)
+class BatchFiles:
+    """The files of a batch, which are read only if they have changed since the database was written.
+
+    Attributes:
+        origin: Name, source and start of the batch.
+        folder: Folder of its results, relative to that of the database, or absolute.
+        size: Size of ``results.json`` in bytes.
+        modified: Its modification time in nanoseconds.
+        read: Reads the files. Raises ``InputError`` if they are damaged.
+    """
+
+    origin: BatchOrigin
+    folder: str
+    size: int
+    modified: int
+    read: Callable[[], BatchContent]
+
+
+def record_batches(connection: Connection, batches: Iterable[BatchFiles]) -> int:
+    """Write the batches that have changed. Return their number. One batch at a time is in memory."""
+    known = {(row.source, row.started): row for row in connection.execute(select(BATCHES))}
+    count = 0
+    for files in batches:
+        row = known.get((files.origin.source, files.origin.started))
+        if row is not None and (row.results_size, row.results_modified) == (files.size, files.modified):
+            if (row.name, row.folder) != (files.origin.name, files.folder):  # moved, or renamed by the user
+                values = {"name": files.origin.name, "folder": files.folder}
+                connection.execute(BATCHES.update().where(BATCHES.c.id == row.id).values(values))
+            continue
+        try:
+            content = files.read()
+        except PixalError as error:
+            _log.warning("batch %s is left out of the history: %s", files.origin.name, error)
+            continue
+        _record(connection, files, content, None if row is None else row.id)
+        count += 1
+    return count
+
+
+def forget_batches(connection: Connection) -> None:
+    """Remove all that comes from files. Marks stay."""
+    for table in reversed(DERIVED):
+        connection.execute(table.delete())
+
+
+def _record(connection: Connection, files: BatchFiles, content: BatchContent, batch_id: int | None) -> None:
+    results = content.results
+    taken = _times_known(connection, batch_id)
+    if batch_id is None:
+        batch_id = _next_id(connection, BATCHES)
+    else:
+        connection.execute(BATCHES.delete().where(BATCHES.c.id == batch_id))  # with all that belongs to it
+    batch = {
+        "id": batch_id,
+        **files.origin.model_dump(),
+        **{"written": results.created, "pixal_version": results.pixal_version, "folder": files.folder},
+        **{"results_size": files.size, "results_modified": files.modified},
+    }
+    connection.execute(insert(BATCHES), batch)
+    findings = [
+        {"batch_id": batch_id, **{key: value for key, value in vars(finding).items() if key != "test"}}
+        for finding in results.drift.findings
+    ]
+    _insert(connection, DRIFT_FINDINGS, findings)
+    models = {name: _model_id(connection, name, results) for name in {part.type for part in results.parts}}
+    photographs = _photograph_ids(connection, content)
+    parts = _part_ids(connection, batch_id, results.parts)
+    verdicts, regions = [], []
+    for verdict_id, part in enumerate(results.parts, start=_next_id(connection, VERDICTS)):
+        facts = content.photographs.get((part.type, part.image))
+        known = taken.get((part.type, part.image, None if facts is None else facts.sha256))
+        verdicts.append(
+            {
+                **{"id": verdict_id, "batch_id": batch_id, "part_id": parts[_part_name(part)]},
+                **{"model_id": models[part.type], "taken": known or _time_taken(facts, files.origin.started)},
+                "photograph_id": None if facts is None else photographs.get(facts.sha256 or ""),
+                **_verdict_values(part),
+            }
+        )
+        regions += [_region_values(verdict_id, rank, region) for rank, region in enumerate(part.regions, start=1)]
+    _insert(connection, VERDICTS, verdicts)
+    _insert(connection, REGIONS, regions)
+
+
+def _verdict_values(part: PartResult) -> dict[str, Any]:
+    names = ("type", "image", "source", "verdict", "score", "threshold", "p_value", "p_value_extrapolated")
+    return {
+        **{name: getattr(part, name) for name in (*names, "reason", "overlay")},
+        "true_label": None if part.truth is None else part.truth.label,
+        "true_kind": None if part.truth is None else part.truth.kind,
+    }
+
+
+def _region_values(verdict_id: int, rank: int, region: Any) -> dict[str, Any]:
+    x, y, width, height = region.reference
+    names = ("x", "y", "width", "height", "area_px", "peak", "channel")
+    return {
+        **{"verdict_id": verdict_id, "rank": rank, **{name: getattr(region, name) for name in names}},
+        **{"reference_x": x, "reference_y": y, "reference_width": width, "reference_height": height},
+    }
+
+
+def _model_id(connection: Connection, type_name: str, results: ResultsDocument) -> int:
+    """The model of a type, which is stored if it is not known yet."""
+    model = results.types[type_name].model or _model_of_all(results)
+    data_set_id = None
+    if model.data_sha256:
+        data_set = {"sha256": model.data_sha256, "photographs": model.good_images}
+        connection.execute(insert(DATA_SETS).on_conflict_do_nothing(), data_set)
+        data_set_id = connection.execute(
+            select(DATA_SETS.c.id).where(DATA_SETS.c.sha256 == model.data_sha256)
+        ).scalar_one()
+    height, width = model.frame or (None, None)
+    key = {"type": type_name, "family": model.family, "name": model.name}
+    key |= {"trained": model.trained, "sha256": model.record_sha256}
+    values = {**key, "data_set_id": data_set_id, "frame_width": width, "frame_height": height}
+    connection.execute(insert(MODELS).on_conflict_do_nothing(), values)
+    matches = (MODELS.c[name] == value for name, value in key.items())
+    return int(connection.execute(select(MODELS.c.id).where(*matches)).scalar_one())
+
+
+def _model_of_all(results: ResultsDocument) -> ModelOrigin:
+    """The only model that results of versions before ``ModelOrigin`` name."""
+    model = results.model
+    return ModelOrigin(family=model.family, name=model.name, trained=model.trained, good_images=model.good_images)
+
+
+def _photograph_ids(connection: Connection, content: BatchContent) -> dict[str, int]:
+    """The photographs of a batch by their hashes; those that are not known yet are stored."""
+    rows = {}
+    for part in content.results.parts:
+        facts = content.photographs.get((part.type, part.image))
+        if facts is not None and facts.sha256:
+            rows[facts.sha256] = {"sha256": facts.sha256, "width": part.width, "height": part.height}
+    if rows:
+        connection.execute(insert(PHOTOGRAPHS).on_conflict_do_nothing(), list(rows.values()))
+    hashes, ids = list(rows), {}
+    for start in range(0, len(hashes), 500):  # SQLite limits the number of values in a statement
+        chosen = PHOTOGRAPHS.c.sha256.in_(hashes[start : start + 500])
+        ids.update({row.sha256: row.id for row in connection.execute(select(PHOTOGRAPHS).where(chosen))})
+    return ids
+
+
+def _part_ids(connection: Connection, batch_id: int, results: Iterable[PartResult]) -> dict[str, int]:
+    """Store the parts of a batch; return their numbers by their names."""
+    names = dict.fromkeys(map(_part_name, results))
+    ids = {name: number for number, name in enumerate(names, start=_next_id(connection, PARTS))}
+    _insert(connection, PARTS, [{"id": ids[name], "batch_id": batch_id, "name": name} for name in names])
+    return ids
+
+
+def _part_name(part: PartResult) -> str:
+    return str(PurePath(part.image).with_suffix(""))
+
+
+def _times_known(connection: Connection, batch_id: int | None) -> dict[tuple[str, str, str | None], str]:
+    """When the photographs of a stored batch were taken, so that only new ones are opened."""
+    if batch_id is None:
+        return {}
+    query = (
+        select(VERDICTS.c.type, VERDICTS.c.image, PHOTOGRAPHS.c.sha256, VERDICTS.c.taken)
+        .join(PHOTOGRAPHS, PHOTOGRAPHS.c.id == VERDICTS.c.photograph_id)
+        .where(VERDICTS.c.batch_id == batch_id)
+    )
+    return {(row.type, row.image, row.sha256): row.taken for row in connection.execute(query)}
+
+
+def _time_taken(facts: PhotographFacts | None, started: str) -> str:
+    """When a photograph was taken, as local time: from its file, else from its record, else the start of the batch."""
+    if facts is None or facts.modified is None:
+        time = datetime.fromisoformat(started.replace("Z", "+00:00"))
+        return time.astimezone().replace(tzinfo=None).isoformat(timespec="seconds")
+    path = Path(facts.path)
+    time = time_taken(path) if path.is_file() else datetime.fromtimestamp(facts.modified / 1e9)
+    return time.isoformat(timespec="seconds")
+
+
+def _next_id(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()) + 1
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
