@@ -14,6 +14,7 @@ from test_cluster_measures import planted
 from pixal.io.images import write_figure
 from pixal.report.page import csp_hash
 from pixal.tasks.charge_clusters.measures import figures
+from pixal.tasks.charge_clusters.measures.output import ShownEvent, planned_files, write_output
 from pixal.tasks.charge_clusters.measures.report import ClusterReport, ReportEvent, ReportFigure, write_report
 from pixal.tasks.charge_clusters.measures.summary import TARGETS, Binning, equal_bins, measure
 
@@ -117,3 +118,16 @@ def test_a_page_without_events_figures_and_centroids(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<dialog" not in page
     assert "Cramér-Rao" not in page
+
+
+def test_all_figures_and_the_page_are_written(tmp_path: Path) -> None:
+    truth, mean, covariance = planted(300)
+    metrics: dict[str, Any] = {"events": 300, "unusual": 0, "network": measure(truth, mean, covariance)}
+    kept = {"truth": truth, "mean": mean, "covariance": covariance, "size": np.ones(300), "centroid_eta": mean[:, :2]}
+    event = ShownEvent("part.0.parquet, row 3", np.ones((13, 21, 2)), truth[0], mean[0], [9, 2, 0.4, 0.03], 0.2)
+    written = write_output(tmp_path, metrics, kept, [event] * 2, component="Sensor", created="2026-01-02T03:04:05Z")
+    assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert written == planned_files(tmp_path, 2)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('<figure><img src="data:image/png') == 4
+    assert page.count("part.0.parquet, row 3</button>") == 2
