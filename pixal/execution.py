@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
-from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import cv2
 from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.backend import resource_tracker
 from threadpoolctl import threadpool_limits
 
 from pixal.config.schema import Execution
 from pixal.errors import ConfigError
 from pixal.progress import progress_bar
+from pixal.worker_processes import map_in_processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _WAITING_PER_THREAD = 4  # finished results that may wait to be taken
 _BUNDLE_PER_WORKER = 8  # items; all workers wait for the last item of a bundle, which costs a few per cent
-_JOBLIB_BACKENDS = {"processes": "loky", "dask": "dask"}
 
 
 class Submit(Protocol):
@@ -77,13 +74,12 @@ def map_parallel(
             yield from progress(map(function, items), len(items), step=step, quiet=quiet)
         return
     with _one_thread:
-        results = (
-            _map_in_threads(function, items, count)
-            if execution.backend == "threads"
-            else _map_with_joblib(
-                _worker_function(function, execution), items, count, _JOBLIB_BACKENDS[execution.backend]
-            )
-        )
+        if execution.backend == "threads":
+            results = _map_in_threads(function, items, count)
+        elif execution.backend == "processes":
+            results = map_in_processes(function, items, count, most=worker_count(execution))
+        else:
+            results = _map_with_dask(function, items, count)
         yield from progress(results, len(items), step=step, quiet=quiet)
 
 
@@ -157,36 +153,13 @@ def _map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], c
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _map_with_joblib(
-    function: Callable[[Item], Result], items: Sequence[Item], count: int, backend: str
-) -> Iterator[Result]:
+def _map_with_dask(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
     """Map in bundles, because joblib starts work on all given items even if nobody takes the results."""
     size = _BUNDLE_PER_WORKER * count
-    with parallel_config(backend=backend, n_jobs=count), ExitStack() as stack:
-        with _signals_for_this_process():  # where an earlier call had fewer workers, this starts the others
-            parallel = stack.enter_context(Parallel(return_as="generator"))
+    work = delayed(partial(_run_in_worker, function))
+    with parallel_config(backend="dask", n_jobs=count), Parallel(return_as="generator") as parallel:
         for start in range(0, len(items), size):
-            with _signals_for_this_process():
-                results = parallel(delayed(function)(item) for item in items[start : start + size])
-            yield from results
-
-
-@contextmanager
-def _signals_for_this_process() -> Iterator[None]:
-    """Let processes that start in the block ignore SIGINT and SIGTERM.
-
-    A terminal sends Ctrl-C to all processes of a command. The workers would print a traceback each; this process ends
-    them when it stops.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # loky starts this process before the others, and then unblocks the signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield from parallel(work(item) for item in items[start : start + size])
 
 
 class _OneThread:
@@ -214,16 +187,8 @@ class _OneThread:
 _one_thread = _OneThread()
 
 
-def _worker_function(function: Callable[[Item], Result], execution: Execution) -> Callable[[Item], Result]:
-    # Worker processes are used again by later runs, whose working directory may be another one.
-    folder = str(Path.cwd()) if execution.backend == "processes" else None
-    return partial(_run_in_worker, function, folder)
-
-
-def _run_in_worker(function: Callable[[Item], Result], folder: str | None, item: Item) -> Result:
+def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
     _limit_worker_to_one_thread()
-    if folder is not None:
-        os.chdir(folder)
     return function(item)
 
 

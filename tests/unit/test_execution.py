@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pixal import worker_processes
 from pixal.config.schema import Execution
 from pixal.errors import ConfigError, InputError
 from pixal.execution import in_background, map_parallel
@@ -37,7 +38,7 @@ def process(_: int) -> int:
 
 
 def blocked_signals(_: int) -> tuple[int, set[signal.Signals]]:
-    time.sleep(0.2)  # so that each worker gets an item
+    time.sleep(0.1)  # so that each worker gets an item
     return os.getpid(), {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])}
 
 
@@ -113,10 +114,20 @@ def test_the_number_of_items_in_work_is_the_number_of_workers(workers: int, of_s
 def test_worker_processes_ignore_signals_also_where_more_of_them_are_started_later() -> None:
     """A terminal sends Ctrl-C to the workers, too; a worker that is being imported would print a traceback."""
     for workers in (2, 3):
-        execution = Execution(backend="processes", workers=workers)
-        found = dict(map_parallel(blocked_signals, range(4 * workers), execution, step="test", quiet=True))
-        assert len(found) == workers
+        execution, found = Execution(backend="processes", workers=workers), {}
+        while len(found) < workers:  # until all have started
+            found |= dict(map_parallel(blocked_signals, range(workers), execution, step="test", quiet=True))
         assert all({signal.SIGINT, signal.SIGTERM} <= blocked for blocked in found.values())
+
+
+def test_workers_are_killed_while_more_calls_wait_than_are_sent_to_them() -> None:
+    """An exception in a thread of loky would be an error here."""
+    workers = worker_processes._workers()
+    futures = [workers.submit(time.sleep, 0.05, size=2) for _ in range(20)]
+    workers.kill()
+    assert all(future.done() for future in futures)
+    settings = Execution(backend="processes", workers=2)
+    assert collected(abs, list(range(-4, 0)), settings) == [4, 3, 2, 1]  # others are started
 
 
 def test_the_progress_bar_is_on_standard_error_and_off_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:

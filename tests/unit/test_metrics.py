@@ -113,6 +113,22 @@ def test_ranking_intervals_equal_those_of_a_slow_bootstrap(
         np.testing.assert_allclose(actual, expected[name], atol=0.03)  # two bootstraps differ by their seeds
 
 
+def test_each_resample_has_the_measures_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal scores are common, and how often a part was drawn is its weight."""
+    monkeypatch.setattr(intervals, "_RESAMPLES", 40)
+    labels = np.array([0] * 7 + [1] * 5)
+    scores = np.array([1, 1, 2, 2, 3, 4, 4, 2, 3, 3, 4, 6], float)
+    order = np.argsort(-scores, kind="stable")
+    generator = np.random.default_rng(intervals._SEED)
+    weights = np.zeros((40, 12))
+    for label, count in ((0, 7), (1, 5)):
+        weights[:, labels[order] == label] = next(intervals.resample_counts(generator, count, 12))
+    actual = ranking_intervals(labels, scores)
+    for name, measure in (("image_auroc", roc_auc_score), ("image_ap", average_precision_score)):
+        values = [measure(labels[order], scores[order], sample_weight=row) for row in weights]
+        np.testing.assert_allclose(actual[name], np.quantile(values, [0.025, 0.975]), rtol=1e-12)
+
+
 def test_intervals_are_deterministic_and_narrower_with_more_parts() -> None:
     generator = np.random.default_rng(0)
     widths = []

@@ -14,6 +14,8 @@ from pixal.calibration.maps import calibrated_maps, raw_maps
 from pixal.config import load_config
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
+from pixal.validation import scoring
+from pixal.validation.regions import Region
 from pixal.validation.scoring import Cut, PartGeometry, Prediction, Summary, choose_cut, score_parts
 
 SHAPE = (10, 12, 2)  # of the model's input; the type's frame is smaller
@@ -125,6 +127,33 @@ def test_a_region_has_the_position_of_the_defect_on_the_photograph(calibrated: C
     assert (region.x, region.y, region.width, region.height) == (35, 25, 31, 21)
     assert region.area_px == pytest.approx(600)
     assert region.width_mm is None
+
+
+@pytest.mark.parametrize("loss_cut", ["auto", 0.1])
+def test_regions_get_the_share_of_each_channel_in_the_map(
+    monkeypatch: pytest.MonkeyPatch, loss_cut: float | str
+) -> None:
+    given: list[np.ndarray] = []
+    find = scoring.find_regions
+
+    def note(anomaly_map: np.ndarray, deviations: np.ndarray, *arguments: Any, **options: Any) -> list[Region]:
+        given.append(deviations)
+        return find(anomaly_map, deviations, *arguments, **options)
+
+    monkeypatch.setattr(scoring, "find_regions", note)
+    case = Case(config_with(plotting={"loss_cut": loss_cut}))
+    variance = 1 if case.cut.raw else case.variance[: FRAME[0], : FRAME[1]]
+    np.testing.assert_allclose(given, case.type_errors**2 * np.float32([1, 3]) / variance, rtol=1e-5)
+
+
+def test_a_p_value_below_the_smallest_rank_is_extrapolated() -> None:
+    cut = Cut(3.0, "tail", good_parts=9)  # the smallest rank is 1 of 10
+    assert [cut.is_extrapolated(p) for p in (None, 1.0, 0.1, 0.1 * (1 - 1e-10), 0.0999, 0.01)] == [
+        *(False, False, False, False),
+        *(True, True),
+    ]
+    none = Cut(3.0, "tail")
+    assert [none.is_extrapolated(p) for p in (1.0, 1 - 1e-9, 0.9999)] == [False, False, True]
 
 
 def test_region_settings_are_used() -> None:
