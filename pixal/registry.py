@@ -64,6 +64,8 @@ MODELS = Registry(
         "combined": "pixal.train_model.combined:Combined",
         "conv_autoencoder": "pixal.train_model.conv_autoencoder:ConvAutoencoder",
         "gaussian": "pixal.train_model.gaussian:Gaussian",
+        "mdn": "pixal.tasks.charge_clusters.models:Mdn",
+        "mdn_float": "pixal.tasks.charge_clusters.models:MdnFloat",
         "padim": "pixal.train_model.padim:Padim",
         "patchcore": "pixal.train_model.patchcore:Patchcore",
     },

@@ -40,7 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batches", type=Path, nargs="+", metavar="BATCH")
     parser.add_argument("--images", type=int, nargs="+", default=[40, 8], help="good photographs per type")
-    parser.add_argument("--families", nargs="+", default=list(MODELS.builtin), metavar="NAME[:KEY=VALUE...]")
+    families = [name for name, path in MODELS.builtin.items() if path.startswith("pixal.train_model.")]  # give maps
+    parser.add_argument("--families", nargs="+", default=families, metavar="NAME[:KEY=VALUE...]")
     parser.add_argument("--note", default="", help="added to the page")
     options = parser.parse_args()
     results: dict[tuple[int, str], list[dict[str, float]]] = {}

@@ -22,6 +22,7 @@ from pixal.train_model.family import AnomalyModel, FitControl, anomaly_family_na
 
 STORED = Path(__file__).parent / "data" / "golden.npz"
 GOOD, SHAPE = 9, (12, 14, 2)  # the stored input has two more, new parts: one good, one with a spot
+FAMILIES = [name for name, path in MODELS.builtin.items() if path.startswith("pixal.train_model.")]  # they give maps
 FOLDS = [np.arange(0, 3), np.arange(3, 6), np.arange(6, 9)]
 SETTINGS = {
     "autoencoder_architecture": [8, 4],
@@ -89,7 +90,7 @@ def maps(name: str, inputs: InputSet) -> tuple[AnomalyModel, NDArray[np.float32]
     return model, calibrated_maps(errors, calibration.variance, **settings)
 
 
-@pytest.mark.parametrize("name", MODELS.builtin)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_map_of_the_stored_input_agrees_with_the_stored_map(name: str, tmp_path: Path) -> None:
     stored = load_arrays(STORED)
     inputs = inputs_of(name, stored["images"])
@@ -109,7 +110,7 @@ def test_the_map_of_the_stored_input_agrees_with_the_stored_map(name: str, tmp_p
     assert {path: path.read_bytes() for path in files} == before
 
 
-@pytest.mark.parametrize("name", MODELS.builtin)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_one_or_two_good_images_give_finite_errors(name: str) -> None:
     inputs = inputs_of(name, load_arrays(STORED)["images"])
     for count in (1, 2):
@@ -126,7 +127,7 @@ def store() -> None:
     drawn = drawn + 0.01 * generator.normal(size=(GOOD + 2, *SHAPE))
     drawn[-1, 5:8, 6:9] += 0.15
     images = np.asarray(drawn * mask()[..., None], np.float32)
-    actual = {name: maps(name, inputs_of(name, images))[1] for name in MODELS.builtin}
+    actual = {name: maps(name, inputs_of(name, images))[1] for name in FAMILIES}
     STORED.parent.mkdir(exist_ok=True)
     save_arrays(STORED, images=images, **actual)
 

@@ -31,6 +31,7 @@ class Clusters(Section):
     Attributes:
         rows: Pixels along y.
         columns: Pixels along x.
+        pitch: Size of a pixel along x and y, in µm; the charge-weighted centroid needs it.
         time_slices: Time slices in the files.
         slices: The slices that the network gets, counted from 0; ``all``: all.
         contained: Whether clusters that reach the edge of the array are left out.
@@ -49,6 +50,7 @@ class Clusters(Section):
 
     rows: Annotated[int, Field(ge=3, le=1024)] = 13
     columns: Annotated[int, Field(ge=3, le=1024)] = 21
+    pitch: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [50.0, 12.5]
     time_slices: Annotated[int, Field(ge=1, le=1024)] = 20
     slices: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | Literal["all"] = [0, 19]
     contained: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixal.config import Config
+from pixal.errors import InputError
 from pixal.outcome import Outcome, Results
 from pixal.tasks.charge_clusters.settings import ClusterConfig, ClusterParameters, cluster_config
 from pixal.tasks.task import Task
@@ -30,7 +31,9 @@ class ChargeClusters(Task):
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
         """Train one network."""
-        self._does_not_apply("train")
+        from pixal.tasks.charge_clusters.training import train
+
+        return train(source, cluster_config(config), resume=resume, epochs=epochs, quiet=quiet)
 
     def validate(
         self,
@@ -44,4 +47,8 @@ class ChargeClusters(Task):
         quiet: bool,
     ) -> Results:
         """Predict, and compare with the truth."""
-        self._does_not_apply("validate")
+        from pixal.tasks.charge_clusters.validating import validate
+
+        if batch is not None or truth is not None or model is not None:
+            raise InputError("--batch, --truth and --model do not apply to charge clusters: the files hold the truth")
+        return validate(source, cluster_config(config), quiet=quiet)

@@ -1,0 +1,104 @@
+"""Measure predictions: the network, and the charge-weighted centroid beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.measures.centroid import CentroidFit, centroid, fit_centroid
+from pixal.tasks.charge_clusters.measures.summary import Binning, equal_bins, measure
+from pixal.tasks.charge_clusters.prediction import Predictions
+
+_FILE = "centroid.npz"
+_MEASURED = 1_000_000  # events; further ones are in the results only
+_BINS = 8
+
+
+@dataclass(frozen=True)
+class Centroids:
+    """The charge-weighted centroids that the network is compared with, fitted on held-out events.
+
+    Attributes:
+        plain: The centroid with an offset.
+        eta: The centroid with an offset and an eta correction.
+    """
+
+    plain: CentroidFit
+    eta: CentroidFit
+
+    @classmethod
+    def fit(cls, charge: NDArray[np.float32], labels: NDArray[np.float32], pitch: tuple[float, float]) -> Centroids:
+        """Fit both to charges in electrons (n, rows, columns, slices) and labels (n, 4)."""
+        fits = [fit_centroid(charge, labels, eta=eta, pitch=pitch) for eta in (False, True)]
+        return cls(*fits)
+
+    def save(self, folder: Path) -> Path:
+        """Write the file into the model's folder."""
+        eta: dict[str, Any] = {"eta": self.eta.eta, "places": self.eta.places}
+        offsets = {"plain_offset": self.plain.offset, "eta_offset": self.eta.offset}
+        save_arrays(folder / _FILE, pitch=np.asarray(self.plain.pitch), **offsets, **eta)
+        return folder / _FILE
+
+    @classmethod
+    def load(cls, folder: Path) -> Centroids:
+        """Read what ``save`` wrote."""
+        stored = load_arrays(folder / _FILE)
+        x, y = map(float, stored["pitch"])
+        eta = CentroidFit((x, y), stored["eta_offset"], stored["eta"], stored["places"])
+        return cls(CentroidFit((x, y), stored["plain_offset"]), eta)
+
+
+class Kept:
+    """What measures and figures need of the first million events, as arrays by name.
+
+    ``truth`` (n, 4), ``mean`` (n, 4), ``covariance`` (n, 4, 4), ``size`` (n,), ``centroid`` and ``centroid_eta`` (n, 2).
+    """
+
+    def __init__(self, centroids: Centroids) -> None:
+        self._centroids = centroids
+        self._parts: list[dict[str, NDArray[Any]]] = []
+        self._count = 0
+
+    def add(self, part: Predictions) -> None:
+        """Keep some events."""
+        if self._count >= _MEASURED:
+            return
+        self._count += len(part.events)
+        self._parts.append(
+            {
+                "truth": part.events.labels.astype(np.float64),
+                "mean": part.mean,
+                "covariance": part.covariance,
+                "size": part.size,
+                "centroid": centroid(part.events.charge, self._centroids.plain),
+                "centroid_eta": centroid(part.events.charge, self._centroids.eta),
+            }
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All kept events."""
+        return {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
+
+
+def measure_all(kept: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Measures of the network for all targets, and of both centroids for x and y, by name.
+
+    See ``measures.summary.measure``. ``bins`` are those of the cluster size and of the true angles.
+    """
+    truth = kept["truth"]
+    binnings = [_binning("size", kept["size"].astype(np.float64))]
+    binnings += [_binning(TARGETS[index], truth[:, index]) for index in (2, 3)]
+    estimators = {"network": measure(truth, kept["mean"], kept["covariance"], binnings=binnings)}
+    for name in ("centroid", "centroid_eta"):
+        estimators[name] = measure(truth[:, :2], kept[name], binnings=binnings, targets=TARGETS[:2])
+    return estimators
+
+
+def _binning(name: str, values: NDArray[np.float64]) -> Binning:
+    return Binning(name, values, equal_bins(values, _BINS))

@@ -1,0 +1,110 @@
+"""The model families ``mdn`` and ``mdn_float``: from a charge cluster to four targets and their covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.errors import ModelError
+from pixal.inputs import InputSet
+from pixal.tasks.charge_clusters.network import likelihood, model
+from pixal.tasks.charge_clusters.network.settings import FloatNetworkSettings, NetworkSettings
+from pixal.tasks.charge_clusters.normalization import Normalization
+from pixal.train_model.family import NO_CONTROL, FitControl, Rows
+from pixal.train_model.history import History
+from pixal.train_model.keras_training.keras_family import KerasFamily
+from pixal.train_model.specification import ModelSpecification
+
+_EVENTS_AT_ONCE = 4096
+
+
+class ClusterSpecification(ModelSpecification):
+    """What a network of charge clusters is built from.
+
+    Attributes:
+        normalization: How charges and labels are normalised.
+        clusters: The section ``clusters`` of the settings at training.
+    """
+
+    normalization: Normalization
+    clusters: dict[str, Any]
+
+
+class ClusterNetwork(KerasFamily):
+    """A network that Keras trains on batches from disk (``training.py`` of the task)."""
+
+    Specification = ClusterSpecification
+    spec: ClusterSpecification
+
+    @property
+    def loss_name(self) -> str:
+        """See ``ModelFamily.loss_name``."""
+        return "negative log-likelihood"
+
+    def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
+        """Not possible: an ``InputSet`` has no batches from disk."""
+        raise ModelError(f"{self.spec.model} is trained by the task charge_clusters; set task: charge_clusters")
+
+    def compiled(self) -> Any:
+        """Build the network with new weights, and return a Keras model for training that shares its layers."""
+        return self._compile(
+            self.build_model(self.spec.input_dim), likelihood.negative_log_likelihood, replicated=False
+        )
+
+    def predict(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Predict the targets of clusters.
+
+        Args:
+            raw: Charge in electrons, (n, rows, columns, slices).
+
+        Returns:
+            The targets (n, 4) in the units of the labels, and their covariance (n, 4, 4).
+        """
+        scale = np.asarray(self.spec.normalization.label_scale)
+        mean, cholesky = likelihood.split_output(self.outputs(raw))
+        scaled = cholesky.astype(np.float64) * scale[:, None]  # with less precision a covariance may not be positive
+        return np.asarray(mean * scale), np.asarray(scaled @ scaled.transpose(0, 2, 1))
+
+    def outputs(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The 14 outputs of the network for charges in electrons, (n, 14)."""
+        charge = self.spec.normalization.charge(raw)
+        parts = [
+            self._built.predict_on_batch(charge[start : start + _EVENTS_AT_ONCE])
+            for start in range(0, len(charge), _EVENTS_AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, likelihood.OUTPUTS), np.float32)
+
+
+class Mdn(ClusterNetwork):
+    """The quantised network of 2,029 weights, small enough for the chip."""
+
+    Options = NetworkSettings
+
+    def _build(self, input_dim: int) -> Any:
+        return model.build_mdn(self.spec.shape, NetworkSettings.model_validate(self.options.model_dump()))
+
+
+class MdnFloat(ClusterNetwork):
+    """A larger network without quantisation, as an upper bound."""
+
+    Options = FloatNetworkSettings
+
+    def _build(self, input_dim: int) -> Any:
+        return model.build_float(self.spec.shape, FloatNetworkSettings.model_validate(self.options.model_dump()))
+
+
+def specification(settings: Mapping[str, Any], shape: tuple[int, int, int], **found: Any) -> ClusterSpecification:
+    """The specification of a network.
+
+    Args:
+        settings: The values of the section ``model_training``.
+        shape: Shape of the charges of an event.
+        found: The values of ``ClusterSpecification``, and ``memory_limit``.
+    """
+    channels = tuple(f"slice_{index}" for index in found.pop("slices"))
+    described = {"input_dim": int(np.prod(shape)), "shape": shape, "channels": channels, "types": ("clusters",)}
+    weights = {"channel_weights": (1.0,) * shape[2]}
+    return ClusterSpecification.read({**settings, **described, **weights, **found})

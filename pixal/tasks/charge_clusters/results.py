@@ -1,0 +1,119 @@
+"""The results of ``pixal validate`` for charge clusters: ``results.parquet``, and what is said of them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.io.files import atomic_write
+from pixal.outcome import Failure
+from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.prediction import Predictions
+
+RESULTS_FILE, METRICS_FILE = "results.parquet", "metrics.json"
+
+_PAIRS = [(row, column) for row in range(len(TARGETS)) for column in range(row)]
+
+
+@dataclass
+class ClusterResults:
+    """What ``pixal.validate`` returns for charge clusters.
+
+    Attributes:
+        folder: The folder of the results.
+        events: Number of events.
+        unusual: Number of events that were flagged as unusual.
+        metrics: The content of ``metrics.json``.
+        failures: What was left out, and why.
+        failed: 0: there are no verdicts.
+    """
+
+    folder: Path
+    events: int
+    unusual: int
+    metrics: dict[str, Any]
+    failures: list[Failure] = field(default_factory=list)
+    failed: int = 0
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no event could be processed."""
+        return not self.events
+
+    def summary(self) -> str:
+        """A table of the widths, and the path of the results."""
+        lines = [f"{'target':<10} {'residual width':>14} {'pull width':>11} {'68 %':>7} {'95 %':>7}"]
+        for name, values in self.metrics["network"]["targets"].items():
+            lines.append(
+                f"{name:<10} {_value(values, "residual_width"):>14.4g} {_value(values, 'pull_width'):>11.3f} "
+                f"{_value(values, 'coverage_68'):>7.3f} {_value(values, 'coverage_95'):>7.3f}"
+            )
+        lines += ["", f"{self.events} events, {self.unusual} unusual", f"results: {self.folder / RESULTS_FILE}"]
+        return "\n".join(lines)
+
+
+class ResultsWriter:
+    """Writes ``results.parquet``, one row per event, some rows at a time. Use as a context manager."""
+
+    def __init__(self, path: Path, unusual_rate: float) -> None:
+        self.events = self.unusual = 0
+        self._path, self._rate = path, unusual_rate
+        self._stack, self._writer = ExitStack(), None
+
+    def __enter__(self) -> ResultsWriter:
+        self._temporary = self._stack.enter_context(atomic_write(self._path))
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._stack.__exit__(*details)
+
+    def add(self, predictions: Predictions) -> None:
+        """Write the rows of some events."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(table_columns(predictions, self._rate))
+        if self._writer is None:
+            self._writer = self._stack.enter_context(pq.ParquetWriter(self._temporary, table.schema))
+        self._writer.write_table(table)
+        self.events += len(predictions.events)
+        self.unusual += int((predictions.p_value <= self._rate).sum())
+
+
+def table_columns(predictions: Predictions, unusual_rate: float) -> dict[str, Any]:
+    """The columns of ``results.parquet`` for some events.
+
+    For each target: ``NAME_true``, ``NAME_predicted``, ``NAME_sigma`` and ``NAME_pull``; for each pair of targets
+    ``covariance_FIRST_SECOND``.
+    """
+    events = predictions.events
+    columns: dict[str, Any] = {"file": [predictions.file] * len(events), "row": events.rows}
+    residual, sigma = predictions.residual, predictions.sigma
+    for index, name in enumerate(TARGETS):
+        columns[f"{name}_true"] = _single(events.labels[:, index])
+        columns[f"{name}_predicted"] = _single(predictions.mean[:, index])
+        columns[f"{name}_sigma"] = _single(sigma[:, index])
+        columns[f"{name}_pull"] = _single(residual[:, index] / sigma[:, index])
+    for row, column in _PAIRS:
+        columns[f"covariance_{TARGETS[column]}_{TARGETS[row]}"] = _single(predictions.covariance[:, row, column])
+    return columns | {
+        "charge": _single(predictions.charge),
+        "size": predictions.size.astype(np.int32),
+        "p_value": _single(predictions.p_value),
+        "unusual": predictions.p_value <= unusual_rate,
+    }
+
+
+def _single(values: NDArray[Any]) -> NDArray[np.float32]:
+    return values.astype(np.float32)
+
+
+def _value(values: dict[str, Any], name: str) -> float:
+    value = values.get(name)
+    value = value.get("value") if isinstance(value, dict) else value
+    return float("nan") if value is None else float(value)
