@@ -240,7 +240,9 @@ def _benchmark(options: argparse.Namespace) -> ExitStatus:
 
 
 def _demo(options: argparse.Namespace) -> ExitStatus:
-    batch = pixal.demo(options.dir, config=options.config, overrides=options.overrides, quiet=options.quiet)
+    batch = pixal.demo(
+        options.dir, task=options.task, config=options.config, overrides=options.overrides, quiet=options.quiet
+    )
     sys.stdout.write(batch.summary() + "\n")
     return _report_failures(batch.failures)
 

@@ -1,24 +1,24 @@
-"""The ``demo`` command: render a small component, then preprocess, train and validate."""
+"""The ``demo`` command: make a small input, then preprocess, train and validate."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pixal.commands.starting import copy_settings
 from pixal.config import load_config
-from pixal.errors import InputError
-from pixal.io import ownership
+from pixal.io.demo_folder import open_demo_folder, working_directory
+from pixal.outcome import Results
+from pixal.registry import TASKS
 from pixal.synthetic.batch import write_batch
+from pixal.tasks import Task
 from pixal.tasks.photographs.comparison.choice import with_chosen_family
 from pixal.tasks.photographs.preprocessing.pipeline import preprocess
 from pixal.tasks.photographs.settings import photograph_config
+from pixal.tasks.photographs.task import Photographs
 from pixal.tasks.photographs.training.train import train
-from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 
 _log = logging.getLogger(__name__)
@@ -31,20 +31,22 @@ _FRAME = (960, 540)
 def demo(
     folder: str | Path = "pixal_demo",
     *,
+    task: str | None = None,
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     quiet: bool = False,
     train_images: int = 24,
     parts: int = 10,
     frame_size: tuple[int, int] = _FRAME,
-) -> Batch:
+) -> Results:
     """Render photographs of a component with two types, then preprocess, train and validate.
 
-    All files are written below ``folder``. The configuration is copied to ``folder/configs`` with the name of the
-    component, so that a user can continue there.
+    Another task makes an input of its own, with its default settings. All files are written below ``folder``. The
+    configuration is copied to ``folder/configs`` with the name of the component, so that a user can continue there.
 
     Args:
         folder: An empty or new folder, or the folder of an earlier demo.
+        task: Name of the task. None: that of the configuration, which is ``photographs`` by default.
         config: Folder of the configuration. None: as for ``load_config``.
         overrides: Settings of the form ``KEY=VALUE``.
         quiet: Whether progress bars are hidden.
@@ -53,18 +55,17 @@ def demo(
         frame_size: Width and height of the photographs in pixels.
 
     Returns:
-        The verdicts.
+        The verdicts, or what ``validate`` of the task returns.
 
     Raises:
         InputError: If ``folder`` contains something else.
     """
     folder = Path(folder)
-    is_new = not folder.exists() or not any(folder.iterdir())
-    if is_new:
-        ownership.claim(folder)
-    elif not ownership.is_claimed(folder) and not (folder / PHOTOGRAPHS / "train" / COMPONENT).is_dir():
-        raise InputError(f"{folder} is not empty and does not contain a demo; choose a new folder")
-    ownership.remove_unfinished(folder)
+    name = task or load_config(config, overrides).parameters.task
+    if name != Photographs.name:
+        other: Task = TASKS.load(name)()
+        return other.demo(folder, config=config, overrides=overrides, quiet=quiet)
+    open_demo_folder(folder, Path(PHOTOGRAPHS) / "train" / COMPONENT)
     source = load_config(config, overrides).source
     copy_settings(source, folder / "configs", COMPONENT)
     _log.info("rendering photographs of %s in %s", COMPONENT, folder)
@@ -79,20 +80,9 @@ def demo(
     )
     folders = (batch.train, batch.production, batch.truth)
     train_folder, production, truth = (path.relative_to(folder) for path in folders)
-    with _working_directory(folder):
+    with working_directory(folder):
         settings = photograph_config(load_config("configs", overrides))
         preprocess(train_folder, config=settings, quiet=quiet)
         train(None, with_chosen_family(None, settings, resume=False, quiet=quiet), quiet=quiet)
         verdicts = validate(production, truth=truth, config=settings, quiet=quiet)
     return replace(verdicts, folder=folder / verdicts.folder)
-
-
-@contextmanager
-def _working_directory(folder: Path) -> Iterator[None]:
-    """Change the working directory; the configured paths and MLflow's store are relative to it."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -452,6 +452,11 @@ def _add_demo(commands: Commands) -> None:
         commands, "demo", "render photographs of a small component with defects, and run all steps on them"
     )
     command.add_argument(
+        "--task",
+        metavar="NAME",
+        help="demonstrate another task: charge_clusters simulates tracks in a pixel sensor (default: photographs)",
+    )
+    command.add_argument(
         "dir", nargs="?", default="pixal_demo", metavar="DIR", help="folder for all output (default: ./pixal_demo)"
     )
 

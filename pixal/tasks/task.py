@@ -182,5 +182,13 @@ class Task(ABC):
         """Read what has been done, what is out of date, and what to run next."""
         self._does_not_apply("status")
 
+    def demo(self, folder: Path, *, config: str | Path | None, overrides: Sequence[str], quiet: bool) -> Results:
+        """Make a small input in ``folder``, and run ``preprocess``, ``train`` and ``validate`` on it.
+
+        ``config`` is the folder of the settings; None: the defaults of the task. ``photographs`` has a function of its
+        own in ``pixal.commands.demo``, because it takes more arguments.
+        """
+        self._does_not_apply("demo")
+
     def _does_not_apply(self, command: str) -> NoReturn:
         raise InputError(f"pixal {command} does not apply to task {self.name}")

@@ -1,9 +1,11 @@
 """From parquet files to shards: what is read, how it is split, normalised and stored."""
 
 import collections
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from cluster_files import columns_of, config_in, write, write_pair
 
 import pixal
@@ -13,7 +15,7 @@ from pixal.tasks.charge_clusters.files import find_files
 from pixal.tasks.charge_clusters.model_input import read_model_input, record_path
 from pixal.tasks.charge_clusters.normalization import Normalization, NormalizationFit
 from pixal.tasks.charge_clusters.reading import EventReader, Events
-from pixal.tasks.charge_clusters.settings import Clusters
+from pixal.tasks.charge_clusters.settings import DEFAULTS, NOT_USED, ClusterParameters, Clusters
 from pixal.tasks.charge_clusters.splitting import split_of
 
 
@@ -313,3 +315,17 @@ def test_a_stored_normalisation_keeps_its_numbers():
         "bits": None, "label_scale": (1, 2, 3, 4),
     }  # fmt: skip
     assert Normalization.model_validate(Normalization(**content).model_dump()) == Normalization(**content)
+
+
+def test_the_file_of_defaults_holds_every_setting_with_its_default():
+    stored = yaml.safe_load((DEFAULTS / "parameters.yaml").read_text())
+    expected = ClusterParameters().model_dump()
+    expected["model_training"] = {
+        key: value for key, value in expected["model_training"].items() if key not in NOT_USED
+    } | {"model_name": None}
+    assert stored == expected
+
+
+def test_the_page_names_every_setting_of_the_task():
+    page = (Path(__file__).parents[2] / "docs/charge_clusters.md").read_text(encoding="utf-8")
+    assert [name for name in Clusters.model_fields if f"`clusters.{name}`" not in page] == []

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from cluster_files import columns_of, config_in, write
+from cluster_files import config_in
+from cluster_training import OPTIONS, prepared, without_graphs
 
 import pixal
 from pixal.errors import ConfigError, InputError, ModelError, Stopped
@@ -15,34 +16,12 @@ from pixal.train_model.stored_model import load_stored
 # Keras compares one array with a list of one input only where nothing is compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
 
-OPTIONS = [
-    "model_training.model_options={projections: true, hidden: [8], kernel_l1: 0, activity_l2: 0}",
-    "model_training.batchsize=128",
-    "model_training.n_epochs=2",
-]
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """No tracking, and no compiled graph: compiling takes seconds, and a test has few steps."""
-    import tensorflow as tf
-
     monkeypatch.setenv("PIXAL_TRACKING", "off")
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def prepared(folder, *overrides, events=500):
-    """A component with model input whose charges tell x: their sum rises with it."""
-    folder.mkdir(exist_ok=True)
-    columns = columns_of(events)
-    for index in range(24, 36):
-        columns[str(index)] += (columns["x-midplane"] + 80) * 20
-    write(folder / "files/part.0.parquet", columns)
-    config = config_in(folder, *OPTIONS, *overrides)
-    pixal.preprocess(folder / "files", config=config, quiet=True)
-    return config
+    with without_graphs():
+        yield
 
 
 def weights(config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.measures.bound import cramer_rao
 from pixal.tasks.charge_clusters.measures.centroid import CentroidFit, centroid, fit_centroid
 from pixal.tasks.charge_clusters.measures.summary import Binning, equal_bins, measure
 from pixal.tasks.charge_clusters.prediction import Predictions
+from pixal.tasks.charge_clusters.settings import Clusters
+from pixal.tasks.charge_clusters.simulation import Sensor
 
 _FILE = "centroid.npz"
 _MEASURED = 1_000_000  # events; further ones are in the results only
 _BINS = 8
+_BOUND_EVENTS = 500
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class Centroids:
 class Kept:
     """What measures and figures need of the first million events, as arrays by name.
 
-    ``truth`` (n, 4), ``mean`` (n, 4), ``covariance`` (n, 4, 4), ``size`` (n,), ``centroid`` and ``centroid_eta`` (n, 2).
+    ``truth`` (n, 4), ``mean`` (n, 4), ``covariance`` (n, 4, 4), ``size`` (n,), ``centroid`` (n, 2) and ``centroid_eta``
+    (n, 2).
     """
 
     def __init__(self, centroids: Centroids) -> None:
@@ -98,6 +103,15 @@ def measure_all(kept: dict[str, NDArray[Any]]) -> dict[str, Any]:
     for name in ("centroid", "centroid_eta"):
         estimators[name] = measure(truth[:, :2], kept[name], binnings=binnings, targets=TARGETS[:2])
     return estimators
+
+
+def bound_of(truth: NDArray[np.float64], sensor: Sensor, settings: dict[str, Any]) -> dict[str, float]:
+    """The Cramér-Rao bound of the residual width of each target, by name: the root mean square over some events."""
+    used = replace(sensor, noise=float(np.hypot(sensor.noise, settings["noise"])))
+    slices = Clusters.model_validate(settings).used_slices
+    bounds = cramer_rao(truth[:_BOUND_EVENTS].astype(np.float32), used, slices)
+    bounds = bounds[np.isfinite(bounds).all(axis=1)]
+    return {name: float(np.sqrt(np.mean(np.square(bounds[:, index])))) for index, name in enumerate(TARGETS)}
 
 
 def _binning(name: str, values: NDArray[np.float64]) -> Binning:

@@ -15,7 +15,7 @@ from pixal.outcome import Failure
 from pixal.tasks.charge_clusters import TARGETS
 from pixal.tasks.charge_clusters.prediction import Predictions
 
-RESULTS_FILE, METRICS_FILE = "results.parquet", "metrics.json"
+RESULTS_FILE, METRICS_FILE, REPORT_FILE = "results.parquet", "metrics.json", "report.html"
 
 _PAIRS = [(row, column) for row in range(len(TARGETS)) for column in range(row)]
 
@@ -50,10 +50,10 @@ class ClusterResults:
         lines = [f"{'target':<10} {'residual width':>14} {'pull width':>11} {'68 %':>7} {'95 %':>7}"]
         for name, values in self.metrics["network"]["targets"].items():
             lines.append(
-                f"{name:<10} {_value(values, "residual_width"):>14.4g} {_value(values, 'pull_width'):>11.3f} "
+                f"{name:<10} {_value(values, 'residual_width'):>14.4g} {_value(values, 'pull_width'):>11.3f} "
                 f"{_value(values, 'coverage_68'):>7.3f} {_value(values, 'coverage_95'):>7.3f}"
             )
-        lines += ["", f"{self.events} events, {self.unusual} unusual", f"results: {self.folder / RESULTS_FILE}"]
+        lines += ["", f"{self.events} events, {self.unusual} unusual", f"report: {self.folder / REPORT_FILE}"]
         return "\n".join(lines)
 
 
@@ -63,7 +63,8 @@ class ResultsWriter:
     def __init__(self, path: Path, unusual_rate: float) -> None:
         self.events = self.unusual = 0
         self._path, self._rate = path, unusual_rate
-        self._stack, self._writer = ExitStack(), None
+        self._stack = ExitStack()
+        self._writer: Any = None
 
     def __enter__(self) -> ResultsWriter:
         self._temporary = self._stack.enter_context(atomic_write(self._path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -14,13 +15,16 @@ from pixal.errors import ConfigError
 
 MODELS = ("mdn", "mdn_float")
 
+DEFAULTS = Path(__file__).parent / "defaults"
+"""Folder of the file with all settings and their defaults."""
+
 # Settings of photographs and autoencoders. A value that would have no effect is an error.
-_NOT_USED = frozenset(
+NOT_USED = frozenset(
     {
         *("one_hot_encoding", "gpus", "mixed_precision", "HYBRID_MODE", "autoencoder_architecture"),
         *("label_latent_size", "input_projection", "projection_rank", "input_noise", "output_activation"),
         *("use_gradient_tape", "regularization", "l1_regularization", "l2_regularization", "loss_function"),
-        *("huber_delta", "masked_loss", "metric_accuracy", "calibration_folds"),
+        *("huber_delta", "masked_loss", "metric_accuracy", "calibration_folds", "budget_s"),
     }
 )
 
@@ -117,7 +121,7 @@ class ClusterTraining(ModelTraining):
 
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> ClusterTraining:
-        for name in sorted(_NOT_USED & self.model_fields_set):
+        for name in sorted(NOT_USED & self.model_fields_set):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} has no effect on charge clusters; remove it")
         return self

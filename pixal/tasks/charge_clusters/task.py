@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pixal.config import Config
@@ -52,3 +53,9 @@ class ChargeClusters(Task):
         if batch is not None or truth is not None or model is not None:
             raise InputError("--batch, --truth and --model do not apply to charge clusters: the files hold the truth")
         return validate(source, cluster_config(config), quiet=quiet)
+
+    def demo(self, folder: Path, *, config: str | Path | None, overrides: Sequence[str], quiet: bool) -> Results:
+        """Simulate a sensor, and run all steps."""
+        from pixal.tasks.charge_clusters.demo import demo
+
+        return demo(folder, config=config, overrides=overrides, quiet=quiet)

@@ -17,6 +17,7 @@ covariance; negative log-likelihood of the truth."""
 
 _FILE = "usual.npz"
 _LARGEST = 100_000  # events that are kept
+_SMALLEST_SPREAD = 0.1  # of logarithms; sizes that are nearly all equal would make every other size unusual
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class UsualClusters:
         chosen = quantities[:_LARGEST]
         first, second = chosen[::2], chosen[1::2] if len(chosen) > 1 else chosen
         low, center, high = np.quantile(first, [0.158655, 0.5, 0.841345], axis=0)
-        usual = cls(center, np.maximum((high - low) / 2, 1e-6), np.empty(0))
+        usual = cls(center, np.maximum((high - low) / 2, _SMALLEST_SPREAD), np.empty(0))
         return cls(usual.center, usual.spread, usual.score(second))
 
     def score(self, quantities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pixal import mlflow_utils
@@ -20,14 +21,16 @@ from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
 from pixal.outcome import Failure
+from pixal.tasks.charge_clusters.drawing import Displayed, draw, write_page
 from pixal.tasks.charge_clusters.files import find_files
-from pixal.tasks.charge_clusters.measuring import Centroids, Kept, measure_all
+from pixal.tasks.charge_clusters.measuring import Centroids, Kept, bound_of, measure_all
 from pixal.tasks.charge_clusters.model_input import read_model_input
 from pixal.tasks.charge_clusters.models import ClusterNetwork
 from pixal.tasks.charge_clusters.prediction import predict
 from pixal.tasks.charge_clusters.reading import EventReader, Events, add_noise
-from pixal.tasks.charge_clusters.results import METRICS_FILE, RESULTS_FILE, ClusterResults, ResultsWriter
+from pixal.tasks.charge_clusters.results import METRICS_FILE, REPORT_FILE, RESULTS_FILE, ClusterResults, ResultsWriter
 from pixal.tasks.charge_clusters.settings import ClusterConfig, Clusters
+from pixal.tasks.charge_clusters.simulation import Sensor
 from pixal.tasks.charge_clusters.splitting import SPLITS, split_of
 from pixal.tasks.charge_clusters.usual import UsualClusters
 from pixal.train_model.stored_model import StoredModel, load_stored
@@ -37,10 +40,19 @@ _log = logging.getLogger(__name__)
 _TEST = SPLITS.index("test")
 
 
-def validate(source: str | Path | None, config: ClusterConfig, *, quiet: bool) -> ClusterResults:
+def validate(
+    source: str | Path | None, config: ClusterConfig, *, quiet: bool, sensor: Sensor | None = None
+) -> ClusterResults:
     """Predict the events of ``source``, or without one the test events of the model input, and write the results.
 
     Of a file that training events came from, only the test events are used.
+
+    Args:
+        source: A folder of parquet files, a file, or None.
+        config: The settings.
+        quiet: Whether progress bars are hidden.
+        sensor: The simulated sensor that the events are from, if it is known; the measures then have the Cramér-Rao
+            bound.
 
     Raises:
         InputError: No event can be used.
@@ -51,34 +63,72 @@ def validate(source: str | Path | None, config: ClusterConfig, *, quiet: bool) -
     usual = UsualClusters.load(stored.folder)
     events = _test_events(config) if source is None else _FileEvents(Path(source), network, stored)
     folder = config.paths.resolve("component_validate_path")
-    planned = [folder / name for name in (RESULTS_FILE, METRICS_FILE)]
+    planned = [folder / name for name in (RESULTS_FILE, METRICS_FILE, REPORT_FILE)]
     check_outputs(config.paths, "component_validate_path", [None], source=source, planned=planned)
     with lock_folder(folder), ExitStack() as stack:
         claim_outputs(config.paths, "component_validate_path", [None])
         remove_unfinished(config.paths, "component_validate_path", [None])
         stack.enter_context(log_to_file(config.paths.resolve("validate_log_path"), "validate"))
         tracker = stack.enter_context(mlflow_utils.tracked_run(config, config.paths.component, "validate"))
-        kept = Kept(Centroids.load(stored.folder))
+        kept, displayed = Kept(Centroids.load(stored.folder)), Displayed(config.validation.displays)
         with ResultsWriter(folder / RESULTS_FILE, config.validation.unusual_rate) as writer:
             bar = tqdm(desc="predicting", unit="event", unit_scale=True, disable=quiet or None)
             for part in predict(network, usual, iter(events)):
                 writer.add(part)
                 kept.add(part)
+                displayed.add(part)
                 bar.update(len(part.events))
             bar.close()
             if not writer.events:
                 first = f"; the first: {events.failures[0]}" if events.failures else ""
                 raise InputError(f"{source}: there is no event to validate{first}")
-        metrics = {"events": writer.events, "unusual": writer.unusual, **measure_all(kept.arrays())}
+        arrays = kept.arrays()
+        metrics = {"events": writer.events, "unusual": writer.unusual, **measure_all(arrays)}
+        if sensor is not None:
+            metrics["bound"] = bound_of(arrays["truth"], sensor, network.spec.clusters)
         write_bytes(folder / METRICS_FILE, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
         for name, values in metrics["network"]["targets"].items():
             for measure, value in values.items():
                 if isinstance(value, dict):
                     tracker.log_metric(f"{name}/{measure}", value["value"])
-        tracker.log_artifacts({"results": planned})
+        shown = _draw(config, network, stored, metrics, arrays, displayed)
+        tracker.log_artifacts({"results": planned, "figures": shown})
     results = ClusterResults(folder, writer.events, writer.unusual, metrics, events.failures)
     _log.info("%s", results.summary())
     return results
+
+
+def _draw(
+    config: ClusterConfig,
+    network: Any,
+    stored: StoredModel,
+    metrics: dict[str, Any],
+    arrays: dict[str, NDArray[Any]],
+    displayed: Displayed,
+) -> list[Path]:
+    """Write the figures and the page; return the figures of all events."""
+    settings = Clusters.model_validate(network.spec.clusters)
+    component, record = config.paths.component, stored.record
+    x, y = settings.pitch
+    drawn = draw(
+        config.paths.resolve("validate_figures_path"),
+        arrays,
+        displayed,
+        component=component,
+        pitch=(x, y),
+        slices=settings.used_slices,
+        unusual_rate=config.validation.unusual_rate,
+    )
+    about = {
+        "model": record.model,
+        "weights": network.model.count_params(),
+        "trained": record.created,
+        "training events": record.n_images,
+        "slices": ", ".join(map(str, settings.used_slices)),
+    }
+    path = config.paths.resolve("component_validate_path") / REPORT_FILE
+    write_page(path, component, metrics, drawn, notes=[], about=about)
+    return [figure.path for figure in drawn[0]]
 
 
 @dataclass

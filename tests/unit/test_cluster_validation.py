@@ -1,0 +1,125 @@
+"""Results of charge clusters: which events are predicted, and what is said of them."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from cluster_files import config_in, write
+from cluster_training import OPTIONS, events_of, prepared, without_graphs
+from scipy.stats import multivariate_normal
+
+import pixal
+from pixal.errors import InputError, ModelError
+from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.model_input import read_model_input
+from pixal.tasks.charge_clusters.usual import UsualClusters, quantities_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a trained component."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, without_graphs():
+        patch.setenv("PIXAL_TRACKING", "off")
+        config = prepared(folder, "model_training.learning_rate=0.02", events=1200)
+        pixal.train(config=config, quiet=True)
+        yield folder, config
+
+
+def rows_of(config):
+    return pq.read_table(config.paths.resolve("component_validate_path") / "results.parquet").to_pydict()
+
+
+def test_without_an_input_the_test_events_are_predicted(trained):
+    _, config = trained
+    results = pixal.validate(config=config, quiet=True)
+    events = read_model_input(config).events["test"]
+    assert results.events == events
+    assert not results.all_failed
+    rows = rows_of(config)
+    assert len(rows["row"]) == events
+    for name in TARGETS:
+        true, predicted, sigma, pull = (
+            np.array(rows[f"{name}_{kind}"]) for kind in ("true", "predicted", "sigma", "pull")
+        )
+        np.testing.assert_allclose(pull, (true - predicted) / sigma, rtol=1e-4, atol=1e-4)
+    metrics = json.loads((config.paths.resolve("component_validate_path") / "metrics.json").read_text())
+    residual = np.array(rows["x_true"]) - np.array(rows["x_predicted"])
+    assert metrics["network"]["targets"]["x"]["residual_width"]["value"] == pytest.approx(
+        residual.std(ddof=1), rel=1e-4
+    )
+    assert set(metrics) == {"events", "unusual", "network", "centroid", "centroid_eta"}
+    assert f"{events} events" in results.summary()
+
+
+def test_of_a_file_that_was_trained_on_only_test_events_are_used(trained):
+    folder, config = trained
+    new = write(folder / "new/part.0.parquet", events_of(60, seed=5))
+    (folder / "new/part.1.parquet").write_bytes((folder / "files/part.0.parquet").read_bytes())
+    results = pixal.validate(folder / "new", config=config, quiet=True)
+    rows = rows_of(config)
+    test = read_model_input(config).events["test"]
+    assert results.events == 60 + test
+    assert [rows["file"].count(name) for name in (new.name, "part.1.parquet")] == [60, test]
+
+
+def test_an_unusual_cluster_is_flagged(trained):
+    folder, config = trained
+    columns = events_of(40, seed=6)
+    for index in range(36):
+        columns[str(index)][7] = 5e7
+    write(folder / "unusual/part.0.parquet", columns)
+    results = pixal.validate(
+        folder / "unusual", config=config_in(folder, *OPTIONS, "validation.unusual_rate=0.005"), quiet=True
+    )
+    rows = rows_of(config)
+    assert np.argmin(rows["p_value"]) == 7
+    assert rows["unusual"][7]
+    assert results.unusual <= 3
+
+
+def test_bad_input_is_refused(trained, tmp_path):
+    folder, config = trained
+    with pytest.raises(InputError, match="--batch, --truth and --model do not apply"):
+        pixal.validate(folder / "files", batch="b", config=config)
+    columns = events_of(20)
+    write(tmp_path / "files/part.0.parquet", {name: values for name, values in columns.items() if name != "30"})
+    with pytest.raises(InputError, match="has no column '30'"):
+        pixal.validate(tmp_path / "files", config=config, quiet=True)
+    with pytest.raises(ModelError, match="Sensor was never trained"):
+        pixal.validate(folder / "files", config=config_in(tmp_path, *OPTIONS), quiet=True)
+    with pytest.raises(InputError, match="pixal encode does not apply to task charge_clusters"):
+        pixal.encode(folder / "files", config=config)
+
+
+def test_the_quantities_of_a_cluster():
+    generator = np.random.default_rng(3)
+    raw = generator.normal(100, 300, (5, 3, 4, 2)).astype(np.float32)
+    residual = generator.normal(size=(5, 4))
+    factors = np.tril(generator.normal(size=(5, 4, 4))) + 3 * np.eye(4)
+    covariance = factors @ factors.transpose(0, 2, 1)
+    quantities = quantities_of(raw, residual, covariance)
+    for event in range(5):
+        last = raw[event, :, :, -1]
+        density = multivariate_normal(np.zeros(4), covariance[event]).logpdf(residual[event])
+        expected = [
+            np.log1p(max(last.sum(), 0)),
+            np.log1p((last > 0).sum()),
+            np.log(np.linalg.det(covariance[event])),
+            -density,
+        ]
+        np.testing.assert_allclose(quantities[event], expected, rtol=1e-5)
+
+
+def test_p_values_of_usual_clusters_are_uniform(tmp_path):
+    generator = np.random.default_rng(4)
+    usual = UsualClusters.fit(generator.normal([8, 2, -3, 5], [1, 0.1, 2, 3], (4000, 4)))
+    usual.save(tmp_path)
+    usual = UsualClusters.load(tmp_path)
+    p_values = usual.p_values(generator.normal([8, 2, -3, 5], [1, 0.1, 2, 3], (4000, 4)))
+    for level in (0.01, 0.1, 0.5):
+        assert (p_values <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(2 * level * (1 - level) / 2000))
+    assert usual.p_values(np.array([[8, 2.9, -3, 5]]))[0] < 1e-3
