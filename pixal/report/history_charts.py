@@ -10,7 +10,8 @@ from pixal.database.rates import QUANTILES, Rate
 
 WIDTH, HEIGHT = 480.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 10.0, 34.0
-_MOST_LABELS = 5
+_CHARACTER = 8.5  # width of a capital letter
+_SHORTEST_CUT = 8  # characters of a name that is cut
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,12 @@ def _y(share: float) -> float:
 
 def _x_ticks(rates: Sequence[Rate]) -> tuple[Tick, ...]:
     """As many names as fit: evenly spaced, and cut in the middle if they are long."""
-    step = math.ceil(len(rates) / _MOST_LABELS)
-    longest = max(6, int(50 * step / len(rates)))  # characters that fit between two labels
-    return tuple(
-        Tick(_x(index, len(rates))[0], _cut(rates[index].group, longest)) for index in range(0, len(rates), step)
-    )
+    spacing = (WIDTH - _LEFT - _RIGHT) / len(rates)
+    longest = max(len(rate.group) for rate in rates)
+    step = math.ceil((min(longest, _SHORTEST_CUT) * _CHARACTER + 2) / spacing)
+    characters = max(_SHORTEST_CUT, int((step * spacing - 2) / _CHARACTER))
+    indices = range(0, len(rates), step)
+    return tuple(Tick(_x(index, len(rates))[0], _cut(rates[index].group, characters)) for index in indices)
 
 
 def _cut(text: str, longest: int) -> str:
