@@ -202,7 +202,7 @@ class TestTheSameBatch:
             assert validated == []  # its stored verdicts hold
             assert images() == MONDAY
             assert tree(RESULTS).keys() == monday.keys()
-            for name in ("results.csv", "batch.yaml", "front/out.npz", "front/metadata/judged.journal"):
+            for name in ("results.csv", "batch.yaml", "front/out.npz"):  # the journal has the times of the moved files
                 assert tree(RESULTS)[name] == monday[name]
             assert known() == ["tuesday_2026-11-28T00-47"]
             assert tree(KEPT / known()[0]) == tuesday

@@ -23,6 +23,7 @@ from helpers import PLOTS, record_verdicts, write_configs
 import pixal
 from pixal import cli
 from pixal.config import load_config
+from pixal.database.store import Store
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
@@ -167,6 +168,8 @@ def test_watch_gives_the_same_results_as_one_batch(
         [row["verdict"], f"{row['type']}/{row['image']}"] for row in reversed(rows())
     ]
     assert [(run.name, run.status) for run in tracked_runs] == [("Part", "FINISHED")]
+    with Store(actual / "history.db").reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM verdicts").scalar() == len(paths)
 
 
 def test_a_growing_file_is_validated_once_when_it_is_complete(
