@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from test_cluster_network import SHAPE, blobs, build_mdn, randomised
 
 from pixal.errors import ModelError
-from pixal.tasks.charge_clusters.network.conversion import to_integers
+from pixal.tasks.charge_clusters.network.conversion import largest_values, to_integers
+from pixal.tasks.charge_clusters.network.hls import to_hls
 from pixal.tasks.charge_clusters.network.integers import IntegerNetwork, Weights
 from pixal.tasks.charge_clusters.network.settings import NetworkSettings
 
@@ -97,3 +98,43 @@ def test_sums_beyond_float32_are_refused() -> None:
     model = randomised(build_mdn(SHAPE, NetworkSettings(input_bits=12, conv_bits=12)))
     with pytest.raises(ModelError, match=r"the sums of separable need up to \d+ bits, and float32 holds 24"):
         to_integers(model)
+
+
+def test_the_model_for_hls4ml_has_the_rounded_weights_and_types() -> None:
+    network = to_integers(randomised(build_mdn(SHAPE)))
+    model, config = to_hls(network)
+    assert model.count_params() == 2029
+    assert model.output_shape == (None, 14)
+    types = {name: layer["Precision"] for name, layer in config["LayerName"].items()}
+    assert set(types) == {"charge", *(step.name for step in network.steps)}
+    assert types["charge"]["result"] == "ap_fixed<8,1>"
+    assert types["separable_tanh"]["result"] == "ap_fixed<4,1,AP_RND_CONV,AP_SAT_SYM>"
+    assert types["dense_1"]["weight"] == "ap_fixed<8,1>"
+    np.testing.assert_array_equal(
+        model.get_layer("output").get_weights()[0] * 128,
+        network.steps[-1].kernel.array,
+    )
+    # With the types applied by hand, the standard layers give the outputs of the integers.
+    charge, _ = blobs(20)
+    values = network.quantize_input(charge) / 128
+    for layer in model.layers[1:]:
+        values = np.asarray(layer(np.float32(values)), np.float64)
+        result = types.get(layer.name, {}).get("result", "")
+        if "AP_RND_CONV" in result:
+            levels = 2 ** (int(result[9:].split(",")[0]) - 1)
+            lowest = -levels + ("SYM" in result)
+            values = np.clip(np.rint(values * levels), lowest, levels - 1) / levels
+    np.testing.assert_array_equal(values, network.predict(charge))
+
+
+def test_types_hold_the_largest_sums() -> None:
+    network = to_integers(randomised(build_mdn(SHAPE)))
+    values, fraction = network.forward(network.quantize_input(blobs(100)[0] * 5))
+    (largest, same), *_ = reversed(largest_values(network))
+    assert same == fraction
+    assert np.abs(values).max() <= largest
+
+
+def test_projections_have_no_layer_in_hls4ml() -> None:
+    with pytest.raises(ModelError, match="train with projections false"):
+        to_hls(to_integers(build_mdn(SHAPE, NetworkSettings(projections=True))))

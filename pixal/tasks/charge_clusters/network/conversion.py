@@ -57,16 +57,23 @@ def check_sums(network: integers.IntegerNetwork) -> None:
     Raises:
         ModelError: A sum can; the message names the step.
     """
-    largest = np.full((1, *network.input_shape), 2 ** (network.input_bits - 1), np.int64)
-    fraction = network.input_bits - 1
-    for step in network.steps:
-        largest, fraction = integers.apply_step(_absolute(step), largest, fraction)
-        bits = int(largest.max()).bit_length()
+    for step, (largest, _) in zip(network.steps, largest_values(network), strict=True):
+        bits = largest.bit_length()
         if bits > FLOAT32_BITS:
             raise ModelError(
                 f"the sums of {step.name} need up to {bits} bits, and float32 holds {FLOAT32_BITS} exactly; "
                 "train with fewer bits"
             )
+
+
+def largest_values(network: integers.IntegerNetwork) -> list[tuple[int, int]]:
+    """The largest integer that each step can give for any input, and its number of fraction bits."""
+    values = np.full((1, *network.input_shape), 2 ** (network.input_bits - 1), np.int64)
+    fraction, result = network.input_bits - 1, []
+    for step in network.steps:
+        values, fraction = integers.apply_step(_absolute(step), values, fraction)
+        result.append((int(values.max()), fraction))
+    return result
 
 
 def _absolute(step: Any) -> Any:
