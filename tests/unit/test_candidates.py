@@ -52,6 +52,7 @@ def test_the_settings_of_the_prepared_input_are_the_start() -> None:
     ("text", "message"),
     [
         ("gausian", "--candidate gausian: model_training.model: 'gausian' is not one of .*nearest is gaussian"),
+        ("auto", "auto is not a model family; begin with one, for example gaussian"),
         ("gaussian,seed=3", "seed cannot differ between candidates"),
         ("gaussian,model_training.calibration_folds=3", "calibration_folds cannot differ between candidates"),
         ("gaussian,preprocessing.preprocessor.mask=a.png", "mask cannot differ"),
@@ -71,6 +72,13 @@ def test_what_is_refused(text: str, message: str) -> None:
 def test_the_same_candidate_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="gaussian,pool_size=1 is given twice"):
         make_candidates(["gaussian,pool_size=1", "gaussian, pool_size=1"], CONFIG, Preprocessor())
+
+
+def test_settings_alone_need_a_configured_family() -> None:
+    config = make_config(Path(), model_training={"model": "auto"})
+    with pytest.raises(ConfigError, match="--candidate map_smoothing=2: auto is not a model family"):
+        candidate("map_smoothing=2", config)
+    assert default_candidates("auto") == ["gaussian", "padim", "autoencoder"]
 
 
 def test_the_configured_family_is_the_default_baseline() -> None:

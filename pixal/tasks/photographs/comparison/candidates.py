@@ -82,6 +82,8 @@ def _make_candidate(name: str, config: PhotographConfig) -> Candidate:
     family, *settings = _SEPARATOR.split(name)
     if "=" in family:
         family, settings = config.model_training.model, [family, *settings]
+    if family == AUTO_MODEL:
+        raise ConfigError(f"{option} {AUTO_MODEL} is not a model family; begin with one, for example {CHEAP[0]}")
     content = config.parameters.model_dump()
     training: dict[str, Any] = content[_TRAINING]
     if family != training["model"]:
