@@ -173,10 +173,63 @@ def test_weights_of_keras_applications_are_loaded_from_files(tmp_path: Path, mon
         assert source == {"source": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _small_network() -> Any:
+def _small_network(width: int = 4, last: str = "third") -> Any:
     image = keras.Input((32, 32, 3))
-    maps = keras.layers.Conv2D(4, 3, 4, name="first")(image)
-    return keras.Model(image, keras.layers.Conv2D(5, 3, name="third")(keras.layers.Conv2D(4, 3, name="second")(maps)))
+    maps = keras.layers.Conv2D(width, 3, 4, name="first")(image)
+    return keras.Model(image, keras.layers.Conv2D(5, 3, name=last)(keras.layers.Conv2D(4, 3, name="second")(maps)))
+
+
+@pytest.mark.parametrize(
+    ("ending", "width", "last", "message"),
+    [
+        (".weights.h5", 6, "third", r"it has no array of the shape \(3, 3, 3, 4\) for first.kernel"),
+        (".keras", 6, "third", r"Layer first weight shape \(3, 3, 3, 4\) is not compatible with .* \(3, 3, 3, 6\)"),
+        (".keras", 4, "fourth", "it has no layer third; it begins with .*, first, second"),
+    ],
+)
+def test_a_file_of_keras_with_other_layers_is_refused_and_the_layer_is_named(
+    ending: str, width: int, last: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, path = _small_network(width, last), tmp_path / f"weights{ending}"
+    monkeypatch.setattr(keras.applications, "MobileNet", lambda **_: _small_network())
+    (network.save_weights if ending == ".weights.h5" else network.save)(path)
+    with pytest.raises(ModelError, match=message):
+        load_backbone("mobilenet", (32, 32), ["second"], str(path), seed=0)
+
+
+@pytest.mark.parametrize(("name", "epsilon"), [("MobileNetV2", 1e-5), ("MobileNetV3Small", 1e-3)])
+@pytest.mark.parametrize("scaling", ["none", "MobileNetV3", "EfficientNet"])
+def test_images_and_variances_are_converted_for_the_weights_of_torchvision(
+    name: str, epsilon: float, scaling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network gives what torchvision's gives, whatever Keras does to the image first."""
+    first = {
+        "none": [],
+        "MobileNetV3": [keras.layers.Rescaling(1 / 127.5, -1)],
+        "EfficientNet": [
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.1, 0.2, 0.3]),
+        ],
+    }[scaling]
+    normalise = keras.layers.BatchNormalization(epsilon=1e-3, name="bn")
+    network = keras.Sequential([keras.Input((4, 4, 3)), *first, keras.layers.Conv2D(2, 1, use_bias=False), normalise])
+    functional = keras.Model(network.inputs[0], network.outputs[0])
+    monkeypatch.setattr(keras.applications, name, lambda **_: functional)
+    generator = np.random.default_rng(0)
+    kernel, gain, bias, mean = (generator.normal(size=shape).astype(np.float32) for shape in ((2, 3), 2, 2, 2))
+    variance = np.array([0.002, 0.5], np.float32)
+    tensors = {"0.weight": kernel[..., None, None], "1.weight": gain, "1.bias": bias}
+    tensors |= {"1.running_mean": mean, "1.running_var": variance}
+    save_file(tensors, tmp_path / "weights.safetensors")
+    backbone, _ = load_backbone(name, (4, 4), ["bn"], str(tmp_path / "weights.safetensors"), 0)
+    rgb = generator.random((1, 4, 4, 3)).astype(np.float32)
+    expected = (((rgb - IMAGENET_MEAN) / IMAGENET_STD) @ kernel.T - mean) / np.sqrt(variance + epsilon) * gain + bias
+    actual = backbone.model([backbone.prepare(rgb)], training=False)
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_networks_of_mobilenet_v3_are_known() -> None:
+    assert canonical_name("mobilenet_v3_small") == "MobileNetV3Small"
 
 
 def test_case_and_underscores_in_names_are_ignored() -> None:

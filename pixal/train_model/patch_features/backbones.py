@@ -74,9 +74,16 @@ class Backbone:
 
     def with_torch_input(self) -> Backbone:
         """The backbone of ``keras.applications`` with images prepared as torchvision's weights need them."""
-        kinds = {type(layer) for layer in self.complete_model.layers}
-        scale = np.float32(255 if kl.Rescaling in kinds else 1)  # some networks divide by 255 themselves
-        return replace(self, prepare=lambda rgb: _prepare_imagenet(rgb) * scale)
+        zeros, ones = (self._after_own_scaling(np.full((1, 1, 1, 3), value, np.float32)) for value in (0, 1))
+        return replace(self, prepare=lambda rgb: (_prepare_imagenet(rgb) - zeros) / (ones - zeros))
+
+    def _after_own_scaling(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the layers at the start of the network that only scale channels make of pixels (1, 1, 1, 3)."""
+        for layer in self.complete_model.layers[1:]:
+            if not isinstance(layer, kl.Rescaling | kl.Normalization):
+                break
+            pixels = layer(pixels)
+        return np.asarray(pixels, np.float32)
 
 
 def build_backbone(
@@ -228,7 +235,10 @@ def _applications() -> dict[str, ModuleType]:
     """The names of the networks of ``keras.applications``, and the module of each, which has ``preprocess_input``."""
     modules = [module for module in vars(keras.applications).values() if hasattr(module, "preprocess_input")]
     networks = [name for name, value in vars(keras.applications).items() if callable(value)]
-    return {name: module for name in networks for module in modules if hasattr(module, name)}
+    found = {name: module for name in networks for module in modules if hasattr(module, name)}
+    # The module of MobileNetV3 does not export its networks.
+    version_3 = {name: keras.applications.mobilenet_v3 for name in networks if name.startswith("MobileNetV3")}
+    return found | version_3
 
 
 def _simplified(name: str) -> str:

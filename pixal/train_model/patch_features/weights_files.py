@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ _TORCH_NAMES = {
 # Networks of keras.applications whose layers come in the same order as those of torchvision.
 _SAME_ORDER = ("VGG", "MobileNetV2", "MobileNetV3", "EfficientNet", "DenseNet")
 _TORCH_EPSILON = 1e-5  # of batch normalisation; torchvision builds some networks with another
-_OTHER_EPSILON = {"EfficientNetB5": 1e-3, "EfficientNetB6": 1e-3, "EfficientNetB7": 1e-3, "EfficientNetV2": 1e-3}
+_OTHER_EPSILON = dict.fromkeys(
+    ("MobileNetV3", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7", "EfficientNetV2"), 1e-3
+)
 
 
 def load_weights_file(backbone: Backbone, path: Path, sha256: str | None = None) -> tuple[Backbone, str]:
@@ -86,14 +89,42 @@ def load_weights_file(backbone: Backbone, path: Path, sha256: str | None = None)
 def _load_keras_file(model: keras.Model, path: Path) -> None:
     if path.suffix == ".keras":
         source = keras.saving.load_model(path, compile=False, safe_mode=True)
+        known = [layer.name for layer in source.layers]
         for layer in model.layers:
             if layer.weights:
+                if layer.name not in known:
+                    raise ValueError(f"it has no layer {layer.name}; it begins with {', '.join(known[:3])}")
                 layer.set_weights(source.get_layer(layer.name).get_weights())
         return
+    if path.name.endswith(".weights.h5"):
+        _compare_shapes(model, path)
     with warnings.catch_warnings():
         # Otherwise Keras keeps random weights for layers that the file lacks.
         warnings.filterwarnings("error", message="Skipping nested container")
         model.load_weights(path)
+
+
+def _compare_shapes(model: keras.Model, path: Path) -> None:
+    """Raise ValueError, with the first layer concerned, if a file of Keras lacks an array of the shape of a weight.
+
+    Keras's own messages describe its storage format. The arrays of the file have no names of layers.
+    """
+    import h5py  # Keras needs it for these files
+
+    shapes: Counter[tuple[int, ...]] = Counter()
+
+    def count(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes[item.shape] += 1
+
+    with h5py.File(path) as file:
+        file.visititems(count)
+    for layer in model.layers:
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if not shapes[shape]:
+                raise ValueError(f"it has no array of the shape {shape} for {layer.name}.{variable.name}")
+            shapes[shape] -= 1
 
 
 def _assign_by_name(backbone: Backbone, tensors: Tensors) -> None:
