@@ -20,6 +20,7 @@ from pixal.inputs import InputSetWriter
 from pixal.io.arrays import save_arrays
 from pixal.io.png import encode_png
 from pixal.io.records import to_builtin, with_hash, write_record
+from pixal.io.written_files import WrittenFile
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.parts import PhotographRecord
@@ -116,7 +117,9 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
         choice=HASH,
         reference="a",
     )
-    prepared = PhotographRecord(**photo, **pose, **light, stat=(10, 20, 30), width=32, height=24, notes=("a note",))
+    figures = {"a_matches.jpg": WrittenFile(sha256=HASH, stat=(10, 20, 30))}
+    seen: dict[str, Any] = {"stat": (10, 20, 30), "width": 32, "height": 24, "notes": ("a note",)}
+    prepared = PhotographRecord(**photo, **pose, **light, **seen, figures=figures, input_sha256=HASH)
     settings = Preprocessing()
     of_type = TypeRecord(background_method="border", crop_box=box, shape=(4, 5, 4), part_pixels=9, state_sha256=HASH)
     input_row = InputRecord(**{key: value for key, value in photo.items() if key != "name"}, **light, ssim=0.9)
@@ -166,7 +169,7 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
     region = {"x": 1, "y": 2, "width": 3, "height": 4, "area_px": 9.5, "peak": 3.5, "channel": "R"}
     part |= {"regions": [region | {"reference": [1, 2, 3, 4]}]}
     verdict = {"source": "/in/a.png", "stat": [10, 20, 30], "key": HASH, "part": part, "row": 0}
-    verdict |= {"record": prepared.as_row()}
+    verdict |= {"record": prepared.as_row(), "files": {"a.tiff": {"sha256": HASH, "stat": [10, 20, 30]}}}
     lines = [record.model_dump(exclude_none=True) for record in (background, aligned, shared)]
     written["journal"] = [b"".join(_line(line) for line in lines)]
     written["verdicts"] = [_line(verdict | {"latent": [0.5, -1.0], "images": ["a.jpg", None, "b.jpg", None]})]
