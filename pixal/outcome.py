@@ -1,13 +1,21 @@
-"""What a command finished, and what it could not process."""
+"""What a command finished, what it could not process, and its results as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pixal.errors import InputError
+from pixal.io.names import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN_ROWS = 20  # in a notebook
 
 
 @dataclass(frozen=True)
@@ -111,3 +119,60 @@ class Overview(Protocol):
 
     def as_json(self) -> dict[str, Any]:
         """The overview for ``json.dumps``."""
+
+
+class Tabular:
+    """What the results of commands have in common: a table, and the files that were written."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[str]:
+        """The columns of the table."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of the table, by column."""
+
+    @property
+    @abstractmethod
+    def headline(self) -> str:
+        """The result in one line."""
+
+    @property
+    @abstractmethod
+    def written(self) -> Sequence[Path]:
+        """The files to open, the most important first."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as a data frame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise InputError("a data frame needs pandas: pip install pandas") from error
+        return pd.DataFrame([dict(row) for row in self.rows], columns=list(self.columns))
+
+    def _repr_html_(self) -> str:
+        """The headline, the first rows and the files, for a notebook."""
+        head = "".join(f"<th>{_text(column)}</th>" for column in self.columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{_text(row.get(column))}</td>' for column in self.columns)}</tr>"
+            for row in self.rows[:_SHOWN_ROWS]
+        )
+        hidden = len(self.rows) - _SHOWN_ROWS
+        more = f"<p>{hidden} more rows: to_pandas() has all.</p>" if hidden > 0 else ""
+        files = "".join(f"<li>{_text(path)}</li>" for path in self.written)
+        return (
+            f"<p><strong>{_text(self.headline)}</strong></p><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>{more}<ul>{files}</ul>"
+        )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return escape(f"{value:.4g}" if isinstance(value, float) else printable(str(value)))

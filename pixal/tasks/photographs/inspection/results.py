@@ -8,22 +8,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pixal.errors import InputError
 from pixal.io import ownership
 from pixal.io.locking import lock_folder
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
-from pixal.outcome import Failure
+from pixal.outcome import Failure, Tabular
 from pixal.report.inspection import Thumbnail, write_inspection_page
 from pixal.report.inspection_document import Finding, InspectionDocument
 from pixal.tasks.photographs.inspection.image_figures import ImageFigures
 from pixal.tasks.photographs.inspection.photographs import InspectedType
 from pixal.tasks.photographs.inspection.split import Use
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FIGURE_COLUMNS = tuple(column.name for column in fields(ImageFigures))
 COLUMNS = (
@@ -82,23 +79,38 @@ class InspectionFiles:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Tabular):
     """What ``pixal.inspect`` found.
 
     Attributes:
         files: The files that were written: ``files.page``, ``files.table``, ``files.record``.
         document: The content of the page.
         failures: The files that cannot be read.
-        rows: One row per photograph, by the columns of the table.
+        photographs: One row of the table per photograph.
     """
 
     files: InspectionFiles
     document: InspectionDocument
     failures: tuple[Failure, ...]
-    rows: tuple[Mapping[str, Any], ...]
+    photographs: tuple[Mapping[str, Any], ...]
 
     failed = 0
     """Number of items with the verdict "fail"; an inspection gives none."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of ``photographs.csv``."""
+        return COLUMNS
+
+    @property
+    def rows(self) -> tuple[Mapping[str, Any], ...]:
+        """The rows of ``photographs.csv``."""
+        return self.photographs
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The page, the table and the record."""
+        return self.files.page, self.files.table, self.files.record
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -126,17 +138,10 @@ class Inspection:
             lines.append(f"{item.name}: suggested use: {split}")
         return "\n".join(lines)
 
-    def to_pandas(self) -> pd.DataFrame:
-        """The table as a data frame, one row per photograph. Raise ``InputError`` where pandas is not installed."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise InputError("a data frame needs pandas: pip install pandas") from error
-        return pd.DataFrame([dict(row) for row in self.rows], columns=list(COLUMNS))
-
     def _repr_html_(self) -> str:
+        """The findings, the first rows and the files, for a notebook."""
         items = "".join(f"<li>{escape(str(finding))}</li>" for finding in self.findings)
-        return f"<p><strong>{escape(self.headline)}</strong></p><ul>{items}</ul><p>{escape(str(self.files.page))}</p>"
+        return f"<ul>{items}</ul>{super()._repr_html_()}"
 
 
 def photograph_rows(

@@ -15,7 +15,7 @@ from pixal.io import ownership
 from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
-from pixal.outcome import Failure
+from pixal.outcome import Failure, Tabular
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.probing.reconstruction import (
     MEASURES,
@@ -63,16 +63,18 @@ class TypeEvaluation:
 
 
 @dataclass
-class Evaluation:
+class Evaluation(Tabular):
     """The result of ``evaluate``.
 
     Attributes:
         types: The evaluation of each type.
         failures: The photographs that could not be prepared.
+        files: The files that were written.
     """
 
     types: dict[str, TypeEvaluation] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
@@ -83,6 +85,37 @@ class Evaluation:
     def all_failed(self) -> bool:
         """Whether no part could be prepared."""
         return not self.types
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table: mean and standard deviation of each measure over the images."""
+        return ("type", "images", "measure", "mean", "std")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per type and measure."""
+        return [
+            {
+                "type": name,
+                "images": evaluation.n_images,
+                "measure": measure,
+                "mean": statistics.mean,
+                "std": statistics.std,
+            }
+            for name, evaluation in self.types.items()
+            for measure, statistics in evaluation.measures.items()
+        ]
+
+    @property
+    def headline(self) -> str:
+        """How many types and images."""
+        images = sum(evaluation.n_images for evaluation in self.types.values())
+        return f"{len(self.types)} types, {images} images"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The record, the table and the figure of each type."""
+        return tuple(self.files)
 
     def summary(self) -> str:
         """Return a table: mean and standard deviation over the images of each type."""
@@ -121,6 +154,7 @@ def evaluate(
                 continue
             evaluation.types[source.name] = result
             artifacts[source.name] = [path for path in _files(source) if path.is_file()]
+            evaluation.files += artifacts[source.name]
             for measure in MEASURES:
                 tracker.log_metric(f"{source.name}/{measure}", result.measures[measure].mean)
         tracker.log_params({"checkpoint": str(checkpoint or ""), "input": str(input_path or "")})

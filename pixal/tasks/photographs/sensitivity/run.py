@@ -14,6 +14,7 @@ from pixal.io.journal import Journal
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import check_outputs, claim_outputs
+from pixal.outcome import Tabular
 from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
 from pixal.tasks.photographs.sensitivity.measuring import PhotographOutcome, TypeMeasurement
 from pixal.tasks.photographs.sensitivity.plan import FULL, SMALL, Budget
@@ -32,7 +33,7 @@ AFTER_TRAINING = {"auto": SMALL, "full": FULL}
 
 
 @dataclass
-class Sensitivity:
+class Sensitivity(Tabular):
     """The result of ``sensitivity``.
 
     Attributes:
@@ -57,6 +58,26 @@ class Sensitivity:
     def all_failed(self) -> bool:
         """See ``Results``."""
         return False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return ("type", "finding")
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """One row per sentence."""
+        return [{"type": name, "finding": text} for name, sentences in self.sentences.items() for text in sentences]
+
+    @property
+    def headline(self) -> str:
+        """How many types were measured."""
+        return f"{len(self.sentences)} type{'' if len(self.sentences) == 1 else 's'} measured with planted defects"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The record of each type."""
+        return tuple(self.records.values())
 
     def summary(self) -> str:
         """Return the sentences of each type, and where the record is."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pixal.io.records import write_table
+from pixal.outcome import Tabular
 
 MASTER_TABLE = "master_results.csv"
 MEASURES = (
@@ -85,7 +86,7 @@ class ClassResult(BaseModel):
 
 
 @dataclass
-class MasterResults:
+class MasterResults(Tabular):
     """The results of a benchmark.
 
     Attributes:
@@ -123,11 +124,31 @@ class MasterResults:
         """See ``Results``; a benchmark gives no verdict."""
         return 0
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return MASTER_COLUMNS
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the table: one per class, then the mean."""
+        return [result.as_row() for result in (*self.classes, self.mean)] if self.classes else []
+
+    @property
+    def headline(self) -> str:
+        """The mean over the classes."""
+        return f"mean of {len(self.classes)} classes: {self.mean}" if self.classes else "no classes"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The table, if it exists."""
+        return (self.path,) if self.path.is_file() else ()
+
     def summary(self) -> str:
         """Return the mean over the classes, and where the table is."""
-        return f"mean of {len(self.classes)} classes: {self.mean}; table: {self.path}"
+        return f"{self.headline}; table: {self.path}"
 
     def write(self, results: Iterable[ClassResult]) -> None:
         """Replace the results, and write the table."""
         self.classes = sorted(results, key=lambda result: result.class_name)
-        write_table(self.path, MASTER_COLUMNS, [result.as_row() for result in (*self.classes, self.mean)])
+        write_table(self.path, MASTER_COLUMNS, self.rows)

@@ -136,15 +136,7 @@ def write_results(
 
 def log_outcome(batch: Batch) -> None:
     """Log how many parts have which verdict, and where the report is."""
-    passed = len(batch.parts) - batch.failed - len(batch.failures)
-    _log.info(
-        "%d parts: %d pass, %d fail, %d could not be processed; report: %s",
-        len(batch.parts),
-        passed,
-        batch.failed,
-        len(batch.failures),
-        batch.folder / "report.html",
-    )
+    _log.info("%s; report: %s", batch.headline, batch.folder / "report.html")
 
 
 def track_batch(

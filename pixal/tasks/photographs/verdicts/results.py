@@ -11,7 +11,7 @@ from typing import Any
 from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.io.records import write_table
-from pixal.outcome import Failure
+from pixal.outcome import Failure, Tabular
 from pixal.report.document import BatchOrigin, DriftSummary, MetricsDocument, PartResult, ResultsDocument
 from pixal.report.images import PartImages
 
@@ -21,11 +21,12 @@ RESULT_COLUMNS = (
 )
 METRICS_FILE = "metrics.json"
 RESULT_FILES = ("results.csv", "results.json", "report.html", METRICS_FILE)
+_FILES_TO_OPEN = ("report.html", "results.csv", "results.json", METRICS_FILE)
 _SHOWN_MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupro_near_part", "aupimo")
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Tabular):
     """The verdicts on a batch of photographs.
 
     Attributes:
@@ -55,6 +56,28 @@ class Batch:
     def all_failed(self) -> bool:
         """Whether no part could be processed."""
         return bool(self.failures) and len(self.failures) == len(self.parts)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of ``results.csv``."""
+        return RESULT_COLUMNS
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``results.csv``, one per part."""
+        return [_table_row(part) for part in self.parts]
+
+    @property
+    def headline(self) -> str:
+        """How many parts have which verdict."""
+        errors = len(self.failures)
+        passed = len(self.parts) - self.failed - errors
+        return f"{len(self.parts)} parts: {passed} pass, {self.failed} fail, {errors} could not be processed"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The report and the tables, as far as they exist."""
+        return tuple(path for name in _FILES_TO_OPEN if (path := self.folder / name).is_file())
 
     def summary(self) -> str:
         """The results as text: drift, a table of verdicts, measures, and the path of the report."""
