@@ -24,7 +24,11 @@ _log = logging.getLogger(__name__)
 COMPONENT = "Demo_Sensor"
 EVENTS = 50_000
 # A short training: few epochs with small steps.
-SHORT = ("n_epochs: 30  ", "n_epochs: 8   "), ("batchsize: 1024", "batchsize: 256 "), ("rate: 0.001 ", "rate: 0.003 ")
+SHORT = (
+    ("n_epochs: 30  ", "n_epochs: 8   "),
+    ("batchsize: 1024", "batchsize: 256 "),
+    ("learning_rate: 0.001 ", "learning_rate: 0.003 "),
+)
 
 _SIMULATED = Path("simulated")
 
