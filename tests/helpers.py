@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pixal.config import Paths, load_config
 from pixal.config.loading import DEFAULTS
@@ -33,8 +34,9 @@ NO_FIGURES = (
 def make_config(root: Path, **sections: dict[str, Any]) -> PhotographConfig:
     """Settings with the given values per section, without files. The folders are ``root/out`` and ``root/validate``.
 
-    ``train`` plants no defects, unless ``validation`` asks for it.
+    ``train`` plants no defects, unless ``validation`` asks for it, and fits an autoencoder, which takes least time.
     """
+    sections["model_training"] = {"model": "autoencoder"} | sections.get("model_training", {})
     sections["validation"] = {"sensitivity": "off"} | sections.get("validation", {})
     return PhotographConfig(PhotographParameters.model_validate(sections), _paths(root), root)
 
@@ -42,21 +44,24 @@ def make_config(root: Path, **sections: dict[str, Any]) -> PhotographConfig:
 def config_in(folder: Path, *overrides: str) -> PhotographConfig:
     """The default settings with ``overrides`` (``KEY=VALUE``). The folders are in ``folder``.
 
-    ``train`` plants no defects, unless an override asks for it.
+    ``train`` plants no defects, and fits an autoencoder, unless an override asks for it.
     """
-    config = photograph_config(load_config(DEFAULTS, ["validation.sensitivity=off", *overrides]))
+    fast = ["validation.sensitivity=off", "model_training.model=autoencoder"]
+    config = photograph_config(load_config(DEFAULTS, [*fast, *overrides]))
     return PhotographConfig(config.parameters, _paths(folder), folder)
 
 
 def write_configs(folder: Path, settings: str) -> Path:
     """Write ``folder/configs`` with the YAML ``settings``, and with ``PATHS``; return the new folder.
 
-    ``train`` then plants no defects, which would take longer than most tests.
+    ``train`` then plants no defects, which would take longer than most tests, and fits an autoencoder.
     """
     configs = folder / "configs"
     configs.mkdir(parents=True)
     (configs / "parameters.yaml").write_text(settings)
     (configs / "validation.yaml").write_text("sensitivity: off\n")
+    if "model" not in (yaml.safe_load(settings) or {}).get("model_training", {}):
+        (configs / "model_training.yaml").write_text("model: autoencoder\n")
     (configs / "paths.yaml").write_text(PATHS)
     return configs
 

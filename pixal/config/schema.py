@@ -68,7 +68,7 @@ class ModelTraining(Section):
         calibration_folds: Number of folds of held-out parts; at most one per part.
     """
 
-    model: str = "autoencoder"
+    model: str = "combined"
     model_options: dict[str, Any] = {}
     budget_s: Annotated[Positive, Mark.NO_RESULT] = 600.0
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None

@@ -31,7 +31,9 @@ class ModelSpecification(ModelTraining):
         channels: The names of the C channels.
         channel_weights: The weight of each of the C channels in the loss and in the score.
         gives_distance: Whether the model's error is a distance, (H, W, 1), instead of a difference, (H, W, C).
+        gives_reconstruction: Whether a model that gives a distance also has reconstructions.
         types: The names of the T types, in the order of the one-hot labels.
+        aligned: Whether a pixel is the same place on all parts. False for textures.
         memory_limit: The memory that training may use for data, in GB.
     """
 
@@ -48,7 +50,9 @@ class ModelSpecification(ModelTraining):
     channels: tuple[str, ...]
     channel_weights: tuple[Annotated[float, Field(ge=0)], ...]
     gives_distance: bool = False
+    gives_reconstruction: bool = False
     types: tuple[str, ...]
+    aligned: bool = True
     memory_limit: Positive
 
     @model_validator(mode="after")
@@ -72,6 +76,11 @@ class ModelSpecification(ModelTraining):
         if self.gives_distance:
             return {"distance": 1.0}
         return dict(zip(self.channels, self.channel_weights, strict=True))
+
+    @property
+    def difference_channels(self) -> tuple[str, ...]:
+        """The channels of the difference between input and reconstruction; none for a model without reconstructions."""
+        return self.channels if self.gives_reconstruction or not self.gives_distance else ()
 
     @classmethod
     def read(cls: type[Specification], content: Mapping[str, Any] | ModelSpecification) -> Specification:

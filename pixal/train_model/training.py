@@ -183,7 +183,9 @@ class _TrainingRun:
                 "channels": data.inputs.channels,
                 "channel_weights": data.channel_weights,
                 "gives_distance": issubclass(self.family, AnomalyModel) and self.family.gives_distance,
+                "gives_reconstruction": issubclass(self.family, AnomalyModel) and self.family.gives_reconstruction,
                 "types": data.types,
+                "aligned": data.aligned,
                 "memory_limit": self.config.execution.memory_limit,
             }
         )

@@ -30,6 +30,7 @@ class TrainingSet:
         types: The names of the T types.
         masks: The consensus mask of each type, (T, H, W) bool.
         channel_weights: The weight of each of the C channels in the loss and in the score.
+        aligned: Whether a pixel is the same place on all parts.
         depends_on: What else the model depends on, by the names that messages use.
     """
 
@@ -41,6 +42,7 @@ class TrainingSet:
     types: tuple[str, ...]
     masks: NDArray[np.bool_]
     channel_weights: tuple[float, ...]
+    aligned: bool = True
     depends_on: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -95,7 +95,8 @@ class Summary:
     """Sums over the parts of a type, for the figures.
 
     Attributes:
-        shape: The shape (H, W, C) of the errors.
+        shape: The shape (H, W, C) of the errors: input minus reconstruction, or distances of a model without
+            reconstructions.
         distances: Whether the errors are distances. Then there is no reconstruction, and ``pairs`` has no channel.
         parts: The number of parts.
         squared: (H, W), squared error, mean over the channels.
@@ -302,6 +303,8 @@ def score_parts(
         )
         scores = part_scores(maps)
         finite = np.isfinite(scores)
+        if specification.gives_distance and specification.difference_channels:
+            errors = model.difference(inputs, rows)[:, :height, :width]
         summary.add(inputs.images(rows)[finite, :height, :width], errors[finite], maps[finite], mask)
         if cut.log:
             scores = log_losses(scores)

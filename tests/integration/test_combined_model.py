@@ -8,7 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+import yaml
 from helpers import write_configs
 
 import pixal
@@ -30,7 +33,7 @@ def prepared(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "  checkpoint_every: 2}\n"
         "validation: {false_alarm_rate: 0.1}\n"
         "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n"
-        "plotting: {plot_anomaly_heatmap: False, plot_distributions: False}\n",
+        "plotting: {plot_anomaly_heatmap: False}\n",
     )
     shutil.copytree(rendered / "train/Part/front", folder / "photographs/front")
     with pytest.MonkeyPatch.context() as patch:
@@ -97,6 +100,12 @@ def test_train_resume_and_validate(
     assert len(scores) == 8
     assert all(score is not None and score > 0 for score in scores.values())
     assert outcome.metrics.overall["image_auroc"] > 0.9
+    # Its reconstructions are those of the autoencoder.
+    figures = next(whole.glob("validate/*/front/figures"))
+    assert {"combined_distribution_log.png", "value_distributions.png", "pixel_predictions_LAB_L.png"} <= {
+        path.name for path in figures.iterdir()
+    }
+    assert pixal.evaluate(quiet=True).types["front"].measures["mse"].mean < 0.01
 
     # Each file of a member is protected by the manifest of the model.
     for name in expected:
@@ -107,3 +116,23 @@ def test_train_resume_and_validate(
             with pytest.raises(ModelError, match="not the file that training wrote"):
                 pixal.validate(rendered / "production/Part/front", quiet=True)
             path.write_bytes(content)
+
+
+def test_what_preprocessing_found_to_be_a_texture_is_trained_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_configs(
+        tmp_path,
+        "model_training: {model: combined, autoencoder_architecture: [8, 4], n_epochs: 2, calibration_folds: 2}\n"
+        "preprocessing: {alignment: {apply_alignment: texture}, remove_background: {method: none}}\n",
+    )
+    generator = np.random.default_rng(5)
+    (tmp_path / "grain").mkdir()
+    for index in range(4):
+        grain = cv2.GaussianBlur(generator.normal(size=(128, 128, 3)), (0, 0), 2)
+        cv2.imwrite(str(tmp_path / f"grain/{index}.png"), 128 + 100 * grain)
+    monkeypatch.chdir(tmp_path)
+    pixal.preprocess("grain", quiet=True)
+    pixal.train(quiet=True)
+    record = yaml.safe_load(next(tmp_path.glob("out/*/grain/metadata/model_training.yaml")).read_text())
+    assert record["aligned"] is False

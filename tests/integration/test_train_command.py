@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,17 +89,20 @@ def run_train(folder: Path, *options: str, at_epoch: int | None = None, number: 
 
     If ``at_epoch`` is given, signal ``number`` is sent when the progress bar reaches this epoch, counted over all fits.
     """
+    terminal, stderr = os.openpty()  # on which a progress bar shows each epoch
+    fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "pixal.cli", "train", *options],
         cwd=folder,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"},
         # A background job of a shell script ignores Ctrl-C, and its child processes inherit this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    os.close(stderr)
     output = []
     with process:
-        for line in _lines(process):
+        for line in _lines(terminal):
             bar = re.search(r"(\d+)/\d+ \[", line)
             if bar is None:
                 output.append(line)
@@ -107,17 +114,15 @@ def run_train(folder: Path, *options: str, at_epoch: int | None = None, number: 
     return process.returncode, "\n".join(line for line in output if line.strip() and not line.startswith(foreign))
 
 
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield the lines of standard error; each update of a progress bar is a line."""
-    assert process.stderr is not None
-    line = b""
-    while byte := process.stderr.read(1):
-        if byte in b"\r\n":
-            yield line.decode()
-            line = b""
-        else:
-            line += byte
-    yield line.decode()
+def _lines(terminal: int) -> Iterator[str]:
+    """Yield the lines that a process writes to a terminal; each update of a progress bar is a line."""
+    text = b""
+    with contextlib.suppress(OSError):  # raised when the process has ended
+        while block := os.read(terminal, 1000):
+            *lines, text = re.split(rb"[\r\n]", text + block)
+            yield from (line.decode() for line in lines)
+    os.close(terminal)
+    yield text.decode()
 
 
 def stopped_in(output: str, *, fit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,23 @@ from pixal.train_model.patch_features.resnets import RESNETS
 GOOD = 8
 ONES = np.ones((*SHAPE[:2], 1), np.float32)
 TINY_OPTIONS = {"backbone": "tiny", "weights": "random"}
+FINE, COARSE = TINY_OPTIONS | {"levels": ["fine"]}, TINY_OPTIONS | {"levels": ["coarse"]}
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RESNETS, "tiny", TINY)
+    monkeypatch.setitem(RESNETS, "tiny", replace(TINY, blocks=(1, 1, 1)))
     monkeypatch.setattr(Combined, "_patch_options", TINY_OPTIONS)
 
 
-def settings(model: str, types: tuple[str, ...] = ("front",), **changes: Any) -> dict[str, Any]:
+def settings(
+    model: str, types: tuple[str, ...] = ("front",), channels: str = "RGB", aligned: bool = True, **changes: Any
+) -> dict[str, Any]:
     chosen = {"model": model, "model_name": "flex", "n_epochs": 3, "autoencoder_architecture": [8, 4]} | changes
     described = {
         "shape": list(SHAPE),
-        "channels": list("RGB"),
+        "channels": list(channels),
+        "aligned": aligned,
         "channel_weights": [1.0, 2.0, 1.0],
         "input_dim": int(np.prod(SHAPE)),
         "types": list(types),
@@ -86,7 +91,7 @@ def test_the_error_is_the_mean_of_the_members_maps_in_units_of_the_spread_of_the
         histories.append(pixel.fit(inputs, np.setdiff1d(rows, fold), mask[None], control))
         held_out[fold] = pixel.error(inputs, fold)
     pixel.fit(inputs, rows, mask[None], FitControl(learning_rates=typical_rates(histories)))
-    patch = Padim(settings("padim", model_options=TINY_OPTIONS))
+    patch = Padim(settings("padim", model_options=FINE))
     patch.fit(inputs, rows, mask[None])
 
     weights = np.array([1, 2, 1], np.float32)
@@ -108,6 +113,41 @@ def test_the_error_is_the_mean_of_the_members_maps_in_units_of_the_spread_of_the
     largest = (largest + patch_scores / spread(patch_scores)) / 2
     assert (scores <= largest * 1.001).all()
     assert (scores > largest / 2).all()
+
+
+def test_textures_are_judged_by_the_coarsest_patch_features_alone(tmp_path: Path) -> None:
+    inputs, mask, rows = good_and_spotted(), part(), np.arange(GOOD)
+    model = fitted(inputs, aligned=False)
+    patch = Padim(settings("padim", model_options=COARSE))
+    patch.fit(inputs, rows, mask[None])
+    one = np.ones(1, np.float32)
+    scores = part_scores(calibrated_maps(patch.left_out_error(inputs, rows), ONES, mask, one, 1.0))
+    for actual, errors in (
+        (model.error(inputs, slice(None)), patch.error(inputs, slice(None))),
+        (model.left_out_error(inputs, rows), patch.left_out_error(inputs, rows)),
+    ):
+        expected = calibrated_maps(errors, ONES, mask, one, 1.0) / spread(scores)
+        np.testing.assert_allclose(actual[..., 0], expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(model.difference(inputs, rows)).mean() < 0.05  # the reconstructions of the autoencoder
+    model.save(tmp_path)
+    loaded = Combined.load(tmp_path, model.spec)
+    assert loaded.error(inputs, slice(None)).tobytes() == model.error(inputs, slice(None)).tobytes()
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_without_colours_the_autoencoder_alone_judges(tmp_path: Path, aligned: bool) -> None:
+    inputs, mask, rows = good_and_spotted(), part(), np.arange(GOOD)
+    inputs = InputSet(inputs.data, inputs.shape, ("H", "S", "V"), inputs.names)
+    model = fitted(inputs, channels="HSV", aligned=aligned)
+    weights = np.array([1, 2, 1], np.float32)
+    held_out = model.left_out_error(inputs, rows)[..., 0]
+    assert np.std(part_scores(held_out)) == pytest.approx(1, rel=1e-3)
+    maps = calibrated_maps(model.difference(inputs, slice(None)), model._scales[0][0].variance, mask, weights, 1.0)
+    expected = maps / model._scales[0][0].unit
+    np.testing.assert_allclose(model.error(inputs, slice(None))[..., 0], expected, rtol=1e-4, atol=1e-5)
+    assert len(model.save(tmp_path)) == 3
+    loaded = Combined.load(tmp_path, model.spec)
+    assert loaded.error(inputs, slice(None)).tobytes() == model.error(inputs, slice(None)).tobytes()
 
 
 def test_parts_are_held_out_of_both_members() -> None:
@@ -160,7 +200,7 @@ def test_a_loaded_model_gives_the_same_bytes(tmp_path: Path) -> None:
         before, after = (getattr(each, ask)(inputs, slice(None)) for each in (model, loaded))
         assert before.tobytes() == after.tobytes()
     # The names that users rely on: the autoencoder can be used alone.
-    alone = Autoencoder(model.spec.model_dump() | {"gives_distance": False})
+    alone = Autoencoder(model.spec.model_dump())
     alone.build_model(input_dim=inputs.data.shape[1])
     alone.load_weights(str(tmp_path / "flex.weights.h5"))
     assert alone.difference(inputs, slice(None)).tobytes() == model.difference(inputs, slice(None)).tobytes()
@@ -195,7 +235,7 @@ def test_each_type_has_scales_of_its_own() -> None:
     for index, mask in enumerate(masks):
         of_type = errors[index * GOOD : (index + 1) * GOOD]
         assert not of_type[:, ~mask].any()
-        alone = Padim(settings("padim", model_options=TINY_OPTIONS))
+        alone = Padim(settings("padim", model_options=FINE))
         rows, own = np.arange(GOOD), input_set(images[index * GOOD : (index + 1) * GOOD].astype(np.float32))
         alone.fit(own, rows, mask[None])
         maps = calibrated_maps(alone.left_out_error(own, rows), ONES, mask, np.ones(1, np.float32), 1.0)

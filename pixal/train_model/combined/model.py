@@ -1,4 +1,4 @@
-"""The mean of two opinions: the errors of an autoencoder, and the distances of patch features."""
+"""The errors of an autoencoder, and the distances of patch features, in one map."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.calibration.calibration import calibrate_by_texture, held_out_maps
-from pixal.calibration.maps import part_scores
+from pixal.calibration.calibration import calibrate_by_texture
 from pixal.calibration.single_image import shift_far, shift_near
-from pixal.calibration.spread import ErrorMoments, error_variance
 from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.combined.scale import SMOOTHING, Scale, mean_of, spread_of
+from pixal.train_model.combined.scale import SMOOTHING, Scale, scale_of_differences, scale_of_distances
 from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, ModelFamily, Rows, type_indices
 from pixal.train_model.folds import fit_all, folds_of_type, held_out_positions, make_folds
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.padim import Padim
 from pixal.train_model.patch_features.backbones import LITE0
+from pixal.train_model.patch_features.colours import has_colours
+from pixal.train_model.patch_features.levels import LEVEL_NAMES
 from pixal.train_model.patch_features.options import PatchSpecification
 from pixal.train_model.patch_features.weights_location import LITE0_PACKAGE, packaged_weights
 from pixal.train_model.specification import ModelSpecification
@@ -40,12 +40,18 @@ class Combined(AnomalyModel):
     """The model family "combined"; see ``pixal.train_model.family.ModelFamily``.
 
     Two members are fitted to the same good parts: an ``Autoencoder`` sees small differences of pixels, and a ``Padim``
-    sees what is odd about a surface. The error is the mean of their calibrated maps, each divided by the spread of the
-    scores of held-out good parts (``Scale``).
+    sees what is odd about a surface. What is compared depends on the inputs:
+
+    - Parts are aligned: the mean of the calibrated maps of the autoencoder and of the finest level of ``Padim``, each
+      divided by the spread of the scores of held-out good parts (``Scale``).
+    - Parts are not aligned, such as textures: the map of the coarsest level of ``Padim`` alone. The autoencoder only
+      gives reconstructions.
+    - The channels hold no colours, which a backbone needs: the map of the autoencoder alone.
     """
 
     Specification = PatchSpecification
     gives_distance = True
+    gives_reconstruction = True
     is_calibrated = True
     has_epochs = True
     has_weights = True
@@ -63,7 +69,7 @@ class Combined(AnomalyModel):
         self._pixel = Autoencoder(self._pixel_specification)
         self._patch = Padim(self._patch_specification)
         self._masks: NDArray[np.bool_] | None = None
-        self._scales: list[tuple[Scale, Scale]] = []  # by type, of the autoencoder and of the patch features
+        self._scales: list[list[Scale]] = []  # by type, of each compared member
         self._held_out: Rows = np.zeros(0, np.intp)
         self._held_out_maps: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
 
@@ -89,22 +95,36 @@ class Combined(AnomalyModel):
 
     @property
     def _patch_specification(self) -> PatchSpecification:
-        changes = {"model": "padim", "model_options": dict(self._patch_options)}
+        levels = [LEVEL_NAMES[0] if self.spec.aligned else LEVEL_NAMES[-1]]
+        options = {"levels": levels, **self._patch_options}
+        changes = {"model": "padim", "model_options": options, "gives_distance": True}
         return PatchSpecification.read(self.spec.model_dump() | changes)
 
     @property
-    def _weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The weights of the channels of the two members' errors."""
-        return np.array(self.spec.channel_weights, np.float32), np.ones(1, np.float32)
+    def _compares_pixels(self) -> bool:
+        """Whether the autoencoder's map is part of the error."""
+        return self.spec.aligned or not self._compares_patches
+
+    @property
+    def _compares_patches(self) -> bool:
+        """Whether the map of the patch features is part of the error."""
+        return has_colours(self.spec.channels)
+
+    @property
+    def _compared(self) -> list[AnomalyModel]:
+        """The members whose maps are part of the error."""
+        return [self._pixel] * self._compares_pixels + [self._patch] * self._compares_patches
 
     def check(self) -> None:
         """Load the weights of the backbone, so that a missing package is reported before any work is done."""
-        self._check_package()
-        self._patch.check()
+        if self._compares_patches:
+            self._check_package()
+            self._patch.check()
 
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts; see ``ModelFamily.fit``. ``control`` is for the autoencoder's last fit."""
-        self._check_package()
+        if self._compares_patches:
+            self._check_package()
         folds = make_folds(inputs, self.spec.calibration_folds, self.spec.seed, rows=rows)
         shape = (max(1, sum(map(len, folds))), *inputs.shape)
         with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +144,7 @@ class Combined(AnomalyModel):
                 self._pixel_specification,
                 inputs,
                 masks,
-                folds,
+                folds if self._compares_pixels else [],
                 checkpoint,
                 name=control.name,
                 quiet=control.quiet,
@@ -133,7 +153,8 @@ class Combined(AnomalyModel):
             )
             assert isinstance(fitted.model, Autoencoder)
             self._pixel = fitted.model
-            self._patch.fit(inputs, rows, masks)
+            if self._compares_patches:
+                self._patch.fit(inputs, rows, masks)
             self.spec = self.spec.model_copy(
                 update={
                     "projection_rank": self._pixel.spec.projection_rank,
@@ -144,15 +165,16 @@ class Combined(AnomalyModel):
         return fitted.history
 
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """The mean of the members' maps, (n, H, W, 1); 0 outside the part."""
+        """The mean of the maps of the compared members, (n, H, W, 1); 0 outside the part."""
         indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
         errors = np.zeros((len(indices), *inputs.shape[:2], 1), np.float32)
         for chunk in inputs.iterate_chunks(np.arange(len(indices))):
-            members = [member.error(inputs, indices[chunk]) for member in (self._pixel, self._patch)]
+            members = [member.error(inputs, indices[chunk]) for member in self._compared]
             for position, *of_part in zip(chunk, *members, strict=True):
                 index = types[indices[position]]
-                maps = [self._maps(which, index, error[None]) for which, error in enumerate(of_part)]
-                errors[position] = mean_of((maps[0], maps[1]))[0]
+                errors[position, ..., 0] = np.mean(
+                    [self._map(which, index, error) for which, error in enumerate(of_part)], axis=0
+                )
         return errors
 
     def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
@@ -160,12 +182,13 @@ class Combined(AnomalyModel):
         indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
         if not np.isin(indices, self._held_out).all():
             raise ValueError("some of these parts were not held out")
-        pixel_maps = self._held_out_maps[np.searchsorted(self._held_out, indices)]
-        errors = np.empty((len(indices), *inputs.shape[:2], 1), np.float32)
-        for position, error in enumerate(self._patch.left_out_error(inputs, indices)):
-            patch_maps = self._maps(1, types[indices[position]], error[None])
-            errors[position] = mean_of((pixel_maps[position][None], patch_maps))[0]
-        return errors
+        maps = []
+        if self._compares_pixels:
+            maps.append(self._held_out_maps[np.searchsorted(self._held_out, indices)])
+        if self._compares_patches:
+            patch_errors = zip(types[indices], self._patch.left_out_error(inputs, indices), strict=True)
+            maps.append(np.stack([self._map(-1, index, error) for index, error in patch_errors]))
+        return np.asarray(np.mean(maps, axis=0)[..., None], np.float32)
 
     def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """Input minus the autoencoder's reconstruction, (n, H, W, C)."""
@@ -195,15 +218,16 @@ class Combined(AnomalyModel):
         }
         path = self._scales_file(folder)
         save_arrays(path, masks=self._masks, **arrays)
-        return [*self._pixel.save(folder), *self._patch.save(folder), path]
+        return [*self._pixel.save(folder), *(self._patch.save(folder) if self._compares_patches else []), path]
 
     @classmethod
     def load(cls, folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Self:
         """Rebuild a saved model; see ``ModelFamily.load``."""
         model = cls(specification)
         model._pixel = Autoencoder.load(folder, model._pixel_specification)
-        model._patch = Padim.load(folder, model._patch_specification)
-        path, (height, width, channels) = model._scales_file(folder), model.spec.shape
+        if model._compares_patches:
+            model._patch = Padim.load(folder, model._patch_specification)
+        path, (height, width, _) = model._scales_file(folder), model.spec.shape
         try:
             arrays = load_arrays(path)
             masks = np.asarray(arrays.pop("masks"), np.bool_)
@@ -211,10 +235,10 @@ class Combined(AnomalyModel):
                 raise ValueError(f"the masks have the shape {masks.shape}")
             for index in range(len(masks)):
                 scales = [
-                    Scale.from_stored(_ending_in(arrays, f"_{which}_{index}"), (height, width, count))
-                    for which, count in enumerate((channels, 1))
+                    Scale.from_stored(_ending_in(arrays, f"_{which}_{index}"), (height, width, len(weights)))
+                    for which, weights in enumerate(map(_weights, model._compared))
                 ]
-                model._scales.append((scales[0], scales[1]))
+                model._scales.append(scales)
         except FileNotFoundError as error:
             raise ModelError(f"{path} does not exist; run train") from error
         except (ValueError, KeyError) as error:
@@ -230,11 +254,13 @@ class Combined(AnomalyModel):
                 f"{LITE0_PACKAGE}, or set model_training.model: autoencoder"
             )
 
-    def _maps(self, which: int, type_index: int, errors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The maps (n, H, W) of errors of member ``which`` (0: the autoencoder, 1: the patch features)."""
+    def _map(self, which: int, type_index: int, error: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The map (H, W) of the error (H, W, C) of the compared member ``which``."""
         if self._masks is None:
             raise ModelError(NOT_FITTED)
-        return self._scales[type_index][which].maps(errors, self._masks[type_index], self._weights[which])
+        scale, weights = self._scales[type_index][which], _weights(self._compared[which])
+        anomaly_map: NDArray[np.float32] = scale.maps(error[None], self._masks[type_index], weights)[0]
+        return anomaly_map
 
     def _calibrate(
         self,
@@ -244,7 +270,7 @@ class Combined(AnomalyModel):
         folds: Sequence[Rows],
         pixel_errors: NDArray[np.float32],
     ) -> None:
-        """Find the scales of both members, and keep the autoencoder's maps of held-out parts.
+        """Find the scales of the compared members, and keep the autoencoder's maps of held-out parts.
 
         Args:
             inputs: All good parts.
@@ -255,54 +281,48 @@ class Combined(AnomalyModel):
         """
         self._masks, self._scales = masks, []
         self._held_out = np.sort(np.concatenate(folds)) if folds else np.zeros(0, np.intp)
-        self._held_out_maps = np.zeros((len(self._held_out), *inputs.shape[:2]), np.float32)
+        if self._compares_pixels:
+            self._held_out_maps = np.zeros((len(self._held_out), *inputs.shape[:2]), np.float32)
         for index, mask in enumerate(masks):
-            type_folds = folds_of_type(inputs, index, folds)
+            type_folds, scales = folds_of_type(inputs, index, folds), []
             if not type_folds:
                 part = np.intersect1d(inputs.rows_of_type(index), rows)[:1]
                 self._scales.append(self._scales_by_texture(inputs, part, index, mask))
                 continue
             positions = [held_out_positions(fold, folds) for fold in type_folds]
-            held_out = np.concatenate(positions)
-            total = ErrorMoments(pixel_errors, held_out, distances=False)
-            maps = held_out_maps(
-                pixel_errors, positions, total, mask=mask, weights=self._weights[0], smoothing=SMOOTHING
-            )
-            for position, values in zip(held_out, maps, strict=True):
-                self._held_out_maps[position] = values
-            pixel = Scale(error_variance(total.variance, mask), spread_of(part_scores(self._held_out_maps[held_out])))
-            self._held_out_maps[held_out] /= np.float32(pixel.unit)
-            # The patch features are already in units of what good parts reach.
-            as_it_is = Scale(np.ones((*mask.shape, 1), np.float32), 1.0)
-            scores = [
-                part_scores(as_it_is.maps(self._patch.left_out_error(inputs, chunk), mask, self._weights[1]))
-                for chunk in inputs.iterate_chunks(self._held_out[held_out])
-            ]
-            self._scales.append((pixel, Scale(as_it_is.variance, spread_of(np.concatenate(scores)))))
+            if self._compares_pixels:
+                scale, maps = scale_of_differences(pixel_errors, positions, mask, _weights(self._pixel))
+                self._held_out_maps[np.concatenate(positions)] = maps
+                scales.append(scale)
+            if self._compares_patches:
+                chunks = inputs.iterate_chunks(self._held_out[np.concatenate(positions)])
+                scales.append(scale_of_distances((self._patch.left_out_error(inputs, rows) for rows in chunks), mask))
+            self._scales.append(scales)
 
-    def _scales_by_texture(
-        self, inputs: InputSet, part: Rows, type_index: int, mask: NDArray[np.bool_]
-    ) -> tuple[Scale, Scale]:
+    def _scales_by_texture(self, inputs: InputSet, part: Rows, type_index: int, mask: NDArray[np.bool_]) -> list[Scale]:
         """The scales from shifted copies of the only good part of a type; see ``calibrate_by_texture``."""
         image = inputs.images(part)[0]
         shifted = [inputs.with_images(shift(image, mask), type_index) for shift in (shift_near, shift_far)]
-        members: tuple[AnomalyModel, AnomalyModel] = self._pixel, self._patch
-        scales = [
+        return [
             Scale.of_calibration(
                 calibrate_by_texture(
                     *(member.error(images, slice(None)) for images in shifted),
                     mask=mask,
-                    weights=weights,
+                    weights=_weights(member),
                     smoothing=SMOOTHING,
                     distances=member.gives_distance,
                 )
             )
-            for member, weights in zip(members, self._weights, strict=True)
+            for member in self._compared
         ]
-        return scales[0], scales[1]
 
     def _scales_file(self, folder: Path) -> Path:
         return folder / f"{self.spec.model_name}.scales.weights.npz"
+
+
+def _weights(member: AnomalyModel) -> NDArray[np.float32]:
+    """The weight of each channel of a member's error, (C,)."""
+    return np.array(list(member.spec.error_weights.values()), np.float32)
 
 
 def _ending_in(arrays: Mapping[str, NDArray[Any]], ending: str) -> dict[str, NDArray[Any]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.calibration.calibration import Calibration
-from pixal.calibration.maps import above, calibrated_maps
-from pixal.calibration.spread import Maps
+from pixal.calibration.calibration import Calibration, held_out_maps
+from pixal.calibration.maps import above, calibrated_maps, part_scores
+from pixal.calibration.spread import ErrorMoments, Maps, error_variance
 
 SMOOTHING = 1.0  # input pixels, Gaussian sigma of a member's map
 _MIN_UNIT = 1e-6  # if all scores are 0
@@ -80,6 +80,37 @@ def spread_of(scores: NDArray[np.float64]) -> float:
     return max(float(scores.std()), float(scores.mean()) / len(scores), _MIN_UNIT)
 
 
-def mean_of(maps: tuple[Maps, Maps]) -> Maps:
-    """The mean of the maps (n, H, W) of two members, as errors (n, H, W, 1)."""
-    return np.asarray((maps[0] + maps[1])[..., None] / 2, np.float32)
+def scale_of_differences(
+    errors: Maps, folds: Sequence[NDArray[np.intp]], mask: NDArray[np.bool_], weights: NDArray[np.float32]
+) -> tuple[Scale, Maps]:
+    """The scale of a member whose error is a difference in each channel, and the maps of held-out parts in this scale.
+
+    Args:
+        errors: (N, H, W, C), of held-out parts; see ``calibrate``.
+        folds: The row indices of each fold in ``errors``.
+        mask: The pixels of the part, (H, W).
+        weights: The weight of each channel, (C,).
+
+    Returns:
+        The scale, and the maps (n, H, W) of the n parts of all folds, fold by fold.
+    """
+    held_out = np.concatenate(folds)
+    total, maps = ErrorMoments(errors, held_out, distances=False), np.empty((len(held_out), *mask.shape), np.float32)
+    of_parts = held_out_maps(errors, folds, total, mask=mask, weights=weights, smoothing=SMOOTHING)
+    for index, values in enumerate(of_parts):
+        maps[index] = values
+    scale = Scale(error_variance(total.variance, mask), spread_of(part_scores(maps)))
+    maps /= np.float32(scale.unit)
+    return scale, maps
+
+
+def scale_of_distances(errors: Iterable[Maps], mask: NDArray[np.bool_]) -> Scale:
+    """The scale of a member whose error is a distance in units of what good parts reach.
+
+    Args:
+        errors: Chunks (n, H, W, 1) of the errors of held-out parts.
+        mask: The pixels of the part, (H, W).
+    """
+    unscaled = Scale(np.ones((*mask.shape, 1), np.float32), 1.0)
+    scores = [part_scores(unscaled.maps(chunk, mask, np.ones(1, np.float32))) for chunk in errors]
+    return Scale(unscaled.variance, spread_of(np.concatenate(scores)))

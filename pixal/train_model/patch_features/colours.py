@@ -12,7 +12,13 @@ from skimage.color import lab2rgb
 from pixal.errors import ConfigError
 from pixal.train_model.patch_features.backbones import IMAGENET_MEAN
 
+_RGB = ("R", "G", "B")
 _LAB = ("LAB_L", "LAB_a", "LAB_b")
+
+
+def has_colours(channels: Sequence[str]) -> bool:
+    """Whether ``to_rgb`` can make an image of these channels."""
+    return set(_RGB) <= set(channels) or set(_LAB) <= set(channels)
 
 
 def to_rgb(image: NDArray[np.float32], channels: Sequence[str], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -31,8 +37,8 @@ def to_rgb(image: NDArray[np.float32], channels: Sequence[str], mask: NDArray[np
     """
     rgb = np.empty((*image.shape[:2], 3), np.float32)
     rgb[:] = IMAGENET_MEAN
-    if set("RGB") <= set(channels):
-        rgb[mask] = image[mask][:, [channels.index(name) for name in "RGB"]]
+    if set(_RGB) <= set(channels):
+        rgb[mask] = image[mask][:, [channels.index(name) for name in _RGB]]
     elif set(_LAB) <= set(channels):
         # Undo the scales of pixal/tasks/photographs/network_input/channels.py.
         lab = image[mask][:, [channels.index(name) for name in _LAB]] * np.array([100, 255, 255], np.float32)

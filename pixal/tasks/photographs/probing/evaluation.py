@@ -166,7 +166,7 @@ def evaluate(
 
 
 def _check_reconstructs(source: PartSource) -> None:
-    if source.model.record.gives_distance:
+    if not source.model.record.difference_channels:
         raise ModelError(
             f"{source.model.record.model} gives a distance and makes no reconstruction that could be measured; "
             "use pixal validate --truth"

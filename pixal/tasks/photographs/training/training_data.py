@@ -107,6 +107,7 @@ class TrainingData:
             tuple(self.states),
             self.masks,
             tuple(self.channel_weights),
+            self.aligned,
             {"preprocessing": [file_hash(self.state_file(name)) for name in self.states]},
         )
 
@@ -115,6 +116,11 @@ class TrainingData:
         """The pixels of the part of each of T types in the model's frame, (T, H, W)."""
         frame = (*self.inputs.shape[:2], 1)
         return np.stack([on_canvas(state.mask[..., None], frame)[..., 0] for state in self.states.values()])
+
+    @property
+    def aligned(self) -> bool:
+        """Whether a pixel is the same place on all parts: not if one of the types is a texture."""
+        return all(state.settings.alignment.apply_alignment != "texture" for state in self.states.values())
 
     @property
     def channel_weights(self) -> list[float]:

@@ -116,7 +116,8 @@ class TypeVerdicts:
     def new_summary(self) -> Summary:
         """Return empty sums."""
         record = self.model.record
-        return Summary((*self.state.mask.shape, len(record.error_weights)), record.gives_distance)
+        channels = record.difference_channels
+        return Summary((*self.state.mask.shape, len(channels) or len(record.error_weights)), distances=not channels)
 
     def validate_parts(self, parts: Sequence[PreparedPart], key: str, summary: Summary) -> Iterator[StoredVerdict]:
         """Score parts, write their files, and yield one verdict per part.
@@ -256,6 +257,7 @@ class TypeVerdicts:
 
     def draw_figures(self) -> None:
         """Draw the figures of the batch."""
+        record = self.model.record
         data = TypeFigureData(
             type_name=self.name,
             parts=self.parts,
@@ -264,7 +266,7 @@ class TypeVerdicts:
             summary=self.summary,
             mask=self.state.mask,
             channels=self.channels,
-            error_channels=tuple(self.model.record.error_weights),
+            error_channels=record.difference_channels or tuple(record.error_weights),
             training_scores=np.zeros(0) if self.cut.raw else self.calibration.scores,
             training_latents=self.model.latents[self.name],
             latents=self._latents,
