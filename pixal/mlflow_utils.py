@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -34,6 +35,9 @@ _LOCAL_TIMEOUT = 60.0  # no network, but a slow disk; making the store takes sec
 _METRICS_PER_REQUEST = 500
 _PARAMS_PER_REQUEST = 100
 _ID_TAG = "pixal.run"
+COMPONENT_TAG = "pixal.component"
+MODEL_TAG = "pixal.model"
+"""Tag with the fingerprint of a model: of a run of ``train``, and (with ``.TYPE``) of runs that used the model."""
 _LONGEST_NAME = 250  # characters; MLflow's limit
 _LONGEST_PARAM = 6000  # characters; MLflow's limit, also below that of tags
 
@@ -48,6 +52,24 @@ class TrackedMetric(NamedTuple):
     name: str
     value: float
     step: int
+
+
+class TrackedDataset(NamedTuple):
+    """A data set of a run.
+
+    Attributes:
+        name: Its name.
+        digest: A hash of its content, at most 36 characters.
+        source: The path of its file or folder.
+        context: What it is for: ``training`` or ``validation``.
+        profile: What is counted in it, by name.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: str
+    profile: dict[str, Any]
 
 
 class TrackedFile(NamedTuple):
@@ -74,6 +96,7 @@ class Tracker:
         end_time: Milliseconds since 1970; None while the run goes on.
         is_offered_again: Whether some of it may already be in the store.
         tags: The tags by name, besides those that every run has.
+        datasets: The data sets.
     """
 
     experiment: str
@@ -88,6 +111,12 @@ class Tracker:
     end_time: int | None = None
     is_offered_again: bool = False
     tags: dict[str, str] = field(default_factory=dict)
+    datasets: list[TrackedDataset] = field(default_factory=list)
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run: the command, the component, and what it works on, which sorts by command."""
+        return " ".join(dict.fromkeys(filter(None, (self.command, self.tags.get(COMPONENT_TAG), self.name))))
 
     def log_metric(self, name: str, value: float, step: int = 0) -> None:
         """Log a value of metric ``name`` at ``step`` (an epoch). Values that are not finite are skipped."""
@@ -102,13 +131,17 @@ class Tracker:
         """Set tags of the run: text to search and group runs by."""
         self.tags.update(tags)
 
+    def log_dataset(self, dataset: TrackedDataset) -> None:
+        """Log a data set that the run has read."""
+        self.datasets.append(dataset)
+
     def log_artifacts(self, artifacts: Mapping[str, Iterable[Path]]) -> None:
         """Log files, given by the artifact folder that they go into."""
         self.artifacts += [TrackedFile(path, folder) for folder, paths in artifacts.items() for path in paths]
 
 
 @contextmanager
-def tracked_run(config: Config, name: str, command: str) -> Iterator[Tracker]:
+def tracked_run(config: Config, name: str, command: str, *, component: str | None = None) -> Iterator[Tracker]:
     """Track the block as a run in the experiment ``config.experimentName``.
 
     The run has the status FAILED if the block raises an exception, and KILLED if it is interrupted. A run that cannot
@@ -122,12 +155,15 @@ def tracked_run(config: Config, name: str, command: str) -> Iterator[Tracker]:
     Args:
         config: The settings; they name the experiment.
         name: Name of what the run works on, for example the image type.
-        command: The command, for example ``train``. The run is called ``COMMAND NAME``.
+        command: The command, for example ``train``. The run is called ``COMMAND COMPONENT NAME``.
+        component: The component, which is a tag of the run, too. Default: that of the settings; "" for none.
 
     Yields:
         The tracker, for metrics, settings and files.
     """
     tracker = Tracker(config.experimentName, name, command)
+    if component := config.paths.component if component is None else component:
+        tracker.set_tags({COMPONENT_TAG: component})
     try:
         yield tracker
         tracker.status = "FINISHED"
@@ -197,6 +233,7 @@ def import_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the default, 7, delays a run by minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")  # seconds; the default is 120
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is that of the command
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with suppress(Exception):  # store_run reports it
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
@@ -239,6 +276,8 @@ def store_run(tracker: Tracker, stopped: threading.Event | None = None) -> None:
         for start in range(0, len(metrics), _METRICS_PER_REQUEST):
             check()
             client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_REQUEST])
+        check()
+        _log_datasets(client, run_id, tracker.datasets)
         for path, folder in tracker.artifacts:
             check()
             if path.is_file():
@@ -248,6 +287,27 @@ def store_run(tracker: Tracker, stopped: threading.Event | None = None) -> None:
     finally:
         check()
         client.set_terminated(run_id, tracker.status, tracker.end_time)
+
+
+def _log_datasets(client: Any, run_id: str, datasets: Sequence[TrackedDataset]) -> None:
+    """Write the data sets of a run, which MLflow shows with their digest."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            dataset=Dataset(
+                name=dataset.name[:_LONGEST_NAME],
+                digest=dataset.digest,
+                source_type="local",
+                source=json.dumps({"uri": dataset.source}),
+                profile=json.dumps(dataset.profile),
+            ),
+            tags=[InputTag("mlflow.data.context", dataset.context)],
+        )
+        for dataset in datasets
+    ]
+    if inputs:
+        client.log_inputs(run_id, inputs)
 
 
 def _store_or_keep(tracker: Tracker) -> None:
@@ -325,6 +385,7 @@ def _keep(tracker: Tracker, key: str) -> str:
         metrics=tuple(tracker.metrics),
         params=tracker.params,
         tags=tracker.tags,
+        datasets=tuple(tracker.datasets),
         artifacts=tuple(file for file in files if file is not None),
     )
     try:
@@ -352,10 +413,11 @@ def _send_kept(key: str, stopped: threading.Event) -> None:
             run.end_time,
             is_offered_again=True,
             tags=run.tags,
+            datasets=[TrackedDataset(*dataset) for dataset in run.datasets],
         )
         store_run(tracker, stopped)
         unsent_runs.discard(path)
-        _log.info("an earlier run is now in MLflow: %s %s", run.command, run.name)
+        _log.info("an earlier run is now in MLflow: %s", tracker.run_name)
 
 
 def _run_id(client: Any, experiment_id: str, tracker: Tracker) -> str:
@@ -367,7 +429,7 @@ def _run_id(client: Any, experiment_id: str, tracker: Tracker) -> str:
     run = client.create_run(
         experiment_id,
         start_time=tracker.start_time,
-        run_name=f"{tracker.command} {tracker.name}",
+        run_name=tracker.run_name,
         tags={
             **{name: value[:_LONGEST_PARAM] for name, value in tracker.tags.items()},
             **{"pixal.command": tracker.command, _ID_TAG: tracker.id},

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -74,6 +75,7 @@ class UnsentRun(BaseModel):
     params: dict[str, str]
     tags: dict[str, str] = {}
     artifacts: tuple[UnsentFile, ...]
+    datasets: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = ()
 
 
 def store_key(uri: str | None) -> str:

@@ -156,6 +156,8 @@ class _TrainingRun:
             checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
             tracker.log_params(record.settings)
+            tracker.set_tags({mlflow_utils.MODEL_TAG: record.fingerprint, "pixal.model_family": record.model})
+            tracker.log_dataset(self._dataset())
             tracker.log_artifacts({"model": files, "figures": finished.figures, "metadata": metadata})
         best, epochs = fitted.history.best_epoch, plan.target_epochs or self.config.model_training.n_epochs
         _log.info(
@@ -212,6 +214,12 @@ class _TrainingRun:
         if model.leaves_one_out:
             return make_folds(inputs, len(inputs), self.config.model_training.seed)
         return cross_validation_folds(model, inputs, self.config.model_training)
+
+    def _dataset(self) -> mlflow_utils.TrackedDataset:
+        data = self.training_set
+        name = " ".join(dict.fromkeys((self.config.paths.component, data.label)))
+        profile = {"good parts": len(data.inputs), "shape": list(data.inputs.shape), "channels": data.inputs.channels}
+        return mlflow_utils.TrackedDataset(name, data.sha256[:16], str(data.path.absolute()), "training", profile)
 
     def _save(self, model: ModelFamily, finished: Finished) -> list[Path]:
         folder = self._folder("model_path")

@@ -396,11 +396,16 @@ def test_mlflow_holds_the_runs(done: Done) -> None:
     # Latest first: the dict keeps the first run of each name. Tests on copies of the folder use the same store.
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     owners = TYPES if (done.out / "back/model").is_dir() else ("Part",)
-    assert set(runs) == {*(f"train {name}" for name in owners), "validate Part"}
+    (batch,) = (name for name in runs if name.startswith("validate Part "))
+    labels = {name: "train Part" if name == "Part" else f"train Part {name}" for name in owners}
+    assert set(runs) == {*labels.values(), batch}
     for name in owners:
         home = done.out / name if name in TYPES else done.out
         metadata = record(home / "metadata/model_training.yaml")
-        run_ = runs[f"train {name}"]
+        run_ = runs[labels[name]]
+        assert run_.data.tags["pixal.model"] == metadata["fingerprint"]
+        (data,) = run_.inputs.dataset_inputs
+        assert metadata["input_sha256"].startswith(data.dataset.digest)
         assert run_.info.status == "FINISHED"
         assert run_.data.params["model_training.n_epochs"] == "8"
         assert run_.data.params["model_training.autoencoder_architecture"] == "[8, 4]"

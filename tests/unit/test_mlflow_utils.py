@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -19,12 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixal import mlflow_utils
+from pixal import mlflow_utils, unsent_runs
 from pixal.config import load_config
 from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.mlflow_store import make_local_store
-from pixal.mlflow_utils import Tracker, tracked_run
+from pixal.mlflow_utils import COMPONENT_TAG, TrackedDataset, Tracker, tracked_run
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
@@ -80,7 +81,7 @@ def test_a_run_is_in_the_store_of_the_working_directory(store: Path) -> None:
 
     (run,) = runs_in(store, "Flex")
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "train front"
+    assert run.info.run_name == f"train {load_config().paths.component} front"
     assert run.data.tags["pixal.command"] == "train"
     assert run.data.params["model_training.seed"] == "1"
     assert run.data.params["model_training.loss_function"] == "mse"
@@ -277,7 +278,7 @@ def test_a_server_that_does_not_answer_holds_the_process_once_for_a_limited_time
 def test_a_process_with_a_silent_server_ends_within_seconds(silent_server: str, tmp_path: Path) -> None:
     code = """if True:
         import time
-        from pixal import mlflow_utils
+        from pixal import mlflow_utils, unsent_runs
         from pixal.config import load_config
         mlflow_utils.import_mlflow()
         start = time.monotonic()
@@ -312,7 +313,7 @@ def test_a_kept_run_is_sent_when_the_store_can_be_written(
     tracked("Now")
     (run,) = runs_in(tmp_path, "Later")
     assert (run.info.status, run.data.metrics, run.data.params) == ("FINISHED", {"loss": 0.5}, {"seed": "1"})
-    assert run.info.run_name == "train front"
+    assert run.info.run_name == f"train {load_config().paths.component} front"
     assert [path.name for path in Path("mlruns").rglob("*.txt")] == ["kept.txt"]
     assert not Path("mlflow_unsent").exists()
     assert len(runs_in(tmp_path, "Now")) == 1
@@ -433,3 +434,41 @@ def test_mlflow_accepts_the_metrics_of_any_type(type_name: str) -> None:
     tracker.log_metric(f"{type_name}/parts", 3)
     _validate_metric_name(tracker.metrics[0].name)
     assert len(tracker.metrics[0].name) <= 250
+
+
+def test_a_run_is_named_after_command_component_and_object() -> None:
+    names = []
+    for command, name, tags in (
+        ("train", "front", {COMPONENT_TAG: "Flex"}),
+        ("train", "Flex", {COMPONENT_TAG: "Flex"}),
+        ("benchmark", "mvtec", {}),
+    ):
+        names.append(Tracker("PIXAL", name, command, tags=tags).run_name)
+    assert names == ["train Flex front", "train Flex", "benchmark mvtec"]
+
+
+def test_a_data_set_is_stored_with_its_digest(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store)
+    data = TrackedDataset("Flex front", "0123456789abcdef", "out/Flex/front/out.npz", "training", {"good parts": 24})
+    with tracked_run(config_named("Data"), "front", "train") as tracker:
+        tracker.log_dataset(data)
+    (run,) = runs_in(store, "Data")
+    (found,) = run.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("Flex front", "0123456789abcdef")
+    assert json.loads(found.dataset.source) == {"uri": "out/Flex/front/out.npz"}
+    assert json.loads(found.dataset.profile) == {"good parts": 24}
+    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+
+
+def test_a_kept_run_keeps_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = TrackedDataset("Flex front", "0123456789abcdef", "out.npz", "training", {"shape": [2, 3, 1]})
+    tracker = Tracker("PIXAL", "front", "train", end_time=1, datasets=[data])
+    assert "is kept in" in mlflow_utils._keep(tracker, "local")
+    ((_, run),) = unsent_runs.kept_runs("local")
+    assert [TrackedDataset(*dataset) for dataset in run.datasets] == [data]
+
+
+def test_mlflow_prints_no_address() -> None:
+    mlflow_utils.import_mlflow()
+    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"

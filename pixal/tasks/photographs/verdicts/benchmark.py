@@ -54,7 +54,7 @@ def benchmark(
     _claim(Path(out), runs)
     done = {} if force else {run.name: result for run in runs if (result := run.stored_result())}
     results = MasterResults(Path(out) / MASTER_TABLE)
-    with mlflow_utils.tracked_run(config, Path(input_path).resolve().name, "benchmark") as tracker:
+    with mlflow_utils.tracked_run(config, Path(input_path).resolve().name, "benchmark", component="") as tracker:
         for number, run in enumerate(runs, 1):
             is_done = run.name in done
             if not is_done:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pixal import mlflow_utils
 from pixal.config.paths import BATCHES_FOLDER
 from pixal.io import ownership
+from pixal.io.files import data_hash
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import claim_outputs
@@ -45,11 +46,15 @@ class WrittenBatch:
 
 
 @contextmanager
-def exclusive_run(config: PhotographConfig) -> Iterator[mlflow_utils.Tracker]:
-    """Lock the component's results for this run, and track it. Raise InputError while another run holds the lock."""
+def exclusive_run(config: PhotographConfig, command: str = "validate") -> Iterator[mlflow_utils.Tracker]:
+    """Lock the component's results for this run, and track it as a run of ``command``.
+
+    Raises:
+        InputError: Another run holds the lock.
+    """
     with (
         lock_folder(config.paths.resolve("component_validate_path")),
-        mlflow_utils.tracked_run(config, config.paths.component, "validate") as tracker,
+        mlflow_utils.tracked_run(config, config.paths.component, command) as tracker,
     ):
         yield tracker
 
@@ -161,11 +166,18 @@ def track_batch(
     for key, value in () if metrics is None else metrics.overall.items():
         if isinstance(value, float):
             tracker.log_metric(key, value)
-    settings = {"validation": config.validation.model_dump(), "plotting": config.plotting.model_dump()}
+    settings = config.parameters.model_dump()
     if other := _named_model(types):
         settings["model"] = {"judged_by": other}
     tracker.log_params(settings)
+    tracker.set_tags({f"{mlflow_utils.MODEL_TAG}.{row.name}": row.model.record.fingerprint for row in types})
     if (origin := written.batch.origin) is not None:
+        tracker.name = origin.name
+        parts = {verdicts.name: len(verdicts.parts) for verdicts in types}
+        digest = data_hash("".join(verdicts.digest for verdicts in types).encode())[:16]
+        tracker.log_dataset(
+            mlflow_utils.TrackedDataset(origin.name, digest, origin.source, "validation", {"parts": parts})
+        )
         tracker.set_tags(
             {"pixal.batch": origin.name, "pixal.batch.source": origin.source, "pixal.batch.started": origin.started}
         )

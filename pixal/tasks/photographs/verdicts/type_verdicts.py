@@ -13,6 +13,7 @@ import numpy as np
 from pixal.config.section import result_settings
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
+from pixal.io.files import data_hash
 from pixal.io.provenance import fingerprint
 from pixal.outcome import Failure
 from pixal.report.document import ModelOrigin, PartResult, PartTruth, TypeSummary
@@ -212,6 +213,8 @@ class TypeVerdicts:
             for part in self.parts
             if part.truth is not None and part.score is not None
         )
+        names = sorted(f"{verdict.part.image}\0{verdict.record.sha256}\n" for verdict in verdicts)
+        self.digest = data_hash("".join(names).encode())
         readable = [verdict.record for verdict in verdicts if verdict.record.width is not None]
         self.conditions = Conditions.from_records(readable, len(readable))
         latents = [verdict.latent for verdict in verdicts if verdict.latent is not None]

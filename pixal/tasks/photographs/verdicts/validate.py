@@ -121,7 +121,7 @@ def detect(
             TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
         ]
     check_outputs(config.paths, _SIDE, [None, *names])
-    with exclusive_run(component) as tracker:
+    with exclusive_run(component, "detect") as tracker:
         batches.check_unchanged(stored)
         for detection in types:
             detection.check_unchanged()
