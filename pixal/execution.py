@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from pixal.config.schema import Execution
 from pixal.errors import ConfigError
+from pixal.extras import install_advice
 from pixal.progress import progress_bar
 from pixal.worker_processes import map_in_processes
 
@@ -207,7 +208,7 @@ def _connect(scheduler: str | None) -> None:
     try:
         from distributed import Client
     except ImportError as error:
-        raise ConfigError("execution.backend dask needs Dask: pip install 'pixal[cluster]'") from error
+        raise ConfigError(f"execution.backend dask needs {install_advice('distributed')}") from error
     if scheduler not in _clients:
         try:
             _clients[scheduler] = Client(scheduler, timeout="10s") if scheduler else Client(dashboard_address=None)

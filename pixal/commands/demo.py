@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pixal.commands.starting import copy_settings
 from pixal.config import load_config
+from pixal.extras import require_for_model
 from pixal.io.demo_folder import open_demo_folder, working_directory
 from pixal.outcome import Results
 from pixal.registry import TASKS
@@ -65,8 +66,10 @@ def demo(
     if name != Photographs.name:
         other: Task = TASKS.load(name)()
         return other.demo(folder, config=config, overrides=overrides, quiet=quiet)
+    settings = load_config(config, overrides)
+    require_for_model(settings.model_training.model)
     open_demo_folder(folder, Path(PHOTOGRAPHS) / "train" / COMPONENT)
-    source = load_config(config, overrides).source
+    source = settings.source
     copy_settings(source, folder / "configs", COMPONENT)
     _log.info("rendering photographs of %s in %s", COMPONENT, folder)
     batch = write_batch(

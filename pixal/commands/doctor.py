@@ -17,6 +17,7 @@ from typing import Any
 
 from pixal import unsent_runs
 from pixal.execution import processors
+from pixal.extras import install_advice
 from pixal.mlflow_utils import LOCAL_STORE, is_tracking
 from pixal.registry import DEFECTS, MODELS, TASKS, Registry
 from pixal.version import __version__
@@ -69,7 +70,7 @@ def doctor() -> Doctor:
     tensorflow = _tensorflow()
     problems = []
     if find_spec("tensorflow") is None:
-        problems.append("TensorFlow is not installed: pip install 'pixal[cpu]', or 'pixal[gpu]' with an NVIDIA GPU")
+        problems.append(f"all models but gaussian need {install_advice('tensorflow')}")
     elif "error" in tensorflow:
         problems.append(f"TensorFlow cannot be imported: {tensorflow['error']}")
     findings = {

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pixal.config.schema import ModelTraining
 from pixal.config.section import Section
 from pixal.errors import ConfigError, ModelError
+from pixal.extras import require_for_model
 from pixal.inputs import InputSet
 from pixal.registry import MODELS
 from pixal.train_model.checkpoint import Checkpoint
@@ -207,6 +208,7 @@ def family_named(name: str) -> type[ModelFamily]:
     Raises:
         ConfigError: No family has this name, or its package cannot be imported.
     """
+    require_for_model(name)
     with without_tensorflow_messages():
         family: type[ModelFamily] = MODELS.load(name)
     return family

@@ -15,7 +15,9 @@ from helpers import write_configs
 import pixal
 from pixal import cli
 from pixal.config.loading import as_config
+from pixal.errors import ConfigError
 from pixal.execution import progress
+from pixal.extras import require_for_model
 from pixal.outcome import Outcome
 from pixal.progress import progress_bar
 
@@ -52,7 +54,7 @@ def test_python_m_pixal_is_the_command_line() -> None:
 
 def test_a_misspelt_command_or_choice_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     message = usage_error(capsys, "validat")
-    assert "'validat' is not one of preprocess, remove_bg, " in message
+    assert "'validat' is not one of " in message
     assert "; the nearest is validate (" in message
     assert "nearest" not in usage_error(capsys, "xyz")
     message = usage_error(capsys, "train", "--log-level", "inf")
@@ -172,3 +174,16 @@ def test_log_level(
     monkeypatch.setattr(pixal, "train", speak, raising=False)
     assert cli.main(["train", *options]) == 0
     assert set(capsys.readouterr().err.splitlines()) == expected
+
+
+def test_a_demo_without_tensorflow_says_what_to_install_before_it_renders(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pixal.extras.find_spec", lambda name: None)
+    message = error_of(capsys, "demo", "new")
+    assert "needs TensorFlow, which is not installed: pip install 'pixal[cpu]'" in message
+    assert not Path("new/photographs").exists()
+    require_for_model("gaussian")
+    require_for_model("a family of another package")
+    with pytest.raises(ConfigError, match=r"model_training\.model: padim needs TensorFlow"):
+        require_for_model("padim")

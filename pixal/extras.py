@@ -1,0 +1,40 @@
+"""Packages that only some commands need, and the command that installs them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from pixal.config.schema import AUTO_MODEL
+from pixal.errors import ConfigError
+from pixal.registry import MODELS
+
+_EXTRAS = {
+    "tensorflow": ("TensorFlow", "pip install 'pixal[cpu]', or with an NVIDIA GPU pip install 'pixal[gpu]'"),
+    "distributed": ("Dask", "pip install 'pixal[cluster]'"),
+}
+
+
+def install_advice(module: str) -> str:
+    """What a missing module is called, and how to install it."""
+    name, command = _EXTRAS[module]
+    return f"{name}, which is not installed: {command}"
+
+
+def require_extra(module: str, purpose: str) -> None:
+    """Check that a module of an extra is installed, without importing it.
+
+    Args:
+        module: The module: ``tensorflow`` or ``distributed``.
+        purpose: What needs it, for the error message.
+
+    Raises:
+        ConfigError: It is not installed; the message holds the command that installs it.
+    """
+    if find_spec(module) is None:
+        raise ConfigError(f"{purpose} needs {install_advice(module)}")
+
+
+def require_for_model(model: str) -> None:
+    """Check that TensorFlow is installed if a model family of PIXAL needs it. Raise ``ConfigError`` if it is not."""
+    if model != "gaussian" and (model == AUTO_MODEL or model in MODELS.builtin):
+        require_extra("tensorflow", f"model_training.model: {model}")
