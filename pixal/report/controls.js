@@ -32,7 +32,7 @@ find("#theme").addEventListener("click", (event) => {
   const next = { undefined: "dark", dark: "light" }[root.dataset.theme];
   if (next) root.dataset.theme = next;
   else delete root.dataset.theme;
-  event.target.textContent = `Colours: ${next || "as the system"}`;
+  event.target.textContent = `Colours: ${next || "system"}`;
 });
 
 const modes = ["slider", "side", "photo", "overlay"];
