@@ -136,3 +136,4 @@ def test_what_preprocessing_found_to_be_a_texture_is_trained_as_one(
     pixal.train(quiet=True)
     record = yaml.safe_load(next(tmp_path.glob("out/*/grain/metadata/model_training.yaml")).read_text())
     assert record["aligned"] is False
+    assert record["shape"] == [128, 128, 4]  # a small texture is not pooled

@@ -19,7 +19,7 @@ from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
 from pixal.tasks.photographs.network_input.illumination import light_gain
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState, input_to_photo
-from pixal.tasks.photographs.settings import Preprocessing
+from pixal.tasks.photographs.settings import Preprocessing, Preprocessor
 
 FRAME = (320, 180)
 BOX = Box(55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3
@@ -316,3 +316,16 @@ def test_a_map_is_zero_outside_the_part() -> None:
     assert (back[62:98, 102:178] == 1).all()
     back[57:103, 97:183] = 0
     assert not back.any()
+
+
+@pytest.mark.parametrize(
+    ("texture", "pixels", "pool_size", "expected"),
+    [
+        (True, 250_000, "auto", 1),
+        (True, 250_001, "auto", 2),
+        (False, 10_000, "auto", 2),
+        (True, 10_000, 3, 3),
+    ],
+)
+def test_only_small_textures_are_not_pooled(texture: bool, pixels: int, pool_size: int | str, expected: int) -> None:
+    assert Preprocessor.model_validate({"pool_size": pool_size}).pooling(pixels, texture=texture) == expected

@@ -92,12 +92,16 @@ class AlignmentSettings(Section):
         return self.apply_alignment == "texture"
 
 
+_SMALL_TEXTURE = 250_000  # pixels
+LARGEST_AUTO_POOLING = 2  # pixels
+
+
 class Preprocessor(Section):
     """How aligned photographs become the input of the model.
 
     Attributes:
         file_name: Name of the archive with the inputs.
-        pool_size: Side in pixels of the windows that are averaged to one input pixel.
+        pool_size: Side in pixels of the windows that are averaged to one input pixel; see ``pooling``.
         channels: Names of the channels, or ``"ALL"``.
         weights: Weight of each channel in the loss. None: equal weights.
         mask: Image file, white on the part in the reference frame, that replaces the consensus mask; or one file per
@@ -114,7 +118,7 @@ class Preprocessor(Section):
     """
 
     file_name: Annotated[Annotated[str, Field(pattern=r"^[^/\\]+\.npz$")], Mark.NO_RESULT] = "out.npz"
-    pool_size: Count = 2
+    pool_size: Count | Literal["auto"] = "auto"
     channels: list[str] = ["LAB_L", "LAB_a", "LAB_b", "GradMag"]
     weights: list[Annotated[float, Field(ge=0, le=1e9)]] | None = None
     mask: str | dict[str, str] | None = None
@@ -125,6 +129,19 @@ class Preprocessor(Section):
     bg_threshold: Annotated[float, Field(ge=0, le=255)] = 0.0
     ignore_regions: dict[str, list[Box] | str] = {}
     light_matching: Literal["gain", "field", "none"] = "gain"
+
+    def pooling(self, pixels: int, *, texture: bool) -> int:
+        """What ``pool_size`` stands for. ``auto``: 2, but 1 for textures that are small.
+
+        The features of a texture need its detail, and an input of as many pixels costs no more than a pooled large one.
+
+        Args:
+            pixels: The number of pixels of the photographs.
+            texture: Whether the photographs show a texture.
+        """
+        if self.pool_size != "auto":
+            return self.pool_size
+        return 1 if texture and pixels <= _SMALL_TEXTURE else LARGEST_AUTO_POOLING
 
     @field_validator("channels", mode="before")
     @classmethod

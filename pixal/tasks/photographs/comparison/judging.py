@@ -24,7 +24,7 @@ from pixal.tasks.photographs.preprocessing.folders import ALIGNMENT, BACKGROUND,
 from pixal.tasks.photographs.preprocessing.pipeline import make_input
 from pixal.tasks.photographs.sensitivity.measuring import PhotographOutcome, TypeMeasurement, smallest_gap
 from pixal.tasks.photographs.sensitivity.plan import Budget, Plan
-from pixal.tasks.photographs.settings import PhotographConfig, Preprocessor
+from pixal.tasks.photographs.settings import LARGEST_AUTO_POOLING, PhotographConfig, Preprocessor
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
 from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.training.training_data import TrainingData, find_training_data
@@ -99,7 +99,8 @@ class CandidateRun:
     def gap(self) -> int:
         """The smallest distance between planted defects that the candidate needs, in reference pixels."""
         settings = self.candidate.config
-        return smallest_gap(settings.validation.map_smoothing, settings.preprocessing.preprocessor.pool_size)
+        pooling = settings.preprocessing.preprocessor.pool_size
+        return smallest_gap(settings.validation.map_smoothing, LARGEST_AUTO_POOLING if pooling == "auto" else pooling)
 
     @property
     def needs_one_fold(self) -> bool:

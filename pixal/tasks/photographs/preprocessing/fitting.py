@@ -41,23 +41,24 @@ def fit_state(folder: TypeFolder, submit: Submit, *, force: bool) -> Preprocessi
     """
     reference_file, state_file = folder.metadata / REFERENCE_FILE, folder.metadata / STATE_FILE
     shared = ReferenceFile.load(reference_file)
-    settings = folder.config.preprocessing.preprocessor
-    height, width = shared.fraction.shape
-    if settings.pool_size > max(height, width):
+    # The records tell what "auto" stood for, and which network was used.
+    background, alignment = folder.read(BACKGROUND), folder.read(ALIGNMENT)
+    settings, (height, width) = folder.config.preprocessing.preprocessor, shared.fraction.shape
+    pooling = settings.pooling(height * width, texture=alignment.settings.is_texture)
+    settings = settings.model_copy(update={"pool_size": pooling})
+    if pooling > max(height, width):
         raise ConfigError(
-            f"preprocessing.preprocessor.pool_size: {settings.pool_size} is larger than the photographs of "
+            f"preprocessing.preprocessor.pool_size: {pooling} is larger than the photographs of "
             f"{folder.name}, {width}x{height} pixels"
         )
     consensus = _consensus(folder.name, shared.fraction, settings)
-    # The records tell what "auto" stood for, and which network was used.
-    background, alignment = folder.read(BACKGROUND), folder.read(ALIGNMENT)
-    used = {"remove_background": background.settings, "alignment": alignment.settings}
+    used = {"remove_background": background.settings, "alignment": alignment.settings, "preprocessor": settings}
     state = PreprocessingState(
         type_name=folder.name,
         reference=shared.reference,
         consensus=consensus,
         ignored=_ignored(folder.name, consensus.shape, settings),
-        box=_box(consensus, shared.brightness, settings),
+        box=_box(consensus, shared.brightness, settings, pooling),
         background_model_sha256=background.model_sha256,
         settings=folder.config.preprocessing.model_copy(update=used),
     )
@@ -79,7 +80,7 @@ def _consensus(type_name: str, fraction: NDArray[np.float32], settings: Preproce
     return consensus_mask(fraction, settings.consensus)
 
 
-def _box(consensus: NDArray[np.bool_], brightness: NDArray[np.float32], settings: Preprocessor) -> Box:
+def _box(consensus: NDArray[np.bool_], brightness: NDArray[np.float32], settings: Preprocessor, pooling: int) -> Box:
     if not settings.zero_pruning:
         return Box(0, 0, consensus.shape[1], consensus.shape[0])
     return crop_box(
@@ -87,7 +88,7 @@ def _box(consensus: NDArray[np.bool_], brightness: NDArray[np.float32], settings
         brightness,
         bg_threshold=settings.bg_threshold,
         padding=settings.zero_pruning_padding,
-        multiple=settings.pool_size,
+        multiple=pooling,
     )
 
 

@@ -54,6 +54,12 @@ class PreprocessingState:
         """The background method used."""
         return self.settings.remove_background.method
 
+    @property
+    def pooling(self) -> int:
+        """Side in pixels of the windows that are averaged to one input pixel."""
+        settings = self.settings
+        return settings.preprocessor.pooling(self.consensus.size, texture=settings.alignment.is_texture)
+
     @cached_property
     def part_mask(self) -> NDArray[np.bool_]:
         """The pixels of the reference frame that are compared, (H, W): no edge margin, no ignored regions."""
@@ -64,13 +70,13 @@ class PreprocessingState:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape (h, w, C) of an input."""
-        pool = self.settings.preprocessor.pool_size
+        pool = self.pooling
         return -(-self.box.height // pool), -(-self.box.width // pool), len(self.settings.preprocessor.channels)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """The pixels of an input that show the part, (h, w)."""
-        return np.asarray(average_pool(self._crop(self.part_mask).astype(np.float32), self._pool) > _HALF)
+        return np.asarray(average_pool(self._crop(self.part_mask).astype(np.float32), self.pooling) > _HALF)
 
     def to_input(self, aligned: NDArray[Any]) -> NDArray[np.float32]:
         """Make the model's input of an aligned photograph: crop, match the light, compute the channels, pool.
@@ -90,7 +96,7 @@ class PreprocessingState:
         settings = self.settings.preprocessor
         image = match_light(image, self._reference_crop, self._crop(self.part_mask), settings.light_matching)
         channels = compute_channels(image, settings.channels)
-        return average_pool(channels, self._pool) * self.mask[..., None]
+        return average_pool(channels, self.pooling) * self.mask[..., None]
 
     def photo_to_input(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
         """The 3x3 matrix from a photograph's pixels (x, y) to the input's pixels.
@@ -98,7 +104,7 @@ class PreprocessingState:
         Args:
             homography: The 3x3 homography from the photograph's pixels to the reference frame.
         """
-        pool = self._pool
+        pool = self.pooling
         # Pixel centres: input pixel i is the mean of the crop's pixels i * pool to i * pool + pool - 1.
         shift = np.array([[1, 0, -self.box.x], [0, 1, -self.box.y], [0, 0, 1]], np.float64)
         scale = np.array([[1 / pool, 0, 0.5 / pool - 0.5], [0, 1 / pool, 0.5 / pool - 0.5], [0, 0, 1]], np.float64)
@@ -163,10 +169,6 @@ class PreprocessingState:
         if not self.mask.any():
             raise ValueError("no pixel of the consensus mask is left to compare")
 
-    @property
-    def _pool(self) -> int:
-        return self.settings.preprocessor.pool_size
-
     def _crop(self, image: NDArray[Any]) -> NDArray[Any]:
         return image[self.box.window]
 
@@ -174,7 +176,7 @@ class PreprocessingState:
     def _nearest_of_outside(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Flat indices of the crop's pixels that filters read outside the part, and of the part's nearest pixels."""
         part = self._crop(self.part_mask)
-        cells = np.kron(self.mask, np.ones((self._pool, self._pool), bool)).astype(np.uint8)
+        cells = np.kron(self.mask, np.ones((self.pooling, self.pooling), bool)).astype(np.uint8)
         reach = np.ones((2 * FILTER_RADIUS + 1, 2 * FILTER_RADIUS + 1), np.uint8)
         used = cv2.dilate(cells[: part.shape[0], : part.shape[1]], reach) > 0
         outside = np.flatnonzero(used & ~part)

@@ -135,7 +135,7 @@ class TypeMeasurement:
         self._state = model.states[name]
         self._type_index = list(model.states).index(name)
         self.parts = self._held_out_parts(prepared or config, budget.folds)
-        pool = self._state.settings.preprocessor.pool_size
+        pool = self._state.pooling
         gap = smallest_gap(model.record.map_smoothing, pool) if gap is None else gap
         self._margin = gap // (2 * pool)  # input pixels
         self.plan: Plan = plan_photographs(

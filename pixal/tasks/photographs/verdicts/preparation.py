@@ -263,7 +263,7 @@ def _warn_of_other_settings(state: PreprocessingState, config: PhotographConfig)
         f"{section}.{key}"
         for section in ("alignment", "preprocessor")
         for key, value in today[section].items()
-        if not (section == "alignment" and (key in per_batch or value == "auto")) and value != training[section][key]
+        if value not in ("auto", training[section][key]) and not (section == "alignment" and key in per_batch)
     ]
     if changed:
         _log.warning(
