@@ -19,7 +19,10 @@ tf = pytest.importorskip("tensorflow")
 
 from pixal.tasks.charge_clusters.network import layers as cluster_layers  # noqa: E402
 from pixal.tasks.charge_clusters.network.likelihood import (  # noqa: E402
+    FIRST_DIAGONAL,
+    MEANS,
     SMALLEST_DIAGONAL,
+    WarmUpLikelihood,
     negative_log_likelihood,
     split_output,
 )
@@ -150,6 +153,22 @@ def test_likelihood_equals_that_of_scipy() -> None:
         for centre, matrix, value in zip(mean, covariance, truth, strict=True)
     ]
     np.testing.assert_allclose(negative_log_likelihood(truth, outputs), expected, rtol=2e-4)
+
+
+def test_the_loss_of_the_warm_up_is_the_squared_error_but_for_a_constant() -> None:
+    generator = np.random.default_rng(0)
+    outputs, truth = tf.Variable(generator.normal(0, 1, (20, 14)), dtype="float32"), generator.normal(0, 1, (20, 4))
+    loss = WarmUpLikelihood()
+    np.testing.assert_array_equal(loss(truth, outputs), negative_log_likelihood(truth, outputs))
+    loss.is_warm_up.assign(True)
+    with tf.GradientTape() as tape:
+        losses = loss(truth, outputs)
+    squares = np.square(truth - outputs.numpy()[:, MEANS]).sum(1)
+    constant = losses.numpy() - squares / (2 * FIRST_DIAGONAL**2)
+    np.testing.assert_allclose(constant, 4 * np.log(FIRST_DIAGONAL) + 2 * np.log(2 * np.pi), rtol=1e-4)
+    gradient = tape.gradient(losses, outputs).numpy()
+    assert gradient[:, MEANS].all()
+    assert not np.delete(gradient, MEANS, axis=1).any()
 
 
 def test_outliers_and_impossible_diagonals_have_finite_gradients() -> None:

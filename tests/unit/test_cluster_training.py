@@ -10,6 +10,7 @@ from pixal.errors import ConfigError, InputError, ModelError, Stopped
 from pixal.io.arrays import load_arrays
 from pixal.tasks.charge_clusters.fitting import StreamFit
 from pixal.tasks.charge_clusters.model_input import read_model_input
+from pixal.tasks.charge_clusters.network.likelihood import SMALLEST_DIAGONAL
 from pixal.train_model import checkpoint as checkpoint_module
 from pixal.train_model.stored_model import load_stored
 
@@ -106,7 +107,10 @@ def test_a_stored_network_predicts_the_same_after_loading(tmp_path):
     outputs = first.outputs(charge)
     np.testing.assert_allclose(mean, outputs[:, [0, 2, 4, 6]] * [75, 18.75, 8, 0.5], rtol=1e-5)
     np.testing.assert_allclose(
-        covariance[:, 1, 0], outputs[:, 8] * (np.maximum(outputs[:, 1], 0) + 1e-3) * 75 * 18.75, rtol=1e-3, atol=1e-3
+        covariance[:, 1, 0],
+        outputs[:, 8] * (np.maximum(outputs[:, 1], 0) + SMALLEST_DIAGONAL) * 75 * 18.75,
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 
@@ -123,8 +127,10 @@ def test_errors_say_what_to_do(tmp_path):
         pixal.train(config=config, resume=True, epochs=3, quiet=True)
     with pytest.raises(ConfigError, match="model_options"):
         pixal.train(config=config_in(tmp_path, "model_training.model_options={depth: 3}"))
+    large = ["model=mdn_float", "model_options={}", "learning_rate=1e30", "gradient_clip=null"]
+    overrides = [f"model_training.{setting}" for setting in large]
     with pytest.raises(ConfigError, match="training diverged; lower"):
-        pixal.train(config=config_in(tmp_path, *OPTIONS, "model_training.learning_rate=1e30"), quiet=True)
+        pixal.train(config=config_in(tmp_path, *OPTIONS, *overrides), quiet=True)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, monkeypatch):

@@ -33,12 +33,16 @@ class StreamFitSettings:
         rate: Returns the learning rate of the epoch after those of a history.
         patience: Epochs without an improvement after which the fit stops; 0: never.
         min_delta: The smallest decrease of the validation loss that counts as an improvement.
+        warm_up_epochs: The number of first epochs that are trained with the loss of the warm-up.
+        set_warm_up: Switches that loss on and off; the validation loss is without it.
     """
 
     epochs: int
     rate: Callable[[History], float]
     patience: int
     min_delta: float
+    warm_up_epochs: int = 0
+    set_warm_up: Callable[[bool], None] = lambda _: None
 
 
 class StreamFit:
@@ -86,7 +90,9 @@ class StreamFit:
         while len(history.loss) < epochs and not (patience and self._epochs_since_best >= patience):
             epoch = len(history.loss) + 1
             self._model.optimizer.learning_rate = rate = settings.rate(history)
+            settings.set_warm_up(epoch <= settings.warm_up_epochs)
             self._run_epoch(epoch, epochs, checkpoint)
+            settings.set_warm_up(False)
             history.learning_rate.append(rate)
             history.loss.append(self._total / len(self._training))
             self._step, self._total = 0, 0.0

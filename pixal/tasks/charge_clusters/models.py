@@ -27,10 +27,14 @@ class ClusterSpecification(ModelSpecification):
     Attributes:
         normalization: How charges and labels are normalised.
         clusters: The section ``clusters`` of the settings at training.
+        gradient_clip: See ``ClusterTraining``.
+        warm_up_epochs: See ``ClusterTraining``.
     """
 
     normalization: Normalization
     clusters: dict[str, Any]
+    gradient_clip: float | None = None
+    warm_up_epochs: int = 0
 
 
 class ClusterNetwork(KerasFamily):
@@ -38,6 +42,8 @@ class ClusterNetwork(KerasFamily):
 
     Specification = ClusterSpecification
     spec: ClusterSpecification
+    loss: likelihood.WarmUpLikelihood
+    """The loss of the model that ``compiled`` returns."""
 
     @property
     def loss_name(self) -> str:
@@ -50,9 +56,11 @@ class ClusterNetwork(KerasFamily):
 
     def compiled(self) -> Any:
         """Build the network with new weights, and return a Keras model for training that shares its layers."""
-        return self._compile(
-            self.build_model(self.spec.input_dim), likelihood.negative_log_likelihood, replicated=False
-        )
+        network = self.build_model(self.spec.input_dim)
+        self.loss = likelihood.WarmUpLikelihood()
+        trained = self._compile(network, self.loss, replicated=False)
+        trained.optimizer.global_clipnorm = self.spec.gradient_clip
+        return trained
 
     def predict(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict the targets of clusters.

@@ -21,10 +21,10 @@ class Normalization(BaseModel):
 
     Attributes:
         logarithm: Whether charges are replaced by sign(q) log2(1 + |q|).
-        mean: Mean of the nonzero values.
-        deviation: Standard deviation of the nonzero values.
-        positive: The standardised value that becomes 1.
-        negative: The absolute standardised value, below 0, that becomes -1.
+        mean: Mean of the nonzero values; 0 without ``standardize``.
+        deviation: Standard deviation of the nonzero values; 1 without ``standardize``.
+        positive: The value, less the mean and divided by the deviation, that becomes 1.
+        negative: The same below 0: its absolute value becomes -1.
         thresholds: Digitise instead: the charges in electrons of the steps.
         bits: Round to this many bits; None: do not round.
         label_scale: What the four labels are divided by.
@@ -93,8 +93,11 @@ class NormalizationFit:
         deviation = float(np.sqrt(max(0.0, self._squares / max(self._count, 1) - mean**2)))
         if not deviation:
             raise InputError("the charges of the training events are all equal; nothing can be learned from them")
+        if not settings.standardize:
+            mean, deviation = 0.0, 1.0
         positive = self._values.percentile(settings.clip_percentile, above=mean)
-        negative = self._values.percentile(100 - settings.clip_percentile, below=mean)
+        # Without a mean, negative charge is noise, which a percentile of its own would make as large as the signal.
+        low = self._values.percentile(100 - settings.clip_percentile, below=mean) if settings.standardize else -positive
         scales = settings.label_scales
         if scales == "auto":
             scales = [histogram.percentile(_LABEL_PERCENTILE) or 1.0 for histogram in self._labels]
@@ -104,7 +107,7 @@ class NormalizationFit:
             mean=mean,
             deviation=deviation,
             positive=max((positive - mean) / deviation, 1e-6),
-            negative=max((mean - negative) / deviation, 1e-6),
+            negative=max((mean - low) / deviation, 1e-6),
             thresholds=None if settings.thresholds is None else tuple(settings.thresholds),
             bits=settings.bits,
             label_scale=(x, y, cot_alpha, cot_beta),

@@ -47,7 +47,10 @@ class Clusters(Section):
         thresholds: Charges in electrons; a pixel becomes the number of those that it reaches, over their count. None:
             no digitisation.
         bits: Round the normalised charge to this many bits, with sign. None: no rounding.
-        clip_percentile: Percentile of the standardised positive (and of the negative) charges that becomes 1 (and -1).
+        standardize: Whether the mean of the nonzero charges is subtracted before scaling, as in the publication. Then a
+            pixel with the mean charge looks like one without charge.
+        clip_percentile: Percentile of the positive charges that becomes 1; its negative becomes -1. With
+            ``standardize``: of the standardised positive (and of the negative) charges that becomes 1 (and -1).
         label_scales: What x, y (µm), cotAlpha and cotBeta are divided by; ``auto``: the 99th percentile of their
             absolute values in the training events.
     """
@@ -65,6 +68,7 @@ class Clusters(Section):
     logarithm: bool = False
     thresholds: Annotated[list[Positive], Field(min_length=1)] | None = None
     bits: Annotated[int, Field(ge=2, le=16)] | None = None
+    standardize: bool = False
     clip_percentile: Annotated[float, Field(gt=50, le=100)] = 99.7
     label_scales: Annotated[list[Positive], Field(min_length=4, max_length=4)] | Literal["auto"] = [
         75.0,
@@ -104,13 +108,19 @@ class ClusterTraining(ModelTraining):
 
     Attributes:
         model: ``mdn``: the quantised network. ``mdn_float``: a larger one without quantisation.
+        gradient_clip: Largest global norm of the gradient of a step; a larger one is scaled down. None: no limit.
+        warm_up_epochs: Number of first epochs in which the covariance is fixed, which minimises the squared error;
+            at most half of ``n_epochs``.
     """
 
     model: str = "mdn"
     n_epochs: Count = 30
-    batchsize: Count = 1024
+    batchsize: Count = 256
+    learning_rate: Positive = 0.005
     learning_rate_schedule: Literal["constant", "cosine", "plateau"] = "cosine"
     patience: Annotated[int, Field(ge=0)] = 10
+    gradient_clip: Positive | None = 1.0
+    warm_up_epochs: Annotated[int, Field(ge=0)] = 2
 
     @field_validator("model")
     @classmethod

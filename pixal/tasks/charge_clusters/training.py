@@ -103,7 +103,9 @@ class _TrainingRun:
         with mlflow_utils.tracked_run(self.config, self.config.paths.component, "train") as tracker:
             fit = StreamFit(trained, self._stream("train", settings.seed), self._stream("validation"), quiet=self.quiet)
             with checkpoint:
-                history = fit.run(self._fit_settings, checkpoint, partial(self.plan.save_epoch_weights, network))
+                history = fit.run(
+                    self._fit_settings(network), checkpoint, partial(self.plan.save_epoch_weights, network)
+                )
             mlflow_utils.log_history(tracker, history, [history])
             record, files, figure = self._store(network, history, checkpoint)
             metadata = [record_path(self.config), self.config.paths.resolve("metadata_path") / MODEL_RECORD]
@@ -137,11 +139,15 @@ class _TrainingRun:
         }
         return ResumePlan(self.config, None, dependencies, resume=self.resume, epochs=self.epochs)
 
-    @property
-    def _fit_settings(self) -> StreamFitSettings:
+    def _fit_settings(self, network: ClusterNetwork) -> StreamFitSettings:
         settings = self.config.model_training
         return StreamFitSettings(
-            settings.n_epochs, partial(learning_rate, settings), settings.patience, settings.min_delta
+            epochs=settings.n_epochs,
+            rate=partial(learning_rate, settings),
+            patience=settings.patience,
+            min_delta=settings.min_delta,
+            warm_up_epochs=min(self.specification.warm_up_epochs, settings.n_epochs // 2),
+            set_warm_up=network.loss.is_warm_up.assign,
         )
 
     def _stream(self, split: Any, seed: int | None = None) -> EventStream:

@@ -20,7 +20,7 @@ MEANS, DIAGONAL = [0, 2, 4, 6], [1, 3, 5, 7]
 PLACES = [(0, 0), (1, 1), (2, 2), (3, 3), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
 """Row and column in L of the outputs p1, p3, p5, p7, p8, ..., p13."""
 
-SMALLEST_DIAGONAL = 1e-3
+SMALLEST_DIAGONAL = 1e-2
 """Added to the diagonal of L. With much less, one event with a diagonal of 0 outweighs all others in a batch."""
 
 FIRST_DIAGONAL = 0.5
@@ -58,6 +58,29 @@ def negative_log_likelihood(y_true: Any, y_pred: Any) -> Any:
     pulls = ops.solve_triangular(cholesky, residuals[..., None], lower=True)[..., 0]
     log_determinant = ops.sum(ops.log(ops.diagonal(cholesky, axis1=1, axis2=2)), axis=1)
     return 0.5 * ops.sum(ops.square(pulls), axis=1) + log_determinant + TARGETS / 2 * math.log(2 * math.pi)
+
+
+class WarmUpLikelihood:
+    """``negative_log_likelihood``, or that of a fixed covariance, whose minimum is that of the squared error.
+
+    The likelihood weights the residual of a target with its inverse variance. So targets that are hard to learn, such
+    as the angles, have small gradients beside those that are learned first, and can stay at their mean. With a fixed
+    covariance all scaled targets have the same weight.
+
+    Attributes:
+        is_warm_up: A variable, True for a covariance of ``FIRST_DIAGONAL`` squared times the unit matrix.
+    """
+
+    __name__ = "negative_log_likelihood"
+
+    def __init__(self) -> None:
+        self.is_warm_up = keras.Variable(False, dtype="bool", trainable=False, name="is_warm_up")
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each event, (n,). See ``negative_log_likelihood``."""
+        first = [FIRST_DIAGONAL - SMALLEST_DIAGONAL if output in DIAGONAL else 0.0 for output in range(OUTPUTS)]
+        is_fixed = ops.logical_and(self.is_warm_up, [output not in MEANS for output in range(OUTPUTS)])
+        return negative_log_likelihood(y_true, ops.where(is_fixed, ops.cast(first, y_pred.dtype), y_pred))
 
 
 def first_weights() -> dict[str, Any]:

@@ -49,8 +49,8 @@ class NetworkSettings(Section):
     hidden: Annotated[list[Units], Field(min_length=1)] = [16, 16]
     batch_normalization: bool = False
     projections: bool = False
-    kernel_l1: Penalty = 0.01
-    activity_l2: Penalty = 0.01
+    kernel_l1: Penalty = 0.0
+    activity_l2: Penalty = 0.0
 
 
 class FloatNetworkSettings(Section):
