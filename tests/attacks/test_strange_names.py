@@ -261,6 +261,7 @@ def test_a_type_with_the_name_of_a_result_is_one_line(
     name: str, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write_configs(tmp_path, "")
     copy_as(rendered / "train/Part/front", tmp_path / "train" / name, ("1.jpg", "2.jpg"))
     done = run("preprocess", "-i", "train", "-q")
     assert done.status == 2
@@ -287,6 +288,7 @@ def test_a_missing_folder_with_a_strange_name_is_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    write_configs(tmp_path, "")
     for command in ("preprocess", "validate"):
         done = run(command, f"--input={name}", "-q")
         assert done.status == 2, done.text

@@ -62,6 +62,7 @@ def main() -> None:
             types={
                 "type": TypeRecord(
                     background_method="none",
+                    pool_size=1,
                     crop_box=state.box,
                     shape=state.shape,
                     part_pixels=int(state.mask.sum()),

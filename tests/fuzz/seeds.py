@@ -121,7 +121,9 @@ def _records(folder: Path) -> dict[str, list[bytes]]:
     seen: dict[str, Any] = {"stat": (10, 20, 30), "width": 32, "height": 24, "notes": ("a note",)}
     prepared = PhotographRecord(**photo, **pose, **light, **seen, figures=figures, input_sha256=HASH)
     settings = Preprocessing()
-    of_type = TypeRecord(background_method="border", crop_box=box, shape=(4, 5, 4), part_pixels=9, state_sha256=HASH)
+    of_type = TypeRecord(
+        background_method="border", pool_size=1, crop_box=box, shape=(4, 5, 4), part_pixels=9, state_sha256=HASH
+    )
     input_row = InputRecord(**{key: value for key, value in photo.items() if key != "name"}, **light, ssim=0.9)
     shape: dict[str, Any] = {"channels": ("LAB_L", "LAB_a", "LAB_b", "GradMag"), "shape": (4, 5, 4)}
     steps: dict[str, StepRecord] = {

@@ -534,11 +534,11 @@ def test_a_batch_that_moved_meanwhile_gets_no_verdicts_of_another(work: Path, mo
     validate("monday", config=settings())
     exclusive_run = reporting.exclusive_run
 
-    def late(config: PhotographConfig) -> Any:
+    def late(config: PhotographConfig, command: str) -> Any:
         monkeypatch.undo()
         monkeypatch.chdir(work)
         validate("tuesday", config=settings())
-        return exclusive_run(config)
+        return exclusive_run(config, command)
 
     monkeypatch.setattr("pixal.tasks.photographs.verdicts.validate.exclusive_run", late)
     with pytest.raises(InputError, match="another run has changed the batch"):

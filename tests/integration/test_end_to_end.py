@@ -416,7 +416,7 @@ def test_mlflow_holds_the_runs(done: Done) -> None:
         assert {"pixal_autoencoder.keras", "pixal_autoencoder.weights.h5"} <= kept["model"]
         assert {"preprocessing.yaml", "model_training.yaml"} <= kept["metadata"]
         assert "reconstructions.png" in kept["figures"]
-    assert runs["validate Part"].data.metrics["image_auroc"] == pytest.approx(
+    assert runs[batch].data.metrics["image_auroc"] == pytest.approx(
         json.loads((done.validate / "metrics.json").read_text())["overall"]["image_auroc"]
     )
     assert list((done.folder / "mlruns").rglob("pixal_autoencoder.keras"))

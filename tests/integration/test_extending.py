@@ -131,7 +131,7 @@ def test_help_lists_all_families_and_bad_names_are_errors(installed: Path, batch
     assert "gaussian" in help_text
     assert "nearest" in help_text
     with pytest.raises(
-        ValueError, match=r"'nearset' is not one of autoencoder, .*gaussian, nearest, .*; the nearest is nearest"
+        ValueError, match=r"'nearset' is not one of autoencoder, .*gaussian, .*nearest, .*; the nearest is nearest"
     ):
         PhotographParameters.model_validate({"model_training": {"model": "nearset"}})
     config = config_in(batch, model="nearest")
@@ -272,7 +272,10 @@ def test_a_task_of_another_package_runs_through_the_same_commands(
         (["preprocess", "-i", "good", "--set", "curves.averages=2"], "unknown key curves.averages"),
         (["preprocess", "-i", "good", "--set", "plotting.plot_loss=False"], "unknown key plotting"),
         (["preprocess", "-i", "good", "--set", "curves.average=0"], "curves.average: input should be greater"),
-        (["preprocess", "-i", "good", "--set", "task=curve"], "'curve' is not one of curves, photographs; the nearest"),
+        (
+            ["preprocess", "-i", "good", "--set", "task=curve"],
+            "'curve' is not one of charge_clusters, curves, photographs; the nearest",
+        ),
     ],
 )
 def test_commands_and_keys_that_a_task_does_not_have_are_one_line_errors(

@@ -148,7 +148,8 @@ def test_the_records_agree_with_the_files(done: tuple[Path, Outcome], batch: Pat
     assert whole["channels"] == list(inputs.channels)
     assert whole["component"] == "Part"
     assert whole["sha256"] == hashlib.sha256((folder / "out.npz").read_bytes()).hexdigest()
-    assert whole["settings"]["preprocessor"]["pool_size"] == 2
+    assert whole["settings"]["preprocessor"]["pool_size"] == "auto"
+    assert whole["types"]["front"]["pool_size"] == 2
     assert {"numpy", "opencv-python-headless"} <= set(whole["versions"])
     box, shape = whole["crop_box"], whole["shape"]
     assert (-(-box["height"] // 2), -(-box["width"] // 2)) == (shape[0], shape[1])

@@ -255,10 +255,10 @@ def test_settings_train_and_a_loaded_model_gives_the_same_bits(
         before, after = (getattr(each, method)(inputs, slice(None)) for each in (model, loaded))
         assert before.dtype == np.float32
         assert before.tobytes() == after.tobytes()
-    whole = keras.saving.load_model(tmp_path / "pixal_autoencoder.keras")
+    whole = keras.saving.load_model(tmp_path / f"{model.spec.model_name}.keras")
     tile = np.random.default_rng(0).random((1, *SHAPE)).astype(np.float32)
     np.testing.assert_array_equal(whole(tile), model.model(tile))
-    (tmp_path / "pixal_autoencoder.weights.means.npz").unlink()
+    (tmp_path / f"{model.spec.model_name}.weights.means.npz").unlink()
     with pytest.raises(ModelError, match="does not exist; run train"):
         ConvAutoencoder.load(tmp_path, model.spec)
 

@@ -191,7 +191,13 @@ def test_in_a_new_process_every_setting_takes_effect() -> None:
 def test_two_devices_share_each_batch_and_train_the_same_model_as_one(tmp_path: Path) -> None:
     """Also where a batch cannot be shared evenly, or holds fewer images than there are devices."""
     settings = {"autoencoder_architecture": [4], "n_epochs": 5, "batchsize": 3, "learning_rate": 0.02}
-    training = {"one_hot_encoding": True, "input_noise": 0.0, "patience": 0, "projection_rank": 3} | settings
+    training = {
+        "model": "autoencoder",
+        "one_hot_encoding": True,
+        "input_noise": 0.0,
+        "patience": 0,
+        "projection_rank": 3,
+    } | settings
     params = PhotographParameters.model_validate({"model_training": training}).model_training.model_dump() | {
         **{"input_dim": 12, "shape": [4, 3, 1], "channels": ["R"], "channel_weights": [1.0]},
         **{"types": ["back", "front"], "memory_limit": 1.0},

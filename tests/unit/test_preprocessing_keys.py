@@ -26,6 +26,7 @@ OTHER_VALUES: dict[str, Any] = {
     "ignore_regions": {"front": [[0, 0, 2, 2]]},
     "mask": "mask.png",
     "file_name": "other.npz",
+    "pool_size": 3,
 }
 # The key holds the SHA-256 of the file instead of its name.
 BY_HASH = {"model_file", "reference"}

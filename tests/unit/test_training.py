@@ -101,6 +101,7 @@ def make_input_record(path: Path, states: dict[str, PreprocessingState], count: 
         types={
             name: TypeRecord(
                 background_method="none",
+                pool_size=1,
                 crop_box=state.box,
                 shape=state.shape,
                 part_pixels=int(state.mask.sum()),
@@ -792,7 +793,7 @@ def test_epochs_that_cannot_be_added_are_refused(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             train(config=config_in(tmp_path, model_training=settings), resume=True, epochs=1, quiet=True)
     for resume, epochs in ((False, 3), (True, 0)):
-        with pytest.raises(InputError, match=f"^{epochs} epochs: the number of additional epochs must"):
+        with pytest.raises(InputError, match=f"^--epochs {epochs} adds epochs to a finished model: it must be"):
             train(config=config, resume=resume, epochs=epochs, quiet=True)
     train(config=config, quiet=True)
     state = component / "front" / "model" / "training_state.npz"

@@ -225,6 +225,7 @@ def _step(
 def _type_record(folder: TypeFolder, state: PreprocessingState) -> TypeRecord:
     return TypeRecord(
         background_method=state.method,
+        pool_size=state.pooling,
         crop_box=state.box,
         shape=state.shape,
         part_pixels=int(state.mask.sum()),

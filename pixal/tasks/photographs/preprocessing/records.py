@@ -99,6 +99,7 @@ class TypeRecord(BaseModel):
 
     Attributes:
         background_method: The background method used.
+        pool_size: Side in pixels of the windows that were averaged to one input pixel.
         crop_box: Where the input lies in the reference frame.
         shape: The type's own input shape (H, W, C), without padding to a shape that all types share.
         part_pixels: Number of input pixels that show the part.
@@ -108,6 +109,7 @@ class TypeRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     background_method: str
+    pool_size: int
     crop_box: Box
     shape: tuple[int, int, int]
     part_pixels: int
