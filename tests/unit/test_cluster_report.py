@@ -13,10 +13,12 @@ from test_cluster_measures import planted
 
 from pixal.io.images import write_figure
 from pixal.report.page import csp_hash
+from pixal.tasks.charge_clusters.drawing import Displayed, draw, write_page
 from pixal.tasks.charge_clusters.measures import figures
-from pixal.tasks.charge_clusters.measures.output import ShownEvent, planned_files, write_output
 from pixal.tasks.charge_clusters.measures.report import ClusterReport, ReportEvent, ReportFigure, write_report
 from pixal.tasks.charge_clusters.measures.summary import TARGETS, Binning, equal_bins, measure
+from pixal.tasks.charge_clusters.prediction import Predictions
+from pixal.tasks.charge_clusters.reading import Events
 
 
 def report_of(folder: Path, **changed: Any) -> ClusterReport:
@@ -123,11 +125,29 @@ def test_a_page_without_events_figures_and_centroids(tmp_path: Path) -> None:
 def test_all_figures_and_the_page_are_written(tmp_path: Path) -> None:
     truth, mean, covariance = planted(300)
     metrics: dict[str, Any] = {"events": 300, "unusual": 0, "network": measure(truth, mean, covariance)}
-    kept = {"truth": truth, "mean": mean, "covariance": covariance, "size": np.ones(300), "centroid_eta": mean[:, :2]}
-    event = ShownEvent("part.0.parquet, row 3", np.ones((13, 21, 2)), truth[0], mean[0], [9, 2, 0.4, 0.03], 0.2)
-    written = write_output(tmp_path, metrics, kept, [event] * 2, component="Sensor", created="2026-01-02T03:04:05Z")
+    centroids = {"centroid": mean[:, :2] * 0.98, "centroid_eta": mean[:, :2]}
+    kept = {"truth": truth, "mean": mean, "covariance": covariance, **centroids}
+    events = Events(np.array([3, 8]), np.ones((2, 13, 21, 2), np.float32), truth[:2].astype(np.float32))
+    p_values = np.array([0.2, 0.0005])
+    displayed = Displayed(2)
+    displayed.add(
+        Predictions("part.0.parquet", events, mean[:2], covariance[:2], np.ones(2), np.ones(2, int), p_values)
+    )
+    drawn = draw(
+        tmp_path / "figures",
+        kept,
+        displayed,
+        component="Sensor",
+        pitch=(50.0, 12.5),
+        slices=(0, 19),
+        unusual_rate=0.001,
+    )
+    write_page(tmp_path / "report.html", "Sensor", metrics, drawn, notes=[], about={})
+    shown, opened = drawn
+    written = [*(figure.path for figure in shown), *(event.picture for event in opened), tmp_path / "report.html"]
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    assert written == planned_files(tmp_path, 2)
+    assert [event.unusual for event in opened] == [True, False]  # the most unusual one first
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count('<figure><img src="data:image/png') == 4
-    assert page.count("part.0.parquet, row 3</button>") == 2
+    assert page.count("part.0.parquet, row 3</button>") == 1
+    assert page.count("part.0.parquet, row 8</button>") == 1
