@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from pixal.config.schema import Execution
 from pixal.errors import ConfigError
 from pixal.extras import install_advice
 from pixal.progress import progress_bar
-from pixal.worker_processes import map_in_processes
+from pixal.worker_processes import limit_to_one_thread, map_in_processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -189,15 +189,8 @@ _one_thread = _OneThread()
 
 
 def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    _limit_worker_to_one_thread()
+    limit_to_one_thread()
     return function(item)
-
-
-@lru_cache(maxsize=1)
-def _limit_worker_to_one_thread() -> None:
-    """Limit OpenCV and BLAS to one thread, once per worker process."""
-    cv2.setNumThreads(1)
-    threadpool_limits(1)
 
 
 _clients: dict[str | None, Any] = {}

@@ -132,6 +132,12 @@ def _block_signals() -> None:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_to_one_thread()
+
+
+@cache
+def limit_to_one_thread() -> None:
+    """Limit OpenCV and BLAS to one thread, once per worker process."""
     cv2.setNumThreads(1)
     threadpool_limits(1)
 
