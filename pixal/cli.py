@@ -176,32 +176,30 @@ def _evaluate(options: argparse.Namespace) -> ExitStatus:
 
 
 def _sensitivity(options: argparse.Namespace) -> ExitStatus:
+    from pixal.commands.planted_parser import defect_options
+
     sensitivity = pixal.sensitivity(
         options.input,
-        kinds=options.kinds,
-        sizes=options.sizes,
-        contrasts=options.contrasts,
-        defects=options.defects,
         rates=options.rates,
         config=_load_config(options),
         force=options.force,
         quiet=options.quiet,
+        **defect_options(options),
     )
     sys.stdout.write(sensitivity.summary() + "\n")
     return _report_failures(sensitivity.failures)
 
 
 def _compare(options: argparse.Namespace) -> ExitStatus:
+    from pixal.commands.planted_parser import defect_options
+
     comparison = pixal.compare(
         options.input,
         candidates=options.candidates,
-        kinds=options.kinds,
-        sizes=options.sizes,
-        contrasts=options.contrasts,
-        defects=options.defects,
         config=_load_config(options),
         force=options.force,
         quiet=options.quiet,
+        **defect_options(options),
     )
     sys.stdout.write(comparison.summary() + "\n")
     return _report_failures(comparison.failures)

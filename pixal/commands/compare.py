@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pixal.config import Config, as_config
 from pixal.outcome import Results
 from pixal.tasks import configured_task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # from 3.11 on in typing
+
+    from pixal.defects.options import DefectOptions
 
 
 def compare(
     input_path: str | Path | None = None,
     *,
     candidates: Sequence[str] = (),
-    kinds: Sequence[str] | None = None,
-    sizes: Sequence[float] | None = None,
-    contrasts: Sequence[float] | None = None,
-    defects: int | None = None,
     config: Config | str | Path | None = None,
     force: bool = False,
     quiet: bool = False,
+    **planted: Unpack[DefectOptions],
 ) -> Results:
     """Train several models on the same good parts, and compare which planted defects they find.
 
@@ -32,13 +35,11 @@ def compare(
         input_path: An ``out.npz``, or a folder of them. Default: those of the component.
         candidates: Models as ``FAMILY``, ``FAMILY,KEY=VALUE,...`` or ``KEY=VALUE,...``; the first is the one that the
             others are compared with. Default: the configured family, ``gaussian``, ``padim`` and ``autoencoder``.
-        kinds: Kinds of planted defects. Default: all.
-        sizes: Their sizes in pixels of the reference. Default: 1 to 4 for the width of lines, 2 to 16 for others.
-        contrasts: Their contrasts; below 0 for darker than what lies beneath. Default: 0.2, both signs.
-        defects: Number of defects per kind, size and contrast. Default: 20.
         config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
         force: Score the defects again where the results of the same models and defects exist.
         quiet: Show no progress bars.
+        **planted: ``kinds``, ``sizes``, ``contrasts`` and ``defects``, see ``pixal.defects.options.DefectOptions``.
+            Default of sizes: 1 to 4 for the width of lines, 2 to 16 for others; of contrasts: 0.2, both signs.
 
     Returns:
         The comparison of each type; ``summary()`` is the table.
@@ -54,10 +55,7 @@ def compare(
         input_path,
         config,
         candidates=candidates,
-        kinds=kinds,
-        sizes=sizes,
-        contrasts=contrasts,
-        defects=defects,
+        planted=planted,
         force=force,
         quiet=quiet,
     )

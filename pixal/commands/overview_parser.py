@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
-AddCommand = Callable[[str, str], argparse.ArgumentParser]
+from pixal.commands.options import AddCommand, describe
 
 _INIT = """\
 Write the folder configs with all settings of a component: parameters.yaml (each setting with its
@@ -49,22 +48,16 @@ def add_overview_commands(add: AddCommand) -> None:
     Args:
         add: Adds a command by its name and its line in the help, with the options that all commands have.
     """
-    command = _described(add("init", "write the folder of settings for a component"), _INIT)
+    command = describe(add("init", "write the folder of settings for a component"), _INIT)
     command.add_argument("component", nargs="?", metavar="COMPONENT", help="name of the component")
     command.add_argument(
         "-i", "--input", metavar="DIR", help="folder of the component's photographs: one sub-folder per image type"
     )
-    command = _described(add("check", "check settings and photographs; say what would be done"), _CHECK)
+    command = describe(add("check", "check settings and photographs; say what would be done"), _CHECK)
     command.add_argument("-i", "--input", metavar="DIR", help="folder of photographs (default: check the settings)")
     _add_json(command)
-    _add_json(_described(add("status", "show types, models and batches, what is out of date, what is next"), _STATUS))
-    _add_json(_described(add("doctor", "show versions, GPU, weights and tracking, for a bug report"), _DOCTOR))
-
-
-def _described(command: argparse.ArgumentParser, text: str) -> argparse.ArgumentParser:
-    command.description = text
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
-    return command
+    _add_json(describe(add("status", "show types, models and batches, what is out of date, what is next"), _STATUS))
+    _add_json(describe(add("doctor", "show versions, GPU, weights and tracking, for a bug report"), _DOCTOR))
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:

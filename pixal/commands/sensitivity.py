@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pixal.config import Config, as_config
 from pixal.outcome import Results
 from pixal.tasks import configured_task
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # from 3.11 on in typing
+
+    from pixal.defects.options import DefectOptions
+
 
 def sensitivity(
     input_path: str | Path | None = None,
     *,
-    kinds: Sequence[str] | None = None,
-    sizes: Sequence[float] | None = None,
-    contrasts: Sequence[float] | None = None,
-    defects: int | None = None,
     rates: Sequence[float] = (),
     config: Config | str | Path | None = None,
     force: bool = False,
     quiet: bool = False,
+    **planted: Unpack[DefectOptions],
 ) -> Results:
     """Measure which defects the trained models find, with defects planted on held-out good parts.
 
@@ -31,14 +34,13 @@ def sensitivity(
     Args:
         input_path: The ``out.npz`` that the models were trained on, or a folder of them. Default: those of the
             component.
-        kinds: Kinds of planted defects. Default: all.
-        sizes: Their sizes in pixels of the reference. Default: 1 to 6 for the width of lines, 2 to 24 for others.
-        contrasts: Their contrasts; below 0 for darker than what lies beneath. Default: 0.1, 0.2 and 0.4, both signs.
-        defects: Number of defects per kind, size and contrast; 20 or more recommended. Default: 20.
         rates: False-alarm rates to report besides the configured one.
         config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
         force: Measure again where the results of the same model and options exist.
         quiet: Show no progress bars.
+        **planted: ``kinds``, ``sizes``, ``contrasts`` and ``defects``, see ``pixal.defects.options.DefectOptions``.
+            Default of sizes: 1 to 6 for the width of lines, 2 to 24 for others; of contrasts: 0.1, 0.2 and 0.4, both
+            signs.
 
     Returns:
         What is found, one sentence per kind of defect; ``summary()`` is the text.
@@ -53,10 +55,7 @@ def sensitivity(
     return configured_task(config).sensitivity(
         input_path,
         config,
-        kinds=kinds,
-        sizes=sizes,
-        contrasts=contrasts,
-        defects=defects,
+        planted=planted,
         rates=rates,
         force=force,
         quiet=quiet,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pixal.database.history import History
     from pixal.database.rates import Grouping
     from pixal.database.selection import Selection
+    from pixal.defects.options import DefectOptions
 
 
 class Task(ABC):
@@ -128,10 +129,7 @@ class Task(ABC):
         source: str | Path | None,
         config: Config,
         *,
-        kinds: Sequence[str] | None,
-        sizes: Sequence[float] | None,
-        contrasts: Sequence[float] | None,
-        defects: int | None,
+        planted: DefectOptions,
         rates: Sequence[float],
         force: bool,
         quiet: bool,
@@ -145,10 +143,7 @@ class Task(ABC):
         config: Config,
         *,
         candidates: Sequence[str],
-        kinds: Sequence[str] | None,
-        sizes: Sequence[float] | None,
-        contrasts: Sequence[float] | None,
-        defects: int | None,
+        planted: DefectOptions,
         force: bool,
         quiet: bool,
     ) -> Results:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pixal.database.history import History
     from pixal.database.rates import Grouping
     from pixal.database.selection import Selection
+    from pixal.defects.options import DefectOptions
     from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.inspection.results import Inspection
     from pixal.tasks.photographs.overview.check import Check
@@ -154,10 +155,7 @@ class Photographs(Task):
         source: str | Path | None,
         config: Config,
         *,
-        kinds: Sequence[str] | None,
-        sizes: Sequence[float] | None,
-        contrasts: Sequence[float] | None,
-        defects: int | None,
+        planted: DefectOptions,
         rates: Sequence[float],
         force: bool,
         quiet: bool,
@@ -166,7 +164,7 @@ class Photographs(Task):
         from pixal.tasks.photographs.sensitivity.plan import FULL
         from pixal.tasks.photographs.sensitivity.run import measure_sensitivity
 
-        budget = FULL.with_options(kinds, sizes, contrasts, defects)
+        budget = FULL.with_options(**planted)
         return measure_sensitivity(source, photograph_config(config), budget, rates=rates, force=force, quiet=quiet)
 
     def compare(
@@ -175,17 +173,14 @@ class Photographs(Task):
         config: Config,
         *,
         candidates: Sequence[str],
-        kinds: Sequence[str] | None,
-        sizes: Sequence[float] | None,
-        contrasts: Sequence[float] | None,
-        defects: int | None,
+        planted: DefectOptions,
         force: bool,
         quiet: bool,
     ) -> Comparison:
         """Train candidates, plant the same defects for all of them, and score them."""
         from pixal.tasks.photographs.comparison.run import BUDGET, compare
 
-        budget = BUDGET.with_options(kinds, sizes, contrasts, defects)
+        budget = BUDGET.with_options(**planted)
         return compare(source, photograph_config(config), candidates, budget, force=force, quiet=quiet)
 
     def check(self, source: str | Path | None, config: Config) -> Check:

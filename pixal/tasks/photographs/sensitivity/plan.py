@@ -52,12 +52,12 @@ class Budget:
 
     def with_options(
         self,
-        kinds: Sequence[str] | None,
-        sizes: Sequence[float] | None,
-        contrasts: Sequence[float] | None,
-        defects: int | None,
+        kinds: Sequence[str] | None = None,
+        sizes: Sequence[float] | None = None,
+        contrasts: Sequence[float] | None = None,
+        defects: int | None = None,
     ) -> Budget:
-        """The budget with the values that a user gives; None for those that stay."""
+        """The budget with the ``DefectOptions`` that a user gives; None for those that stay."""
         return replace(
             self,
             kinds=tuple(kinds or self.kinds),
