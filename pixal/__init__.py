@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pixal.commands.doctor import doctor
     from pixal.commands.history import history
     from pixal.commands.inspect import inspect
+    from pixal.commands.learning import accept
     from pixal.commands.overview import check, init, status
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
@@ -48,10 +49,12 @@ _MODULES = {
     "sensitivity": "pixal.commands.sensitivity",
     "compare": "pixal.commands.compare",
     "history": "pixal.commands.history",
+    "accept": "pixal.commands.learning",
 }
 
 __all__ = [
     "__version__",
+    "accept",
     "align",
     "benchmark",
     "check",

@@ -224,6 +224,17 @@ def _history(options: argparse.Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
+def _accept(options: argparse.Namespace) -> ExitStatus:
+    acceptance = pixal.accept(
+        options.marks,
+        types=options.types,
+        undo=options.undo,
+        config=pixal.load_config(options.config, options.overrides),
+    )
+    sys.stdout.write(acceptance.summary() + "\n")
+    return _report_failures(acceptance.failures)
+
+
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
     results = pixal.benchmark(
         options.input,
@@ -288,6 +299,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "sensitivity": _sensitivity,
     "compare": _compare,
     "history": _history,
+    "accept": _accept,
     "benchmark": _benchmark,
     "demo": _demo,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pixal.commands.batches_parser import add_batch_commands
 from pixal.commands.exit_status import ExitStatus
+from pixal.commands.learning_parser import add_learning_commands
 from pixal.commands.overview_parser import add_overview_commands
 from pixal.commands.planted_parser import add_planted_commands
 from pixal.commands.preparation_parser import add_preparation_commands
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_probe_commands,
         add_planted_commands,
         add_batch_commands,
+        add_learning_commands,
     ):
         add_group(add)
     return parser

@@ -156,6 +156,12 @@ class Task(ABC):
         """Read the failure rates of all batches from the database, after what is missing there was added."""
         self._does_not_apply("history")
 
+    def accept(
+        self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int
+    ) -> Results:
+        """Make training data and known defects from the marks of inspectors, or take back what a run has made."""
+        self._does_not_apply("accept")
+
     def benchmark(
         self,
         source: str | Path,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pixal.defects.options import DefectOptions
     from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.inspection.results import Inspection
+    from pixal.tasks.photographs.learning.accepting import Acceptance
     from pixal.tasks.photographs.overview.check import Check
     from pixal.tasks.photographs.overview.status import Status
     from pixal.tasks.photographs.probing.evaluation import Evaluation
@@ -203,6 +204,17 @@ class Photographs(Task):
 
         settings = photograph_config(config)
         return history(settings, by=by, selection=selection, marks=marks, rebuild=rebuild)
+
+    def accept(
+        self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int
+    ) -> Acceptance:
+        """Copy marked photographs, and cut out their defects."""
+        from pixal.tasks.photographs.learning import accepting
+
+        settings = photograph_config(config)
+        if undo is not False:
+            return accepting.undo(None if undo is True else undo, types, config=settings)
+        return accepting.accept(marks, types, config=settings)
 
     def benchmark(
         self,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.tasks.photographs.discovery import list_photographs
+from pixal.tasks.photographs.learning.accepted import AcceptedParts
 from pixal.tasks.photographs.preprocessing.records import InputStep
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.specification import ModelRecord
@@ -68,7 +69,9 @@ def input_changes(config: PhotographConfig, record: InputStep, created: str) -> 
     now = result_settings(config.preprocessing)
     reasons = _changed_settings("preprocessing", result_settings(record.settings), now)
     for name in record.types:
+        accepted = AcceptedParts.read(config.paths, name).folder.absolute()
         sources = [Path(image.source) for image in record.images(name)]
+        sources = [path for path in sources if not path.absolute().is_relative_to(accepted)]
         reasons += _changed_photographs(name, sources, created)
     return reasons
 

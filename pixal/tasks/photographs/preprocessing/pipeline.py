@@ -14,6 +14,7 @@ from pathlib import Path
 from pixal.config.paths import DEFAULT_ENTRIES
 from pixal.errors import InputError
 from pixal.execution import Submit, in_background
+from pixal.io.files import file_hash
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.names import comparable
@@ -21,6 +22,7 @@ from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_u
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.discovery import Photograph, list_photographs
 from pixal.tasks.photographs.foreground.methods import available_methods
+from pixal.tasks.photographs.learning.accepted import AcceptedParts
 from pixal.tasks.photographs.preprocessing.alignment_step import align_type
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, remove_backgrounds
 from pixal.tasks.photographs.preprocessing.fitting import fit_state
@@ -100,6 +102,7 @@ def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[s
     photographs = list_photographs(input_dir)
     refuse_folder_above(input_dir, photographs, config.paths.component)
     files = [photo.path for photos in photographs.values() for photo in photos]
+    photographs = {name: with_accepted(photos, name, config) for name, photos in photographs.items()}
     planned = [
         path
         for name, photos in photographs.items()
@@ -119,6 +122,18 @@ def refuse_folder_above(source: str | Path, photographs: dict[str, list[Photogra
             f"{source} holds the folder of the component {component}, whose sub-folders ({', '.join(names[:3])}) are "
             f"its types; use -i {folder}"
         )
+
+
+def with_accepted(photographs: list[Photograph], type_name: str, config: PhotographConfig) -> list[Photograph]:
+    """Add the photographs that ``accept`` has taken over for training, except those that are there already."""
+    accepted = AcceptedParts.read(config.paths, type_name).photographs()
+    sizes = {photo.path.stat().st_size for photo in accepted if photo.path.is_file()}
+    same_size = [photo.path for photo in photographs if photo.path.is_file() and photo.path.stat().st_size in sizes]
+    known = {file_hash(path) for path in same_size}
+    new = [photo for photo in accepted if not photo.path.is_file() or file_hash(photo.path) not in known]
+    if new:
+        _log.info("%s: with %d accepted photographs", type_name, len(new))
+    return [*photographs, *new]
 
 
 @contextmanager

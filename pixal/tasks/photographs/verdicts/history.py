@@ -66,12 +66,28 @@ def history(
 
     paths = config.paths
     folder = paths.resolve("component_validate_path")
+    store = open_history(paths, marks, rebuild=rebuild)
+    return History.read(store, paths.component, folder, by, selection, partial(_reference, config))
+
+
+def open_history(paths: Paths, marks: str | Path | None = None, *, rebuild: bool = False) -> Store:
+    """The database with all batches.
+
+    Args:
+        paths: The folders of the component.
+        marks: A table of marks to be stored first.
+        rebuild: Make it again from the files of the batches.
+
+    Raises:
+        InputError: There are no verdicts, or the database or the table is damaged.
+    """
+    folder = paths.resolve("component_validate_path")
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist, because there are no verdicts yet; run validate first")
     store = _up_to_date(paths, rebuild=rebuild)
     if marks is not None:
         _import_marks(store, Path(marks))
-    return History.read(store, paths.component, folder, by, selection, partial(_reference, config))
+    return store
 
 
 def _up_to_date(paths: Paths, *, rebuild: bool) -> Store:

@@ -1,0 +1,88 @@
+"""Read the marks of inspectors: the ones that hold, one per photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from pixal.database.schema import MARKS
+
+FALSE_ALARM, CONFIRMED, MISSED = "false alarm", "confirmed", "missed"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What an inspector said about a photograph.
+
+    Attributes:
+        batch: Name of the batch.
+        type: Image type.
+        image: Name of the photograph.
+        photograph: SHA-256 of the photograph; "" if not known.
+        verdict: The verdict that was marked.
+        score: Its score; None if not known.
+        threshold: Its threshold; None if not known.
+        mark: "confirmed", "false alarm" or "missed"; "" if all marks of the photograph were taken back.
+        comment: What the inspector wrote.
+        made_by: Who marked it; "" if not known.
+        made_at: When the mark was stored (UTC).
+        boxes: The boxes that were drawn: x, y, width and height in pixels of the photograph.
+    """
+
+    batch: str
+    type: str
+    image: str
+    photograph: str
+    verdict: str
+    score: float | None
+    threshold: float | None
+    mark: str
+    comment: str
+    made_by: str
+    made_at: str
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
+
+    @property
+    def is_defective(self) -> bool:
+        """Whether the part is defective: its verdict was confirmed, or it was missed."""
+        return self.mark in (CONFIRMED, MISSED)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the part is good: its verdict was a false alarm."""
+        return self.mark == FALSE_ALARM
+
+
+def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
+    """The newest mark of each photograph that was ever marked, in the order in which they were made.
+
+    A photograph is known by its type, name and content. A mark that was taken back does not count. If all marks of a
+    photograph were taken back, its ``mark`` is "". The boxes are those of all marks of the same kind.
+
+    Args:
+        connection: The database.
+        types: Image types; empty for all.
+    """
+    query = select(MARKS).order_by(MARKS.c.id)
+    if types:
+        query = query.where(MARKS.c.type.in_(types))
+    by_photograph: dict[tuple[str, str, str], list[Any]] = {}
+    for row in connection.execute(query):
+        by_photograph.setdefault((row.type, row.image, row.photograph), []).append(row)
+    return sorted((_mark(rows) for rows in by_photograph.values()), key=lambda mark: mark.made_at)
+
+
+def _mark(rows: list[Any]) -> Mark:
+    holding = [row for row in rows if not row.withdrawn_at]
+    last = (holding or rows)[-1]
+    same = [row for row in holding if row.mark == last.mark]
+    boxes = [(row.x, row.y, row.width, row.height) for row in same if None not in (row.x, row.y, row.width, row.height)]
+    names = ("batch", "type", "image", "photograph", "verdict", "score", "threshold", "comment", "made_by", "made_at")
+    return Mark(
+        **{name: getattr(last, name) for name in names},
+        mark=last.mark if holding else "",
+        boxes=tuple(dict.fromkeys(boxes)),
+    )
