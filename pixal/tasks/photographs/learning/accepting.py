@@ -84,16 +84,12 @@ class Acceptance:
                 for sign, parts in (("+", self.added.get(name, [])), ("-", self.removed.get(name, [])))
                 if (count := sum(part.kind == kind for part in parts))
             ]
-            versions = [
-                f"{kind.replace('_', ' ')} version {version.version}"
-                for kind in ("good_parts", "known_defects")
-                if (version := accepted.version(kind)) is not None
-            ]
             lines.append(
-                f"{name}: {', '.join(changes) or 'nothing new'}; now {good} accepted training photographs and "
-                f"{known} known defects{f' ({chr(44).join(versions)})' if versions else ''}"
+                f"{name}: {', '.join(changes) or 'nothing new'}; now {good} accepted training photographs"
+                f"{_version_text(accepted, 'good_parts')} and {known} known defects"
+                f"{_version_text(accepted, 'known_defects')}"
             )
-        if any(self.added.values()) or any(self.removed.values()):
+        if any(self.added.values()):
             lines.append("next: pixal train --candidate; to take this back: pixal accept --undo")
         return "\n".join(lines) or "there are no marks; mark verdicts in pixal serve or in report.html first"
 
@@ -269,6 +265,11 @@ class _TypeAcceptance:
         with suppress(ModelError):
             return PreprocessingState.load(state_file(self._config.paths.resolve("model_path", owner), self._name))
         return None
+
+
+def _version_text(accepted: AcceptedParts, kind: Kind) -> str:
+    version = accepted.version(kind)
+    return "" if version is None else f" (version {version.version})"
 
 
 def _check_types(types: Sequence[str] | None, known: Collection[str]) -> None:
