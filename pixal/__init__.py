@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pixal.commands.history import history
     from pixal.commands.inspect import inspect
     from pixal.commands.learning import accept
+    from pixal.commands.models import export, import_
     from pixal.commands.overview import check, init, status
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
@@ -39,6 +40,8 @@ _MODULES = {
     "detect": "pixal.commands.validate",
     "benchmark": "pixal.commands.benchmark",
     "watch": "pixal.commands.validate",
+    "export": "pixal.commands.models",
+    "import_": "pixal.commands.models",
     "encode": "pixal.commands.probe",
     "evaluate": "pixal.commands.probe",
     "demo": "pixal.commands.demo",
@@ -64,7 +67,9 @@ __all__ = [
     "doctor",
     "encode",
     "evaluate",
+    "export",
     "history",
+    "import_",
     "init",
     "inspect",
     "load_config",

@@ -158,6 +158,16 @@ def _detect(options: argparse.Namespace) -> ExitStatus:
     return _verdict_status(batch, options)
 
 
+def _export(options: argparse.Namespace) -> ExitStatus:
+    pixal.export(options.type, out=options.out, config=_load_config(options), force=options.force)
+    return ExitStatus.DONE
+
+
+def _import(options: argparse.Namespace) -> ExitStatus:
+    pixal.import_(options.file, config=_load_config(options), force=options.force)
+    return ExitStatus.DONE
+
+
 def _encode(options: argparse.Namespace) -> ExitStatus:
     outcome = pixal.encode(options.input, out=options.out, config=_load_config(options), quiet=options.quiet)
     return _report_failures(outcome.failures)
@@ -294,6 +304,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "train": _train,
     "validate": _validate,
     "detect": _detect,
+    "export": _export,
+    "import": _import,
     "encode": _encode,
     "evaluate": _evaluate,
     "sensitivity": _sensitivity,

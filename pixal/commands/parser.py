@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pixal.commands.batches_parser import add_batch_commands
 from pixal.commands.exit_status import ExitStatus
 from pixal.commands.learning_parser import add_learning_commands
+from pixal.commands.models_parser import add_model_commands
 from pixal.commands.overview_parser import add_overview_commands
 from pixal.commands.planted_parser import add_planted_commands
 from pixal.commands.preparation_parser import add_preparation_commands
@@ -36,6 +37,7 @@ usual steps:
   pixal preprocess -i photos/COMPONENT     photographs of good parts, one folder per image type
   pixal train                              one model per type, or one for all (one_hot_encoding)
   pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
+  pixal export TYPE                        the model as one file, for pixal import on another computer
   pixal status                             what is out of date, and the command to run next
   mlflow ui                                show the tracked runs; start it in the same folder
 
@@ -58,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_overview_commands,
         add_preparation_commands,
         add_verdict_commands,
+        add_model_commands,
         add_probe_commands,
         add_planted_commands,
         add_batch_commands,

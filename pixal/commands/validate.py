@@ -32,7 +32,7 @@ def validate(
             ``validate/COMPONENT/batches/NAME``.
         truth: Folder with ``labels.csv`` and masks, to measure the verdicts against.
         model: Name of the type whose model is used for all photographs, instead of that of their own type.
-            ``COMPONENT/TYPE`` names a model of another component.
+            ``COMPONENT/TYPE`` names a model of another component, and ``FILE.pixal`` one that ``export`` wrote.
         config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
         force: Make all verdicts again.
         quiet: Show no progress bars.

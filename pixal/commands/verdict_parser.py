@@ -76,9 +76,9 @@ def _add_validate(add: AddCommand) -> None:
     add_workers(command)
     command.add_argument(
         "--model",
-        metavar="TYPE",
+        metavar="TYPE-or-FILE",
         help="use the model of this type for all photographs, instead of that of their own type; "
-        "COMPONENT/TYPE: a model of another component",
+        "COMPONENT/TYPE: a model of another component; FILE.pixal: a model that pixal export wrote",
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pixal.database.rates import Grouping
     from pixal.database.selection import Selection
     from pixal.defects.options import DefectOptions
+    from pixal.train_model.stored_model import StoredModel
 
 
 class Task(ABC):
@@ -174,6 +175,10 @@ class Task(ABC):
     ) -> Results:
         """Train and validate each class of the data set in ``source``."""
         self._does_not_apply("benchmark")
+
+    def check_model(self, stored: StoredModel) -> None:
+        """Raise ``ModelError`` if a stored model, whose files were verified, cannot be used."""
+        return
 
     def check(self, source: str | Path | None, config: Config) -> Overview:
         """Look for what would stop or spoil a run on the files in ``source``. None: check the settings alone."""

@@ -87,7 +87,21 @@ def load_stored(config: Config, owner: str | None) -> StoredModel:
         ModelError: The model is missing or damaged, or a file is not the one that training wrote.
     """
     label, folder = owner or config.paths.component, config.paths.resolve("model_path", owner)
-    record_file = config.paths.resolve("metadata_path", owner) / MODEL_RECORD
+    return read_stored(owner, config.paths.resolve("metadata_path", owner) / MODEL_RECORD, folder, label)
+
+
+def read_stored(owner: str | None, record_file: Path, folder: Path, label: str) -> StoredModel:
+    """Read the record of a model, and verify the model's files.
+
+    Args:
+        owner: The type that the model is for; None for one model of all types.
+        record_file: The file of the record.
+        folder: The folder of the model's files.
+        label: What the model is called in messages.
+
+    Raises:
+        ModelError: The model is missing or damaged, or a file is not the one that training wrote.
+    """
     record, record_sha256 = _read(record_file, label)
     if record.pixal_version != __version__:
         _log.warning(

@@ -51,7 +51,10 @@ class ChargeClusters(Task):
         from pixal.tasks.charge_clusters.validating import validate
 
         if batch is not None or truth is not None or model is not None:
-            raise InputError("--batch, --truth and --model do not apply to charge clusters: the files hold the truth")
+            raise InputError(
+                "--batch, --truth and --model do not apply to charge clusters: the files hold the truth, and pixal "
+                "import stores a model from another computer"
+            )
         return validate(source, cluster_config(config), quiet=quiet)
 
     def demo(self, folder: Path, *, config: str | Path | None, overrides: Sequence[str], quiet: bool) -> Results:

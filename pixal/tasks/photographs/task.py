@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pixal.tasks.photographs.sensitivity.run import Sensitivity
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
     from pixal.tasks.photographs.verdicts.results import Batch
+    from pixal.train_model.stored_model import StoredModel
 
 
 class Photographs(Task):
@@ -183,6 +184,12 @@ class Photographs(Task):
 
         budget = BUDGET.with_options(**planted)
         return compare(source, photograph_config(config), candidates, budget, force=force, quiet=quiet)
+
+    def check_model(self, stored: StoredModel) -> None:
+        """Check the preprocessing and the calibration stored with a model."""
+        from pixal.tasks.photographs.training.stored import trained_model
+
+        trained_model(stored)
 
     def check(self, source: str | Path | None, config: Config) -> Check:
         """Check photographs and settings."""

@@ -67,6 +67,7 @@ class TrainedModel(StoredModel):
         calibrations: The calibration of each type.
         latents: The latent vectors of good parts of each type, (N, L).
         conditions: How the good photographs of each type were taken.
+        file: The model file that it was unpacked from, for a model of all types; None for the component's own.
     """
 
     record: PhotographModelRecord
@@ -74,6 +75,7 @@ class TrainedModel(StoredModel):
     calibrations: dict[str, Calibration]
     latents: dict[str, NDArray[np.float32]]
     conditions: dict[str, Conditions]
+    file: str | None = None
 
 
 def load_trained(config: Config, owner: str | None) -> TrainedModel:
@@ -87,7 +89,15 @@ def load_trained(config: Config, owner: str | None) -> TrainedModel:
         ModelError: The model is missing, one of its files is not the one that training wrote, or it was replaced
             meanwhile.
     """
-    stored = load_stored(config, owner)
+    return trained_model(load_stored(config, owner))
+
+
+def trained_model(stored: StoredModel) -> TrainedModel:
+    """Load what validation needs besides a stored model.
+
+    Raises:
+        ModelError: A file is missing or damaged, or does not fit the others.
+    """
     record = PhotographModelRecord.read(stored.record)
     folder, types = stored.folder, record.types
     states = {name: PreprocessingState.load(state_file(folder, name)) for name in types}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -11,9 +12,10 @@ from pixal.errors import InputError, ModelError, nearest_hint
 from pixal.io.locking import explained_by_lock
 from pixal.tasks.photographs.discovery import Photograph, folder_of_types
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
+from pixal.tasks.photographs.training.stored import TrainedModel, load_trained, trained_model
 from pixal.tasks.photographs.verdicts.batches import StoredBatch
 from pixal.tasks.photographs.verdicts.preparation import KnownType, choose_types
+from pixal.train_model.model_file.archive import is_model_file, unpack_model_file
 from pixal.train_model.stored_model import trained_types
 
 
@@ -26,14 +28,18 @@ class Models:
         Args:
             config: Today's settings.
             model_name: The type whose model validates all parts, ``TYPE``, or ``COMPONENT/TYPE`` for another
-                component; None: each type has its own model.
+                component, or a model file; None: each type has its own model.
 
         Raises:
-            ModelError: The named type was never trained.
-            InputError: A type is named, but one model serves all types.
+            ModelError: The named type was never trained, or the model in the file is damaged.
+            InputError: A type is named, but one model serves all types; or the file is not what ``export`` wrote.
         """
         self._model_name, self._owner = model_name, model_name
         self._config = config
+        self._file: TrainedModel | None = None
+        if model_name is not None and is_model_file(model_name):
+            self._load_file(Path(model_name))
+            return
         self._one_hot = config.model_training.one_hot_encoding
         self._loaded: dict[str | None, TrainedModel] = {}
         if model_name is not None:
@@ -50,21 +56,27 @@ class Models:
             photographs: Those of the type. If their folders have the names of trained types, the message names the
                 folder to use.
         """
-        if self._model_name is None:
+        if self._file is not None and self._one_hot:
+            _type_known(self._file, type_name)
+        elif self._model_name is None:
             with self._explained_by_lock(type_name):
                 _check_trained(type_name, self._config, photographs)
 
     def has_model(self, type_name: str) -> bool:
         """Whether a type has a model now."""
+        if self._file is not None and self._one_hot:
+            return type_name in self._file.states
         return self._model_name is not None or type_name in trained_types(self._config)
 
     def check_any(self) -> None:
         """Raise ModelError where nothing is trained."""
-        if not trained_types(self._config):
+        if self._file is None and not trained_types(self._config):
             raise ModelError(_nothing_trained(self._config.paths.resolve("component_model_path")))
 
     def load(self, type_name: str) -> TrainedModel:
         """The model for a type. Raise ModelError if it is missing or damaged."""
+        if self._file is not None:
+            return self._from_file(self._file, type_name)
         owner = self._owner_of(type_name)
         if owner not in self._loaded:
             with self._explained_by_lock(type_name):
@@ -97,13 +109,32 @@ class Models:
 
     def is_mixed(self, photographs: dict[str, list[Photograph]]) -> bool:
         """Whether the photographs are in one folder that is not a type's, and one model serves all types."""
-        return self._one_hot and len(photographs) == 1 and not set(photographs) <= set(trained_types(self._config))
+        known = trained_types(self._config) if self._file is None else self._file.record.types
+        return self._one_hot and len(photographs) == 1 and not set(photographs) <= set(known)
 
     def choose_types(
         self, photographs: list[Photograph], *, quiet: bool, known: Mapping[Path, KnownType] | None = None
     ) -> dict[str, list[Photograph]]:
         """The photographs of a mixed folder by type. ``known``: the types that an earlier run chose, by path."""
         return choose_types(photographs, self.load(""), self._config, quiet, known or {})
+
+    def _load_file(self, path: Path) -> None:
+        """Unpack a model file into a folder that lives as long as this object."""
+        self._folder = tempfile.TemporaryDirectory(prefix="pixal_")
+        manifest, stored = unpack_model_file(path, Path(self._folder.name))
+        if manifest.task != self._config.parameters.task:
+            raise InputError(f"{path}: the model is for the task {manifest.task}, not for photographs")
+        self._file = trained_model(stored)
+        self._model_name = str(path.absolute())  # detect uses it again, from any folder
+        self._one_hot = manifest.type is None
+
+    def _from_file(self, model: TrainedModel, type_name: str) -> TrainedModel:
+        """The model of the model file, for a type."""
+        if not self._one_hot:
+            return _for_type(model, str(self._model_name), type_name)
+        if type_name:
+            _type_known(model, type_name)
+        return replace(model, file=self._model_name)
 
     def _owner_of(self, type_name: str) -> str | None:
         """The type whose model validates a type; None: one model serves all types."""
@@ -133,6 +164,11 @@ def _check_trained(type_name: str, config: PhotographConfig, photographs: Sequen
 
 def _nothing_trained(folder: Path) -> str:
     return f"nothing in {folder} is trained yet; run train first"
+
+
+def _type_known(model: TrainedModel, type_name: str) -> None:
+    if type_name not in model.states:
+        raise ModelError(f"type {type_name} is not one of the model's: {', '.join(model.states)}")
 
 
 def _for_type(model: TrainedModel, model_name: str, type_name: str) -> TrainedModel:

@@ -180,7 +180,9 @@ class Preparation:
 
 
 def other_model(type_name: str, model: TrainedModel) -> str | None:
-    """The type whose model validates ``type_name``, as the user named it; None if it is its own model."""
+    """The type or file whose model validates ``type_name``, as the user named it; None if it is its own model."""
+    if model.file is not None:
+        return model.file
     return None if model.owner in (None, type_name) else model.owner
 
 
