@@ -1,6 +1,7 @@
 """Results of charge clusters: which events are predicted, and what is said of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from cluster_training import OPTIONS, events_of, prepared, without_graphs
 from scipy.stats import multivariate_normal
 
 import pixal
+from pixal.config.paths import COMPONENT_ENTRIES, Paths
 from pixal.errors import InputError, ModelError
 from pixal.tasks.charge_clusters import TARGETS
 from pixal.tasks.charge_clusters.model_input import read_model_input
@@ -53,6 +55,20 @@ def test_without_an_input_the_test_events_are_predicted(trained):
     )
     assert set(metrics) == {"events", "unusual", "network", "centroid", "centroid_eta"}
     assert f"{events} events" in results.summary()
+
+
+def test_the_predictions_are_the_same_after_export_and_import(trained, tmp_path):
+    folder, config = trained
+    write(folder / "travel/part.0.parquet", events_of(60, seed=8))
+    path = pixal.export(out=tmp_path / "clusters.pixal", config=config)
+    roots = {name: {"component": "Sensor", "base": str(tmp_path / name)} for name in COMPONENT_ENTRIES}
+    other = replace(config, paths=Paths(roots))
+    pixal.import_(path, config=other)
+    expected, found = (
+        (pixal.validate(folder / "travel", config=settings, quiet=True), rows_of(settings))[1]
+        for settings in (config, other)
+    )
+    assert found == expected
 
 
 def test_of_a_file_that_was_trained_on_only_test_events_are_used(trained):

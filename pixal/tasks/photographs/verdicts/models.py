@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -120,8 +122,13 @@ class Models:
 
     def _load_file(self, path: Path) -> None:
         """Unpack a model file into a folder that lives as long as this object."""
-        self._folder = tempfile.TemporaryDirectory(prefix="pixal_")
-        manifest, stored = unpack_model_file(path, Path(self._folder.name))
+        folder = tempfile.mkdtemp(prefix="pixal_")
+        remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            manifest, stored = unpack_model_file(path, Path(folder))
+        except BaseException:
+            remove()
+            raise
         if manifest.task != self._config.parameters.task:
             raise InputError(f"{path}: the model is for the task {manifest.task}, not for photographs")
         self._file = trained_model(stored)
