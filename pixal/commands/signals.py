@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from types import FrameType
 from pixal.errors import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_REPEAT_AFTER = 0.01  # seconds after which a signal is handled again whose exception was dropped
 
 
 @dataclass
@@ -44,16 +46,25 @@ def stop_by_signals(*, to_the_end: bool = False) -> Iterator[Received]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.number = number
-        # What was interrupted half made, for example a progress bar, may fail when it is deleted.
-        sys.unraisablehook = lambda _: None
         raise Stopped(number=number)
 
+    repeated: list[threading.Timer] = []
+
+    def unraisable(dropped: sys.UnraisableHookArgs) -> None:
+        if isinstance(dropped.exc_value, Stopped):  # in a finalizer or a callback, where Python drops exceptions
+            repeated.append(threading.Timer(_REPEAT_AFTER, interrupt_main, (dropped.exc_value.number,)))
+            repeated[-1].start()
+        elif received.number is None:  # else: what was interrupted half made, such as a progress bar, may fail
+            hook(dropped)
+
     used = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    hook = sys.unraisablehook
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
     before = {number: signal.signal(number, stop) for number in used}
     try:
         yield received
     finally:
+        for timer in repeated:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if to_the_end or handler is None else handler)
         if not to_the_end:

