@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pixal.commands.doctor import doctor
     from pixal.commands.history import history
     from pixal.commands.inspect import inspect
-    from pixal.commands.learning import accept
+    from pixal.commands.learning import accept, promote
     from pixal.commands.models import export, import_
     from pixal.commands.overview import check, init, status
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
@@ -53,6 +53,7 @@ _MODULES = {
     "compare": "pixal.commands.compare",
     "history": "pixal.commands.history",
     "accept": "pixal.commands.learning",
+    "promote": "pixal.commands.learning",
 }
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "load_config",
     "make_input",
     "preprocess",
+    "promote",
     "remove_bg",
     "sensitivity",
     "status",

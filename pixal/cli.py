@@ -123,6 +123,7 @@ def _train(options: argparse.Namespace) -> ExitStatus:
         config=_load_config(options),
         resume=options.resume,
         epochs=options.epochs,
+        candidate=options.candidate,
         quiet=options.quiet,
     )
     return _report_failures(outcome.failures)
@@ -234,15 +235,12 @@ def _history(options: argparse.Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
-def _accept(options: argparse.Namespace) -> ExitStatus:
-    acceptance = pixal.accept(
-        options.marks,
-        types=options.types,
-        undo=options.undo,
-        config=pixal.load_config(options.config, options.overrides),
-    )
-    sys.stdout.write(acceptance.summary() + "\n")
-    return _report_failures(acceptance.failures)
+def _learning(options: argparse.Namespace) -> ExitStatus:
+    from pixal.commands.learning_parser import run_learning
+
+    result = run_learning(options, _load_config(options))
+    sys.stdout.write(result.summary() + "\n")
+    return _report_failures(result.failures)
 
 
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
@@ -311,7 +309,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "sensitivity": _sensitivity,
     "compare": _compare,
     "history": _history,
-    "accept": _accept,
+    "accept": _learning,
+    "promote": _learning,
     "benchmark": _benchmark,
     "demo": _demo,
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import collect_runs, train_front
+from helpers import collect_runs, train_front, validate_lot
 from hypothesis import HealthCheck, settings
 from matplotlib.figure import Figure
 
@@ -139,4 +139,15 @@ def trained_front(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "preprocessing: {draw_matches: False, save_metrics: False, save_overlays: False}\n"
         "plotting: {plot_loss: False, plot_accuracy: False, plot_anomaly_heatmap: False, plot_distributions: False}\n",
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def validated_lot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a Gaussian model of 7 photographs, 240x135 pixels, and the batch lot1 of 6. Read only.
+
+    Copies of it read the photographs of the batch here: verdicts have absolute paths.
+    """
+    folder = tmp_path_factory.mktemp("validated_lot")
+    validate_lot(folder)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Callable
@@ -79,6 +80,38 @@ def train_front(folder: Path, rendered: Path, settings: str) -> None:
         patch.chdir(folder)
         pixal.preprocess("photographs/front", quiet=True)
         pixal.train(quiet=True)
+
+
+def lot_config(*overrides: str) -> PhotographConfig:
+    """The settings of the fixture ``validated_lot``, with the folders of the working directory."""
+    settings = ("model_training.model=gaussian", "validation.false_alarm_rate=0.1", "execution.workers=1")
+    return config_in(Path(), *NO_FIGURES, *settings, *overrides)
+
+
+def validate_lot(folder: Path) -> None:
+    """Render parts of the type front in a new working directory, train on 7 of them, and validate a batch of 6."""
+    import pixal
+    from pixal.synthetic import write_batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_batch("r", component="Part", types=("front",), train=7, good=3, bad=3, frame_size=(240, 135))
+        pixal.preprocess("r/train/Part", config=lot_config(), quiet=True)
+        pixal.train(config=lot_config(), quiet=True)
+        pixal.validate("r/production/Part", batch="lot1", config=lot_config(), quiet=True)
+
+
+def lot_parts(label: int) -> list[str]:
+    """The photographs of the batch of ``validated_lot`` that are good (0) or defective (1)."""
+    with Path("r/truth/front/labels.csv").open() as file:
+        return [f"{row['name']}.jpg" for row in csv.DictReader(file) if row["label"] == str(label)]
+
+
+def write_marks(marks: dict[str, str], **columns: Any) -> None:
+    """Write ``marks.csv``: a mark for each photograph of the type front, and further columns."""
+    names = ["type", "image", "mark", *columns]
+    with Path("marks.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *(["front", *row, *columns.values()] for row in marks.items())])
 
 
 def collect_runs(patch: pytest.MonkeyPatch, runs: list[Tracker]) -> None:

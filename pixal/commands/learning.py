@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pixal.config import Config, as_config
+from pixal.defects.options import DefectOptions
 from pixal.outcome import Results
 from pixal.tasks import configured_task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # from 3.11 on in typing
 
 
 def accept(
@@ -39,3 +44,45 @@ def accept(
     """
     config = as_config(config)
     return configured_task(config).accept(config, marks=marks, types=types, undo=undo)
+
+
+def promote(
+    types: Sequence[str] | None = None,
+    *,
+    check: bool = False,
+    back: bool | str = False,
+    overview: bool = False,
+    force: bool = False,
+    config: Config | str | Path | None = None,
+    quiet: bool = False,
+    **planted: Unpack[DefectOptions],
+) -> Results:
+    """Put the candidate of a type in place of the model in use, or an earlier model back.
+
+    Before, both models are compared: on all parts that were ever marked (with held-out scores where a model was trained
+    on them), on the last batches, and on planted defects. ``promotion.html`` in the folder of the candidate shows it,
+    with a recommendation. A candidate that is worse is not put in place. The model that is replaced is kept.
+
+    Args:
+        types: Image types. Default: all that have a candidate.
+        check: Compare only.
+        back: Instead, put back the model that was in use before; a name: that earlier model.
+        overview: Instead, list the models of each type.
+        force: Put the candidate in place although it is worse.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        quiet: Show no progress bars.
+        **planted: ``kinds``, ``sizes``, ``contrasts`` and ``defects``, see ``pixal.defects.options.DefectOptions``.
+            The defaults are those of ``compare``.
+
+    Returns:
+        What was done; ``summary()`` is the recommendation with its reasons.
+
+    Raises:
+        InputError: The candidate is worse, or there is no such earlier model.
+        ModelError: There is no candidate.
+        ConfigError: The configuration is not valid.
+    """
+    config = as_config(config)
+    return configured_task(config).promote(
+        config, types=types, check=check, back=back, overview=overview, force=force, planted=planted, quiet=quiet
+    )

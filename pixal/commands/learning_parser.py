@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
-from pixal.commands.options import AddCommand, count, describe
+import argparse
+from collections.abc import Callable
 
+import pixal
+from pixal.commands.options import AddCommand, add_workers, count, describe
+from pixal.commands.planted_parser import add_planted_defects, defect_options
+from pixal.config import Config
+from pixal.outcome import Results
+
+_PROMOTE = """\
+Compare the candidate of a type with the model in use, and put it in its place if it is not worse.
+
+train --candidate makes a candidate. Both models are compared part by part: on all parts that were ever
+marked (a part that a model was trained on has the score of a model that did not see it), on the last
+three batches, and on planted defects. out/COMPONENT/learning/candidate/TYPE/promotion.html shows what
+is newly found, newly lost and changed, how many good parts fail, and a recommendation that says why.
+A candidate that is worse is not put in place. --check only compares.
+
+Nothing of the replaced model is lost: it is kept in out/COMPONENT/learning/earlier, and --back puts it
+back. Verdicts name their model; pixal detect repeats those of the newest batch.
+
+  pixal promote front --check
+  pixal promote front
+  pixal promote front --back
+  pixal promote --list
+"""
 _ACCEPT = """\
 Make training photographs and known defects from the marks of inspectors.
 
@@ -32,6 +56,12 @@ def add_learning_commands(add: AddCommand) -> None:
         add: Adds a command by its name and its line in the help, with the options that all commands have.
     """
     _add_accept(add)
+    _add_promote(add)
+
+
+def run_learning(options: argparse.Namespace, config: Config) -> Results:
+    """Run one of the commands."""
+    return _RUN[options.command](options, config)
 
 
 def _add_accept(add: AddCommand) -> None:
@@ -49,3 +79,44 @@ def _add_accept(add: AddCommand) -> None:
         default=False,
         help="remove what the last run has added, or the run of this number (run in accepted.yaml)",
     )
+
+
+def _add_promote(add: AddCommand) -> None:
+    command = describe(
+        add("promote", "put a candidate in place of the model in use, or an earlier model back"), _PROMOTE
+    )
+    command.add_argument("types", nargs="*", metavar="TYPE", help="image types (default: all that have a candidate)")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="compare the two models only; write the page")
+    what.add_argument(
+        "--back",
+        metavar="NAME",
+        nargs="?",
+        const=True,
+        default=False,
+        help="put back the model that was in use before, or the earlier one of this name (see --list)",
+    )
+    what.add_argument("--list", dest="overview", action="store_true", help="list the models of each type")
+    what.add_argument("--force", action="store_true", help="put the candidate in place although it is worse")
+    add_planted_defects(command, widths="1 to 4", sizes="2 to 16", contrasts="-0.2 0.2")
+    add_workers(command)
+
+
+def _accept(options: argparse.Namespace, config: Config) -> Results:
+    return pixal.accept(options.marks, types=options.types, undo=options.undo, config=config)
+
+
+def _promote(options: argparse.Namespace, config: Config) -> Results:
+    return pixal.promote(
+        options.types or None,
+        check=options.check,
+        back=options.back,
+        overview=options.overview,
+        force=options.force,
+        config=config,
+        quiet=options.quiet,
+        **defect_options(options),
+    )
+
+
+_RUN: dict[str, Callable[[argparse.Namespace, Config], Results]] = {"accept": _accept, "promote": _promote}

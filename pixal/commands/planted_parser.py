@@ -74,7 +74,7 @@ def _add_sensitivity(add: AddCommand) -> None:
         metavar="NPZ-or-DIR",
         help="the out.npz that the model was trained on, or a folder of them (default: those of the component)",
     )
-    _add_planted_defects(command, widths="1 to 6", sizes="2 to 24", contrasts="-0.4 -0.2 -0.1 0.1 0.2 0.4")
+    add_planted_defects(command, widths="1 to 6", sizes="2 to 24", contrasts="-0.4 -0.2 -0.1 0.1 0.2 0.4")
     command.add_argument(
         "--rates",
         metavar="R",
@@ -109,7 +109,7 @@ def _add_compare(add: AddCommand) -> None:
         help="a model to compare (repeatable, at least two); the first is the one that the others are compared with "
         "(default: the configured family, gaussian, padim, autoencoder)",
     )
-    _add_planted_defects(command, widths="1 to 4", sizes="2 to 16", contrasts="-0.2 0.2")
+    add_planted_defects(command, widths="1 to 4", sizes="2 to 16", contrasts="-0.2 0.2")
     command.add_argument(
         "--force",
         action="store_true",
@@ -118,7 +118,7 @@ def _add_compare(add: AddCommand) -> None:
     add_workers(command)
 
 
-def _add_planted_defects(command: argparse.ArgumentParser, *, widths: str, sizes: str, contrasts: str) -> None:
+def add_planted_defects(command: argparse.ArgumentParser, *, widths: str, sizes: str, contrasts: str) -> None:
     """Add the options that say which defects are planted; the texts are their defaults."""
     kinds = ", ".join(DEFECTS.class_paths())
     command.add_argument("--kinds", metavar="KIND", nargs="+", help=f"kinds of defects (default: all): {kinds}")

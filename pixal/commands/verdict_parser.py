@@ -38,6 +38,12 @@ def _add_train(add: AddCommand) -> None:
         help="resume an interrupted run from its last checkpoint; skip models that are finished",
     )
     command.add_argument(
+        "--candidate",
+        action="store_true",
+        help="train a candidate beside the model in use, with the good parts that accept has taken over; then "
+        "pixal promote compares the two",
+    )
+    command.add_argument(
         "--epochs",
         metavar="N",
         type=int,

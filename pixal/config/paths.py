@@ -65,6 +65,9 @@ BATCHES_FOLDER = "batches"
 CANDIDATES_FOLDER = "comparison"
 """Folder of the models that ``pixal compare`` trains, in the folder of the component's models."""
 
+LEARNING_FOLDER = "learning"
+"""Folder of the candidate and of earlier models, in the folder of the component's models."""
+
 _COMPONENT_KEY = "component"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 255  # bytes; the limit of common file systems
@@ -164,6 +167,22 @@ class Paths:
             folder: Name of the model's folder.
         """
         return self._with_tree(_MODELS, Path(CANDIDATES_FOLDER, folder))
+
+    def for_learning(self, folder: str) -> Paths:
+        """Return the same entries for a model that is not in use: a candidate, or an earlier model.
+
+        They have the same tree in ``learning/FOLDER``, see ``for_candidate``.
+
+        Args:
+            folder: Name of the model's folder.
+        """
+        return self._with_tree(_MODELS, Path(LEARNING_FOLDER, folder))
+
+    def in_use(self) -> Paths:
+        """Return the same entries for the models that are in use, whichever models these are for."""
+        paths = copy.copy(self)
+        paths._moved = {root: folder for root, folder in self._moved.items() if root != _MODELS}
+        return paths
 
     def _with_tree(self, root: PathEntry, folder: Path) -> Paths:
         """Return the same entries, with those of a root below ``folder``."""

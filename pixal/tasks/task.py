@@ -157,6 +157,25 @@ class Task(ABC):
         """Read the failure rates of all batches from the database, after what is missing there was added."""
         self._does_not_apply("history")
 
+    def train_candidate(self, config: Config, *, resume: bool, quiet: bool) -> Outcome:
+        """Train a candidate beside each model in use."""
+        self._does_not_apply("train --candidate")
+
+    def promote(
+        self,
+        config: Config,
+        *,
+        types: Sequence[str] | None,
+        check: bool,
+        back: bool | str,
+        overview: bool,
+        force: bool,
+        planted: DefectOptions,
+        quiet: bool,
+    ) -> Results:
+        """Compare candidates with the models in use, and put them in place, or put earlier models back."""
+        self._does_not_apply("promote")
+
     def accept(
         self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int
     ) -> Results:

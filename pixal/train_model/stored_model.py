@@ -9,6 +9,8 @@ from pathlib import Path
 from pixal.config import Config
 from pixal.errors import ModelError, PixalError
 from pixal.io.files import file_hash, has_hash
+from pixal.io.handover import finish, is_unfinished
+from pixal.io.locking import lock_folder
 from pixal.io.records import has_valid_hash, read_record
 from pixal.train_model.family import AnomalyModel, ModelFamily, as_anomaly_model, family_named
 from pixal.train_model.specification import ModelRecord
@@ -17,6 +19,8 @@ from pixal.version import __version__
 _log = logging.getLogger(__name__)
 
 MODEL_RECORD = "model_training.yaml"
+
+_WAIT = 10.0  # seconds for another run that is changing the model in use
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,29 @@ class StoredModel:
             raise ModelError(f"the model in {self.folder} was replaced while it was read; run the same command again")
 
 
+def complete_promotion(config: Config, owner: str | None) -> None:
+    """Complete a change of the model in use that was interrupted (``pixal promote``).
+
+    Raises:
+        InputError: Another run is changing it.
+    """
+    folder = config.paths.resolve("component_model_path", owner)
+    if not is_unfinished(folder):
+        return
+    with lock_folder(folder, wait=_WAIT):
+        if finish(folder):
+            _log.info("completed an interrupted change of the model in %s", folder)
+
+
 def trained_types(config: Config) -> list[str]:
     """The types that have a trained model."""
     root = config.paths.resolve("component_model_path")
     if config.model_training.one_hot_encoding:
+        complete_promotion(config, None)
         path = root / "metadata" / MODEL_RECORD
         return list(_read(path, root.name)[0].types) if path.is_file() else []
+    for path in root.glob("*"):
+        complete_promotion(config, path.name)
     return sorted(
         path.name
         for path in root.glob("*")
@@ -86,6 +107,7 @@ def load_stored(config: Config, owner: str | None) -> StoredModel:
     Raises:
         ModelError: The model is missing or damaged, or a file is not the one that training wrote.
     """
+    complete_promotion(config, owner)
     label, folder = owner or config.paths.component, config.paths.resolve("model_path", owner)
     return read_stored(owner, config.paths.resolve("metadata_path", owner) / MODEL_RECORD, folder, label)
 

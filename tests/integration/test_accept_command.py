@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from helpers import NO_FIGURES, config_in, write_configs
+from helpers import lot_config, lot_parts, write_configs, write_marks
 
 import pixal
 from pixal import cli
@@ -19,42 +18,16 @@ from pixal.database.store import Store
 from pixal.errors import InputError
 from pixal.io.files import file_hash
 from pixal.io.records import read_record
-from pixal.synthetic import write_batch
-from pixal.tasks.photographs.settings import PhotographConfig
 
 ACCEPTED = Path("out/Part/front/accepted")
-SETTINGS = (*NO_FIGURES, "model_training.model=gaussian", "validation.false_alarm_rate=0.1", "execution.workers=1")
-
-
-def config(*overrides: str) -> PhotographConfig:
-    return config_in(Path(), *SETTINGS, *overrides)
-
-
-@pytest.fixture(scope="module")
-def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with a Gaussian model of 7 photographs, and a batch of 6. Read only."""
-    folder = tmp_path_factory.mktemp("accept")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        write_batch("r", component="Part", types=("front",), train=7, good=3, bad=3, frame_size=(240, 135))
-        pixal.preprocess("r/train/Part", config=config(), quiet=True)
-        pixal.train(config=config(), quiet=True)
-        pixal.validate("r/production/Part", batch="lot1", config=config(), quiet=True)
-    return folder
 
 
 @pytest.fixture
-def work(validated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(validated_lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the working directory. The sources of its photographs are those of the fixture."""
-    shutil.copytree(validated, tmp_path / "work")
+    shutil.copytree(validated_lot, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
-
-
-def write_marks(rows: dict[str, str], **columns: Any) -> None:
-    names = ["type", "image", "mark", *columns]
-    with Path("marks.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([names, *(["front", *row, *columns.values()] for row in rows.items())])
 
 
 def parts() -> dict[str, dict[str, Any]]:
@@ -63,11 +36,11 @@ def parts() -> dict[str, dict[str, Any]]:
 
 def test_marks_become_data_sets_that_are_never_doubled(work: Path) -> None:
     write_marks({"part_000.jpg": "false alarm", "part_001.jpg": "confirmed"}, made_by="anna")
-    pixal.accept("marks.csv", config=config())
+    pixal.accept("marks.csv", config=lot_config())
     write_marks({"part_002.jpg": "missed"}, x=60, y=40, width=20, height=12, made_by="bob")
-    result = pixal.accept("marks.csv", config=config())
+    result = pixal.accept("marks.csv", config=lot_config())
     assert "+1 known defects" in result.summary()
-    assert "nothing new" in pixal.accept("marks.csv", config=config()).summary()
+    assert "nothing new" in pixal.accept("marks.csv", config=lot_config()).summary()
     found = parts()
     assert {image: part["kind"] for image, part in found.items()} == {
         "part_000.jpg": "good_parts",
@@ -89,7 +62,7 @@ def test_a_drawn_box_is_cut_out_where_the_reference_has_it(work: Path) -> None:
     pose = np.array([[verdict[f"h{i}{j}"] for j in range(3)] for i in range(3)])
     x, y = cv2.perspectiveTransform(np.array([[[110.0, 60.0]]]), np.linalg.inv(pose))[0, 0]
     write_marks({verdict["image"]: "missed"}, x=round(x) - 6, y=round(y) - 4, width=12, height=8)
-    pixal.accept("marks.csv", config=config())
+    pixal.accept("marks.csv", config=lot_config())
     part = parts()[verdict["image"]]
     left, top, width, height = part["reference_boxes"][0]
     assert left < 110 < left + width
@@ -102,27 +75,29 @@ def test_a_drawn_box_is_cut_out_where_the_reference_has_it(work: Path) -> None:
 
 def test_undo_and_withdrawn_marks_remove_the_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_marks({"part_000.jpg": "false alarm"})
-    pixal.accept("marks.csv", config=config())
+    pixal.accept("marks.csv", config=lot_config())
     write_marks({"part_001.jpg": "false alarm"})
-    pixal.accept("marks.csv", config=config())
-    pixal.accept(undo=True, config=config())
+    pixal.accept("marks.csv", config=lot_config())
+    pixal.accept(undo=True, config=lot_config())
     assert set(parts()) == {"part_000.jpg"}
     assert len(list((ACCEPTED / "good_parts").iterdir())) == 1
     store = Store(Path("validate/Part/history.db"))
     with store.writing() as connection:
         connection.execute(MARKS.update().values(withdrawn_at="2026-11-29T12:00:00+00:00"))
-    result = pixal.accept(config=config())
+    result = pixal.accept(config=lot_config())
     assert "-1 training photographs" in result.summary()
     assert not parts()
     assert not list((ACCEPTED / "good_parts").glob("*"))
     with pytest.raises(InputError, match="nothing was accepted"):
-        pixal.accept(undo=True, config=config())
+        pixal.accept(undo=True, config=lot_config())
 
 
-def test_what_cannot_be_taken_over_is_named(work: Path, validated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_taken_over_is_named(
+    work: Path, validated_lot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_configs(work, "model_training: {model: gaussian}\n")
     write_marks({"part_003.jpg": "false alarm", "part_004.jpg": "false alarm"})
-    source = validated / "r/production/Part/front/part_003.jpg"
+    source = validated_lot / "r/production/Part/front/part_003.jpg"
     content = source.read_bytes()
     try:
         source.write_bytes(content + b"\0")
@@ -138,10 +113,9 @@ def test_what_cannot_be_taken_over_is_named(work: Path, validated: Path, capsys:
 
 
 def test_preprocess_takes_accepted_photographs_once(work: Path) -> None:
-    with Path("r/truth/front/labels.csv").open() as file:
-        good = next(row["name"] for row in csv.DictReader(file) if row["label"] == "0")
-    write_marks({f"{good}.jpg": "false alarm"})
-    pixal.accept("marks.csv", config=config())
-    assert pixal.preprocess("r/train/Part", config=config(), quiet=True).done == 8
-    shutil.copy(f"r/production/Part/front/{good}.jpg", "r/train/Part/front")
-    assert pixal.preprocess("r/train/Part", config=config(), quiet=True).done == 8
+    good = lot_parts(0)[0]
+    write_marks({good: "false alarm"})
+    pixal.accept("marks.csv", config=lot_config())
+    assert pixal.preprocess("r/train/Part", config=lot_config(), quiet=True).done == 8
+    shutil.copy(f"r/production/Part/front/{good}", "r/train/Part/front")
+    assert pixal.preprocess("r/train/Part", config=lot_config(), quiet=True).done == 8

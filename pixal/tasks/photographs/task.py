@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.inspection.results import Inspection
     from pixal.tasks.photographs.learning.accepting import Acceptance
+    from pixal.tasks.photographs.learning.promotion import Promotion
     from pixal.tasks.photographs.overview.check import Check
     from pixal.tasks.photographs.overview.status import Status
     from pixal.tasks.photographs.probing.evaluation import Evaluation
@@ -211,6 +212,36 @@ class Photographs(Task):
 
         settings = photograph_config(config)
         return history(settings, by=by, selection=selection, marks=marks, rebuild=rebuild)
+
+    def train_candidate(self, config: Config, *, resume: bool, quiet: bool) -> Outcome:
+        """Train on the good parts of the model in use and the accepted ones."""
+        from pixal.tasks.photographs.learning.candidate import train_candidate
+
+        return train_candidate(photograph_config(config), resume=resume, quiet=quiet)
+
+    def promote(
+        self,
+        config: Config,
+        *,
+        types: Sequence[str] | None,
+        check: bool,
+        back: bool | str,
+        overview: bool,
+        force: bool,
+        planted: DefectOptions,
+        quiet: bool,
+    ) -> Promotion:
+        """Score the same parts by both models, and move the files of models."""
+        from pixal.tasks.photographs.comparison.run import BUDGET
+        from pixal.tasks.photographs.learning import promotion
+
+        settings = photograph_config(config)
+        if overview:
+            return promotion.list_models(types, settings)
+        if back is not False:
+            return promotion.go_back(types, None if back is True else back, settings)
+        budget = BUDGET.with_options(**planted)
+        return promotion.promote(types, settings, budget, check=check, force=force, quiet=quiet)
 
     def accept(
         self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int

@@ -133,7 +133,7 @@ class AcceptedParts:
     @classmethod
     def read(cls, paths: Paths, type_name: str) -> AcceptedParts:
         """Read the accepted parts of a type. Raise ``InputError`` if their record is damaged."""
-        folder = paths.resolve("component_model_path", type_name) / ACCEPTED_FOLDER
+        folder = paths.in_use().resolve("component_model_path", type_name) / ACCEPTED_FOLDER
         path = folder / _RECORD
         if not path.is_file():
             return cls(type_name, folder, AcceptedRecord())
@@ -162,6 +162,11 @@ class AcceptedParts:
     def version(self, kind: Kind) -> DataSetVersion | None:
         """The newest version of a data set; None if there was never a part in it."""
         return next((version for version in reversed(self.record.versions) if version.kind == kind), None)
+
+    def in_words(self, kind: Kind) -> dict[str, Any] | None:
+        """The newest version of a data set, for the record of a model; None if it was never made."""
+        version = self.version(kind)
+        return None if version is None else version.model_dump(include={"version", "sha256", "parts"})
 
     def photographs(self) -> list[Photograph]:
         """The accepted good parts as photographs for training."""

@@ -27,6 +27,12 @@ class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
+class StoredOrigin(_Stored):
+    """The model of a type in ``results.json``."""
+
+    record_sha256: str = ""
+
+
 class StoredSummary(_Stored):
     """The counts of a type in ``results.json``."""
 
@@ -34,6 +40,7 @@ class StoredSummary(_Stored):
     parts: int
     failed: int
     errors: int
+    model: StoredOrigin | None = None
 
 
 class StoredModelSummary(_Stored):
@@ -68,10 +75,7 @@ def input_changes(config: PhotographConfig, record: InputStep, created: str) -> 
     """
     now = result_settings(config.preprocessing)
     reasons = _changed_settings("preprocessing", result_settings(record.settings), now)
-    for name in record.types:
-        accepted = AcceptedParts.read(config.paths, name).folder.absolute()
-        sources = [Path(image.source) for image in record.images(name)]
-        sources = [path for path in sources if not path.absolute().is_relative_to(accepted)]
+    for name, sources in own_sources(config, record).items():
         reasons += _changed_photographs(name, sources, created)
     return reasons
 
@@ -113,10 +117,27 @@ def batch_changes(
                 reasons.append(f"{name} has no model any more")
             elif datetime.fromisoformat(model.created) > datetime.fromisoformat(results.created):
                 reasons.append(f"the model of {name} was trained since")
+            elif _is_other_model(results.types[name], model):
+                reasons.append(f"another model of {name} is in use since")
     rates = {summary.false_alarm_rate for summary in results.types.values()} - {config.validation.false_alarm_rate}
     if rates:
         reasons.append(f"validation.false_alarm_rate was {min(rates):g}")
     return reasons
+
+
+def _is_other_model(summary: StoredSummary, model: ModelRecord) -> bool:
+    known = "" if summary.model is None else summary.model.record_sha256
+    return known not in ("", model.record_sha256)
+
+
+def own_sources(config: PhotographConfig, record: InputStep) -> dict[str, list[Path]]:
+    """The photographs of each type that an input was made of, without those that ``accept`` has copied."""
+    sources = {}
+    for name in record.types:
+        accepted = AcceptedParts.read(config.paths, name).folder.absolute()
+        paths = [Path(image.source) for image in record.images(name)]
+        sources[name] = [path for path in paths if not path.absolute().is_relative_to(accepted)]
+    return sources
 
 
 def common_folder(sources: Sequence[Path]) -> Path | None:

@@ -17,6 +17,7 @@ from pixal.tasks.photographs.overview.changes import (
     common_folder,
     input_changes,
     model_changes,
+    own_sources,
 )
 from pixal.tasks.photographs.preprocessing.folders import INPUT, OutputFolder
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -230,7 +231,7 @@ def _input_status(config: PhotographConfig, owner: str | None) -> tuple[InputSta
         return InputStatus(stale=(f"{folder.metadata / INPUT.file} cannot be used: {error}",)), ()
     if not folder.input.is_file():
         stale = [f"{folder.input} is missing", *stale]
-    sources = [Path(image.source) for name in record.types for image in record.images(name)]
+    sources = [path for paths in own_sources(config, record).values() for path in paths]
     source = common_folder(sources)
     made = InputStatus(
         photographs=record.n_images,

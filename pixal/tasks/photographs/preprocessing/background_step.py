@@ -138,6 +138,26 @@ def remove_backgrounds(
     return unread.combined_with(refused), cut_outs
 
 
+def remove_one_background(folder: TypeFolder, photograph: Photograph, step: BackgroundStep) -> BackgroundRecord:
+    """Remove the background of a photograph that is added to those of an earlier run, with the same settings.
+
+    Args:
+        folder: The type's folders.
+        photograph: The photograph.
+        step: The record of the earlier run.
+    """
+    known = next((record.size for record in step.images if record.is_ok and record.size), None)
+    file = f"{photograph.name}_no_bg.png"
+    record, _ = _remove_background(
+        _Job(photograph, file, None),
+        folder=folder.background_removed,
+        settings=step.settings,
+        model_sha256=step.model_sha256,
+        size=None if known is None else (known[1], known[0]),
+    )
+    return record
+
+
 def _describe(layout: Layout) -> str:
     """A sentence about what ``auto`` chose, and what to do if it is wrong."""
     method = "the whole photograph is the part" if layout.method == "none" else f"background method {layout.method}"

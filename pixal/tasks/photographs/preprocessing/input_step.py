@@ -139,7 +139,7 @@ def _write(
     with InputSetWriter(owner.input, shape, config.preprocessing.preprocessor.channels, types) as out:
         for folder in folders:
             name = folder.name
-            work = partial(_make_input, folder=folder.aligned, state=states[name])
+            work = partial(make_input_of_aligned, folder=folder.aligned, state=states[name])
             records = []
             for record, values in map_parallel(
                 work, aligned[name], config.execution, step=f"{name}: input", quiet=quiet
@@ -157,9 +157,10 @@ def _write(
     return images
 
 
-def _make_input(
+def make_input_of_aligned(
     aligned: AlignmentRecord, *, folder: Path, state: PreprocessingState
 ) -> tuple[InputRecord, NDArray[np.float32] | None]:
+    """Make the input (h, w, C) of an aligned photograph; None if its file in ``folder`` cannot be read."""
     record = InputRecord(
         image=aligned.image,
         source=aligned.source,

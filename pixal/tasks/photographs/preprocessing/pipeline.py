@@ -38,6 +38,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
 )
 from pixal.tasks.photographs.preprocessing.input_step import write_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.train_model.stored_model import trained_types
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ def _exclusive_run(config: PhotographConfig, names: Iterable[str]) -> Iterator[N
     Raises:
         InputError: If another run holds a lock, or the output folders cannot be used.
     """
+    trained_types(config)  # completes a change of a model that was interrupted
     owners: list[str | None] = list(names)
     if config.model_training.one_hot_encoding:
         _check_names(names)

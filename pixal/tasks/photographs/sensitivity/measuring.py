@@ -112,6 +112,7 @@ class TypeMeasurement:
         *,
         prepared: PhotographConfig | None = None,
         gap: int | None = None,
+        images: Sequence[str] | None = None,
     ) -> None:
         """Plan the measurement.
 
@@ -124,6 +125,7 @@ class TypeMeasurement:
             prepared: The settings whose folders hold the prepared photographs. Default: ``config``.
             gap: Smallest distance between two defects on a photograph, in reference pixels; half of it is the width of
                 a neighbourhood. Default: what the smoothing of the model's maps needs, see ``smallest_gap``.
+            images: The photographs of held-out parts to plant on, in this order. Default: all.
 
         Raises:
             InputError: No part was held out, a photograph is missing, or no defect has a place on the part.
@@ -135,6 +137,9 @@ class TypeMeasurement:
         self._state = model.states[name]
         self._type_index = list(model.states).index(name)
         self.parts = self._held_out_parts(prepared or config, budget.folds)
+        if images is not None:
+            by_image = {part.image: part for part in self.parts}
+            self.parts = [by_image[image] for image in images]
         pool = self._state.pooling
         gap = smallest_gap(model.record.map_smoothing, pool) if gap is None else gap
         self._margin = gap // (2 * pool)  # input pixels

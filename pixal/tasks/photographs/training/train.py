@@ -126,7 +126,8 @@ class _PhotographTraining(TrainingTask):
         """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
         calibrations = _calibrate(fit, config.validation.map_smoothing)
-        record = self._record(calibrations)  # a threshold that cannot be used is refused before anything is written
+        # A threshold that cannot be used is refused before anything is written.
+        record = self._record(calibrations) | {"accepted": data.accepted(config.paths)}
         for name, calibration in calibrations.items():
             plotting = config.plotting
             if warning := loss_cut_warning(plotting.loss_cut, calibration.losses, log_loss=plotting.use_log_loss):

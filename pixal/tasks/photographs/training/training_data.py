@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.config import Paths
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, has_hash
+from pixal.tasks.photographs.learning.accepted import AcceptedParts
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
-from pixal.tasks.photographs.preprocessing.records import InputStep, TypeRecord, read_step, step_hash
+from pixal.tasks.photographs.preprocessing.records import (
+    InputRecord,
+    InputStep,
+    TypeRecord,
+    read_step,
+    step_hash,
+)
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.train_model.stored_model import trained_types
 from pixal.train_model.training_task import TrainingSet
 
 _log = logging.getLogger(__name__)
@@ -111,6 +121,20 @@ class TrainingData:
             {"preprocessing": [file_hash(self.state_file(name)) for name in self.states]},
         )
 
+    def records(self, type_name: str) -> list[InputRecord]:
+        """How the photographs of a type were prepared."""
+        return self._record.images(type_name)
+
+    @property
+    def record(self) -> InputStep:
+        """How the inputs were made."""
+        return self._record
+
+    @property
+    def path(self) -> Path:
+        """The file of the inputs."""
+        return self._path
+
     @property
     def masks(self) -> NDArray[np.bool_]:
         """The pixels of the part of each of T types in the model's frame, (T, H, W)."""
@@ -134,6 +158,21 @@ class TrainingData:
         record = self._record
         return [Conditions.from_records(record.images(name), record.photographs.get(name, 0)) for name in self.states]
 
+    def accepted(self, paths: Paths) -> dict[str, dict[str, Any]]:
+        """The accepted parts of each type when the model is trained, for its record; types without any are left out.
+
+        ``good_parts`` are those among the inputs; ``known_defects`` are never trained on.
+        """
+        found = {}
+        for name in self._record.types:
+            parts = AcceptedParts.read(paths, name)
+            used = parts.used_in(image.image for image in self._record.images(name) if image.is_ok)
+            known = parts.in_words("known_defects")
+            entries = {"good_parts": used, "known_defects": known}
+            if used or known:
+                found[name] = {kind: entry for kind, entry in entries.items() if entry}
+        return found
+
 
 def find_training_data(input_path: str | Path | None, config: PhotographConfig) -> list[TrainingData]:
     """Read the ``out.npz`` files to train on: one file per type, or one file for all types.
@@ -145,6 +184,7 @@ def find_training_data(input_path: str | Path | None, config: PhotographConfig) 
     Raises:
         InputError: A file is missing, or cannot be used for training.
     """
+    trained_types(config)  # completes a change of a model that was interrupted
     name = config.preprocessing.preprocessor.file_name
     root = Path(input_path) if input_path is not None else config.paths.resolve("component_model_path")
     one_hot = config.model_training.one_hot_encoding

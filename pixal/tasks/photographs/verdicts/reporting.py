@@ -17,6 +17,7 @@ from pixal.io.logs import log_to_file
 from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
 from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
+from pixal.tasks.photographs.learning.expected_missed import expected_missed
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -195,7 +196,9 @@ def _sensitivity(types: Sequence[TypeVerdicts], config: PhotographConfig) -> dic
     for verdicts in types:
         if other_model(verdicts.name, verdicts.model) is None:
             files = SensitivityFiles.of_type(config, verdicts.name)
-            if sentences := files.read("model_record_sha256", verdicts.model.record_sha256):
+            sentences = list(files.read("model_record_sha256", verdicts.model.record_sha256) or ())
+            sentences += expected_missed(config, verdicts.name, verdicts.model)
+            if sentences:
                 found[verdicts.name] = tuple(sentences)
     return found
 
