@@ -30,6 +30,7 @@ from pixal.tasks.photographs.learning.trial_results import Recommendation
 from pixal.tasks.photographs.sensitivity.plan import Budget
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import load_trained
+from pixal.train_model.model_file.importing import REPLACED_FOLDER
 from pixal.train_model.stored_model import MODEL_RECORD
 
 _log = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ def _moves(source: Paths, target: Paths, owners: Sequence[str | None]) -> list[M
     moves = []
     for owner in owners:
         staying = [source.resolve(entry, owner) for entry in _STAYING]
-        staying.append(source.resolve(_SIDE, owner) / ACCEPTED_FOLDER)
+        staying += [source.resolve(_SIDE, owner) / name for name in (ACCEPTED_FOLDER, REPLACED_FOLDER)]
         folders: dict[Path, Path] = {}
         for entry in _MOVING:
             old = source.resolve(entry, owner)
