@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
     from pixal.commands.probe import encode, evaluate
     from pixal.commands.sensitivity import sensitivity
+    from pixal.commands.serve import serve
     from pixal.commands.train import train
     from pixal.commands.validate import detect, validate, watch
     from pixal.config import load_config
@@ -52,6 +53,7 @@ _MODULES = {
     "sensitivity": "pixal.commands.sensitivity",
     "compare": "pixal.commands.compare",
     "history": "pixal.commands.history",
+    "serve": "pixal.commands.serve",
     "accept": "pixal.commands.learning",
     "promote": "pixal.commands.learning",
 }
@@ -79,6 +81,7 @@ __all__ = [
     "promote",
     "remove_bg",
     "sensitivity",
+    "serve",
     "status",
     "train",
     "validate",

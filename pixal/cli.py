@@ -243,6 +243,17 @@ def _learning(options: argparse.Namespace) -> ExitStatus:
     return _report_failures(result.failures)
 
 
+def _serve(options: argparse.Namespace) -> ExitStatus:
+    config = pixal.load_config(options.config, options.overrides)
+
+    def announce(address: str) -> None:
+        sys.stdout.write(f"PIXAL shows {config.paths.component} at {address}\nCtrl-C ends it.\n")
+        sys.stdout.flush()
+
+    pixal.serve(host=options.host, port=options.port, config=config, started=announce)
+    return ExitStatus.DONE
+
+
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
     results = pixal.benchmark(
         options.input,
@@ -311,6 +322,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "history": _history,
     "accept": _learning,
     "promote": _learning,
+    "serve": _serve,
+    "accept": _accept,
     "benchmark": _benchmark,
     "demo": _demo,
 }
@@ -319,6 +332,7 @@ _AFTER_STOP = {
     "preprocess": "the same command resumes with the photographs that are not done yet",
     "train": "to resume from the last checkpoint, add --resume to the same command",
     "validate": "the same command resumes with the parts that have no verdict yet",
+    "serve": "all marks are stored; the same command starts it again",
     "sensitivity": "the same command resumes it",
     "compare": "the same command resumes it",
     "benchmark": "the same command resumes it",

@@ -14,6 +14,7 @@ from pixal.commands.overview_parser import add_overview_commands
 from pixal.commands.planted_parser import add_planted_commands
 from pixal.commands.preparation_parser import add_preparation_commands
 from pixal.commands.probe_parser import add_probe_commands
+from pixal.commands.serve_parser import add_serve_command
 from pixal.commands.verdict_parser import add_verdict_commands
 from pixal.errors import nearest_hint
 from pixal.version import __version__
@@ -37,6 +38,7 @@ usual steps:
   pixal preprocess -i photos/COMPONENT     photographs of good parts, one folder per image type
   pixal train                              one model per type, or one for all (one_hot_encoding)
   pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
+  pixal serve                              judge the parts in a browser; all batches, figures and histories
   pixal export TYPE                        the model as one file, for pixal import on another computer
   pixal status                             what is out of date, and the command to run next
   mlflow ui                                show the tracked runs; start it in the same folder
@@ -64,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_probe_commands,
         add_planted_commands,
         add_batch_commands,
+        add_serve_command,
         add_learning_commands,
     ):
         add_group(add)

@@ -1,127 +1,193 @@
-"""Marks of inspectors: what they said about verdicts."""
+"""Marks of inspectors: what they said about verdicts.
+
+A row is added or withdrawn, and never removed or changed otherwise: two people who mark at the same time lose nothing.
+"""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
 
 from pixal.database.schema import BATCHES, MARKS, PHOTOGRAPHS, VERDICTS
 from pixal.errors import InputError
-from pixal.io.files import read_bytes
 
-MARK_NAMES = ("false alarm", "missed", "confirmed")
-_NEEDED = {"type", "image", "mark"}
+MarkName = Literal["confirmed", "false alarm", "missed", "comment"]
+
+MARK_NAMES: tuple[MarkName, ...] = ("confirmed", "false alarm", "missed", "comment")
+LONGEST_COMMENT, LONGEST_NAME = 2000, 80  # characters
+
 _BOX = ("x", "y", "width", "height")
-_MAX_BYTES = 100 << 20
-_EMPTY = {"withdrawn_by": "", "withdrawn_at": ""}
+_JUDGEMENTS = ("confirmed", "false alarm", "missed")  # the marks after which a part is not left any more
 
 
 @dataclass(frozen=True)
-class ImportedMarks:
-    """The marks of a file.
+class NewMark:
+    """What an inspector says about a verdict.
 
     Attributes:
-        stored: Number of marks that were added.
-        known: Number of marks that were stored before.
-        unknown: Those that belong to no verdict of the history, as ``TYPE/IMAGE``.
+        mark: "confirmed" (the verdict is right), "false alarm" (a part that failed is good), "missed" (a defect was not
+            found), or "comment" (a comment alone).
+        box: x, y, width and height around the defect, in pixels of the photograph; None if it is not stated.
+        comment: A text, at most 2000 characters.
     """
 
-    stored: int
-    known: int
-    unknown: tuple[str, ...]
+    mark: MarkName
+    box: tuple[int, int, int, int] | None = None
+    comment: str = ""
 
 
-def import_marks(connection: Connection, path: Path) -> ImportedMarks:
-    """Store the marks of a table: one that the button of a ``report.html`` has exported, or one written by hand.
+@dataclass(frozen=True)
+class Mark:
+    """A mark that holds.
 
-    The columns are ``type``, ``image`` and ``mark``, and optionally ``score``, ``batch``, a box around the defect
-    (``x``, ``y``, ``width``, ``height`` in pixels of the photograph), ``comment`` and ``made_by``. A mark belongs to
-    the verdict with the same type and photograph, and the same score and batch if they are given; of several ones, to
-    that of the newest batch. The same file can be imported again.
+    Attributes:
+        id: Number of its row.
+        mark: See ``NewMark``.
+        box: See ``NewMark``.
+        comment: See ``NewMark``.
+        made_by: Who made it; "" if not known.
+        made_at: When (UTC), ISO 8601.
+        verdict: The verdict that was marked.
+    """
+
+    id: int
+    mark: str
+    box: tuple[int, int, int, int] | None
+    comment: str
+    made_by: str
+    made_at: str
+    verdict: str
+
+
+def add_mark(connection: Connection, verdict: RowMapping, new: NewMark, by: str) -> int:
+    """Store a mark, and withdraw those of the same person that it contradicts. Return the number of its row.
+
+    A mark that the person has already made is not stored again, so that a request can be repeated.
+
+    Args:
+        connection: A transaction that may write.
+        verdict: The verdict, as ``find_verdict`` returns it.
+        new: The mark.
+        by: Who makes it.
 
     Raises:
-        InputError: The file is not such a table.
+        InputError: The mark does not fit the verdict.
     """
-    stored, known, unknown = 0, 0, []
-    made_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    for row in _read(path):
-        verdict = _find(connection, row)
-        if verdict is None:
-            unknown.append(f"{row['type']}/{row['image']}")
-            continue
-        values = verdict | {name: row[name] for name in ("mark", "comment", "made_by", *_BOX)}
-        same = (MARKS.c[name] == values[name] for name in ("type", "image", "photograph", "mark", *_BOX))
-        if connection.execute(select(MARKS.c.id).where(*same, MARKS.c.withdrawn_at == "")).first() is not None:
-            known += 1
-            continue
-        connection.execute(insert(MARKS), _EMPTY | values | {"made_at": made_at})
-        stored += 1
-    return ImportedMarks(stored, known, tuple(unknown))
+    _check(verdict, new)
+    mine = [mark for mark in marks_of(connection, verdict) if mark.made_by == by]
+    for mark in mine:
+        if (mark.mark, mark.box, mark.comment) == (new.mark, new.box, new.comment):
+            return mark.id
+    now = _now()
+    _withdraw(connection, [mark.id for mark in mine if _contradicts(new, mark, verdict["verdict"])], by, now)
+    box = dict(zip(_BOX, new.box or (None,) * 4, strict=True))
+    values = {name: verdict[name] for name in ("batch", "type", "image", "photograph", "verdict", "score", "threshold")}
+    values |= {"mark": new.mark, **box, "comment": new.comment, "made_by": by, "made_at": now}
+    result = connection.execute(insert(MARKS), values | {"withdrawn_by": "", "withdrawn_at": ""})
+    return cast("tuple[int]", result.inserted_primary_key)[0]
 
 
-def _find(connection: Connection, row: dict[str, Any]) -> dict[str, Any] | None:
-    """The verdict that a mark belongs to: the one with its score and batch, of the newest batch that has it."""
+def undo_mark(connection: Connection, batch: str, by: str) -> RowMapping | None:
+    """Withdraw the last mark of a person in a batch, and put back the marks that it had replaced.
+
+    Returns:
+        The row of the mark that was withdrawn; None if there is none.
+    """
+    holds = (MARKS.c.batch == batch, MARKS.c.made_by == by, MARKS.c.withdrawn_at == "")
+    query = select(MARKS).where(*holds).order_by(MARKS.c.made_at.desc(), MARKS.c.id.desc()).limit(1)
+    last = connection.execute(query).mappings().first()
+    if last is None:
+        return None
+    _withdraw(connection, [last["id"]], by, _now())
+    same = (MARKS.c[name] == last[name] for name in ("batch", "type", "image", "photograph"))
+    replaced = select(MARKS).where(*same, MARKS.c.withdrawn_by == by, MARKS.c.withdrawn_at == last["made_at"])
+    for row in connection.execute(replaced).mappings().all():
+        values = {name: value for name, value in row.items() if name != "id"}
+        connection.execute(insert(MARKS), values | {"withdrawn_by": "", "withdrawn_at": ""})
+    return last
+
+
+def withdraw_mark(connection: Connection, verdict: RowMapping, number: int, by: str) -> bool:
+    """Withdraw one mark of a verdict. Return whether it held."""
+    if number not in [mark.id for mark in marks_of(connection, verdict)]:
+        return False
+    _withdraw(connection, [number], by, _now())
+    return True
+
+
+def find_verdict(connection: Connection, batch_id: int, type_name: str, image: str) -> RowMapping | None:
+    """The verdict on a photograph in a batch, with all that a mark holds of it; None if there is none."""
     query = (
         select(
-            *(BATCHES.c.name.label("batch"), VERDICTS.c.type, VERDICTS.c.image, VERDICTS.c.verdict),
-            *(VERDICTS.c.score, VERDICTS.c.threshold, PHOTOGRAPHS.c.sha256.label("photograph")),
+            *(VERDICTS.c[name] for name in ("id", "part_id", "type", "image", "verdict", "score", "threshold")),
+            *(BATCHES.c.name.label("batch"), func.coalesce(PHOTOGRAPHS.c.sha256, "").label("photograph")),
         )
         .join(BATCHES, BATCHES.c.id == VERDICTS.c.batch_id)
-        .join(PHOTOGRAPHS, PHOTOGRAPHS.c.id == VERDICTS.c.photograph_id)
-        .where(VERDICTS.c.type == row["type"], VERDICTS.c.image == row["image"])
-        .order_by(BATCHES.c.started.desc())
+        .outerjoin(PHOTOGRAPHS, PHOTOGRAPHS.c.id == VERDICTS.c.photograph_id)
+        .where(BATCHES.c.id == batch_id, VERDICTS.c.type == type_name, VERDICTS.c.image == image)
     )
-    if row["score"] is not None:
-        query = query.where(VERDICTS.c.score.between(row["score"] * (1 - 1e-9), row["score"] * (1 + 1e-9)))
-    if row["batch"]:
-        query = query.where(BATCHES.c.name == row["batch"])
-    found = connection.execute(query).first()
-    return None if found is None else dict(found._mapping)
+    return connection.execute(query).mappings().first()
 
 
-def _read(path: Path) -> Iterable[dict[str, Any]]:
-    hint = "give the table that the button of a report.html exports, or one with the columns type, image, mark"
-    try:
-        text = read_bytes(path, max_bytes=_MAX_BYTES).decode("utf-8-sig")
-        rows = list(csv.DictReader(text.splitlines(keepends=True), strict=True))
-    except (InputError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} {error}; {hint}") from error
-    if not rows or not _NEEDED.issubset(rows[0]):
-        raise InputError(f"{path} holds no marks; {hint}")
-    for line, row in enumerate(rows, start=2):
-        if row["mark"] not in MARK_NAMES:
-            raise InputError(f"{path}, line {line}: the mark is {row['mark']!r}, not one of {', '.join(MARK_NAMES)}")
-        box = {name: _number(row, name, path, line) for name in _BOX}
-        if None in box.values() and set(box.values()) != {None}:
-            raise InputError(f"{path}, line {line}: a box needs all of {', '.join(_BOX)}")
-        yield {
-            **{name: _plain(row.get(name) or "") for name in ("type", "image", "batch", "comment", "made_by")},
-            **{name: None if value is None else round(value) for name, value in box.items()},
-            "score": _number(row, "score", path, line),
-            "mark": row["mark"],
-        }
+def marks_of(connection: Connection, verdict: RowMapping) -> list[Mark]:
+    """The marks on a photograph that hold, the first one first."""
+    same = (MARKS.c[name] == verdict[name] for name in ("type", "image", "photograph"))
+    query = select(MARKS).where(*same, MARKS.c.withdrawn_at == "").order_by(MARKS.c.made_at, MARKS.c.id)
+    return [_as_mark(row) for row in connection.execute(query).mappings()]
 
 
-def _number(row: dict[str, Any], name: str, path: Path, line: int) -> float | None:
-    text = row.get(name)
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}, line {line}: the {name} {text!r} is not a number") from error
-    if not math.isfinite(value) or (name in _BOX and value < 0):
-        raise InputError(f"{path}, line {line}: the {name} {text!r} cannot be used")
-    return value
+def is_judged() -> ColumnElement[bool]:
+    """Whether somebody has judged a verdict, for queries of verdicts joined with ``PHOTOGRAPHS``."""
+    same = (MARKS.c.type == VERDICTS.c.type, MARKS.c.image == VERDICTS.c.image)
+    holds = (MARKS.c.photograph == PHOTOGRAPHS.c.sha256, MARKS.c.verdict == VERDICTS.c.verdict)
+    query = select(MARKS.c.id).where(*same, *holds, MARKS.c.withdrawn_at == "", MARKS.c.mark.in_(_JUDGEMENTS))
+    return query.exists()
 
 
-def _plain(text: str) -> str:
-    """Text without the apostrophe that keeps a spreadsheet from taking it for a formula."""
-    return text[1:] if text[:1] == "'" and text[1:].lstrip()[:1] in ("=", "+", "-", "@") else text
+def _check(verdict: RowMapping, new: NewMark) -> None:
+    """Raise ``InputError`` if a mark does not fit the verdict."""
+    problem = ""
+    if verdict["verdict"] == "error" and new.mark != "comment":
+        problem = "a photograph that could not be processed has no verdict to judge; write a comment"
+    elif not verdict["photograph"]:
+        problem = "the photograph is not known, because it could not be read"
+    elif new.mark == "false alarm" and verdict["verdict"] != "fail":
+        problem = "a part that passed cannot be a false alarm"
+    elif len(new.comment) > LONGEST_COMMENT:
+        problem = f"the comment has more than {LONGEST_COMMENT} characters"
+    elif new.mark == "comment" and not new.comment.strip():
+        problem = "the comment is empty"
+    if problem:
+        raise InputError(f"{verdict['type']}/{verdict['image']}: {problem}")
+
+
+def _contradicts(new: NewMark, old: Mark, verdict: str) -> bool:
+    """Whether a mark replaces an earlier one of the same person. A part may have several missed defects."""
+    if "comment" in (new.mark, old.mark):
+        return new.mark == old.mark
+    if old.mark == new.mark == "missed":
+        return old.box is None or old.box == new.box
+    if "missed" in (new.mark, old.mark):
+        return verdict == "pass"  # a part that failed may have another defect that was missed
+    return True
+
+
+def _withdraw(connection: Connection, numbers: list[int], by: str, now: str) -> None:
+    if numbers:
+        holds = (MARKS.c.id.in_(numbers), MARKS.c.withdrawn_at == "")
+        connection.execute(update(MARKS).where(*holds).values(withdrawn_by=by, withdrawn_at=now))
+
+
+def _as_mark(row: RowMapping) -> Mark:
+    box = tuple(row[name] for name in _BOX)
+    names: tuple[str, ...] = ("id", "mark", "comment", "made_by", "made_at", "verdict")
+    values: dict[str, Any] = {name: row[name] for name in names}
+    return Mark(**values, box=None if None in box else cast("tuple[int, int, int, int]", box))
+
+
+def _now() -> str:
+    """The time in microseconds, by which actions of one person are told apart."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")

@@ -171,7 +171,7 @@ MARKS = Table(
     _text("verdict", "The verdict that was marked."),
     _number("score", "Its score."),
     _number("threshold", "Its threshold."),
-    _text("mark", "confirmed, false alarm or missed."),
+    _text("mark", "confirmed, false alarm, missed, or comment: a comment alone."),
     *(
         _count(name, f"{name} of a box around the defect, in pixels of the photograph.", required=False)
         for name in ("x", "y", "width", "height")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from pixal.database.schema import MARKS
 
-FALSE_ALARM, CONFIRMED, MISSED = "false alarm", "confirmed", "missed"
+FALSE_ALARM, CONFIRMED, MISSED, COMMENT = "false alarm", "confirmed", "missed", "comment"
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,15 @@ def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
     """The newest mark of each photograph that was ever marked, in the order in which they were made.
 
     A photograph is known by its type, name and content. A mark that was taken back does not count. If all marks of a
-    photograph were taken back, its ``mark`` is "". The boxes are those of all marks of the same kind.
+    photograph were taken back, its ``mark`` is "". The boxes are those of all marks of the same kind. Comments
+    alone, and confirmations that a part is good, are left out: they say nothing that a model has to learn.
 
     Args:
         connection: The database.
         types: Image types; empty for all.
     """
-    query = select(MARKS).order_by(MARKS.c.id)
+    corrects = (MARKS.c.mark != COMMENT) & ((MARKS.c.mark != CONFIRMED) | (MARKS.c.verdict != "pass"))
+    query = select(MARKS).where(corrects).order_by(MARKS.c.id)
     if types:
         query = query.where(MARKS.c.type.in_(types))
     by_photograph: dict[tuple[str, str, str], list[Any]] = {}

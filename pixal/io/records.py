@@ -70,13 +70,23 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     Args:
         path: The file.
         columns: The columns to write, in this order.
+        rows: Values by column, see ``table_text``.
+    """
+    write_if_changed(path, table_text(columns, rows).encode())
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The text of a CSV table.
+
+    Args:
+        columns: The columns, in this order.
         rows: Values by column. None and missing values become empty cells; floats get 9 significant digits. Text that
             a spreadsheet would take for a formula gets an apostrophe in front (OWASP, "CSV Injection"); numbers do not.
             Control characters, and bytes that are not UTF-8, are escaped.
     """
     lines = [",".join(columns)]
     lines += (",".join([_cell(row.get(column)) for column in columns]) for row in rows)
-    write_if_changed(path, "".join(f"{line}\n" for line in lines).encode())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def to_builtin(value: Any) -> Any:

@@ -215,5 +215,6 @@ def _table_row(index: int, part: PartResult, thumbnail: str, close_up: str) -> _
 
 def _script() -> str:
     """All scripts joined, in a scope of their own."""
-    joined = "\n".join(read_page_file(name) for name in ("report.js", "distribution.js", "viewer.js", "controls.js"))
+    names = ("elements.js", "report.js", "distribution.js", "stage.js", "viewer.js", "controls.js")
+    joined = "\n".join(map(read_page_file, names))
     return f'"use strict";\n(() => {{\n{joined}}})();\n'

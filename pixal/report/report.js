@@ -1,28 +1,9 @@
-/* Data of the page: parts, marks, trial threshold, table. render.py joins the scripts in one scope, this one first. */
-const find = (selector, root = document) => root.querySelector(selector);
-const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
+/* Data of the page: parts, marks, trial threshold, table. */
 const results = JSON.parse(find("#results").textContent);
 const rows = findAll("#parts tbody tr");
 const parts = results.parts.map((part, index) => ({ ...part, index, regions: part.regions || [], row: rows[index] }));
 const state = { sort: "ratio", descending: true, text: "", verdict: "all", type: "", range: null, factor: 1 };
 let shown = parts; // the rows of the table, in order; the detail view steps through them
-
-const figure = (value, digits = 4) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(digits))));
-const percent = (share) => figure(100 * share, 3) + " %";
-
-function element(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
-function drawn(name, attributes = {}, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text) node.textContent = text;
-  return node;
-}
 
 // Marks are stored by the browser if possible, by part and score: a later batch starts without marks.
 const storeKey = "pixal-marks:" + results.component;

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pixal.database.rates import Grouping
     from pixal.database.selection import Selection
     from pixal.defects.options import DefectOptions
+    from pixal.server.site import Site
     from pixal.train_model.stored_model import StoredModel
 
 
@@ -181,6 +182,10 @@ class Task(ABC):
     ) -> Results:
         """Make training data and known defects from the marks of inspectors, or take back what a run has made."""
         self._does_not_apply("accept")
+
+    def site(self, config: Config) -> Site:
+        """What ``pixal serve`` shows."""
+        self._does_not_apply("serve")
 
     def benchmark(
         self,

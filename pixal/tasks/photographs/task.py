@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pixal.tasks.photographs.overview.status import Status
     from pixal.tasks.photographs.probing.evaluation import Evaluation
     from pixal.tasks.photographs.sensitivity.run import Sensitivity
+    from pixal.tasks.photographs.serving.site import PhotographSite
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
     from pixal.tasks.photographs.verdicts.results import Batch
     from pixal.train_model.stored_model import StoredModel
@@ -253,6 +254,12 @@ class Photographs(Task):
         if undo is not False:
             return accepting.undo(None if undo is True else undo, types, config=settings)
         return accepting.accept(marks, types, config=settings)
+
+    def site(self, config: Config) -> PhotographSite:
+        """The components with their results."""
+        from pixal.tasks.photographs.serving.site import PhotographSite
+
+        return PhotographSite(photograph_config(config))
 
     def benchmark(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +67,7 @@ def history(
     paths = config.paths
     folder = paths.resolve("component_validate_path")
     store = open_history(paths, marks, rebuild=rebuild)
-    return History.read(store, paths.component, folder, by, selection, partial(_reference, config))
+    return History.read(store, paths.component, folder, by, selection, partial(_model_input, config))
 
 
 def open_history(paths: Paths, marks: str | Path | None = None, *, rebuild: bool = False) -> Store:
@@ -84,14 +84,19 @@ def open_history(paths: Paths, marks: str | Path | None = None, *, rebuild: bool
     folder = paths.resolve("component_validate_path")
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist, because there are no verdicts yet; run validate first")
-    store = _up_to_date(paths, rebuild=rebuild)
+    store = up_to_date(paths, rebuild=rebuild)
     if marks is not None:
         _import_marks(store, Path(marks))
     return store
 
 
-def _up_to_date(paths: Paths, *, rebuild: bool) -> Store:
-    """The database with all batches. It is made in memory where it cannot be written.
+def up_to_date(paths: Paths, *, rebuild: bool = False, elsewhere: Callable[[], Store] | None = None) -> Store:
+    """The database with all batches.
+
+    Args:
+        paths: The folders of the component; that of its results exists.
+        rebuild: Whether to make it again.
+        elsewhere: Gives a database to use where that of the component cannot be written. Default: one in memory.
 
     Raises:
         InputError: It is damaged, or another run is writing while it should be rebuilt.
@@ -110,12 +115,13 @@ def _up_to_date(paths: Paths, *, rebuild: bool) -> Store:
                 _log.warning("%s is damaged; it is kept as %s", path, set_aside(path))
                 return _record(Store(path), paths, rebuild=True)
     except StorageError as error:
-        _log.warning("%s; the history is read from the files of the batches instead", error)
-        return _record(Store(None), paths)
+        if elsewhere is None:
+            _log.warning("%s; the history is read from the files of the batches instead", error)
+        return _record(Store(None) if elsewhere is None else elsewhere(), paths)
 
 
 def _import_marks(store: Store, path: Path) -> None:
-    from pixal.database.marks import import_marks
+    from pixal.database.mark_table import import_marks
 
     if store.path is None:
         raise InputError(f"the marks of {path} cannot be stored; see the warning above")
@@ -131,17 +137,22 @@ def _import_marks(store: Store, path: Path) -> None:
         )
 
 
-def _reference(config: PhotographConfig, type_name: str, model_sha256: str) -> NDArray[np.uint8] | None:
-    """The part of the reference photograph that is the input of a model; None if the model is not stored any more."""
+def reference_of_model(config: PhotographConfig, type_name: str, model_sha256: str) -> PreprocessingState | None:
+    """The preprocessing of a type, with its reference photograph; None if the model is not stored any more."""
     owner = None if config.model_training.one_hot_encoding else type_name
     try:
         record = read_record(config.paths.resolve("metadata_path", owner) / MODEL_RECORD)
         if not model_sha256 or record.get(RECORD_HASH) != model_sha256:
             return None
-        state = PreprocessingState.load(state_file(config.paths.resolve("model_path", owner), type_name))
+        return PreprocessingState.load(state_file(config.paths.resolve("model_path", owner), type_name))
     except PixalError:
         return None
-    return state.reference.image[state.box.window]
+
+
+def _model_input(config: PhotographConfig, type_name: str, model_sha256: str) -> NDArray[np.uint8] | None:
+    """The part of the reference photograph that is the input of a model; None as for ``reference_of_model``."""
+    state = reference_of_model(config, type_name, model_sha256)
+    return None if state is None else state.reference.image[state.box.window]
 
 
 def _record(store: Store, paths: Paths, *, rebuild: bool = False) -> Store:

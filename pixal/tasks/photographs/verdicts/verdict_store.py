@@ -243,10 +243,17 @@ def read_journal(path: Path) -> Iterator[StoredVerdict]:
     if not path.is_file():
         return
     for line in path.read_bytes().splitlines():
-        try:
-            yield StoredVerdict.model_validate(parse_json(line))
-        except (ValueError, ValidationError):  # cut short when a run was killed, or written by another version
-            continue
+        verdict = parse_line(line)
+        if verdict is not None:
+            yield verdict
+
+
+def parse_line(line: bytes) -> StoredVerdict | None:
+    """The verdict in a line of a journal; None if it was cut short by a kill, or written by another version."""
+    try:
+        return StoredVerdict.model_validate(parse_json(line))
+    except (ValueError, ValidationError):
+        return None
 
 
 def _line(verdict: StoredVerdict) -> bytes:

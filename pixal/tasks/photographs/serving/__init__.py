@@ -1,0 +1,1 @@
+"""What ``pixal serve`` shows of photographs: components, and the pictures of their parts."""
