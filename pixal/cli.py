@@ -323,7 +323,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "accept": _learning,
     "promote": _learning,
     "serve": _serve,
-    "accept": _accept,
     "benchmark": _benchmark,
     "demo": _demo,
 }

@@ -85,12 +85,15 @@ function goTo(region) {
   uncover(region);
 }
 
-// Move the divider to the left of the region, so that neither its line nor its handle lies on the region.
+// Move the divider beside the region, so that neither its line nor its handle lies on the region, and the pane that shows
+// the anomalies is on it: the right one, or with data-shows="left" the left one.
 function uncover(region) {
   if (stage.dataset.mode !== "slider") return;
   const left = view.x + region.x * view.zoom, right = left + region.width * view.zoom;
   const at = find("#cut").value / 100 * stage.clientWidth;
-  if (at > left - DIVIDER && at < right + DIVIDER) setCut(100 * (left - DIVIDER) / stage.clientWidth);
+  if (stage.dataset.shows === "left") {
+    if (at < right + DIVIDER) setCut(100 * (right + DIVIDER) / stage.clientWidth);
+  } else if (at > left - DIVIDER && at < right + DIVIDER) setCut(100 * (left - DIVIDER) / stage.clientWidth);
 }
 
 function light(index) {

@@ -25,6 +25,7 @@ router = APIRouter()
 
 _PAGE = 100  # parts of the list on one page
 _SKIPPED_FIGURES = ("batches", "report", "report_images", "comparison", "preprocessed_images", "anomaly_overlay_")
+_OF_PARTS = ("matches", "overlay_diagnostics")  # folders with a figure for each photograph
 
 
 @router.get("/")
@@ -116,7 +117,9 @@ def show_figures(request: Request, component: str, batch: str = "") -> HTMLRespo
                 {"name": file.rpartition("/")[2], "file": file, "address": _file_address(component, file)}
                 for file in files
             ]
-            groups.append({"root": root, "folder": name, "figures": entries})
+            of_parts = name.endswith(_OF_PARTS)
+            groups.append({"root": root, "folder": name, "figures": entries, "of_parts": of_parts})
+    groups.sort(key=lambda group: (group["of_parts"], not group["folder"].endswith("figures")))
     return page(request, "figures.html.j2", component=component, batches=batches, named=named, groups=groups)
 
 

@@ -302,7 +302,7 @@ def test_pinned_versions_are_within_the_declared_bounds(file: str, extra: str) -
             pinned.setdefault(pin.name, []).append(Version(next(iter(pin.specifier)).version))
     declared = pyproject()
     groups = declared["project"]["optional-dependencies"] | declared["dependency-groups"]
-    wanted = groups[extra] + ([] if extra == "dev" else declared["project"]["dependencies"])
+    wanted = groups[extra] + ([] if extra == "dev" else declared["project"]["dependencies"] + groups["serve"])
     for requirement in map(Requirement, wanted):
         versions = pinned.get(requirement.name.lower())
         assert versions, f"{requirement.name} is not in {file}: create it again"

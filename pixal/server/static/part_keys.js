@@ -100,6 +100,7 @@ function startComment() {
   find("#comment-form").hidden = false;
   find("#comment").value = current.marks.filter((mark) => mark.mark === "comment").at(-1)?.comment || "";
   find("#comment").focus();
+  find("#comment").select();
 }
 
 function stopComment() {
