@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pixal.commands.serve_parser import LOOPBACK, PORT
 from pixal.config import Config, as_config
 from pixal.errors import InputError
 from pixal.extras import require_extra
 from pixal.tasks import configured_task
-
-LOOPBACK = "127.0.0.1"
-PORT = 8765
 
 
 def serve(

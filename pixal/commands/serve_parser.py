@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pixal.commands.options import AddCommand, count, describe
-from pixal.commands.serve import LOOPBACK, PORT
+
+LOOPBACK = "127.0.0.1"
+PORT = 8765
 
 _SERVE = """\
 Show results in a browser, and judge parts there with keys: confirm, false alarm, missed, comment.

@@ -35,7 +35,8 @@ def parts() -> dict[str, dict[str, Any]]:
 
 
 def test_marks_become_data_sets_that_are_never_doubled(work: Path) -> None:
-    write_marks({"part_000.jpg": "false alarm", "part_001.jpg": "confirmed"}, made_by="anna")
+    confirmed = dict.fromkeys(("part_001.jpg", "part_004.jpg"), "confirmed")  # the first one passed: it has no defect
+    write_marks({"part_000.jpg": "false alarm"} | confirmed, made_by="anna")
     pixal.accept("marks.csv", config=lot_config())
     write_marks({"part_002.jpg": "missed"}, x=60, y=40, width=20, height=12, made_by="bob")
     result = pixal.accept("marks.csv", config=lot_config())
@@ -44,7 +45,7 @@ def test_marks_become_data_sets_that_are_never_doubled(work: Path) -> None:
     found = parts()
     assert {image: part["kind"] for image, part in found.items()} == {
         "part_000.jpg": "good_parts",
-        "part_001.jpg": "known_defects",
+        "part_004.jpg": "known_defects",
         "part_002.jpg": "known_defects",
     }
     for part in found.values():
