@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
@@ -26,6 +26,7 @@ from pixal.database.schema import (
 from pixal.errors import PixalError
 from pixal.io.image_time import time_taken
 from pixal.report.document import BatchOrigin, ModelOrigin, PartResult, ResultsDocument
+from pixal.report.part_verdicts import part_name
 
 _log = logging.getLogger(__name__)
 
@@ -128,14 +129,15 @@ def _record(connection: Connection, files: BatchFiles, content: BatchContent, ba
     _insert(connection, DRIFT_FINDINGS, findings)
     models = {name: _model_id(connection, name, results) for name in {part.type for part in results.parts}}
     photographs = _photograph_ids(connection, content)
-    parts = _part_ids(connection, batch_id, results.parts)
+    part_names = _part_names(results)
+    parts = _part_ids(connection, batch_id, part_names.values())
     verdicts, regions = [], []
     for verdict_id, part in enumerate(results.parts, start=_next_id(connection, VERDICTS)):
         facts = content.photographs.get((part.type, part.image))
         known = taken.get((part.type, part.image, None if facts is None else facts.sha256))
         verdicts.append(
             {
-                **{"id": verdict_id, "batch_id": batch_id, "part_id": parts[_part_name(part)]},
+                **{"id": verdict_id, "batch_id": batch_id, "part_id": parts[part_names[part.type, part.image]]},
                 **{"model_id": models[part.type], "taken": known or _time_taken(facts, files.origin.started)},
                 "photograph_id": None if facts is None else photographs.get(facts.sha256 or ""),
                 **_verdict_values(part),
@@ -205,16 +207,20 @@ def _photograph_ids(connection: Connection, content: BatchContent) -> dict[str, 
     return ids
 
 
-def _part_ids(connection: Connection, batch_id: int, results: Iterable[PartResult]) -> dict[str, int]:
+def _part_ids(connection: Connection, batch_id: int, part_names: Iterable[str]) -> dict[str, int]:
     """Store the parts of a batch; return their numbers by their names."""
-    names = dict.fromkeys(map(_part_name, results))
+    names = dict.fromkeys(part_names)
     ids = {name: number for number, name in enumerate(names, start=_next_id(connection, PARTS))}
     _insert(connection, PARTS, [{"id": ids[name], "batch_id": batch_id, "name": name} for name in names])
     return ids
 
 
-def _part_name(part: PartResult) -> str:
-    return str(PurePath(part.image).with_suffix(""))
+def _part_names(results: ResultsDocument) -> dict[PartKey, str]:
+    """The name of the part that each photograph shows."""
+    names = {(part.type, part.image): part_name(part.image) for part in results.parts}
+    for part in results.part_verdicts:
+        names |= {(type_name, image): part.part for type_name, images in part.views.items() for image in images}
+    return names
 
 
 def _times_known(connection: Connection, batch_id: int | None) -> dict[tuple[str, str, str | None], str]:

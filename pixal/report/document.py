@@ -97,6 +97,28 @@ class PartResult(_Model):
         return [region.as_dict() for region in regions]
 
 
+class PartVerdict(_Model):
+    """The verdict on a part of which there are several views: photographs of different image types.
+
+    Attributes:
+        part: The name that its photographs have in common.
+        verdict: "fail" if a view fails, else "error" if one could not be processed, else "pass".
+        p_value: How often a good part would have a view that deviates this much, in [0, 1]: the smallest p-value of its
+            views times their number (Bonferroni 1936), which holds however views depend on each other. None if no view
+            has a p-value.
+        views: The photograph of each view, by image type.
+        failed: The image types of the views that fail.
+        missing: The image types of the batch of which the part has no photograph.
+    """
+
+    part: str
+    verdict: Literal["pass", "fail", "error"]
+    p_value: FiniteOrNone
+    views: dict[str, tuple[str, ...]]
+    failed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
 class ModelOrigin(_Model):
     """The model that gave the verdicts on the parts of a type.
 
@@ -247,6 +269,7 @@ class ResultsDocument(_Model):
         types: Summary of each type, by name.
         metrics: Measures against the truth; None without truth.
         parts: All parts, by type and then by photograph.
+        part_verdicts: The parts of which there can be several views; empty in a batch of one type.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -261,6 +284,7 @@ class ResultsDocument(_Model):
     types: dict[str, TypeSummary]
     metrics: MetricsDocument | None = None
     parts: tuple[PartResult, ...]
+    part_verdicts: tuple[PartVerdict, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The document for ``json.dumps``."""

@@ -28,6 +28,7 @@ from pixal.report.images import (
 )
 from pixal.report.measures import measure_cards, measure_tables
 from pixal.report.page import csp_hash, page_environment, read_page_file, write_stream
+from pixal.report.part_verdicts import part_headline
 
 ImageSource = Callable[[PartResult], "tuple[Image, Image] | PartImages | None"]
 """Gives a part's photograph and overlay, each (H, W, 3) uint8 RGB; or its image files; or None."""
@@ -159,6 +160,7 @@ def _write_page(path: Path, results: ResultsDocument, images: Sequence[PartImage
             verdict: sum(part.verdict == verdict for part in results.parts) for verdict in ("pass", "fail", "error")
         },
         rates=sorted({summary.false_alarm_rate for summary in results.types.values()}),
+        part_headline=part_headline(results.part_verdicts),
         measures=measure_cards(results.metrics),
         measure_tables=measure_tables(results.metrics),
         with_truth=any(part.truth is not None for part in results.parts),

@@ -22,10 +22,12 @@ from pixal.report.document import (
     ModelSummary,
     PartResult,
     PartTruth,
+    PartVerdict,
     ResultsDocument,
     TypeSummary,
 )
 from pixal.report.measures import MEASURES
+from pixal.report.part_verdicts import join_views
 from pixal.tasks.photographs.verdicts.drift import QUANTITIES
 from pixal.validation.metrics import LabelledPart, compute_measures
 from pixal.validation.pixel_metrics import PixelCounts, compute_pixel_measures
@@ -86,6 +88,7 @@ def document() -> dict[str, Any]:
         types={"front": summary},
         metrics=MetricsDocument(types={"front": measures()}, overall=measures()),
         parts=(part, part.model_copy(update=error)),
+        part_verdicts=join_views((part, part.model_copy(update=error | {"type": "back"}))),
     ).as_json()
 
 
@@ -118,6 +121,7 @@ def test_the_schemas_have_the_fields_of_the_code() -> None:
         ("batch", BatchOrigin),
         ("part", PartResult),
         ("type", TypeSummary),
+        ("part_verdict", PartVerdict),
     ):
         assert list(definitions[name]["properties"]) == list(model.model_fields)
     for name, kind in (("region", Region), ("finding", DriftFinding)):

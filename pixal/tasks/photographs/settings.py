@@ -6,6 +6,7 @@ users' files and stay as they are.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -240,6 +241,10 @@ class Validation(Section):
 
     Attributes:
         false_alarm_rate: Fraction of good parts that may fail.
+        views_per_part: Number of photographs that show one part. ``false_alarm_rate`` then holds for parts: each of the
+            photographs may take this share of it.
+        part_pattern: Regular expression on the file name without extension: photographs with the same match of its
+            first group are views of one part. None: photographs with the same name.
         threshold: How the threshold on the score is set.
         map_smoothing: Standard deviation of the Gaussian that smooths the anomaly map, in input pixels.
         region_threshold: A region contains the pixels above this fraction of the threshold.
@@ -252,6 +257,8 @@ class Validation(Section):
     """
 
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    views_per_part: Annotated[Count, Mark.NOT_IN_TRAINING] = 1
+    part_pattern: Annotated[str | None, Mark.NO_RESULT] = None
     threshold: Threshold = Threshold()
     map_smoothing: Annotated[float, Field(ge=0)] = 1.0
     region_threshold: Annotated[float, Field(gt=0, le=1), Mark.NOT_IN_TRAINING] = 0.6
@@ -260,6 +267,20 @@ class Validation(Section):
     save_anomaly_maps: Annotated[bool, Mark.NOT_IN_TRAINING] = True
     watch_interval: Annotated[Positive, Mark.NO_RESULT] = 2.0
     sensitivity: Annotated[Literal["auto", "full", "off"], Mark.NO_RESULT] = "auto"
+
+    @property
+    def rate_per_photograph(self) -> float:
+        """The share of ``false_alarm_rate`` of a photograph, so that any of its views fails a good part this often."""
+        return self.false_alarm_rate / self.views_per_part
+
+    @field_validator("part_pattern")
+    @classmethod
+    def _is_a_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+        return value
 
     @field_validator("sensitivity", mode="before")
     @classmethod

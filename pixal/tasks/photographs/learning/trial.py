@@ -116,7 +116,7 @@ def run_trial(owner: str | None, config: PhotographConfig, budget: Budget, *, qu
             model: (sum(score > each.cut.threshold for score in each.good_scores), len(each.good_scores))
             for model, each in scores.items()
         }
-        trials.append(TypeTrial(name, compared, planted, problem, config.validation.false_alarm_rate, good))
+        trials.append(TypeTrial(name, compared, planted, problem, config.validation.rate_per_photograph, good))
     return _write(owner, label, models, trials, budget, config)
 
 
@@ -189,7 +189,7 @@ def _plant(
         judgements = {model: _judge(each, models[model], config, quiet) for model, each in measurements.items()}
     except PixalError as error:
         return None, str(error)
-    return TypeComparison(name, config.validation.false_alarm_rate, judgements), ""
+    return TypeComparison(name, config.validation.rate_per_photograph, judgements), ""
 
 
 def _measurements(
@@ -229,7 +229,7 @@ def _judge(measurement: TypeMeasurement, model: TrainedModel, config: Photograph
         outcomes = measurement.outcomes(journal, quiet=quiet)
     peaks = [np.nan if peak is None else peak for outcome in outcomes for peak in outcome.peaks]
     good = [outcome.score for outcome in outcomes if not outcome.peaks]
-    threshold = measurement.cut(config.validation.false_alarm_rate).on_map
+    threshold = measurement.cut(config.validation.rate_per_photograph).on_map
     cost = Cost(model.record.training_seconds, None, 0.0)
     return TypeJudgement(measurement.plan, np.array(peaks, np.float64), np.array(good, np.float64), threshold, cost)
 

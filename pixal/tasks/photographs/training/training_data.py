@@ -168,9 +168,8 @@ class TrainingData:
             parts = AcceptedParts.read(paths, name)
             used = parts.used_in(image.image for image in self._record.images(name) if image.is_ok)
             known = parts.in_words("known_defects")
-            entries = {"good_parts": used, "known_defects": known}
             if used or known:
-                found[name] = {kind: entry for kind, entry in entries.items() if entry}
+                found[name] = {"good_parts": used, "known_defects": known}
         return found
 
 

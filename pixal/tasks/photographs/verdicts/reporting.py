@@ -16,7 +16,8 @@ from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import claim_outputs
 from pixal.io.provenance import provenance
-from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, ResultsDocument
+from pixal.report.document import DriftSummary, MetricsDocument, ModelSummary, PartVerdict, ResultsDocument
+from pixal.report.part_verdicts import join_views, part_headline
 from pixal.tasks.photographs.learning.expected_missed import expected_missed
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
@@ -31,6 +32,8 @@ from pixal.validation.metrics import compute_measures
 from pixal.validation.pixel_metrics import PixelCounts
 
 _log = logging.getLogger(__name__)
+
+_MOST_NAMED = 5  # parts in a note
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,13 @@ def write_results(
     for note in notes if log_notes else ():
         _log.info("%s", note)
     notes = [warning for verdicts in types for warning in verdicts.warnings] + notes
+    parts = tuple(part for verdicts in types for part in verdicts.parts)
+    part_verdicts = join_views(parts, config.validation.part_pattern)
+    if part_verdicts:
+        part_notes = _part_notes(part_verdicts, config)
+        for note in part_notes if log_notes else ():
+            _log.info("%s", note)
+        notes += part_notes
     written = provenance()
     record = types[0].model.record
     results = ResultsDocument(
@@ -124,7 +134,8 @@ def write_results(
         sensitivity=_sensitivity(types, config),
         types={verdicts.name: verdicts.type_summary() for verdicts in types},
         metrics=_measure(types) if with_truth else None,
-        parts=tuple(part for verdicts in types for part in verdicts.parts),
+        parts=parts,
+        part_verdicts=part_verdicts,
     )
     validated = Batch(
         folder=config.paths.resolve("component_validate_path"),
@@ -138,6 +149,24 @@ def write_results(
     by_name = {verdicts.name: verdicts for verdicts in types}
     files = write_result_files(validated.folder, results, lambda part: by_name[part.type].images_of(part))
     return WrittenBatch(validated, tuple(files))
+
+
+def _part_notes(parts: Sequence[PartVerdict], config: PhotographConfig) -> list[str]:
+    """What a reader should know about parts with several views."""
+    validation = config.validation
+    notes = [f"{part_headline(parts)} (parts.csv)"]
+    lacking = [f"{part.part} ({', '.join(part.missing)})" for part in parts if part.missing]
+    if lacking:
+        more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+        notes.append(f"views are missing: {', '.join(lacking[:_MOST_NAMED])}{more}")
+    views = max(sum(map(len, part.views.values())) for part in parts)
+    if views > validation.views_per_part:
+        rate = 100 * validation.rate_per_photograph
+        notes.append(
+            f"up to {views * rate:g} % of good parts fail, {rate:g} % by each of {views} photographs; for "
+            f"{100 * validation.false_alarm_rate:g} % of the parts, set validation.views_per_part to {views}"
+        )
+    return notes
 
 
 def log_outcome(batch: Batch) -> None:

@@ -12,16 +12,17 @@ from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.io.records import write_table
 from pixal.outcome import Failure, Tabular
-from pixal.report.document import BatchOrigin, DriftSummary, MetricsDocument, PartResult, ResultsDocument
+from pixal.report.document import BatchOrigin, DriftSummary, MetricsDocument, PartResult, PartVerdict, ResultsDocument
 from pixal.report.images import PartImages
 
 RESULT_COLUMNS = (
     *("type", "image", "score", "p_value", "threshold", "verdict"),
     *("regions", "x", "y", "width", "height", "area_px", "reason"),
 )
-METRICS_FILE = "metrics.json"
-RESULT_FILES = ("results.csv", "results.json", "report.html", METRICS_FILE)
-_FILES_TO_OPEN = ("report.html", "results.csv", "results.json", METRICS_FILE)
+PART_COLUMNS = ("part", "verdict", "p_value", "views", "failed", "missing")
+METRICS_FILE, PARTS_FILE = "metrics.json", "parts.csv"
+RESULT_FILES = ("results.csv", "results.json", "report.html", METRICS_FILE, PARTS_FILE)
+_FILES_TO_OPEN = ("report.html", "results.csv", PARTS_FILE, "results.json", METRICS_FILE)
 _SHOWN_MEASURES = ("image_auroc", "f1_max", "false_alarm_rate", "detection_rate", "aupro", "aupro_near_part", "aupimo")
 
 
@@ -101,7 +102,7 @@ class Batch(Tabular):
 def write_result_files(
     folder: Path, results: ResultsDocument, images_of: Callable[[PartResult], PartImages | None]
 ) -> list[Path]:
-    """Write ``results.csv``, ``results.json``, ``report.html``, and with measures ``metrics.json``.
+    """Write ``results.csv``, ``results.json`` and ``report.html``; ``metrics.json`` and ``parts.csv`` if they apply.
 
     Args:
         folder: Where the files go.
@@ -117,6 +118,11 @@ def write_result_files(
     _write_json(folder / "results.json", results.as_json())
     write_report(folder / "report.html", results, images_of)
     written = [folder / name for name in ("results.csv", "results.json", "report.html")]
+    if results.part_verdicts:
+        write_table(folder / PARTS_FILE, PART_COLUMNS, map(_part_row, results.part_verdicts))
+        written.append(folder / PARTS_FILE)
+    else:
+        ownership.remove(folder / PARTS_FILE)
     if results.metrics is None:
         ownership.remove(folder / METRICS_FILE)
         return written
@@ -141,6 +147,18 @@ def _table_row(part: PartResult) -> dict[str, Any]:
         "height": worst and worst.height,
         "area_px": worst and worst.area_px,
         "reason": part.reason,
+    }
+
+
+def _part_row(part: PartVerdict) -> dict[str, Any]:
+    """A row of ``parts.csv``; names of types are joined by ``+``."""
+    return {
+        "part": part.part,
+        "verdict": part.verdict,
+        "p_value": part.p_value,
+        "views": sum(map(len, part.views.values())),
+        "failed": "+".join(part.failed),
+        "missing": "+".join(part.missing),
     }
 
 

@@ -80,7 +80,7 @@ class TypeVerdicts:
         self.calibration = model.calibrations[name]
         self.cut = choose_cut(
             self.calibration,
-            config.validation.false_alarm_rate,
+            config.validation.rate_per_photograph,
             config.validation.threshold,
             loss_cut=config.plotting.loss_cut,
             log_loss=config.plotting.use_log_loss,
