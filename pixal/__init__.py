@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pixal.commands.doctor import doctor
     from pixal.commands.history import history
     from pixal.commands.inspect import inspect
-    from pixal.commands.learning import accept, promote
+    from pixal.commands.learning import accept, promote, recalibrate
     from pixal.commands.models import export, import_
     from pixal.commands.overview import check, init, status
     from pixal.commands.preprocess import align, make_input, preprocess, remove_bg
@@ -56,6 +56,7 @@ _MODULES = {
     "serve": "pixal.commands.serve",
     "accept": "pixal.commands.learning",
     "promote": "pixal.commands.learning",
+    "recalibrate": "pixal.commands.learning",
 }
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "make_input",
     "preprocess",
     "promote",
+    "recalibrate",
     "remove_bg",
     "sensitivity",
     "serve",

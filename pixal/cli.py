@@ -322,6 +322,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "history": _history,
     "accept": _learning,
     "promote": _learning,
+    "recalibrate": _learning,
     "serve": _serve,
     "benchmark": _benchmark,
     "demo": _demo,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ class Calibration:
             (``ModelFamily.gives_distance``); else None.
         losses: (N,), the loss of the same good parts without calibration, the scale of a numeric ``loss_cut``. Empty:
             not known.
+        selected: (K,), the positions among all N + K held-out good parts of those that are no sample of good parts,
+            because they were chosen for their high scores. They tell nothing about how often good parts score high.
+        selected_scores: (K,), their scores.
     """
 
     variance: NDArray[np.float32]
@@ -37,6 +40,33 @@ class Calibration:
     stand_ins: bool = False
     center: NDArray[np.float32] | None = None
     losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    selected: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    selected_scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def all_scores(self) -> NDArray[np.float64]:
+        """(N + K,), the scores of all held-out good parts, in the order in which they were held out."""
+        scores = np.empty(len(self.scores) + len(self.selected))
+        is_selected = np.zeros(len(scores), bool)
+        is_selected[self.selected] = True
+        scores[is_selected], scores[~is_selected] = self.selected_scores, self.scores
+        return scores
+
+    def without(self, is_selected: NDArray[np.bool_]) -> Calibration:
+        """The calibration whose scores are those of the other parts only.
+
+        Args:
+            is_selected: (N,), which parts were chosen for their high scores. If all were, nothing changes.
+        """
+        if self.stand_ins or is_selected.all() or not is_selected.any():
+            return self
+        return replace(
+            self,
+            scores=self.scores[~is_selected],
+            losses=self.losses[~is_selected] if len(self.losses) else self.losses,
+            selected=np.flatnonzero(is_selected),
+            selected_scores=self.scores[is_selected],
+        )
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Check that parts can be scored with these values.
@@ -51,6 +81,11 @@ class Calibration:
         arrays = [("variance", self.variance, shape), ("scores", self.scores, (max(1, len(self.scores)),))]
         if self.center is not None:
             arrays.append(("mean distance", self.center, shape))
+        if (
+            len(self.selected) != len(self.selected_scores)
+            or not np.isin(self.selected, np.arange(len(self.scores) + len(self.selected))).all()
+        ):
+            raise ValueError("the positions and scores of selected parts do not belong together")
         if len(self.losses):
             arrays.append(("losses", self.losses, self.scores.shape))
         for name, values, expected in arrays:

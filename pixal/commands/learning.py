@@ -86,3 +86,34 @@ def promote(
     return configured_task(config).promote(
         config, types=types, check=check, back=back, overview=overview, force=force, planted=planted, quiet=quiet
     )
+
+
+def recalibrate(
+    types: Sequence[str] | None = None,
+    *,
+    batch: str | None = None,
+    config: Config | str | Path | None = None,
+    quiet: bool = False,
+) -> Results:
+    """Adapt the calibration of models to parts that are confirmed to be good, without a new fit.
+
+    Spread of the errors, scores of good parts, threshold, and the light that batches are compared with then come from
+    these parts. The result is a candidate: ``promote`` compares it with the model in use.
+
+    Args:
+        types: Image types. Default: all that have a model.
+        batch: Name of a batch whose parts are all good, except those that are marked as defective. Default: the parts
+            that were marked as false alarms, or whose pass was confirmed.
+        config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
+        quiet: Show no progress bars.
+
+    Returns:
+        What has changed; ``summary()`` is one sentence each.
+
+    Raises:
+        InputError: There are fewer than 8 good parts, or no such batch.
+        ModelError: There is no model in use.
+        ConfigError: The configuration is not valid.
+    """
+    config = as_config(config)
+    return configured_task(config).recalibrate(config, types=types, batch=batch, quiet=quiet)

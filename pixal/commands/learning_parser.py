@@ -48,6 +48,21 @@ The same command adds what is new, and removes parts whose mark was taken back.
   pixal accept --undo                      what the last run has added is removed again
 """
 
+_RECALIBRATE = """\
+Adapt the calibration of a model to parts that are confirmed to be good, without a new fit (seconds).
+
+Where validate reports drift, for example under another light, and the parts are good, the spread of the
+errors, the threshold, and the light that batches are compared with no longer fit. They are taken from
+confirmed good parts instead: parts marked as false alarms or whose pass was confirmed, or with --batch
+all parts of a batch that are not marked as defective. At least 8 are needed.
+
+What has changed is printed, and stored in the record of the model. The result is a candidate;
+pixal promote --check compares it with the model in use.
+
+  pixal recalibrate front --batch lot7
+  pixal recalibrate
+"""
+
 
 def add_learning_commands(add: AddCommand) -> None:
     """Add the commands.
@@ -57,6 +72,7 @@ def add_learning_commands(add: AddCommand) -> None:
     """
     _add_accept(add)
     _add_promote(add)
+    _add_recalibrate(add)
 
 
 def run_learning(options: argparse.Namespace, config: Config) -> Results:
@@ -102,6 +118,18 @@ def _add_promote(add: AddCommand) -> None:
     add_workers(command)
 
 
+def _add_recalibrate(add: AddCommand) -> None:
+    command = describe(add("recalibrate", "adapt light, scale and threshold to confirmed good parts"), _RECALIBRATE)
+    command.add_argument("types", nargs="*", metavar="TYPE", help="image types (default: all that have a model)")
+    command.add_argument(
+        "--batch", metavar="NAME", help="a batch whose parts are all good, except those marked as defective"
+    )
+
+
+def _recalibrate(options: argparse.Namespace, config: Config) -> Results:
+    return pixal.recalibrate(options.types or None, batch=options.batch, config=config, quiet=options.quiet)
+
+
 def _accept(options: argparse.Namespace, config: Config) -> Results:
     return pixal.accept(options.marks, types=options.types, undo=options.undo, config=config)
 
@@ -119,4 +147,8 @@ def _promote(options: argparse.Namespace, config: Config) -> Results:
     )
 
 
-_RUN: dict[str, Callable[[argparse.Namespace, Config], Results]] = {"accept": _accept, "promote": _promote}
+_RUN: dict[str, Callable[[argparse.Namespace, Config], Results]] = {
+    "accept": _accept,
+    "promote": _promote,
+    "recalibrate": _recalibrate,
+}

@@ -77,6 +77,17 @@ def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
     return sorted((_mark(rows) for rows in by_photograph.values()), key=lambda mark: mark.made_at)
 
 
+def confirmed_good(connection: Connection, type_name: str) -> set[tuple[str, str]]:
+    """Name and SHA-256 of the photographs of good parts: false alarms, and parts whose pass was confirmed."""
+    query = select(MARKS).where(MARKS.c.type == type_name, MARKS.c.mark != COMMENT, MARKS.c.withdrawn_at == "")
+    newest = {(row.image, row.photograph): row for row in connection.execute(query.order_by(MARKS.c.id))}
+    return {
+        photograph
+        for photograph, row in newest.items()
+        if row.mark == FALSE_ALARM or (row.mark == CONFIRMED and row.verdict == "pass")
+    }
+
+
 def _mark(rows: list[Any]) -> Mark:
     holding = [row for row in rows if not row.withdrawn_at]
     last = (holding or rows)[-1]

@@ -177,6 +177,10 @@ class Task(ABC):
         """Compare candidates with the models in use, and put them in place, or put earlier models back."""
         self._does_not_apply("promote")
 
+    def recalibrate(self, config: Config, *, types: Sequence[str] | None, batch: str | None, quiet: bool) -> Results:
+        """Adapt the calibration of models to confirmed good parts."""
+        self._does_not_apply("recalibrate")
+
     def accept(
         self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int
     ) -> Results:

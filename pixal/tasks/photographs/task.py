@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pixal.tasks.photographs.inspection.results import Inspection
     from pixal.tasks.photographs.learning.accepting import Acceptance
     from pixal.tasks.photographs.learning.promotion import Promotion
+    from pixal.tasks.photographs.learning.recalibration import Recalibration
     from pixal.tasks.photographs.overview.check import Check
     from pixal.tasks.photographs.overview.status import Status
     from pixal.tasks.photographs.probing.evaluation import Evaluation
@@ -243,6 +244,14 @@ class Photographs(Task):
             return promotion.go_back(types, None if back is True else back, settings)
         budget = BUDGET.with_options(**planted)
         return promotion.promote(types, settings, budget, check=check, force=force, quiet=quiet)
+
+    def recalibrate(
+        self, config: Config, *, types: Sequence[str] | None, batch: str | None, quiet: bool
+    ) -> Recalibration:
+        """Calibrate on confirmed good parts; the fit stays."""
+        from pixal.tasks.photographs.learning.recalibration import recalibrate
+
+        return recalibrate(types, batch, photograph_config(config), quiet=quiet)
 
     def accept(
         self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,9 +86,17 @@ class ModelScores:
 
     @property
     def good_scores(self) -> Sequence[float]:
-        """The scores of the held-out good parts of training; empty where there are none on the scale of the cut."""
+        """The scores of the held-out good parts that the threshold comes from; empty without any on its scale."""
         calibration = self.model.calibrations[self.name]
         return () if self.cut.raw or calibration.stand_ins else calibration.scores.tolist()
+
+    def prepared(self, parts: Sequence[PastPart]) -> list[PreparedPart]:
+        """The inputs of parts; those that cannot be prepared are left out."""
+        found = []
+        for part in parts:
+            with suppress(InputError, ModelError):
+                found.append(self._prepared(part))
+        return found
 
     def score(self, parts: Sequence[PastPart]) -> list[PartScore]:
         """Score parts, in their order."""
@@ -125,20 +134,21 @@ class ModelScores:
 
     def _prepared(self, part: PastPart) -> PreparedPart:
         """The input of a part: that of its batch, or made again if the model has another preprocessing."""
-        if part.record is not None and part.preprocessing_sha256 == self._preparation.state_sha256:
+        if part.record is not None and part.preprocessing_sha256 == self.preparation.state_sha256:
             image = part.read_input()
             if image is not None and image.shape == self.verdicts.shape:
                 return PreparedPart(part.record, image)
         photograph = Photograph(self.name, part.source, part.image, part.source.stem)
         if data_hash(photograph.read()) != part.sha256:
             raise InputError(f"{part.source} is not the same photograph any more")
-        prepared = next(iter(self._preparation([photograph])))
+        prepared = next(iter(self.preparation([photograph])))
         if prepared.input is None:
             raise InputError(prepared.record.reason)
         return prepared
 
     @cached_property
-    def _preparation(self) -> Preparation:
+    def preparation(self) -> Preparation:
+        """Makes the inputs of the model."""
         return Preparation(self.name, self.model, self._config, draw_figures=False)
 
     @cached_property
@@ -146,7 +156,11 @@ class ModelScores:
         """The score when it was held out of each photograph that the model was trained on, by its SHA-256."""
         if self._data is None:
             return {}
-        scores = dict(zip(self._held_out_rows, self.good_scores, strict=False)) if self.good_scores else {}
+        calibration = self.model.calibrations[self.name]
+        if len(calibration.all_scores) != len(self._held_out_rows):  # recalibrated on other parts
+            return dict.fromkeys((str(record.sha256) for record in self._data.records(self.name) if record.is_ok), None)
+        all_scores = calibration.all_scores.tolist() if self.good_scores else []
+        scores = dict(zip(self._held_out_rows, all_scores, strict=True)) if all_scores else {}
         index = list(self.model.states).index(self.name)
         prefix = f"{self.name}/" if self._data.owner is None else ""
         rows = {self._data.inputs.names[row]: int(row) for row in self._data.inputs.rows_of_type(index)}

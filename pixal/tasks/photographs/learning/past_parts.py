@@ -100,6 +100,12 @@ def past_parts(config: PhotographConfig, type_name: str, marks: Sequence[Mark], 
     return [*(_with_copy(part, accepted, copies) for part in marked.values() if part.mark), *others]
 
 
+def parts_by_batch(config: PhotographConfig, type_name: str) -> dict[str, list[PastPart]]:
+    """The parts of each batch that were prepared for the model of the type, the oldest batch first."""
+    stored = _stored_batches(config)
+    return {batch.record.name: list(_parts_of(batch, type_name, config)) for batch in stored}
+
+
 def _stored_batches(config: PhotographConfig) -> list[StoredBatch]:
     """All batches, the newest last."""
     batches = Batches(config.paths)

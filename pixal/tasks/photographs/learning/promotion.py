@@ -209,12 +209,16 @@ def _replace(owner: str | None, source: Paths, config: PhotographConfig, types: 
     name = _free_name(owner, config)
     target = config.paths.for_learning(f"{EARLIER}/{name}")
     owners = _owners(owner, types)
-    moves = [*_moves(config.paths, target, owners), *_moves(source, config.paths, owners)]
+    moves = [*model_files(config.paths, target, owners), *model_files(source, config.paths, owners)]
     hand_over(config.paths.resolve(_SIDE, owner), moves)
     return name
 
 
-def _moves(source: Paths, target: Paths, owners: Sequence[str | None]) -> list[Move]:
+def model_files(source: Paths, target: Paths, owners: Sequence[str | None]) -> list[Move]:
+    """The files that belong to a model, in ``source``, and where they are in ``target``.
+
+    Photographs, accepted parts, logs and what is about all models of a type stay.
+    """
     moves = []
     for owner in owners:
         staying = [source.resolve(entry, owner) for entry in _STAYING]

@@ -124,7 +124,7 @@ def held_out_examples(
     for index, calibration in enumerate(calibrations):
         if type_folds := folds_of_type(inputs, index, folds):
             type_rows.append(np.concatenate(type_folds))
-            type_scores.append(calibration.scores)
+            type_scores.append(calibration.all_scores)
     rows, scores = np.concatenate(type_rows), np.concatenate(type_scores)
     order = np.argsort(scores)[[-1, len(scores) // 2, 0]]
     rows, scores = rows[order], scores[order]

@@ -130,6 +130,9 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
         arrays[f"scores_{index}"] = calibration.scores
         arrays[f"losses_{index}"] = calibration.losses
         arrays[f"stand_ins_{index}"] = np.array(calibration.stand_ins)
+        if len(calibration.selected):
+            arrays[f"selected_{index}"] = calibration.selected
+            arrays[f"selected_scores_{index}"] = calibration.selected_scores
         if calibration.center is not None:
             arrays[f"center_{index}"] = calibration.center
     save_arrays(folder / _CALIBRATION, **arrays)
@@ -178,6 +181,8 @@ def _load_calibrations(folder: Path, record: PhotographModelRecord) -> dict[str,
                 bool(file[f"stand_ins_{i}"]),
                 file.get(f"center_{i}"),
                 file[f"losses_{i}"],
+                file.get(f"selected_{i}", np.zeros(0, np.intp)),
+                file.get(f"selected_scores_{i}", np.zeros(0)),
             )
             calibrations[name].check((height, width, len(record.error_weights)))
     except _DAMAGED as error:

@@ -126,6 +126,11 @@ class _PhotographTraining(TrainingTask):
         """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
         calibrations = _calibrate(fit, config.validation.map_smoothing)
+        for index, name in enumerate(calibrations):
+            rows = folds_of_type(fit.training_set.inputs, index, fit.folds)
+            if rows:  # parts that were accepted were chosen for their scores: they are no sample of good parts
+                is_accepted = data.is_accepted(name, config.paths)[np.concatenate(rows)]
+                calibrations[name] = calibrations[name].without(is_accepted)
         # A threshold that cannot be used is refused before anything is written.
         record = self._record(calibrations) | {"accepted": data.accepted(config.paths)}
         for name, calibration in calibrations.items():
