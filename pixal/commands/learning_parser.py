@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pixal
 from pixal.commands.options import AddCommand, add_workers, count, describe
 from pixal.commands.planted_parser import add_planted_defects, defect_options
-from pixal.config import Config
-from pixal.outcome import Results
+
+if TYPE_CHECKING:
+    from pixal.config import Config
+    from pixal.outcome import Results
 
 _PROMOTE = """\
 Compare the candidate of a type with the model in use, and put it in its place if it is not worse.
