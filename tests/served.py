@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +20,10 @@ from pixal.io.images import encode_image
 from pixal.io.records import to_builtin
 from pixal.report.document import BatchOrigin, DriftSummary, ModelSummary, PartResult, ResultsDocument, TypeSummary
 from pixal.report.images import save_part_images
+from pixal.server.app import build_app
+from pixal.server.security import Access
 from pixal.tasks.photographs.parts import PhotographRecord
+from pixal.tasks.photographs.serving.site import PhotographSite
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, write_batch_record
 from pixal.tasks.photographs.verdicts.history import up_to_date
@@ -25,7 +31,7 @@ from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdic
 from pixal.validation.regions import Region
 
 WIDTH, HEIGHT = 640, 360
-REGION = Region(400, 100, 60, 40, 2000.0, 9.0, "LAB_a", (90, 20, 16, 10))
+_BOX = (400, 100, 60, 40)
 PATHS = """\
 component_model_path: {component: Part, base: ./out}
 component_validate_path: {component: Part, base: ./validate}
@@ -42,9 +48,12 @@ def write_settings(folder: Path) -> PhotographConfig:
 
 
 def write_results(
-    config: PhotographConfig, count: int, *, types: Sequence[str] = ("front",), name: str = "lot1"
+    config: PhotographConfig, count: int, *, types: Sequence[str] = ("front",), name: str = "lot1", scale: int = 1
 ) -> None:
-    """Write the files of a batch of ``count`` parts: each third one fails, and the last one could not be processed."""
+    """Write the files of a batch of ``count`` parts: each third one fails, and the last one could not be processed.
+
+    The photographs of the first 20 parts are written, too; they have 640x360 pixels times ``scale``.
+    """
     root = config.paths.resolve("component_validate_path")
     ownership.claim(root)
     photographs = root.parents[1] / "photographs"
@@ -52,75 +61,68 @@ def write_results(
     for type_name in types:
         folder = photographs / type_name
         folder.mkdir(parents=True, exist_ok=True)
-        report = root / type_name / "report"
-        images = {failed: _images(report, failed) for failed in (False, True)}
-        data = {failed: _photograph(failed) for failed in (False, True)}
+        kinds = {failed: _Kind.make(root / type_name / "report", scale, failed=failed) for failed in (False, True)}
         of_type = [
-            _verdict(type_name, number, folder, images[failed], data[failed], is_last=number == count - 1)
+            _verdict(type_name, number, folder, kinds[number % 3 == 0], is_last=number == count - 1)
             for number in range(count)
-            for failed in (number % 3 == 0,)
         ]
         lines = b"".join(json.dumps(to_builtin(verdict.as_json())).encode() + b"\n" for verdict in of_type)
         write_bytes(root / type_name / "metadata" / JOURNAL, lines)
         verdicts += of_type
     record = BatchRecord(name=name, source=str(photographs), started=_STARTED, types=tuple(types))
     write_batch_record(root, record)
-    write_bytes(
-        root / "results.json", _results(record, [verdict.part for verdict in verdicts]).model_dump_json().encode()
-    )
+    results = _results(record, [verdict.part for verdict in verdicts])
+    write_bytes(root / "results.json", results.model_dump_json().encode())
     up_to_date(config.paths)
 
 
-def _verdict(type_name: str, number: int, folder: Path, images: Any, data: bytes, *, is_last: bool) -> StoredVerdict:
+@dataclass(frozen=True)
+class _Kind:
+    """What all failed parts have in common, or all others: the picture, and the images of the report."""
+
+    data: bytes
+    images: tuple[str | None, ...]
+    size: dict[str, int]
+    regions: tuple[Region, ...]
+
+    @classmethod
+    def make(cls, report: Path, scale: int, *, failed: bool) -> _Kind:
+        photo = np.full((HEIGHT, WIDTH, 3), (60, 120, 70), np.uint8)
+        cv2.rectangle(photo, (80, 60), (560, 300), (150, 170, 120), -1)
+        tinted = photo.copy()
+        if failed:
+            photo[100:140, 400:460] = (200, 160, 40)
+            tinted[100:140, 400:460] = (255, 0, 0)
+        photo, tinted = (np.kron(image, np.ones((scale, scale, 1), np.uint8)) for image in (photo, tinted))
+        regions = (Region(*(scale * value for value in _BOX), 2400.0 * scale**2, 9.0, "LAB_a", _BOX),) if failed else ()
+        report.mkdir(parents=True, exist_ok=True)
+        files = save_part_images(report, photo, tinted, name="part", regions=regions)
+        images = tuple(None if file is None else file.name for file in files)
+        return cls(encode_image(".png", photo), images, {"width": scale * WIDTH, "height": scale * HEIGHT}, regions)
+
+
+def _verdict(type_name: str, number: int, folder: Path, kind: _Kind, *, is_last: bool) -> StoredVerdict:
     image = f"{number:04d}.png"
-    failed = number % 3 == 0
-    content = data + number.to_bytes(4, "big")  # after the end of the PNG: another hash, the same picture
+    data = kind.data + number.to_bytes(4, "big")  # after the end of the PNG: another hash, the same picture
     if number < 20:
-        (folder / image).write_bytes(content)
-    sha256 = data_hash(content)
-    score = 4.0 + number / 1000 if failed else 1.0 + number / 100_000
+        (folder / image).write_bytes(data)
     pose = {f"h{i}{j}": float(i == j) for i in range(3) for j in range(3)}
-    size = {"width": WIDTH, "height": HEIGHT}
     record = PhotographRecord(
         **{"image": image, "source": str(folder / image), "status": "failed" if is_last else "ok"},
-        **{"sha256": sha256, "name": image[:-4], "reason": "cannot be aligned" if is_last else ""},
-        **size,
+        **{"sha256": data_hash(data), "name": image[:-4], "reason": "cannot be aligned" if is_last else ""},
+        **kind.size,
         **pose,
     )
+    score = 4.0 + number / 1000 if kind.regions else 1.0 + number / 100_000
+    values = {"score": score, "threshold": 2.0, "p_value": 0.1}
     part = PartResult(
-        **{"type": type_name, "image": image, "source": f"{type_name}/{image}", "overlay": None, **size},
-        **{"verdict": "error" if is_last else "fail" if failed else "pass", "reason": record.reason},
-        **{
-            "score": None if is_last else score,
-            "threshold": None if is_last else 2.0,
-            "p_value": None if is_last else 0.1,
-        },
-        regions=(REGION,) if failed and not is_last else (),
+        **{"type": type_name, "image": image, "source": f"{type_name}/{image}", "overlay": None},
+        **{"verdict": "error" if is_last else "fail" if kind.regions else "pass", "reason": record.reason},
+        **(dict.fromkeys(values) if is_last else values),
+        **kind.size,
+        regions=() if is_last else kind.regions,
     )
-    return StoredVerdict(source=record.source, stat=None, key="k", record=record, part=part, images=images)
-
-
-def _images(folder: Path, failed: bool) -> tuple[str | None, ...]:
-    folder.mkdir(parents=True, exist_ok=True)
-    photo = _pixels(failed)
-    shown = photo.copy()
-    shown[100:140, 400:460] = (255, 0, 0)
-    files = save_part_images(
-        folder, photo, shown if failed else photo, name="part", regions=(REGION,) if failed else ()
-    )
-    return tuple(None if file is None else file.name for file in files)
-
-
-def _photograph(failed: bool) -> bytes:
-    return encode_image(".png", _pixels(failed))
-
-
-def _pixels(failed: bool) -> Any:
-    photo = np.full((HEIGHT, WIDTH, 3), (60, 120, 70), np.uint8)
-    cv2.rectangle(photo, (80, 60), (560, 300), (150, 170, 120), -1)
-    if failed:
-        photo[100:140, 400:460] = (200, 160, 40)
-    return photo
+    return StoredVerdict(source=record.source, stat=None, key="k", record=record, part=part, images=kind.images)
 
 
 def _results(record: BatchRecord, parts: Sequence[PartResult]) -> ResultsDocument:
@@ -141,3 +143,25 @@ def _results(record: BatchRecord, parts: Sequence[PartResult]) -> ResultsDocumen
         types=types,
         parts=tuple(parts),
     )
+
+
+@contextmanager
+def running(config: PhotographConfig, token: str = "") -> Iterator[int]:
+    """Serve a component in this process, and yield the port. With a token, as if ``--host`` were given."""
+    import uvicorn
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = int(listener.getsockname()[1])
+    access = replace(Access.to("127.0.0.1", port), token=token)
+    options = {"log_config": None, "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": 1}
+    stopping = threading.Event()
+    server = uvicorn.Server(uvicorn.Config(build_app(PhotographSite(config), access, stopping), **options))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        yield port
+    finally:
+        stopping.set()
+        server.should_exit = True
+        thread.join(5)
+        listener.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import HTTPException, RequestValidationError
@@ -18,15 +19,16 @@ from pixal.server.site import Site
 _log = logging.getLogger(__name__)
 
 
-def build_app(site: Site, access: Access) -> ASGIApp:
+def build_app(site: Site, access: Access, stopping: threading.Event) -> ASGIApp:
     """Build the application.
 
     Args:
         site: What it shows.
         access: Which requests it answers.
+        stopping: Set when the server is about to end, so that streams end.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.state.served = Served(site, access)
+    app.state.served = Served(site, access, stopping)
     for module in (pages, part_routes, mark_routes, events):
         app.include_router(module.router)
     app.add_api_route("/static/{name}", _static)

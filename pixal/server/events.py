@@ -16,11 +16,12 @@ from pixal.database.part_list import count_parts
 from pixal.database.schema import MARKS
 from pixal.errors import PixalError
 from pixal.server.part_routes import counts_of
-from pixal.server.requests import find_asked
+from pixal.server.requests import find_asked, served
 
 router = APIRouter()
 
 _INTERVAL = 1.0  # seconds between two looks
+_STEPS = 5  # looks in this time whether the server is about to end
 _KEEP_ALIVE = 15  # looks without a change after which a comment is sent, so that a closed connection is noticed
 
 
@@ -35,7 +36,8 @@ async def events(request: Request, component: str, batch: str) -> StreamingRespo
 async def _follow(request: Request, component: str, batch: str) -> AsyncIterator[str]:
     last, silent = None, 0
     yield f"retry: {int(2000 * _INTERVAL)}\n\n"
-    while not await request.is_disconnected():
+    stopping = served(request).stopping
+    while not stopping.is_set() and not await request.is_disconnected():
         state = await run_in_threadpool(_state, request, component, batch)
         if state is not None and state != last:
             yield f"data: {json.dumps(state)}\n\n"
@@ -44,7 +46,9 @@ async def _follow(request: Request, component: str, batch: str) -> AsyncIterator
             yield ": \n\n"
             silent = 0
         silent += 1
-        await asyncio.sleep(_INTERVAL)
+        for _ in range(_STEPS):
+            if not stopping.is_set():
+                await asyncio.sleep(_INTERVAL / _STEPS)
 
 
 def _state(request: Request, component: str, batch: str) -> dict[str, Any] | None:

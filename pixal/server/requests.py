@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -43,6 +44,7 @@ class Served:
 
     site: Site
     access: Access
+    stopping: threading.Event
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -28,10 +29,13 @@ def run_server(site: Site, *, host: str, port: int, started: Callable[[str], Non
     """
     import uvicorn
 
+    logging.getLogger("uvicorn").addHandler(logging.NullHandler())
+    logging.getLogger("uvicorn").propagate = False  # the application says what has failed
     listener = _listen(host, port)
     access = Access.to(host, listener.getsockname()[1])
+    stopping = threading.Event()
     config = uvicorn.Config(
-        build_app(site, access),
+        build_app(site, access, stopping),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -47,6 +51,7 @@ def run_server(site: Site, *, host: str, port: int, started: Callable[[str], Non
         while thread.is_alive():
             thread.join(0.5)
     finally:
+        stopping.set()
         server.should_exit = True
         thread.join(_LONGEST_END)
         listener.close()

@@ -47,6 +47,7 @@ async function sendWaiting() {
   }
   sending = false;
   keepWaiting();
+  refreshMarks();
 }
 
 addEventListener("beforeunload", (event) => {

@@ -8,7 +8,7 @@ const component = find("#judge").dataset.component;
 const [tint, reference] = [find("#tint"), find("#reference")];
 const AHEAD = 3; // parts that are fetched before they are asked for
 const LONGEST_WAIT = 8000; // milliseconds for a picture, after which the part can be judged without it
-let order = [], at = -1, current = null, ready = Promise.resolve(), version = null, marksVersion = null;
+let order = [], at = -1, current = null, ready = Promise.resolve();
 const fetched = new Map(); // key → promise of the details
 
 const keyOf = (type, image) => JSON.stringify([type, image]);
@@ -19,7 +19,7 @@ const whole = (path) => base + path + (filterText ? `?${filterText}` : "");
 function detailsOf(type, image) {
   const key = keyOf(type, image);
   if (!fetched.has(key)) {
-    const request = get(addressOf("/part.json", { type, image }));
+    const request = get(addressOf("/part.json", { type, image })).then((part) => Object.assign(part, { fetched: performance.now() }));
     request.catch(() => fetched.delete(key));
     fetched.set(key, request);
     if (fetched.size > 200) fetched.delete(fetched.keys().next().value);
@@ -85,6 +85,7 @@ async function show(details) {
   if (found && !part.width) frame(photo.naturalWidth, photo.naturalHeight, part.regions);
   if (view.fitted) fit();
   stage.classList.remove("loading");
+  refreshMarks();
   Promise.all(second).then(([, hasReference]) => current === part && stage.classList.toggle("alone", !hasReference));
 }
 

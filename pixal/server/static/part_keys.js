@@ -76,6 +76,21 @@ function onStored({ body }, { marks, counts, undone }) {
   }
 }
 
+// Read the marks again if others may have changed them since they were read.
+let changed = 0, refreshing = false;
+async function refreshMarks() {
+  const part = current, asked = performance.now();
+  if (refreshing || !part?.views || part.fetched >= changed || waiting.length || drawing.done) return;
+  refreshing = true;
+  const details = await get(addressOf("/part.json", part)).catch(() => null);
+  refreshing = false;
+  if (details && !waiting.length && !drawing.done) {
+    Object.assign(part, { marks: details.marks, fetched: asked });
+    if (current === part) showMarks();
+    refreshMarks();
+  }
+}
+
 function onRefused({ body }, error) {
   showProblem(error.message);
   if (!body?.image) return;
@@ -193,6 +208,7 @@ find("#help-button").addEventListener("click", () => find("#help").showModal());
 find("#help .close").addEventListener("click", () => find("#help").close());
 
 // Parts that validate --watch adds, and marks of others, appear without a reload.
+let version = null, marksVersion = null;
 const events = new EventSource(base + "/events");
 events.addEventListener("message", async (event) => {
   const state = JSON.parse(event.data);
@@ -203,13 +219,8 @@ events.addEventListener("message", async (event) => {
     fetched.clear();
     await loadOrder().catch((error) => showProblem(error.message));
   }
-  const part = current;
-  if (!(isNew || isMarked) || !part?.views || waiting.length) return;
-  const details = await get(addressOf("/part.json", part)).catch(() => null);
-  if (details && current === part && !waiting.length && !drawing.done) {
-    part.marks = details.marks;
-    showMarks();
-  }
+  if (isMarked) changed = performance.now();
+  refreshMarks();
 });
 addEventListener("pagehide", () => events.close());
 
