@@ -59,7 +59,7 @@ document.addEventListener("keydown", (event) => {
 });
 new ResizeObserver(([entry]) => document.documentElement.style.setProperty("--toolbar", `${entry.target.offsetHeight}px`)).observe(find(".toolbar"));
 
-if (matchMedia("(max-width: 700px)").matches) find("#what-if").open = false;
+if (matchMedia("(max-width: 760px)").matches) find("#what-if").open = false;
 // On paper everything is open. What was closed is closed again afterwards.
 let opened = [];
 addEventListener("beforeprint", () => {

@@ -437,6 +437,13 @@ def test_a_phone_shows_every_part_in_two_lines_and_keeps_nothing_but_the_heads_a
     assert page.locator("#factor").is_visible()
 
 
+def test_at_every_width_nothing_is_wider_than_the_page_and_names_have_room(page: Any) -> None:
+    for width in (1440, 1341, 1239, 1161, 1024, 901, 761, 701, 390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert row(page, "a.jpg").locator(".c-image").bounding_box()["width"] > 100
+
+
 def test_the_controls_of_a_part_fit_in_one_line_and_the_images_lie_side_by_side(page: Any) -> None:
     page.set_viewport_size({"width": 1440, "height": 900})
     open_first(page)
