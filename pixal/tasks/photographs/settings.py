@@ -19,6 +19,7 @@ from pixal.config.former import FormerValue
 from pixal.config.schema import Parameters
 from pixal.config.section import Count, Fraction, Mark, Positive, Section
 from pixal.errors import ConfigError
+from pixal.notifications.settings import Notify
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import channel_names
 
@@ -251,6 +252,7 @@ class Validation(Section):
         pixel_size_mm: Size of a pixel of the photograph in millimetres. None: regions are measured in pixels only.
         drift_level: How often a batch like the training parts may be reported as different.
         save_anomaly_maps: Whether each part's map is written as TIFF.
+        notify: Who is told about new verdicts.
         watch_interval: Seconds between two scans of the folder with ``validate --watch``.
         sensitivity: Which planted defects ``train`` tries out on the model: a few (``auto``), as many as
             ``pixal sensitivity`` (``full``), or none (``off``).
@@ -265,6 +267,7 @@ class Validation(Section):
     pixel_size_mm: Annotated[Annotated[Positive, Field(le=1e6)] | None, Mark.NOT_IN_TRAINING] = None
     drift_level: Annotated[Annotated[float, Field(gt=0, lt=1)], Mark.NO_RESULT] = 0.01
     save_anomaly_maps: Annotated[bool, Mark.NOT_IN_TRAINING] = True
+    notify: Annotated[Notify, Mark.NO_RESULT] = Notify()
     watch_interval: Annotated[Positive, Mark.NO_RESULT] = 2.0
     sensitivity: Annotated[Literal["auto", "full", "off"], Mark.NO_RESULT] = "auto"
 

@@ -15,6 +15,7 @@ from pixal.io.handover import Move, finish, hand_over, is_unfinished, plan_move
 from pixal.io.image_time import time_taken
 from pixal.io.locking import lock_folder
 from pixal.io.output_folders import Side, claim_outputs, output_folders
+from pixal.notifications.notifier import OUTBOX
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.verdicts.batch_record import (
     BatchRecord,
@@ -31,7 +32,7 @@ from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdic
 _log = logging.getLogger(__name__)
 
 HISTORY_DATABASE = "history.db"
-HISTORY_FILES = (HISTORY_DATABASE, "history.html", "history.csv")
+HISTORY_FILES = (HISTORY_DATABASE, "history.html", "history.csv", OUTBOX)
 """Files of all batches, in the folder of the component's results. They stay there when a batch moves."""
 
 _SIDE: Side = "component_validate_path"

@@ -223,7 +223,6 @@ class TypeVerdicts:
 
     def type_summary(self) -> TypeSummary:
         """The type's entry in ``results.json``."""
-        record = self.model.record
         return TypeSummary(
             threshold=self.cut.threshold,
             method=self.cut.method,
@@ -232,15 +231,21 @@ class TypeVerdicts:
             parts=len(self.parts),
             failed=sum(part.verdict == "fail" for part in self.parts),
             errors=len(self.failures),
-            model=ModelOrigin(
-                family=record.model,
-                name=record.model_name,
-                trained=record.created,
-                good_images=record.n_images,
-                record_sha256=record.record_sha256,
-                data_sha256=record.input_sha256,
-                frame=self.shape[:2],
-            ),
+            model=self.origin,
+        )
+
+    @property
+    def origin(self) -> ModelOrigin:
+        """The model, as results and messages name it."""
+        record = self.model.record
+        return ModelOrigin(
+            family=record.model,
+            name=record.model_name,
+            trained=record.created,
+            good_images=record.n_images,
+            record_sha256=record.record_sha256,
+            data_sha256=record.input_sha256,
+            frame=self.shape[:2],
         )
 
     def drift_samples(self) -> tuple[Sample, Sample]:

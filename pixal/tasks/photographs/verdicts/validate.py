@@ -12,6 +12,7 @@ from pixal.execution import in_background, progress
 from pixal.io.files import require_writable
 from pixal.io.locking import explained_by_lock
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
+from pixal.notifications.notifier import notifying
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -64,7 +65,7 @@ def validate(
         models.load(name)
     truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
     types = [TypeValidation(name, models.load(name), truths.get(name), config) for name in photographs]
-    validated, seconds = 0, 0.0
+    validated, seconds, root = 0, 0.0, config.paths.resolve(_SIDE)
     with exclusive_run(config) as tracker:
         folders = {path.parent for path in planned}
         require_writable(*folders, *(config.paths.resolve("validate_metadata_path", name) for name in photographs))
@@ -72,7 +73,7 @@ def validate(
         claim_outputs(config.paths, _SIDE, [None, *photographs])
         remove_unfinished(config.paths, _SIDE, [None, *photographs])
         record = remove_old_results(config, record, keep=set(photographs))
-        with in_background() as submit:  # draws the figures
+        with notifying(root, config.validation.notify) as notifier, in_background() as submit:  # draws the figures
             for validation in types:
                 name, photos = validation.name, photographs[validation.name]
                 validation.resume(photos, force=force)
@@ -81,7 +82,10 @@ def validate(
                     _log.info("%s: %d of %d parts already done", name, len(photos) - len(missing), len(photos))
                 start = time.perf_counter()
                 verdicts = progress(validation.validate(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
-                for index, _ in enumerate(verdicts):
+                for index, verdict in enumerate(verdicts):
+                    if notifier is not None:
+                        origin = validation.verdicts.origin
+                        notifier.verdict(verdict.part, config.paths.component, record.origin, origin)
                     if index == 0:  # now that TensorFlow is imported: two imports at a time can block each other
                         submit(mlflow_utils.import_mlflow)
                 validated, seconds = validated + len(missing), seconds + time.perf_counter() - start

@@ -13,6 +13,7 @@ from pixal.errors import InputError
 from pixal.io.files import FileStat, file_stat
 from pixal.io.names import comparable
 from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
+from pixal.notifications.notifier import Notifier, notifying
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -56,7 +57,8 @@ def watch(
     check_outputs(config.paths, "component_validate_path", [None], source=folder)
     batches.find(folder, batch)  # a name that cannot be used is reported before the watch starts
     watcher = _Watcher(folder, config, model, batch)
-    with exclusive_run(config) as tracker:
+    results = config.paths.resolve("component_validate_path")
+    with exclusive_run(config) as tracker, notifying(results, config.validation.notify) as watcher.notifier:
         try:
             watcher.resume(force)
             while True:
@@ -112,12 +114,14 @@ class _Watcher:
         folder: The folder.
         types: The validation of each type that has photographs.
         batch: The record of the batch; None until the first photograph is complete.
+        notifier: Tells about verdicts; None if nobody is to be told.
     """
 
     def __init__(self, folder: Path, config: PhotographConfig, model: str | None, name: str | None) -> None:
         self.folder, self._config, self._models = folder, config, Models(config, model)
         self._batches, self._name = Batches(config.paths), name
         self.batch: BatchRecord | None = None
+        self.notifier: Notifier | None = None
         self.types: dict[str, TypeValidation] = {}
         self._pending: dict[Path, _PendingFile] = {}
         self._warnings: set[str] = set()
@@ -167,6 +171,9 @@ class _Watcher:
                 self._pending.pop(Path(verdict.record.source), None)
                 self._discard_replaced(name, verdict)
                 _log.info("%s", _describe(verdict))
+                if self.notifier is not None and self.batch is not None:
+                    component, origin = self._config.paths.component, self.types[name].verdicts.origin
+                    self.notifier.verdict(verdict.part, component, self.batch.origin, origin)
         self._is_validating = False
         self._update(changed)
 
