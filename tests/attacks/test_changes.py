@@ -130,7 +130,9 @@ def test_photographs_change_during_validation(
         running = server.start(folder, f"{line} --watch" if command == "watch" else line)
         if command == "watch":
             time.sleep(generator.uniform(1, 3))
-            if running.is_running() and running.has_handlers():
+            while running.is_running() and not running.has_handlers():
+                time.sleep(0.005)  # Python itself is starting
+            if running.is_running():
                 running.kill(signal.SIGINT)
         status = running.wait()
     assert status in (0, 2, 3, 130), running.output

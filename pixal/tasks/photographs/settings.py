@@ -115,8 +115,11 @@ class Preprocessor(Section):
         bg_threshold: Pixels whose mean grey level (0 to 255) is not above this value do not extend the crop.
         ignore_regions: Regions that are not compared, per type: boxes in the reference frame, or an image file that is
             white there.
+        local_registration: Whether the smooth deformation that is left after the alignment is undone; never that of a
+            texture.
         light_matching: How the light is matched to the reference's: ``gain``: one factor per colour; ``field``: factors
-            that vary smoothly over the part; ``none``.
+            that vary smoothly over the part; ``local``: factors from a window around each pixel; ``none``. ``auto``:
+            ``local``, but ``gain`` for textures.
     """
 
     file_name: Annotated[Annotated[str, Field(pattern=r"^[^/\\]+\.npz$")], Mark.NO_RESULT] = "out.npz"
@@ -130,7 +133,8 @@ class Preprocessor(Section):
     zero_pruning_padding: Annotated[int, Field(ge=0)] = 0
     bg_threshold: Annotated[float, Field(ge=0, le=255)] = 0.0
     ignore_regions: dict[str, list[Box] | str] = {}
-    light_matching: Literal["gain", "field", "none"] = "gain"
+    local_registration: bool = True
+    light_matching: Literal["auto", "gain", "field", "local", "none"] = "auto"
 
     def pooling(self, pixels: int, *, texture: bool) -> int:
         """What ``pool_size`` stands for. ``auto``: 2, but 1 for textures that are small.

@@ -21,13 +21,19 @@ _ITERATIONS = 5
 _TUKEY = 4.685  # 95 % efficiency for normal noise
 _MIN_SCALE = 1e-4  # relative noise of a block's mean by rounding to 8 bits
 _CELL = 8  # pixels between the points where a field is computed
+_WINDOW = 0.08  # standard deviation of the window of a local gain, in units of the square root of the area
+_WINDOW_ITERATIONS = 3
+_WINDOW_CELL = 4  # the gain is computed at every fourth pixel
+_WINDOW_PRIOR = 1e-3  # mean square of brightness: where the part is darker, the gain stays near 1
+
+LightMatching = Literal["gain", "field", "local", "none"]
 
 
 def match_light(
     image: NDArray[np.float32],
     reference: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    method: Literal["gain", "field", "none"],
+    method: LightMatching,
 ) -> NDArray[np.float32]:
     """Match the light of an image to that of the reference.
 
@@ -36,17 +42,19 @@ def match_light(
         reference: (H, W, 3) in [0, 1].
         mask: (H, W) pixels of the part; only these are used.
         method: ``gain``: one factor per channel; ``field``: one factor per channel and pixel, the exponential of a
-            quadratic in x and y; ``none``.
+            quadratic in x and y; ``local``: one factor per channel and pixel, from a window around the pixel; ``none``.
 
     Returns:
         (H, W, 3), clipped to [0, 1].
     """
     if method == "none":
         return image
-    if method == "gain":
-        matched = cv2.transform(image, np.diag(light_gain(image, reference, mask)))  # ten times as fast as broadcasting
-    else:
+    if method == "field":
         matched = cv2.multiply(image, _light_field(image, reference, mask))
+    else:
+        matched = cv2.transform(image, np.diag(light_gain(image, reference, mask)))  # ten times as fast as broadcasting
+        if method == "local":
+            matched = cv2.multiply(matched, _local_gain(np.asarray(matched, np.float32), reference, mask))
     return np.asarray(cv2.threshold(matched, 1.0, 0, cv2.THRESH_TRUNC)[1], np.float32)
 
 
@@ -83,6 +91,30 @@ def _light_field(
     cells = _monomials(columns, rows[:, None])
     coarse = np.exp(np.einsum("hwk,ck->hwc", cells, coefficients)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _local_gain(
+    image: NDArray[np.float32], reference: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Compute the gain of each pixel and channel, (H, W, 3), by regression in a Gaussian window around it.
+
+    A block that differs in one channel has little weight in all (Tukey's biweight). The window is much wider than a
+    defect, so a defect does not decide the gain.
+    """
+    is_part = mask.astype(np.float32)
+    photo, target, share = (average_pool(array, _WINDOW_CELL) for array in (image, reference, is_part))
+    inside = (share > 1 - 1e-6)[..., None].astype(np.float32)
+    if not inside.any():
+        return np.ones_like(image)
+    sigma = _WINDOW * float(np.sqrt(inside.size))
+    gain, weight = np.ones_like(photo), inside
+    for _ in range(_WINDOW_ITERATIONS):
+        residual = photo * gain - target
+        scale = np.maximum(1.4826 * np.median(np.abs(residual[inside[..., 0] > 0]), axis=0), _MIN_SCALE)
+        weight = inside * np.maximum(1 - ((residual / scale) ** 2).max(axis=-1, keepdims=True) / _TUKEY**2, 0) ** 2
+        products, squares = (cv2.GaussianBlur(weight * photo * other, (0, 0), sigma) for other in (target, photo))
+        gain = (products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR)
+    return np.asarray(cv2.resize(gain, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _log_light(

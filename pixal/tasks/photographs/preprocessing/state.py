@@ -20,7 +20,8 @@ from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
-from pixal.tasks.photographs.network_input.illumination import match_light, unit_range
+from pixal.tasks.photographs.network_input.illumination import LightMatching, match_light, unit_range
+from pixal.tasks.photographs.network_input.local_registration import find_displacement, undo_displacement
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
 
@@ -79,10 +80,10 @@ class PreprocessingState:
         return np.asarray(average_pool(self._crop(self.part_mask).astype(np.float32), self.pooling) > _HALF)
 
     def to_input(self, aligned: NDArray[Any]) -> NDArray[np.float32]:
-        """Make the model's input of an aligned photograph: crop, match the light, compute the channels, pool.
+        """Make the model's input of an aligned photograph: crop, register, match the light, compute the channels, pool.
 
         Pixels outside the part get the colour of the nearest pixel of the part, before the light is matched and filters
-        are applied: no filter sees the background. In the input they are 0.
+        are applied: no filter sees the background. In the input they are 0. Ignored pixels get it before anything else.
 
         Args:
             aligned: The photograph in the reference frame, (H, W, 3), 8- or 16-bit RGB.
@@ -90,11 +91,13 @@ class PreprocessingState:
         Returns:
             The input, (h, w, C).
         """
+        settings, part = self.settings.preprocessor, self._crop(self.part_mask)
         image = unit_range(self._crop(aligned))
-        pixels, (outside, nearest) = image.reshape(-1, 3), self._nearest_of_outside
-        pixels[outside] = pixels[nearest]
-        settings = self.settings.preprocessor
-        image = match_light(image, self._reference_crop, self._crop(self.part_mask), settings.light_matching)
+        if settings.local_registration and not self.settings.alignment.is_texture:
+            _fill(image, self._nearest_of_ignored)
+            image = undo_displacement(image, find_displacement(image, self._reference_crop, part))
+        _fill(image, self._nearest_of_outside)
+        image = match_light(image, self._reference_crop, part, self._light_matching)
         channels = compute_channels(image, settings.channels)
         return average_pool(channels, self.pooling) * self.mask[..., None]
 
@@ -169,6 +172,14 @@ class PreprocessingState:
         if not self.mask.any():
             raise ValueError("no pixel of the consensus mask is left to compare")
 
+    @property
+    def _light_matching(self) -> LightMatching:
+        """What ``light_matching`` stands for: textures differ from the reference everywhere, so they get one gain."""
+        method = self.settings.preprocessor.light_matching
+        if method != "auto":
+            return method
+        return "gain" if self.settings.alignment.is_texture else "local"
+
     def _crop(self, image: NDArray[Any]) -> NDArray[Any]:
         return image[self.box.window]
 
@@ -183,8 +194,20 @@ class PreprocessingState:
         return outside, nearest_inside(part).ravel()[outside]
 
     @cached_property
+    def _nearest_of_ignored(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Flat indices of the crop's ignored pixels, and of the nearest pixels that are compared."""
+        ignored = np.flatnonzero(self._crop(self.ignored))
+        return ignored, nearest_inside(self._crop(self.part_mask)).ravel()[ignored]
+
+    @cached_property
     def _reference_crop(self) -> NDArray[np.float32]:
         return unit_range(self._crop(self.reference.image))
+
+
+def _fill(image: NDArray[np.float32], nearest_of: tuple[NDArray[np.intp], NDArray[np.intp]]) -> None:
+    """Give pixels (flat indices) of an image (H, W, 3) the colours of others, in place."""
+    pixels, (filled, nearest) = image.reshape(-1, 3), nearest_of
+    pixels[filled] = pixels[nearest]
 
 
 def input_to_photo(

@@ -1,0 +1,117 @@
+"""Register a photograph locally: undo the smooth deformation that is left when the pose is right.
+
+Flexible parts are bent a little differently each time. A pose moves them as rigid planes, so their print stays off by a
+pixel or two, and its edges differ from those of the reference as much as a defect does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.tasks.photographs.network_input.pooling import average_pool
+
+_PIXELS = 500_000  # the finest level has at most about this many, to limit the cost
+_STEPS = (1, 2, 2)  # per level, each level with half the side of the next
+_WINDOW = 0.05  # standard deviation of the window, in units of the square root of the area
+_LARGEST = 0.01  # largest displacement, in the same unit
+_TUKEY = 4.685  # 95 % efficiency for normal noise
+_CORRELATED = 100.0  # pixels that count as one, because print that differs does so over several pixels
+_EXPECTED = 1.0  # typical displacement in pixels of a level: where there is no print, the field stays small
+_MIN_SCALE = 1e-3  # of the residual: rounding to 8 bits
+_GRID = 4  # the sums in windows are computed at every fourth pixel of a level
+_TINY = 1e-4  # keeps quotients finite where no pixel is used
+
+
+def find_displacement(
+    image: NDArray[np.float32], reference: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Find where each pixel of the reference is in an image that shows the same part, bent smoothly.
+
+    The field minimises the squared difference of the grey levels in a Gaussian window around each pixel (Lucas and
+    Kanade, 1981), from coarse to fine. The window is so wide (1/20 of the part's side) that it spans much more than a
+    defect. Pixels that differ for another reason than their place, such as defects and serial numbers, have little
+    weight (Tukey's biweight), and a slow change of brightness is allowed for.
+
+    Args:
+        image: (H, W, 3) in [0, 1], in the reference frame.
+        reference: (H, W, 3) in [0, 1].
+        mask: (H, W) pixels of the part; only these are used.
+
+    Returns:
+        (h, w, 2): the displacement (x, y) in pixels of the image, on a coarser grid over the same area. Its size is at
+        most 1/100 of the square root of the area.
+    """
+    finest = max(1, round(float(np.sqrt(mask.size / _PIXELS))))
+    field = np.zeros((1, 1, 2), np.float32)
+    greys = [np.asarray(cv2.cvtColor(values, cv2.COLOR_RGB2GRAY), np.float32) for values in (image, reference)]
+    for level, steps in reversed(list(enumerate(reversed(_STEPS)))):
+        cell = finest << level
+        photo, target, part = (average_pool(values, cell) for values in (*greys, mask.astype(np.float32)))
+        inside = cv2.erode((part > 1 - 1e-6).astype(np.float32), np.ones((3, 3), np.uint8), borderValue=0)
+        if inside.any():
+            field = _refine(_enlarge(field, inside) / cell, photo, target, inside, steps) * cell
+    largest = _LARGEST * float(np.sqrt(mask.size))
+    return np.asarray(np.clip(field, -largest, largest), np.float32)
+
+
+def undo_displacement(image: NDArray[np.float32], field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move the pixels of an image (H, W, 3) in [0, 1] to their places in the reference."""
+    moved = _sample(image, _enlarge(field, image), cv2.INTER_CUBIC)
+    return np.asarray(np.clip(moved, 0, 1, out=moved), np.float32)
+
+
+def _refine(
+    field: NDArray[Any], image: NDArray[Any], reference: NDArray[Any], inside: NDArray[Any], steps: int
+) -> NDArray[Any]:
+    """Take Gauss-Newton steps at one level.
+
+    Args:
+        field: (h, w, 2) displacement, in pixels of this level.
+        image: (h, w) grey levels.
+        reference: (h, w) grey levels.
+        inside: (h, w) 1 where pixels are used, else 0.
+        steps: Their number.
+
+    Returns:
+        The new field, (h, w, 2).
+    """
+    sigma = _WINDOW * float(np.sqrt(inside.size))
+    window = 4 * np.pi * sigma**2 / _CORRELATED
+    for _ in range(steps):
+        moved = _sample(image, field, cv2.INTER_LINEAR)
+        gain = (_smooth(inside * moved * reference, sigma) + _TINY) / (_smooth(inside * reference**2, sigma) + _TINY)
+        residual = moved - _enlarge(gain, inside) * reference
+        scale = max(1.4826 * float(np.median(np.abs(residual[inside > 0]))), _MIN_SCALE)
+        weight = inside * np.maximum(1 - (residual / (_TUKEY * scale)) ** 2, 0) ** 2
+        mean = (moved + reference) / 2
+        dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
+        terms = np.stack([dx * dx, dx * dy, dy * dy, dx * residual, dy * residual, np.ones_like(dx)], axis=-1)
+        xx, xy, yy, xr, yr, total = np.moveaxis(_smooth(terms * weight[..., None], sigma), -1, 0)
+        prior = (scale / _EXPECTED) ** 2 / window  # of the mean square of a gradient; large where there is no weight
+        xx, xy, yy, xr, yr = (values / (total + _TINY) for values in (xx, xy, yy, xr, yr))
+        xx, yy = xx + prior, yy + prior
+        step = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
+        field = field - _enlarge(cv2.GaussianBlur(step, (0, 0), sigma / _GRID / 2), inside)
+    return field
+
+
+def _smooth(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """The mean in a Gaussian window, on a grid that is ``_GRID`` times as coarse."""
+    pooled = average_pool(np.asarray(values, np.float32), _GRID)
+    return np.asarray(cv2.GaussianBlur(pooled, (0, 0), sigma / _GRID), np.float32)
+
+
+def _enlarge(values: NDArray[np.float32], like: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(values, like.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _sample(image: NDArray[Any], field: NDArray[Any], interpolation: int) -> NDArray[np.float32]:
+    """The image at each pixel plus its displacement."""
+    height, width = image.shape[:2]
+    x = np.arange(width, dtype=np.float32) + field[..., 0]
+    y = np.arange(height, dtype=np.float32)[:, None] + field[..., 1]
+    return np.asarray(cv2.remap(image, x, y, interpolation, borderMode=cv2.BORDER_REPLICATE), np.float32)
