@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import CHANNELS, compute_channels
 from pixal.tasks.photographs.network_input.illumination import light_gain
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState, input_to_photo
-from pixal.tasks.photographs.settings import Preprocessing, Preprocessor
+from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing, Preprocessor
 
 FRAME = (320, 180)
 BOX = Box(55, 50, 211, 79)  # the part, and a margin; neither side a multiple of 2 or 3
@@ -37,11 +38,12 @@ def fitted(
     ignored: NDArray[np.bool_] | None = None,
     **preprocessor: Any,
 ) -> PreprocessingState:
+    """A state whose light matching is one gain, and which registers nothing locally, unless asked for."""
     photo = photograph(0)
     reference = Reference.from_photograph(photo.image if image is None else image, photo.foreground > 0, 500)
     settings = Preprocessing.model_validate(
         {
-            "preprocessor": {"edge_margin": 0} | preprocessor,
+            "preprocessor": {"edge_margin": 0, "local_registration": False, "light_matching": "gain"} | preprocessor,
             "remove_background": {"method": "border"},
             "rename_images": True,
         }
@@ -58,13 +60,14 @@ def aligned(seed: int) -> NDArray[np.uint8]:
     return np.asarray(warp(photo.image, photograph(0).pose @ np.linalg.inv(photo.pose)), np.uint8)
 
 
+@pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize("pool_size", [1, 2, 3])
-def test_pixels_of_an_ignored_region_change_no_input_pixel(pool_size: int) -> None:
+def test_pixels_of_an_ignored_region_change_no_input_pixel(pool_size: int, local: bool) -> None:
     ignored = np.zeros(photograph(0).foreground.shape, bool)
     x, y, width, height = BOX
     region = np.s_[y + height // 3 : y + height // 3 + 13, x + width // 3 : x + width // 3 + 17]
     ignored[region] = True
-    state = fitted(ignored=ignored, channels=["ALL"], pool_size=pool_size)
+    state = fitted(ignored=ignored, channels=["ALL"], pool_size=pool_size, local_registration=local)
     image = aligned(1)
     changed = image.copy()
     changed[region] = np.random.default_rng(0).integers(0, 255, changed[region].shape)
@@ -184,6 +187,40 @@ def test_the_background_changes_no_bit(names: list[str], pool: int) -> None:
         plate[~state.consensus] = colour
         inputs.append(state.to_input(plate).tobytes())
     assert len(set(inputs)) == 1
+
+
+def test_with_local_registration_only_pixels_near_the_part_are_read() -> None:
+    state = fitted(channels=["ALL"], local_registration=True, light_matching="auto")
+    image = aligned(1)
+    changed = image.copy()
+    reach = 2 * round(0.01 * np.sqrt(BOX.width * BOX.height) + 2) + 1  # the largest displacement, and a cubic kernel
+    changed[cv2.dilate(state.consensus.astype(np.uint8), np.ones((reach, reach), np.uint8)) == 0] = (10, 240, 20)
+    assert state.to_input(changed).tobytes() == state.to_input(image).tobytes()
+
+
+def test_a_bent_part_gives_nearly_the_input_of_the_flat_one() -> None:
+    image = photograph(0).image
+    y, x = np.mgrid[: FRAME[1], : FRAME[0]].astype(np.float32)
+    bend = (np.sin(x / 40), np.cos(x / 50 + y / 60))
+    bent = cv2.remap(image, x + bend[0], y + bend[1], cv2.INTER_CUBIC)
+    rigid, local = (fitted(channels=["LAB_L"], local_registration=how) for how in (False, True))
+    flat = rigid.to_input(image)
+    assert np.abs(local.to_input(bent) - flat).mean() < 0.5 * np.abs(rigid.to_input(bent) - flat).mean()
+
+
+def test_light_is_matched_locally_except_for_textures() -> None:
+    image = photograph(0).image
+    x = np.linspace(0, 2 * np.pi, FRAME[0], dtype=np.float32)[None, :, None]
+    lit = np.clip(image * (0.85 + 0.05 * np.sin(x)), 0, 255).astype(np.uint8)
+    auto, gain, local = (
+        fitted(channels=["LAB_L"], light_matching=how, pool_size=1) for how in ("auto", "gain", "local")
+    )
+    assert auto.to_input(lit).tobytes() == local.to_input(lit).tobytes()
+    flat = gain.to_input(image)
+    assert np.abs(local.to_input(lit) - flat).mean() < 0.6 * np.abs(gain.to_input(lit) - flat).mean()
+    texture = {"apply_alignment": "texture"}
+    as_texture = replace(auto, settings=auto.settings.model_copy(update={"alignment": AlignmentSettings(**texture)}))
+    assert as_texture.to_input(lit).tobytes() == gain.to_input(lit).tobytes()
 
 
 def test_the_outline_of_a_uniform_part_gives_no_gradient() -> None:

@@ -19,8 +19,7 @@ _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
 _WINDOW = 0.05  # standard deviation of the window, in units of the square root of the area
 _LARGEST = 0.01  # largest displacement, in the same unit
 _TUKEY = 4.685  # 95 % efficiency for normal noise
-_CORRELATED = 100.0  # pixels that count as one, because print that differs does so over several pixels
-_EXPECTED = 1.0  # typical displacement in pixels of a level: where there is no print, the field stays small
+_PRIOR = 0.1  # added to the mean square of a gradient, in units of the noise's: without print, the field stays small
 _MIN_SCALE = 1e-3  # of the residual: rounding to 8 bits
 _GRID = 4  # the sums in windows are computed at every fourth pixel of a level
 _TINY = 1e-4  # keeps quotients finite where no pixel is used
@@ -80,7 +79,6 @@ def _refine(
         The new field, (h, w, 2).
     """
     sigma = _WINDOW * float(np.sqrt(inside.size))
-    window = 4 * np.pi * sigma**2 / _CORRELATED
     for _ in range(steps):
         moved = _sample(image, field, cv2.INTER_LINEAR)
         gain = (_smooth(inside * moved * reference, sigma) + _TINY) / (_smooth(inside * reference**2, sigma) + _TINY)
@@ -91,7 +89,7 @@ def _refine(
         dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
         terms = np.stack([dx * dx, dx * dy, dy * dy, dx * residual, dy * residual, np.ones_like(dx)], axis=-1)
         xx, xy, yy, xr, yr, total = np.moveaxis(_smooth(terms * weight[..., None], sigma), -1, 0)
-        prior = (scale / _EXPECTED) ** 2 / window  # of the mean square of a gradient; large where there is no weight
+        prior = _PRIOR * scale**2
         xx, xy, yy, xr, yr = (values / (total + _TINY) for values in (xx, xy, yy, xr, yr))
         xx, yy = xx + prior, yy + prior
         step = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
