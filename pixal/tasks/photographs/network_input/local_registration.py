@@ -19,7 +19,7 @@ _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
 _WINDOW = 0.05  # standard deviation of the window, in units of the square root of the area
 _LARGEST = 0.01  # largest displacement, in the same unit
 _TUKEY = 4.685  # 95 % efficiency for normal noise
-_PRIOR = 0.1  # added to the mean square of a gradient, in units of the noise's: without print, the field stays small
+_PRIOR = 0.07  # weight of the prior at the finest level; see ``_refine``
 _MIN_SCALE = 1e-3  # of the residual: rounding to 8 bits
 _GRID = 4  # the sums in windows are computed at every fourth pixel of a level
 _TINY = 1e-4  # keeps quotients finite where no pixel is used
@@ -52,7 +52,8 @@ def find_displacement(
         photo, target, part = (average_pool(values, cell) for values in (*greys, mask.astype(np.float32)))
         inside = cv2.erode((part > 1 - 1e-6).astype(np.float32), np.ones((3, 3), np.uint8), borderValue=0)
         if inside.any():
-            field = _refine(_enlarge(field, inside) / cell, photo, target, inside, steps) * cell
+            # A pixel of this level is 2**level pixels of the finest one, so such a step is as much less likely.
+            field = _refine(_enlarge(field, inside) / cell, photo, target, inside, steps, _PRIOR * 4**level) * cell
     largest = _LARGEST * float(np.sqrt(mask.size))
     return np.asarray(np.clip(field, -largest, largest), np.float32)
 
@@ -64,7 +65,12 @@ def undo_displacement(image: NDArray[np.float32], field: NDArray[np.float32]) ->
 
 
 def _refine(
-    field: NDArray[Any], image: NDArray[Any], reference: NDArray[Any], inside: NDArray[Any], steps: int
+    field: NDArray[Any],
+    image: NDArray[Any],
+    reference: NDArray[Any],
+    inside: NDArray[Any],
+    steps: int,
+    prior: float,
 ) -> NDArray[Any]:
     """Take Gauss-Newton steps at one level.
 
@@ -74,6 +80,8 @@ def _refine(
         reference: (h, w) grey levels.
         inside: (h, w) 1 where pixels are used, else 0.
         steps: Their number.
+        prior: Weight of the prior that steps are small: the mean square of the gradients that counts as much, in units
+            of the residual's variance.
 
     Returns:
         The new field, (h, w, 2).
@@ -89,9 +97,8 @@ def _refine(
         dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
         terms = np.stack([dx * dx, dx * dy, dy * dy, dx * residual, dy * residual, np.ones_like(dx)], axis=-1)
         xx, xy, yy, xr, yr, total = np.moveaxis(_smooth(terms * weight[..., None], sigma), -1, 0)
-        prior = _PRIOR * scale**2
         xx, xy, yy, xr, yr = (values / (total + _TINY) for values in (xx, xy, yy, xr, yr))
-        xx, yy = xx + prior, yy + prior
+        xx, yy = xx + prior * scale**2, yy + prior * scale**2
         step = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
         field = field - _enlarge(cv2.GaussianBlur(step, (0, 0), sigma / _GRID / 2), inside)
     return field
