@@ -22,6 +22,7 @@ _TUKEY = 4.685  # 95 % efficiency for normal noise
 _MIN_SCALE = 1e-4  # relative noise of a block's mean by rounding to 8 bits
 _CELL = 8  # pixels between the points where a field is computed
 _WINDOW = 0.08  # standard deviation of the window of a local gain, in units of the square root of the area
+_SMALLEST_WINDOW = 32.0  # pixels: larger than a defect on a small part
 _WINDOW_ITERATIONS = 3
 _WINDOW_CELL = 4  # the gain is computed at every fourth pixel
 _WINDOW_PRIOR = 1e-3  # mean square of brightness: where the part is darker, the gain stays near 1
@@ -106,7 +107,7 @@ def _local_gain(
     inside = (share > 1 - 1e-6)[..., None].astype(np.float32)
     if not inside.any():
         return np.ones_like(image)
-    sigma = _WINDOW * float(np.sqrt(inside.size))
+    sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW) / _WINDOW_CELL
     gain, weight = np.ones_like(photo), inside
     for _ in range(_WINDOW_ITERATIONS):
         residual = photo * gain - target

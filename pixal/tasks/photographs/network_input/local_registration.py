@@ -17,6 +17,7 @@ from pixal.tasks.photographs.network_input.pooling import average_pool
 _PIXELS = 500_000  # the finest level has at most about this many, to limit the cost
 _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
 _WINDOW = 0.05  # standard deviation of the window, in units of the square root of the area
+_SMALLEST_WINDOW = 16.0  # pixels: larger than a defect on a small part
 _LARGEST = 0.01  # largest displacement, in the same unit
 _TUKEY = 4.685  # 95 % efficiency for normal noise
 _PRIOR = 0.07  # weight of the prior at the finest level; see ``_refine``
@@ -45,6 +46,7 @@ def find_displacement(
         most 1/100 of the square root of the area.
     """
     finest = max(1, round(float(np.sqrt(mask.size / _PIXELS))))
+    sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW)
     field = np.zeros((1, 1, 2), np.float32)
     greys = [np.asarray(cv2.cvtColor(values, cv2.COLOR_RGB2GRAY), np.float32) for values in (image, reference)]
     for level, steps in reversed(list(enumerate(reversed(_STEPS)))):
@@ -53,7 +55,8 @@ def find_displacement(
         inside = cv2.erode((part > 1 - 1e-6).astype(np.float32), np.ones((3, 3), np.uint8), borderValue=0)
         if inside.any():
             # A pixel of this level is 2**level pixels of the finest one, so such a step is as much less likely.
-            field = _refine(_enlarge(field, inside) / cell, photo, target, inside, steps, _PRIOR * 4**level) * cell
+            start, prior = _enlarge(field, inside) / cell, _PRIOR * 4**level
+            field = cell * _refine(start, photo, target, inside, steps, sigma / cell, prior)
     largest = _LARGEST * float(np.sqrt(mask.size))
     return np.asarray(np.clip(field, -largest, largest), np.float32)
 
@@ -70,6 +73,7 @@ def _refine(
     reference: NDArray[Any],
     inside: NDArray[Any],
     steps: int,
+    sigma: float,
     prior: float,
 ) -> NDArray[Any]:
     """Take Gauss-Newton steps at one level.
@@ -80,13 +84,13 @@ def _refine(
         reference: (h, w) grey levels.
         inside: (h, w) 1 where pixels are used, else 0.
         steps: Their number.
+        sigma: Standard deviation of the window.
         prior: Weight of the prior that steps are small: the mean square of the gradients that counts as much, in units
             of the residual's variance.
 
     Returns:
         The new field, (h, w, 2).
     """
-    sigma = _WINDOW * float(np.sqrt(inside.size))
     for _ in range(steps):
         moved = _sample(image, field, cv2.INTER_LINEAR)
         gain = (_smooth(inside * moved * reference, sigma) + _TINY) / (_smooth(inside * reference**2, sigma) + _TINY)
