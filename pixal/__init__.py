@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pixal.version import __version__
 
 if TYPE_CHECKING:
+    from pixal.commands.arrange import arrange
     from pixal.commands.benchmark import benchmark
     from pixal.commands.compare import compare
     from pixal.commands.demo import demo
@@ -55,6 +56,7 @@ _MODULES = {
     "history": "pixal.commands.history",
     "serve": "pixal.commands.serve",
     "accept": "pixal.commands.learning",
+    "arrange": "pixal.commands.arrange",
     "promote": "pixal.commands.learning",
     "recalibrate": "pixal.commands.learning",
 }
@@ -63,6 +65,7 @@ __all__ = [
     "__version__",
     "accept",
     "align",
+    "arrange",
     "benchmark",
     "check",
     "compare",

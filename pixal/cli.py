@@ -254,6 +254,15 @@ def _serve(options: argparse.Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
+def _arrange(options: argparse.Namespace) -> ExitStatus:
+    names = ("file", "type", "label", "kind", "split", "truth", "link", "steps", "test_ratio")
+    arranged = pixal.arrange(
+        options.tables, options.inputs, options.out, **{name: getattr(options, name) for name in names}
+    )
+    sys.stdout.write(arranged.summary() + "\n")
+    return _report_failures(arranged.failures)
+
+
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
     results = pixal.benchmark(
         options.input,
@@ -324,6 +333,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "promote": _learning,
     "recalibrate": _learning,
     "serve": _serve,
+    "arrange": _arrange,
     "benchmark": _benchmark,
     "demo": _demo,
 }

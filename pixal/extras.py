@@ -11,6 +11,7 @@ from pixal.registry import MODELS
 _EXTRAS = {
     "tensorflow": ("TensorFlow", "pip install 'pixal[cpu]', or with an NVIDIA GPU pip install 'pixal[gpu]'"),
     "distributed": ("Dask", "pip install 'pixal[cluster]'"),
+    "openpyxl": ("openpyxl", "pip install 'pixal[tables]'"),
     "fastapi": ("FastAPI", "pip install 'pixal[serve]'"),
     "uvicorn": ("uvicorn", "pip install 'pixal[serve]'"),
 }
@@ -26,7 +27,7 @@ def require_extra(module: str, purpose: str) -> None:
     """Check that a module of an extra is installed, without importing it.
 
     Args:
-        module: The module: ``tensorflow``, ``distributed``, ``fastapi`` or ``uvicorn``.
+        module: The module: ``tensorflow``, ``distributed``, ``fastapi``, ``uvicorn`` or ``openpyxl``.
         purpose: What needs it, for the error message.
 
     Raises:

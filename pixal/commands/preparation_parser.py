@@ -20,6 +20,22 @@ for example new photographs with those for training, and names photographs that 
   pixal inspect -i archive --sample 200
 """
 
+_ARRANGE = """\
+Make an input folder from tables that say what photographs show.
+
+Good parts go to DIR/TYPE/train/good, others to DIR/TYPE/test/KIND, the layout of MVTec AD, which
+preprocess, validate and benchmark read. With --truth, only DIR/TYPE/labels.csv is written, for
+validate --truth. Without --type there is no folder of a type.
+
+A row finds its photograph by its path below a folder, else by its name, else by its name without
+extension. What matches nothing is listed (exit status 3). Nothing is overwritten; arranged.yaml says
+where each file comes from.
+
+  pixal arrange -t parts.xlsx -i photos -o data --file image --label result --kind defect
+  pixal arrange -t a.csv b.csv -i lot1 lot2 -o data --type side --link
+  pixal arrange -t parts.csv -i photos -o truth --label result --truth
+"""
+
 
 def add_preparation_commands(add: AddCommand) -> None:
     """Add the commands that look at photographs and prepare them.
@@ -28,6 +44,7 @@ def add_preparation_commands(add: AddCommand) -> None:
         add: Adds a command by its name and its line in the help, with the options that all commands have.
     """
     _add_inspect(add)
+    _add_arrange(add)
     _add_preprocessing(add)
 
 
@@ -43,6 +60,33 @@ def _add_inspect(add: AddCommand) -> None:
         "-o", "--out", metavar="DIR", help="folder for the results (default: ./inspection/NAME, the name of the input)"
     )
     add_workers(command)
+
+
+def _add_arrange(add: AddCommand) -> None:
+    command = add("arrange", "make an input folder, or a truth, from tables (CSV, XLSX) and folders")
+    describe(command, _ARRANGE)
+    command.add_argument("-t", "--tables", metavar="TABLE", nargs="+", required=True, help="CSV or XLSX files")
+    command.add_argument("-i", "--inputs", metavar="DIR", nargs="+", required=True, help="folders of photographs")
+    command.add_argument("-o", "--out", metavar="DIR", required=True, help="the folder to make")
+    command.add_argument("--file", metavar="COLUMN", default="file", help="column with the file name (default: file)")
+    command.add_argument("--type", metavar="COLUMN", help="column with the image type (default: there is one type)")
+    command.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="column that says whether a part is good (0, good, ok) or not (1, bad, nok); default: good without a kind",
+    )
+    command.add_argument("--kind", metavar="COLUMN", help="column with the kind of the defect")
+    command.add_argument("--split", metavar="COLUMN", help="column that says train or test (default: good ones train)")
+    command.add_argument("--test-ratio", metavar="R", type=float, default=0.0, help="share of good parts for test/good")
+    command.add_argument("--truth", action="store_true", help="write labels.csv for validate --truth, no photographs")
+    command.add_argument("--link", action="store_true", help="make symbolic links instead of copies")
+    command.add_argument(
+        "--steps",
+        metavar="STEP",
+        nargs="+",
+        default=[],
+        help="what to do with each photograph, in this order: grey, equalize (histogram), canny (edges)",
+    )
 
 
 def _add_preprocessing(add: AddCommand) -> None:
