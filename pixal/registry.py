@@ -71,6 +71,18 @@ MODELS = Registry(
     },
 )
 
+PREDICTORS: Mapping[str, str] = {
+    "autoencoder": "pixal.train_model.autoencoder.prediction:load_predictor",
+    "combined": "pixal.train_model.combined.prediction:load_predictor",
+    "conv_autoencoder": "pixal.train_model.conv_autoencoder.prediction:load_predictor",
+    "padim": "pixal.train_model.padim:Padim.load_predictor",
+    "patchcore": "pixal.train_model.patchcore:Patchcore.load_predictor",
+}
+"""The functions ``(folder, specification)`` that load a stored model of a family only to apply it, without TensorFlow.
+
+A family that is not listed is applied by its own class.
+"""
+
 DEFECTS = Registry(
     group="pixal.defects",
     setting="kind of planted defect",

@@ -20,6 +20,7 @@ from pixal.inputs import InputSet
 from pixal.registry import MODELS
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.history import History
+from pixal.train_model.prediction import Predictor
 from pixal.train_model.quiet_import import without_tensorflow_messages
 from pixal.train_model.specification import ModelSpecification
 
@@ -161,29 +162,15 @@ class ModelFamily(ABC):
         raise ModelError(f"{self.spec.model} has no weights that can be loaded")
 
 
-class AnomalyModel(ModelFamily):
+class AnomalyModel(ModelFamily, Predictor):
     """A model family that shows where a part differs from good parts.
 
     Attributes:
-        gives_distance: Whether ``error`` is a distance from good parts, (n, H, W, 1), instead of a difference in each
-            channel, (n, H, W, C).
-        gives_reconstruction: Whether a family that gives a distance also has reconstructions, in ``difference``.
         is_calibrated: Whether ``error`` is a distance in units of what good parts reach, the same at all pixels. The
             calibration then keeps it as it is.
     """
 
-    gives_distance: ClassVar[bool] = False
-    gives_reconstruction: ClassVar[bool] = False
     is_calibrated: ClassVar[bool] = False
-
-    @abstractmethod
-    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Compute how each part differs from good parts.
-
-        Returns:
-            Input minus reconstruction, (n, H, W, C), signed; or a distance of at least 0, (n, H, W, 1)
-            (``gives_distance``).
-        """
 
     def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The error of parts that the model was fitted on, each as by a model that was fitted without it.
@@ -192,14 +179,6 @@ class AnomalyModel(ModelFamily):
         ``fit`` and before ``save``.
         """
         raise NotImplementedError
-
-    def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus reconstruction, (n, H, W, C). Override it where ``error`` is something else."""
-        return self.error(inputs, rows)
-
-    @abstractmethod
-    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """A vector that describes each part, (n, L)."""
 
 
 def family_named(name: str) -> type[ModelFamily]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from pixal.config import Config
+from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError, PixalError
 from pixal.io.files import file_hash, has_hash
 from pixal.io.handover import finish, is_unfinished
 from pixal.io.locking import lock_folder
 from pixal.io.records import has_valid_hash, read_record
-from pixal.train_model.family import AnomalyModel, ModelFamily, as_anomaly_model, family_named
+from pixal.registry import PREDICTORS
+from pixal.train_model.family import (
+    AnomalyModel,
+    ModelFamily,
+    anomaly_family_named,
+    as_anomaly_model,
+    family_named,
+)
+from pixal.train_model.prediction import Predictor
 from pixal.train_model.specification import ModelRecord
 from pixal.version import __version__
 
@@ -60,6 +70,32 @@ class StoredModel:
             ModelError: A file is missing or damaged, or was replaced meanwhile.
         """
         return as_anomaly_model(self.load_model())
+
+    def load_predictor(self, settings: ModelTraining) -> Predictor:
+        """Rebuild the model to apply it, without TensorFlow where its files allow it.
+
+        Args:
+            settings: Today's settings of threads and devices.
+
+        Raises:
+            ConfigError: The model gives no error map.
+            ModelError: A file is missing or damaged, or was replaced meanwhile.
+        """
+        name = self.record.model
+        try:
+            if name in PREDICTORS and self._runs_without_tensorflow:
+                load = EntryPoint(name, PREDICTORS[name], "").load()
+                predictor: Predictor = load(self.folder, self.record)
+                return predictor
+            anomaly_family_named(name).set_up(settings)
+            return as_anomaly_model(family_named(name).load(self.folder, self.record))
+        finally:
+            self.check_unchanged()
+
+    @property
+    def _runs_without_tensorflow(self) -> bool:
+        """Whether training wrote files for inference, which models of earlier versions do not have."""
+        return any(".inference." in name for name in self.record.files)
 
     def check_unchanged(self) -> None:
         """Check that what was read so far belongs together: training removes the record before it replaces a file.

@@ -225,7 +225,12 @@ class _TrainingRun:
         folder = self._folder("model_path")
         # Without its record a model counts as untrained. So no record matches a mixture of old and new files.
         ownership.remove(self._folder("metadata_path") / MODEL_RECORD)
-        for pattern in ("*.keras", "*.h5", "*.weights.*"):  # also files of models with another name or family
+        for pattern in (
+            "*.keras",
+            "*.h5",
+            "*.weights.*",
+            "*.inference.*",
+        ):  # also files of models with another name or family
             for stale in folder.glob(pattern):
                 ownership.remove(stale)
         return [*model.save(folder), *finished.save(folder)]

@@ -15,7 +15,7 @@ from pixal.calibration.maps import above, calibrated_maps, part_scores, raw_maps
 from pixal.calibration.settings import Threshold
 from pixal.calibration.thresholds import choose_threshold, p_values
 from pixal.inputs import InputSet
-from pixal.train_model.family import AnomalyModel
+from pixal.train_model.prediction import Predictor
 from pixal.train_model.specification import ModelSpecification
 from pixal.validation.loss_cut import log_losses, raw_losses
 from pixal.validation.regions import Region, find_regions
@@ -213,7 +213,7 @@ def choose_cut(
     return Cut(*choose_threshold(calibration, rate, threshold), good_parts=good_parts)
 
 
-def model_errors(model: AnomalyModel, inputs: InputSet, rows: slice, count: int) -> NDArray[np.float32]:
+def model_errors(model: Predictor, inputs: InputSet, rows: slice, count: int) -> NDArray[np.float32]:
     """Return the errors (n, H, W, C) of rows. The model always gets ``count`` rows: the last row is repeated.
 
     The number of rows that are multiplied together changes the last digits of a score.
@@ -260,7 +260,7 @@ def anomaly_maps(
 def score_parts(
     inputs: InputSet,
     geometries: Sequence[PartGeometry],
-    model: AnomalyModel,
+    model: Predictor,
     calibration: Calibration,
     *,
     mask: NDArray[np.bool_],

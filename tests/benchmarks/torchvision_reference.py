@@ -20,7 +20,7 @@ import torchvision
 from numpy.typing import NDArray
 
 from pixal.train_model.patch_features.backbone_weights import load_backbone
-from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, IMAGENET_STD
+from pixal.train_model.patch_features.preparation import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = (225, 225)
 NETWORKS = {

@@ -21,11 +21,10 @@ from pixal.errors import ConfigError, ModelError
 from pixal.io.files import file_hash
 from pixal.train_model.patch_features.backbone_weights import _SHA256, load_backbone
 from pixal.train_model.patch_features.backbones import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     build_backbone,
     canonical_name,
 )
+from pixal.train_model.patch_features.preparation import IMAGENET_MEAN, IMAGENET_STD
 from pixal.train_model.patch_features.resnets import RESNETS, ResNet
 from pixal.train_model.patch_features.weights_location import weights_folder
 

@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from pixal.errors import ConfigError, ModelError
 from pixal.train_model.padim import Padim
 from pixal.train_model.patch_features.backbone_weights import load_backbone
-from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, IMAGENET_STD, build_backbone
+from pixal.train_model.patch_features.backbones import build_backbone
 from pixal.train_model.patch_features.dinov2 import DINOV2, VisionTransformer, patch_grid, resize_position_codes
+from pixal.train_model.patch_features.preparation import IMAGENET_MEAN, IMAGENET_STD
 from pixal.train_model.patchcore import Patchcore
 
 WIDTH, HEADS, BLOCKS = 12, 3, 2

@@ -13,12 +13,13 @@ from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.train_model.patch_features.backbone_weights import load_backbone
-from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, Backbone
+from pixal.train_model.patch_features.backbones import Backbone
 from pixal.train_model.patch_features.colours import to_rgb
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import PatchFeatures
 from pixal.train_model.patch_features.frame import Frame
 from pixal.train_model.patch_features.levels import Level, smooth_cells, spread_out
+from pixal.train_model.patch_features.preparation import IMAGENET_MEAN
 from pixal.train_model.patch_features.resnets import RESNETS, ResNet
 
 SIZE = (36, 52)

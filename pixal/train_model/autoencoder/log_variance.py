@@ -15,17 +15,16 @@ from pixal.calibration.spread import error_variance
 from pixal.inputs import InputSet
 from pixal.train_model.autoencoder.subspace import Subspace
 from pixal.train_model.family import Rows
-from pixal.train_model.keras_training.losses import VARIANCES
+from pixal.train_model.inference.activations import MAX_GAIN, VARIANCES
 
 Values = NDArray[np.float32]
 
-_MAX_GAIN = 4.0  # magnitude; the standard deviation changes by at most a factor of 7
-_MIN_LEVEL = math.log(VARIANCES[0]) + _MAX_GAIN  # so that level plus gain stays within the bounds of the loss
+_MIN_LEVEL = math.log(VARIANCES[0]) + MAX_GAIN  # so that level plus gain stays within the bounds of the loss
 
 
 def bounded_gains(gains: keras.KerasTensor) -> keras.KerasTensor:
     """Bound gains smoothly between -4 and 4. Small gains are nearly unchanged."""
-    return _MAX_GAIN * ops.tanh(gains / _MAX_GAIN)
+    return MAX_GAIN * ops.tanh(gains / MAX_GAIN)
 
 
 @keras.saving.register_keras_serializable("pixal")

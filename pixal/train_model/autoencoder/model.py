@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.autoencoder.coefficients import CoefficientLoss, coefficient_data
+from pixal.train_model.autoencoder.dense_file import ENDING, has_dense_file, write_dense
 from pixal.train_model.autoencoder.gaussian_coefficients import GaussianCoefficientLoss, gaussian_data
 from pixal.train_model.autoencoder.log_variance import LogVariance, mean_squared_residuals, means_only
 from pixal.train_model.autoencoder.network import dense_autoencoder
@@ -136,6 +138,15 @@ class Autoencoder(KerasAnomalyModel):
                 seed=self.spec.seed,
             )
         return self._run(trained, training, validation, control, accuracy=accuracy)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``MODEL.keras`` and ``MODEL.weights.h5``, and the weights for ``DensePredictor``."""
+        files = super().save(folder)
+        if has_dense_file(self.spec):
+            path = folder / f"{self.spec.model_name}{ENDING}"
+            write_dense(path, self._core, self._projection, self._log_variance)
+            files.append(path)
+        return files
 
     def _training_data(
         self,

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from pixal.train_model.autoencoder.subspace import Subspace
+from pixal.train_model.inference.activations import EDGE
 
 
 @keras.saving.register_keras_serializable("pixal")
@@ -92,9 +93,8 @@ def activated(mean: keras.KerasTensor, deviation: keras.KerasTensor, activation:
         return mean + deviation
     if activation == "relu":
         return ops.relu(mean + deviation)
-    edge = 1e-3  # at its bounds, an activation has no finite inverse
     if activation == "sigmoid":
-        inner = ops.clip(mean, edge, 1 - edge)
+        inner = ops.clip(mean, EDGE, 1 - EDGE)
         return ops.sigmoid(ops.log(inner / (1 - inner)) + deviation / (inner * (1 - inner)))
-    inner = ops.clip(mean, 0.0, 1 - edge)
+    inner = ops.clip(mean, 0.0, 1 - EDGE)
     return ops.tanh(ops.arctanh(inner) + deviation / (1 - inner * inner))

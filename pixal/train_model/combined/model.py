@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +16,18 @@ from pixal.calibration.single_image import shift_far, shift_near
 from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
-from pixal.io.arrays import load_arrays, save_arrays
+from pixal.io.arrays import save_arrays
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.combined.members import CombinedMaps, error_weights
 from pixal.train_model.combined.scale import SMOOTHING, Scale, scale_of_differences, scale_of_distances
 from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, ModelFamily, Rows, type_indices
 from pixal.train_model.folds import fit_all, folds_of_type, held_out_positions, make_folds
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.padim import Padim
-from pixal.train_model.patch_features.backbones import LITE0
-from pixal.train_model.patch_features.colours import has_colours
-from pixal.train_model.patch_features.levels import LEVEL_NAMES
 from pixal.train_model.patch_features.options import PatchSpecification
+from pixal.train_model.patch_features.preparation import LITE0
 from pixal.train_model.patch_features.weights_location import LITE0_PACKAGE, packaged_weights
 from pixal.train_model.specification import ModelSpecification
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Combined(AnomalyModel):
+class Combined(CombinedMaps, AnomalyModel):
     """The model family "combined"; see ``pixal.train_model.family.ModelFamily``.
 
     Two members are fitted to the same good parts: an ``Autoencoder`` sees small differences of pixels, and a ``Padim``
@@ -50,17 +49,17 @@ class Combined(AnomalyModel):
     """
 
     Specification = PatchSpecification
-    gives_distance = True
-    gives_reconstruction = True
     is_calibrated = True
     has_epochs = True
     has_weights = True
     spec: PatchSpecification
-    _patch_options: ClassVar[Mapping[str, Any]] = {"backbone": LITE0}
+    _pixel: Autoencoder
+    _patch: Padim
 
     def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
         """Check the specification; nothing is built yet. See ``ModelFamily``."""
-        super().__init__(specification)
+        AnomalyModel.__init__(self, specification)
+        self._start_scales()
         if self.spec.input_projection == "none":
             raise ConfigError(
                 "model_training.input_projection: none needs model_training.model: autoencoder, because the combined "
@@ -68,8 +67,6 @@ class Combined(AnomalyModel):
             )
         self._pixel = Autoencoder(self._pixel_specification)
         self._patch = Padim(self._patch_specification)
-        self._masks: NDArray[np.bool_] | None = None
-        self._scales: list[list[Scale]] = []  # by type, of each compared member
         self._held_out: Rows = np.zeros(0, np.intp)
         self._held_out_maps: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
 
@@ -87,33 +84,6 @@ class Combined(AnomalyModel):
     def leaves_one_out(self) -> bool:
         """Yes: the fit holds parts out itself, because the scale of the errors comes from them."""
         return True
-
-    @property
-    def _pixel_specification(self) -> ModelSpecification:
-        changes = {"model": "autoencoder", "model_options": {}, "gives_distance": False}
-        return ModelSpecification.read(self.spec.model_dump() | changes)
-
-    @property
-    def _patch_specification(self) -> PatchSpecification:
-        levels = [LEVEL_NAMES[0] if self.spec.aligned else LEVEL_NAMES[-1]]
-        options = {"levels": levels, **self._patch_options}
-        changes = {"model": "padim", "model_options": options, "gives_distance": True}
-        return PatchSpecification.read(self.spec.model_dump() | changes)
-
-    @property
-    def _compares_pixels(self) -> bool:
-        """Whether the autoencoder's map is part of the error."""
-        return self.spec.aligned or not self._compares_patches
-
-    @property
-    def _compares_patches(self) -> bool:
-        """Whether the map of the patch features is part of the error."""
-        return has_colours(self.spec.channels)
-
-    @property
-    def _compared(self) -> list[AnomalyModel]:
-        """The members whose maps are part of the error."""
-        return [self._pixel] * self._compares_pixels + [self._patch] * self._compares_patches
 
     def check(self) -> None:
         """Load the weights of the backbone, so that a missing package is reported before any work is done."""
@@ -164,19 +134,6 @@ class Combined(AnomalyModel):
             self._calibrate(inputs, rows, masks, folds, checkpoint.errors)
         return fitted.history
 
-    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """The mean of the maps of the compared members, (n, H, W, 1); 0 outside the part."""
-        indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
-        errors = np.zeros((len(indices), *inputs.shape[:2], 1), np.float32)
-        for chunk in inputs.iterate_chunks(np.arange(len(indices))):
-            members = [member.error(inputs, indices[chunk]) for member in self._compared]
-            for position, *of_part in zip(chunk, *members, strict=True):
-                index = types[indices[position]]
-                errors[position, ..., 0] = np.mean(
-                    [self._map(which, index, error) for which, error in enumerate(of_part)], axis=0
-                )
-        return errors
-
     def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The error of held-out parts; see ``AnomalyModel.left_out_error``. Up to 500 parts of a type are held out."""
         indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)
@@ -189,14 +146,6 @@ class Combined(AnomalyModel):
             patch_errors = zip(types[indices], self._patch.left_out_error(inputs, indices), strict=True)
             maps.append(np.stack([self._map(-1, index, error) for index, error in patch_errors]))
         return np.asarray(np.mean(maps, axis=0)[..., None], np.float32)
-
-    def difference(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus the autoencoder's reconstruction, (n, H, W, C)."""
-        return self._pixel.difference(inputs, rows)
-
-    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """The output of the autoencoder's encoder, (n, L)."""
-        return self._pixel.latent(inputs, rows)
 
     def write_weights(self, path: Path) -> None:
         """Write the weights of the autoencoder; see ``ModelFamily.write_weights``."""
@@ -227,23 +176,7 @@ class Combined(AnomalyModel):
         model._pixel = Autoencoder.load(folder, model._pixel_specification)
         if model._compares_patches:
             model._patch = Padim.load(folder, model._patch_specification)
-        path, (height, width, _) = model._scales_file(folder), model.spec.shape
-        try:
-            arrays = load_arrays(path)
-            masks = np.asarray(arrays.pop("masks"), np.bool_)
-            if masks.shape != (max(1, len(model.spec.types)), height, width):
-                raise ValueError(f"the masks have the shape {masks.shape}")
-            for index in range(len(masks)):
-                scales = [
-                    Scale.from_stored(_ending_in(arrays, f"_{which}_{index}"), (height, width, len(weights)))
-                    for which, weights in enumerate(map(_weights, model._compared))
-                ]
-                model._scales.append(scales)
-        except FileNotFoundError as error:
-            raise ModelError(f"{path} does not exist; run train") from error
-        except (ValueError, KeyError) as error:
-            raise ModelError(f"{path} is damaged ({error}); run train again") from error
-        model._masks = masks
+        model._load_scales(folder)
         return model
 
     def _check_package(self) -> None:
@@ -253,14 +186,6 @@ class Combined(AnomalyModel):
                 f"the combined model needs the package {LITE0_PACKAGE}, which is not installed; run pip install "
                 f"{LITE0_PACKAGE}, or set model_training.model: autoencoder"
             )
-
-    def _map(self, which: int, type_index: int, error: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The map (H, W) of the error (H, W, C) of the compared member ``which``."""
-        if self._masks is None:
-            raise ModelError(NOT_FITTED)
-        scale, weights = self._scales[type_index][which], _weights(self._compared[which])
-        anomaly_map: NDArray[np.float32] = scale.maps(error[None], self._masks[type_index], weights)[0]
-        return anomaly_map
 
     def _calibrate(
         self,
@@ -291,7 +216,7 @@ class Combined(AnomalyModel):
                 continue
             positions = [held_out_positions(fold, folds) for fold in type_folds]
             if self._compares_pixels:
-                scale, maps = scale_of_differences(pixel_errors, positions, mask, _weights(self._pixel))
+                scale, maps = scale_of_differences(pixel_errors, positions, mask, error_weights(self._pixel))
                 self._held_out_maps[np.concatenate(positions)] = maps
                 scales.append(scale)
             if self._compares_patches:
@@ -308,23 +233,10 @@ class Combined(AnomalyModel):
                 calibrate_by_texture(
                     *(member.error(images, slice(None)) for images in shifted),
                     mask=mask,
-                    weights=_weights(member),
+                    weights=error_weights(member),
                     smoothing=SMOOTHING,
                     distances=member.gives_distance,
                 )
             )
             for member in self._compared
         ]
-
-    def _scales_file(self, folder: Path) -> Path:
-        return folder / f"{self.spec.model_name}.scales.weights.npz"
-
-
-def _weights(member: AnomalyModel) -> NDArray[np.float32]:
-    """The weight of each channel of a member's error, (C,)."""
-    return np.array(list(member.spec.error_weights.values()), np.float32)
-
-
-def _ending_in(arrays: Mapping[str, NDArray[Any]], ending: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose names have this ending, by name without it."""
-    return {name.removesuffix(ending): values for name, values in arrays.items() if name.endswith(ending)}

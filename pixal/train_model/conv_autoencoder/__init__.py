@@ -1,5 +1,18 @@
-"""The model family "conv_autoencoder"."""
+"""The model family "conv_autoencoder". Its class is imported on first use, because it needs TensorFlow."""
 
-from pixal.train_model.conv_autoencoder.model import ConvAutoencoder
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixal.train_model.conv_autoencoder.model import ConvAutoencoder
 
 __all__ = ["ConvAutoencoder"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from pixal.train_model.conv_autoencoder import model
+
+        return getattr(model, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

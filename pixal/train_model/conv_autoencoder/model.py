@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from pixal.errors import ConfigError, ModelError
 from pixal.inputs import InputSet
 from pixal.train_model.conv_autoencoder.means import Means
-from pixal.train_model.conv_autoencoder.network import conv_autoencoder, step_bytes
-from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
+from pixal.train_model.conv_autoencoder.network import conv_autoencoder
+from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification, step_bytes
+from pixal.train_model.conv_autoencoder.prediction import network_files
+from pixal.train_model.conv_autoencoder.reconstruction import STEP_MEMORY_SHARE, Images, TileReconstructor
 from pixal.train_model.conv_autoencoder.tile_training import TileAccuracy, TileData, TileLoss
-from pixal.train_model.conv_autoencoder.tiles import Grid
 from pixal.train_model.family import NO_CONTROL, NOT_FITTED, FitControl, Rows
 from pixal.train_model.history import History
+from pixal.train_model.inference.graph import write_network
 from pixal.train_model.keras_training.keras_family import KerasAnomalyModel
 from pixal.train_model.keras_training.losses import bounded_log_variance, check_gaussian
 from pixal.train_model.keras_training.replicas import distribution_strategy
@@ -29,15 +31,8 @@ from pixal.train_model.specification import ModelSpecification
 
 _log = logging.getLogger(__name__)
 
-Images = NDArray[np.float32]
-Network = Callable[[Images], tf.Tensor]
-"""A compiled network of tiles (n, h, w, C)."""
 
-_LATENT_CELLS = 8  # the latent vector holds means of the bottleneck in a grid of this many cells per side
-_STEP_MEMORY_SHARE = 0.5  # of the memory limit, for a training step
-
-
-class ConvAutoencoder(KerasAnomalyModel):
+class ConvAutoencoder(TileReconstructor, KerasAnomalyModel):
     """The model family "conv_autoencoder"; see ``pixal.train_model.family.ModelFamily``.
 
     The network sees the deviation of an image from the mean of the good parts of its type. One network serves all
@@ -53,19 +48,13 @@ class ConvAutoencoder(KerasAnomalyModel):
         """Check the specification; nothing is built yet. See ``ModelFamily``."""
         super().__init__(specification)
         self._means: Means | None = None
-        self._encoder: Network | None = None
-        self._predict: Network | None = None
+        self._encoder: Any = None
+        self._predict: Any = None
 
     @property
     def loss_name(self) -> str:
         """See ``ModelFamily.loss_name``."""
         return super().loss_name if self._is_gaussian else f"{super().loss_name} relative to the mean image"
-
-    @property
-    def grid(self) -> Grid:
-        """The tiles of an image."""
-        height, width, _ = self.spec.shape
-        return Grid(height, width, self.options.tile, self.options.overlap)
 
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts; see ``ModelFamily.fit``. The tiles of validation rows are always those of the grid."""
@@ -91,42 +80,33 @@ class ConvAutoencoder(KerasAnomalyModel):
         batch_size = self._batch_size()
         return self._run(trained, training, validation, control, accuracy=accuracy, batch_size=batch_size)
 
-    def residual(self, images: Images, labels: Images) -> Images:
-        """Input minus reconstruction, (n, D); 0 outside the part.
-
-        With ``output: gaussian``, each value is divided by its standard deviation and multiplied by the typical one of
-        its channel.
-        """
-        return self._residual(images, labels, in_sigmas=self._is_gaussian)
-
-    def difference(self, inputs: InputSet, rows: slice | Rows) -> Images:
-        """See ``ModelFamily.difference``."""
-        residual = self._residual(inputs.rows(rows), self._labels(inputs)[rows], in_sigmas=False)
-        return residual.reshape(-1, *inputs.shape)
-
-    def encode(self, images: Images, labels: Images) -> Images:
-        """Means of the B bottleneck channels in 8x8 cells of the image, (n, 64 B).
-
-        A cell without a bottleneck pixel, as in small images, is 0.
-        """
-        cells = [
-            self._cell_means(self._apply_to_tiles(deviation, self._encoder))
-            for _, deviation in self._deviations(images, labels)
-        ]
-        length = _LATENT_CELLS * _LATENT_CELLS * self.options.bottleneck
-        return np.array(cells, np.float32).reshape(-1, length)
-
     def save(self, folder: Path) -> list[Path]:
-        """Write ``MODEL.keras``, ``MODEL.weights.h5`` and the mean images. The same model gives the same bytes."""
+        """Write ``MODEL.keras``, ``MODEL.weights.h5``, the mean images, and the networks for ``TilePredictor``."""
         self._fitted.save(self._means_file(folder))
-        return [*super().save(folder), self._means_file(folder)]
+        files = [*super().save(folder), self._means_file(folder)]
+        networks = zip(network_files(folder, self.spec), (self.model, self._encoder_model), strict=True)
+        if not self.spec.mixed_precision and all(write_network(model, path, {}) for path, model in networks):
+            files += network_files(folder, self.spec)
+        return files
 
     def _load_other_files(self, folder: Path) -> None:
         self._means = Means.load(self._means_file(folder), (self._type_count, *self.spec.shape))
 
-    @property
-    def _is_gaussian(self) -> bool:
-        return self.options.output == "gaussian"
+    def _reconstruct_tiles(self, tiles: Images) -> Images:
+        return self._applied(self._predict, tiles)
+
+    def _encode_tiles(self, tiles: Images) -> Images:
+        return self._applied(self._encoder, tiles)
+
+    @staticmethod
+    def _applied(network: Any, tiles: Images) -> Images:
+        """The output of a network. Raise ModelError if it is not built."""
+        if network is None:
+            raise ModelError(NOT_FITTED)
+        return np.asarray(network(tiles).numpy().astype(np.float32, copy=False))
+
+    def _bounded_log_variance(self, log_variance: Any) -> Any:
+        return bounded_log_variance(log_variance)  # of Keras, as in the loss
 
     def _build(self, input_dim: int) -> keras.Model:
         if self._is_gaussian:
@@ -137,6 +117,7 @@ class ConvAutoencoder(KerasAnomalyModel):
                 f"both signs; set linear instead of {self.spec.output_activation}"
             )
         model, encoder = conv_autoencoder(*self.grid.tile_shape, self.spec, self.options)
+        self._encoder_model = encoder
         self._predict = tf.function(lambda tiles: model(tiles, training=False), reduce_retracing=True)
         self._encoder = tf.function(lambda tiles: encoder(tiles, training=False), reduce_retracing=True)
         return model
@@ -158,89 +139,14 @@ class ConvAutoencoder(KerasAnomalyModel):
         """
         spec = self.spec
         tile_bytes = step_bytes(*self.grid.tile_shape, self.options.size)
-        most = int(_STEP_MEMORY_SHARE * spec.memory_limit * 2**30 / tile_bytes)
+        most = int(STEP_MEMORY_SHARE * spec.memory_limit * 2**30 / tile_bytes)
         if not most:
             size = "x".join(map(str, self.grid.tile_shape))
             raise ConfigError(
                 f"model_training.model_options.tile: a training step of a {size} image "
-                f"needs about {tile_bytes / _STEP_MEMORY_SHARE / 2**30:.1f} GB, more than execution.memory_limit "
+                f"needs about {tile_bytes / STEP_MEMORY_SHARE / 2**30:.1f} GB, more than execution.memory_limit "
                 f"({spec.memory_limit}); set tile (256 is a good size), or raise the limit"
             )
         if most < spec.batchsize:
             _log.info("%d tiles per step instead of batchsize %d, because of memory_limit", most, spec.batchsize)
         return min(most, spec.batchsize)
-
-    def _residual(self, images: Images, labels: Images, *, in_sigmas: bool) -> Images:
-        """Input minus reconstruction, (n, D), of images (n, D) with labels (n, T); see ``residual``."""
-        channels = self.spec.shape[2]
-        residuals = []
-        for type_index, deviation in self._deviations(images, labels):
-            output = self.grid.blend(self._apply_to_tiles(deviation, self._predict))
-            residual = deviation - output[..., :channels]
-            mask = self._fitted.masks[type_index]
-            if in_sigmas:
-                residual *= _relative_precision(output[..., channels:], mask)
-            residual[~mask] = 0
-            residuals.append(residual.ravel())
-        return np.array(residuals, np.float32).reshape(images.shape)
-
-    def _deviations(self, images: Images, labels: Images) -> Iterator[tuple[int, Images]]:
-        """Type index, and deviation from the mean (H, W, C), of each of the images (n, D) with labels (n, T)."""
-        for image, type_index in zip(images.reshape(-1, *self.spec.shape), labels.argmax(1), strict=True):
-            yield type_index, self._fitted.deviation(image, type_index)
-
-    def _apply_to_tiles(self, image: Images, network: Network | None) -> Iterator[Images]:
-        """Apply a network to each tile of an image (H, W, C), a few tiles at a time.
-
-        Raises:
-            ModelError: The network is not built.
-        """
-        if network is None:
-            raise ModelError(NOT_FITTED)
-        windows = self.grid.windows()
-        # 0.5 GB as for a training step. Prediction needs about a tenth of that, because it keeps no gradients.
-        chunk_size = max(1, int(_STEP_MEMORY_SHARE * 2**30 / step_bytes(*self.grid.tile_shape, self.options.size)))
-        for start in range(0, len(windows), chunk_size):
-            tiles = np.stack([image[window] for window in windows[start : start + chunk_size]])
-            yield from network(tiles).numpy().astype(np.float32, copy=False)
-
-    def _cell_means(self, tiles: Iterator[Images]) -> Images:
-        """Average bottleneck outputs (h, w, B) of the tiles in cells of the image: (cells, cells, B)."""
-        grid, side = self.grid, _LATENT_CELLS
-        total, count = np.zeros((side, side, self.options.bottleneck)), np.zeros((side, side, 1))
-        for (rows, columns), values in zip(grid.windows(), tiles, strict=True):
-            cells = np.ix_(
-                _cell_indices(rows, values.shape[0], grid.height), _cell_indices(columns, values.shape[1], grid.width)
-            )
-            np.add.at(total, cells, values)
-            np.add.at(count, cells, 1)
-        return np.asarray(total / np.maximum(count, 1), np.float32)
-
-    @property
-    def _fitted(self) -> Means:
-        """The mean images. Raises ModelError if the model is neither trained nor loaded."""
-        if self._means is None or self._predict is None:
-            raise ModelError(NOT_FITTED)
-        return self._means
-
-    def _means_file(self, folder: Path) -> Path:
-        return folder / f"{self.spec.model_name}.weights.means.npz"
-
-
-def _cell_indices(window: slice, count: int, size: int) -> NDArray[np.intp]:
-    """The latent cell of each of ``count`` bottleneck pixels along a side of a tile.
-
-    Args:
-        window: The pixels of the tile, in the image.
-        count: The number of bottleneck pixels along the tile.
-        size: The length of the side of the image, pixels.
-    """
-    centres = window.start + (np.arange(count) + 0.5) * (window.stop - window.start) / count
-    return np.asarray(centres * _LATENT_CELLS // size).astype(np.intp)
-
-
-def _relative_precision(log_variance: Images, mask: NDArray[np.bool_]) -> Images:
-    """The root mean square standard deviation of a channel over the part, divided by that of each value, (H, W, C)."""
-    variance = np.exp(np.asarray(bounded_log_variance(log_variance), np.float32))
-    typical = variance[mask].mean(0) if mask.any() else variance.mean((0, 1))
-    return np.asarray(np.sqrt(typical / variance), np.float32)

@@ -11,17 +11,8 @@ import numpy as np
 from keras import layers, ops
 
 from pixal.errors import ModelError
-from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
+from pixal.train_model.conv_autoencoder.options import STAGES, ConvAutoencoderOptions, ConvSpecification
 from pixal.train_model.keras_training.optimization import build_regularizer
-
-# Channels of each stage; after each stage, height and width are halved. "large" has the channels of VGG16 (Simonyan and
-# Zisserman 2015), 64 to 512 in five stages; "medium" has a quarter of them, and "redux" an eighth.
-STAGES = {
-    "redux": (8, 16, 32, 64, 64),
-    "medium": (16, 32, 64, 128, 128),
-    "large": (64, 128, 256, 512, 512),
-}
-_VALUES_PER_OUTPUT = 100  # values in memory in all stages per output value of the first stage; measured
 
 
 def conv_autoencoder(
@@ -88,11 +79,6 @@ def conv_autoencoder(
         output = layers.Concatenate(dtype="float32", name="mean_and_log_variance")([output, log_variance])
     output = layers.Cropping2D(margins, dtype="float32", name="cropping")(output)
     return keras.Model(image, output, name=spec.model_name.replace(".", "_")), encoder
-
-
-def step_bytes(height: int, width: int, size: str) -> float:
-    """Estimate the memory of a training step per image of (height, width), without weights, in bytes."""
-    return height * width * STAGES[size][0] * _VALUES_PER_OUTPUT * 4.0
 
 
 @keras.saving.register_keras_serializable("pixal")

@@ -9,6 +9,15 @@ from pydantic import Field, model_validator
 from pixal.config.section import Count, Section
 from pixal.train_model.specification import ModelSpecification
 
+# Channels of each stage; after each stage, height and width are halved. "large" has the channels of VGG16 (Simonyan and
+# Zisserman 2015), 64 to 512 in five stages; "medium" has a quarter of them, and "redux" an eighth.
+STAGES = {
+    "redux": (8, 16, 32, 64, 64),
+    "medium": (16, 32, 64, 128, 128),
+    "large": (64, 128, 256, 512, 512),
+}
+_VALUES_PER_OUTPUT = 100  # values in memory in all stages per output value of the first stage; measured
+
 
 class ConvAutoencoderOptions(Section):
     """The settings of ``model_training.model_options``; see ``docs/models.md``.
@@ -50,3 +59,8 @@ class ConvSpecification(ModelSpecification):
     """
 
     spread: tuple[float, ...] | None = None
+
+
+def step_bytes(height: int, width: int, size: str) -> float:
+    """Estimate the memory of a training step per image of (height, width), without weights, in bytes."""
+    return height * width * STAGES[size][0] * _VALUES_PER_OUTPUT * 4.0

@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
-from pixal.inputs import InputSet
 from pixal.train_model.family import (
     NOT_FITTED,
     AnomalyModel,
     FitControl,
     ModelFamily,
-    Rows,
     check_weights,
-    type_indices,
 )
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.accuracy import Accuracy
@@ -34,6 +31,7 @@ from pixal.train_model.keras_training.losses import value_weights
 from pixal.train_model.keras_training.optimization import build_optimizer
 from pixal.train_model.keras_training.saving import save_model, save_weights
 from pixal.train_model.keras_training.schedule import learning_rate
+from pixal.train_model.reconstruction import Reconstructor
 from pixal.train_model.specification import ModelSpecification
 
 if TYPE_CHECKING:
@@ -188,7 +186,7 @@ class KerasFamily(ModelFamily):
         )
 
 
-class KerasAnomalyModel(KerasFamily, AnomalyModel):
+class KerasAnomalyModel(KerasFamily, Reconstructor, AnomalyModel):
     """A Keras family that reconstructs its input.
 
     A family defines ``residual`` and ``encode`` in addition to ``KerasFamily``.
@@ -199,41 +197,10 @@ class KerasAnomalyModel(KerasFamily, AnomalyModel):
         """See ``ModelFamily.loss_name``."""
         return "negative log-likelihood" if self._is_gaussian else super().loss_name
 
-    def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """Input minus reconstruction, (n, H, W, C), in chunks of rows."""
-        indices = np.arange(len(inputs))[rows]
-        labels = self._labels(inputs)
-        errors = np.empty((len(indices), *inputs.shape), np.float32)
-        start = 0
-        for chunk in inputs.iterate_chunks(indices):
-            residual = self.residual(inputs.rows(chunk), labels[chunk])
-            errors[start : start + len(chunk)] = residual.reshape(-1, *inputs.shape)
-            start += len(chunk)
-        return errors
-
-    def latent(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
-        """The output of the encoder, (n, L), in chunks of rows."""
-        indices = np.arange(len(inputs))[rows]
-        labels = self._labels(inputs)
-        chunks = list(inputs.iterate_chunks(indices)) or [indices]  # without rows the result is (0, L)
-        return np.concatenate([self.encode(inputs.rows(chunk), labels[chunk]) for chunk in chunks])
-
-    @abstractmethod
-    def residual(self, images: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The ``error`` of images (n, D) with labels (n, T): (n, D)."""
-
-    @abstractmethod
-    def encode(self, images: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The ``latent`` of images (n, D) with labels (n, T): (n, L)."""
-
     @property
     @abstractmethod
     def _is_gaussian(self) -> bool:
         """Whether the network gives a standard deviation for each value."""
-
-    @property
-    def _type_count(self) -> int:
-        return max(1, len(self.spec.types)) if self.spec.one_hot_encoding else 1
 
     @property
     def _is_masked(self) -> bool:
@@ -244,7 +211,3 @@ class KerasAnomalyModel(KerasFamily, AnomalyModel):
     def _value_weights(self, masks: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """The weight of each value in the loss, (T, D); None if all weights are equal."""
         return value_weights(masks[: self._type_count], self.spec.channel_weights, masked=self._is_masked)
-
-    def _labels(self, inputs: InputSet) -> NDArray[np.float32]:
-        """One-hot labels of all parts, (N, T). Raise ModelError if the types are not those of the model."""
-        return np.eye(self._type_count, dtype=np.float32)[type_indices(inputs, self.spec.types)]

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import ModelTraining
 from pixal.errors import ConfigError
+from pixal.train_model.inference.activations import VARIANCES
 
-# Bounds of the variance of values in [0, 1]: a tenth of a 10-bit level, squared; and more than any value can have.
-VARIANCES = 1e-8, 1.0
 CHARBONNIER_EPSILON = 1e-3  # Charbonnier et al. 1994: where sqrt(r² + e²) changes from quadratic to linear
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.train_model.patch_features.features import Features
+from pixal.train_model.patch_features.extractor import Features
 from pixal.train_model.patch_features.levels import Arrays, Distances
 
 

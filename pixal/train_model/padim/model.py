@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,14 @@ from pixal.errors import ConfigError
 from pixal.train_model.family import Rows
 from pixal.train_model.padim.distribution import distribution, left_out_distances, mahalanobis
 from pixal.train_model.padim.options import PadimOptions
-from pixal.train_model.patch_features.backbones import Backbone, transformer
+from pixal.train_model.patch_features.extractor import Features
 from pixal.train_model.patch_features.feature_store import FeatureStore
-from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.levels import LEVEL_NAMES, Arrays, Distances, Level, default_levels
 from pixal.train_model.patch_features.patch_model import PatchModel
+
+if TYPE_CHECKING:
+    from pixal.train_model.patch_features.backbones import Backbone
+    from pixal.train_model.patch_features.features import PatchFeatures
 
 _MIN_VARIANCE = 1e-6  # added where good parts do not differ at all
 _CHUNK_CELLS = 256  # cells of the grid that are processed together
@@ -34,10 +38,14 @@ class Padim(PatchModel):
     _memory_advice = "set fewer model_options.features, or a smaller resize"
 
     def _layers(self) -> list[str] | None:
+        from pixal.train_model.patch_features.backbones import transformer
+
         architecture = transformer(self.options.backbone)
         return [architecture.middle_layer] if architecture and not self.options.layers else self.options.layers
 
     def _select_features(self, backbone: Backbone) -> PatchFeatures:
+        from pixal.train_model.patch_features.features import PatchFeatures
+
         options, count = self.options, len(backbone.model.outputs)
         if backbone.transformer and options.levels:
             raise ConfigError(

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import ModelError
-from pixal.train_model.patch_features.backbones import LITE0, Backbone, build_backbone
+from pixal.train_model.patch_features.backbones import Backbone, build_backbone
+from pixal.train_model.patch_features.preparation import LITE0
 from pixal.train_model.patch_features.weights_files import WEIGHTS_KEY, load_weights_file
 from pixal.train_model.patch_features.weights_location import LITE0_PACKAGE, packaged_weights, weights_folder
 
@@ -62,11 +63,6 @@ def load_backbone(
     path = Path(weights).expanduser()
     backbone, sha256 = load_weights_file(backbone, path)
     return backbone, {"source": str(path), "sha256": sha256}
-
-
-def default_backbone() -> str:
-    """The backbone that is used if the settings name none: EfficientNet-Lite0 if its weights are installed."""
-    return LITE0 if packaged_weights() else "resnet18"
 
 
 def _load_imagenet(name: str, size: tuple[int, int], layers: Sequence[str] | None) -> tuple[Backbone, dict[str, str]]:

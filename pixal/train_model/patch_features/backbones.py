@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -24,11 +24,9 @@ from pixal.train_model.patch_features.dinov2 import (
     vision_transformer,
 )
 from pixal.train_model.patch_features.efficientnet_lite import STAGES, efficientnet_lite0
+from pixal.train_model.patch_features.preparation import LITE0, Prepare, prepare_imagenet, prepare_lite0
 from pixal.train_model.patch_features.resnets import RESNETS, resnet
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of RGB in [0, 1]
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
-LITE0 = "efficientnet_lite0"
 MAP_STRIDES = (4, 8, 16)  # strides of the three feature maps that are used if no layers are named
 
 
@@ -48,7 +46,7 @@ class Backbone:
     name: str
     model: keras.Model
     complete_model: keras.Model
-    prepare: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    prepare: Prepare
     transformer: VisionTransformer | None = None
 
     @property
@@ -75,7 +73,7 @@ class Backbone:
     def with_torch_input(self) -> Backbone:
         """The backbone of ``keras.applications`` with images prepared as torchvision's weights need them."""
         zeros, ones = (self._after_own_scaling(np.full((1, 1, 1, 3), value, np.float32)) for value in (0, 1))
-        return replace(self, prepare=lambda rgb: (_prepare_imagenet(rgb) - zeros) / (ones - zeros))
+        return replace(self, prepare=lambda rgb: (prepare_imagenet(rgb) - zeros) / (ones - zeros))
 
     def _after_own_scaling(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the layers at the start of the network that only scale channels make of pixels (1, 1, 1, 3)."""
@@ -158,15 +156,7 @@ def _own_network(name: str, size: tuple[int, int], layers: Sequence[str] | None)
     else:
         image, maps = resnet(RESNETS[name], size, last + 1)
     model = keras.Model(image, [maps[layer] for layer in requested], name=name)
-    return Backbone(name, model, model, _prepare_lite0 if name == LITE0 else _prepare_imagenet, architecture)
-
-
-def _prepare_lite0(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((rgb * np.float32(255) - np.float32(127)) / np.float32(128), np.float32)
-
-
-def _prepare_imagenet(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (rgb - IMAGENET_MEAN) / IMAGENET_STD
+    return Backbone(name, model, model, prepare_lite0 if name == LITE0 else prepare_imagenet, architecture)
 
 
 def _application(name: str, size: tuple[int, int], layers: Sequence[str] | None, weights: str | None) -> Backbone:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skimage.color import lab2rgb
 
 from pixal.errors import ConfigError
-from pixal.train_model.patch_features.backbones import IMAGENET_MEAN
+from pixal.train_model.patch_features.preparation import IMAGENET_MEAN
 
 _RGB = ("R", "G", "B")
 _LAB = ("LAB_L", "LAB_a", "LAB_b")

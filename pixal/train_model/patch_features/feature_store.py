@@ -13,7 +13,7 @@ from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
 from pixal.io.files import reporting_storage, reserve_file
 from pixal.train_model.family import Rows
-from pixal.train_model.patch_features.features import Features, PatchFeatures
+from pixal.train_model.patch_features.extractor import FeatureExtractor, Features
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class FeatureStore:
 
     def __init__(
         self,
-        features: PatchFeatures,
+        features: FeatureExtractor,
         inputs: InputSet,
         masks: NDArray[np.bool_],
         type_indices: Rows,
@@ -45,7 +45,7 @@ class FeatureStore:
             inputs: All parts.
             masks: The consensus mask of each type, (T, H, W).
             type_indices: The index of the type of each row, (N,).
-            flips: Which rows are mirrored, (N, 2); see ``PatchFeatures``.
+            flips: Which rows are mirrored, (N, 2); see ``FeatureExtractor``.
             memory_limit: GB.
         """
         self.inputs, self.masks = inputs, masks

@@ -1,33 +1,26 @@
-"""Patch features: the outputs of a frozen network in each cell of grids over the image."""
+"""Patch features: the outputs of a frozen network, which Keras runs, in each cell of grids over the image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from pixal.train_model.patch_features.backbones import IMAGENET_MEAN, Backbone
-from pixal.train_model.patch_features.colours import to_rgb
+from pixal.train_model.patch_features.backbones import Backbone
+from pixal.train_model.patch_features.extractor import FeatureExtractor, Features
 from pixal.train_model.patch_features.frame import Frame
 from pixal.train_model.patch_features.levels import Level
 
-Features = NDArray[np.float32]
-"""Features of n images at one level: (n, h, w, D) on its grid, or (n, p, D) in p cells of it."""
 
-
-class PatchFeatures:
-    """Computes the features of images: the feature maps of a backbone, joined on one grid per level.
+class PatchFeatures(FeatureExtractor):
+    """Computes features with Keras.
 
     Attributes:
-        frame: What the network sees of an image.
-        levels: The levels.
-        grids: (h, w) of the grid of each level, cells.
-        depths: The number of features per cell of each level.
+        network: The Keras model from prepared images to the outputs of all levels.
     """
 
     def __init__(
@@ -57,8 +50,6 @@ class PatchFeatures:
                 averaged over the cells of the grid.
             unit_length: Whether the features of each cell are divided by their Euclidean norm.
         """
-        self.frame, self._channels, self._prepare = frame, tuple(channels), backbone.prepare
-        self.levels = list(levels)
         generator = np.random.default_rng(seed)
         outputs = []
         for level in levels:
@@ -68,54 +59,18 @@ class PatchFeatures:
             height, width = backbone.model.outputs[level.grid].shape[1:3]
             joined = _join(maps, (int(height), int(width)), kept, pool_size, interpolation)
             outputs.append(ops.normalize(joined, axis=-1) if unit_length else joined)
-        self.grids = [(int(output.shape[1]), int(output.shape[2])) for output in outputs]
-        self.depths = [int(output.shape[-1]) for output in outputs]
-        network = keras.Model(backbone.model.inputs, outputs)
+        grids = [(int(output.shape[1]), int(output.shape[2])) for output in outputs]
+        depths = [int(output.shape[-1]) for output in outputs]
+        super().__init__(frame, channels, levels, grids, depths, backbone.prepare)
+        self.network = keras.Model(backbone.model.inputs, outputs)
         shape = tf.TensorSpec((1, *frame.size, 3), tf.float32)
-        self._run = tf.function(
-            lambda image: keras.tree.flatten(network(image, training=False)), input_signature=[shape]
+        self._function = tf.function(
+            lambda image: keras.tree.flatten(self.network(image, training=False)), input_signature=[shape]
         )
 
-    def __call__(
-        self, images: NDArray[np.float32], masks: NDArray[np.bool_], flips: NDArray[np.bool_] | None = None
-    ) -> list[Features]:
-        """Compute features.
-
-        Pixels outside the part are set to ImageNet's mean colour. The images are processed one at a time, so that an
-        image gives the same bits whatever the other images are.
-
-        Args:
-            images: (n, H, W, C).
-            masks: The pixels of the part on each image, (n, H, W).
-            flips: Whether each image is mirrored left to right, and top to bottom, (n, 2); None: no image.
-
-        Returns:
-            (n, h, w, D) of each level.
-        """
-        features = [
-            np.empty((len(images), *grid, depth), np.float32)
-            for grid, depth in zip(self.grids, self.depths, strict=True)
-        ]
-        for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            rgb = to_rgb(image, self._channels, mask)
-            if flips is not None:
-                left_right, top_bottom = flips[index]
-                rgb = rgb[:: -1 if top_bottom else 1, :: -1 if left_right else 1]
-                rgb = np.where(mask[..., None], rgb, IMAGENET_MEAN)
-            seen = self.frame.to_network(rgb)
-            for of_level, values in zip(features, self._run(tf.constant(self._prepare(seen[None]))), strict=True):
-                of_level[index] = values[0]
-        return features
-
-    def part_cells(self, mask: NDArray[np.bool_], level: int = 0) -> NDArray[np.bool_]:
-        """The cells of the grid of a level, (h, w), at least half of which lie on the part; else those that touch it.
-
-        The network sees the outline, and its jitter, mostly in the other cells.
-        """
-        seen = self.frame.to_network(mask.astype(np.float32))
-        share = cv2.resize(seen, self.grids[level][::-1], interpolation=cv2.INTER_AREA)
-        inside = share >= 0.5
-        return np.asarray(inside if inside.any() else share > 0)
+    def _run(self, image: NDArray[np.float32]) -> Sequence[Features]:
+        outputs: Sequence[Features] = self._function(tf.constant(image))
+        return outputs
 
 
 def _join(

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pixal.config.section import Count, Fraction, Section
-from pixal.train_model.patch_features.backbone_weights import default_backbone
+from pixal.train_model.patch_features.weights_location import default_backbone
 from pixal.train_model.specification import ModelSpecification
 
 Size = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]

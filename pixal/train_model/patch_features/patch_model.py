@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import cv2
 import numpy as np
@@ -19,12 +20,11 @@ from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.train_model.family import NO_CONTROL, NOT_FITTED, AnomalyModel, FitControl, Rows, check_weights, type_indices
 from pixal.train_model.history import History
+from pixal.train_model.inference.session import NETWORK_ENDING
 from pixal.train_model.keras_training.hardware import set_up_tensorflow
 from pixal.train_model.keras_training.saving import save_weights
-from pixal.train_model.patch_features.backbone_weights import load_backbone
-from pixal.train_model.patch_features.backbones import Backbone, build_backbone, transformer
+from pixal.train_model.patch_features.extractor import FeatureExtractor, Features
 from pixal.train_model.patch_features.feature_store import FeatureStore
-from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.frame import Frame
 from pixal.train_model.patch_features.levels import (
     Arrays,
@@ -35,10 +35,14 @@ from pixal.train_model.patch_features.levels import (
     spread_out,
 )
 from pixal.train_model.patch_features.options import PatchOptions, PatchSpecification
+from pixal.train_model.patch_features.stored_features import StoredFeatures, write_features
 from pixal.train_model.specification import ModelSpecification
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pixal.train_model.patch_features.backbones import Backbone
+    from pixal.train_model.patch_features.features import PatchFeatures
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ class PatchModel(AnomalyModel):
         super().__init__(specification)
         self._frame = Frame(self.spec.shape, self.options.resize, self.options.cropsize)
         self._backbone: Backbone | None = None
-        self._features: PatchFeatures | None = None
+        self._features: FeatureExtractor | None = None
         self._masks: NDArray[np.bool_] | None = None
         self._learned: list[list[LearnedLevel]] = []  # by type and level
         self._fitted_rows: Rows = np.zeros(0, np.intp)
@@ -157,9 +161,9 @@ class PatchModel(AnomalyModel):
         return vectors
 
     def save(self, folder: Path) -> list[Path]:
-        """Write ``MODEL.weights.npz`` and ``MODEL.backbone.weights.h5``. The model needs no other file."""
+        """Write ``MODEL.weights.npz`` and ``MODEL.backbone.weights.h5``, and for ``load_predictor`` the network."""
         self._fitted_masks()
-        learned_file, backbone_file = self._files(folder)
+        learned_file, backbone_file, network_file = self._files(folder)
         arrays: dict[str, NDArray[Any]] = {
             f"{name}_{level}_{type_index}": values
             for type_index, levels in enumerate(self._learned)
@@ -169,40 +173,58 @@ class PatchModel(AnomalyModel):
         save_arrays(learned_file, masks=np.asarray(self._masks), **arrays)
         assert self._backbone is not None
         save_weights(self._backbone.model, backbone_file)
-        return [learned_file, backbone_file]
+        files = [learned_file, backbone_file]
+        if not self.spec.mixed_precision and write_features(cast("PatchFeatures", self._features), network_file):
+            files.append(network_file)
+        return files
 
     @classmethod
     def load(cls, folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Self:
         """Rebuild a saved model; see ``ModelFamily.load``."""
+        from pixal.train_model.patch_features.backbones import build_backbone
+
         model = cls(specification)
-        learned_file, backbone_file = model._files(folder)
+        learned_file, backbone_file, _ = model._files(folder)
         backbone = build_backbone(model.options.backbone, model._frame.size, model._layers())
-        try:
+        with _reading(learned_file, backbone_file):
             with warnings.catch_warnings():
                 # Otherwise Keras keeps random weights for layers that the file lacks.
                 warnings.filterwarnings("error", message="Skipping nested container")
                 backbone.model.load_weights(backbone_file)
             model._set_backbone(backbone)
-            arrays = load_arrays(learned_file)
-            masks = np.asarray(arrays.pop("masks"), np.bool_)
-            check_weights(learned_file, arrays.values())
-            model._masks = masks
-            model._learned = [
-                [
-                    LearnedLevel.from_stored(_arrays_of(arrays, f"_{level}_{type_index}"))
-                    for level in range(len(model._built_features().levels))
-                ]
-                for type_index in range(len(masks))
-            ]
-            model._check_arrays(masks)
-        except FileNotFoundError as error:
-            raise ModelError(f"{error.filename or backbone_file} does not exist; run train") from error
-        except (OSError, ValueError, KeyError, UserWarning) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(
-                f"{learned_file} or {backbone_file.name} is damaged ({reason}); run train again"
-            ) from error
+            model._load_learned(learned_file)
         return model
+
+    @classmethod
+    def load_predictor(cls, folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Self:
+        """Rebuild a saved model to apply it: without TensorFlow where the folder holds its network.
+
+        Raises:
+            ModelError: A file is missing, damaged, or does not match the specification.
+        """
+        model = cls(specification)
+        learned_file, _, network_file = model._files(folder)
+        if not network_file.is_file():
+            return cls.load(folder, specification)
+        with _reading(learned_file, network_file):
+            model._features = StoredFeatures(network_file, model._frame, model.spec)
+            model._load_learned(learned_file)
+        return model
+
+    def _load_learned(self, path: Path) -> None:
+        """Load what ``fit`` learned from the features; they are known."""
+        arrays = load_arrays(path)
+        masks = np.asarray(arrays.pop("masks"), np.bool_)
+        check_weights(path, arrays.values())
+        self._masks = masks
+        self._learned = [
+            [
+                LearnedLevel.from_stored(_arrays_of(arrays, f"_{level}_{type_index}"))
+                for level in range(len(self._built_features().levels))
+            ]
+            for type_index in range(len(masks))
+        ]
+        self._check_arrays(masks)
 
     def _layers(self) -> list[str] | None:
         """The layers of the backbone that are used; None: its default."""
@@ -254,6 +276,9 @@ class PatchModel(AnomalyModel):
             )
 
     def _load_backbone(self) -> None:
+        from pixal.train_model.patch_features.backbone_weights import load_backbone
+        from pixal.train_model.patch_features.backbones import transformer
+
         options = self.options
         if architecture := transformer(options.backbone):
             height, width = self._frame.size
@@ -268,7 +293,7 @@ class PatchModel(AnomalyModel):
     def _set_backbone(self, backbone: Backbone) -> None:
         self._backbone, self._features = backbone, self._select_features(backbone)
 
-    def _built_features(self) -> PatchFeatures:
+    def _built_features(self) -> FeatureExtractor:
         """Raises ModelError if there is no backbone yet."""
         if self._features is None:
             raise ModelError(NOT_FITTED)
@@ -356,10 +381,23 @@ class PatchModel(AnomalyModel):
             return np.asarray(cv2.GaussianBlur(resized, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
         return resized
 
-    def _files(self, folder: Path) -> tuple[Path, Path]:
-        """The files of the learned arrays and of the backbone's weights."""
-        name = self.spec.model_name
-        return folder / f"{name}.weights.npz", folder / f"{name}.backbone.weights.h5"
+    def _files(self, folder: Path) -> tuple[Path, Path, Path]:
+        """The files of the learned arrays, of the backbone's weights, and of the network without TensorFlow."""
+        names = ".weights.npz", ".backbone.weights.h5", f".backbone{NETWORK_ENDING}"
+        learned, backbone, network = (folder / f"{self.spec.model_name}{name}" for name in names)
+        return learned, backbone, network
+
+
+@contextmanager
+def _reading(learned: Path, network: Path) -> Iterator[None]:
+    """Turn the errors of reading the files of a model into ``ModelError``."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename or network} does not exist; run train") from error
+    except (OSError, ValueError, KeyError, UserWarning) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{learned} or {network.name} is damaged ({reason}); run train again") from error
 
 
 def _arrays_of(arrays: Mapping[str, NDArray[Any]], ending: str) -> Arrays:

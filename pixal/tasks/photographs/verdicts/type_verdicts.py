@@ -34,7 +34,7 @@ from pixal.tasks.photographs.verdicts.part_files import (
 )
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
-from pixal.train_model.family import AnomalyModel, anomaly_family_named
+from pixal.train_model.prediction import Predictor
 from pixal.validation.loss_cut import loss_cut_warning
 from pixal.validation.metrics import LabelledPart
 from pixal.validation.pixel_metrics import PixelCounts
@@ -104,10 +104,9 @@ class TypeVerdicts:
         self.set_batch([])
 
     @cached_property
-    def family(self) -> AnomalyModel:
-        """The loaded model. The first access may import TensorFlow, which takes seconds."""
-        anomaly_family_named(self.model.record.model).set_up(self.config.model_training)
-        return self.model.load_anomaly_model()
+    def family(self) -> Predictor:
+        """The loaded model. The first access may import ONNX Runtime or TensorFlow, which takes seconds."""
+        return self.model.load_predictor(self.config.model_training)
 
     def key(self, prepared: str) -> str:
         """Fingerprint of everything that a verdict depends on, except the photograph. See ``verdict_key``."""

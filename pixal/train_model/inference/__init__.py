@@ -1,0 +1,1 @@
+"""Apply trained networks without TensorFlow: in ONNX Runtime, from graphs that training wrote."""
