@@ -50,6 +50,8 @@ def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
         from pixal.commands.parser import build_parser
 
         options = build_parser().parse_args(arguments)
+        if arguments is None and options.command in _DEFERRED:
+            _defer_runs()
         _set_up_logging(options.log_level or ("warning" if options.quiet else "info"))
         return _COMMANDS[options.command](options)
     except (KeyboardInterrupt, Exception) as error:
@@ -60,6 +62,18 @@ def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
         if isinstance(error, KeyboardInterrupt) or is_stopped:
             return _report_stop(error, options.command, received)
         return _report_error(error)
+
+
+def _defer_runs() -> None:
+    """Let another process write the run into MLflow, whose import takes longer than some verdicts."""
+    from pixal import mlflow_utils
+
+    def start() -> None:
+        from pixal import mlflow_sender
+
+        mlflow_sender.start()
+
+    mlflow_utils.defer_runs(start)
 
 
 def _report_stop(error: BaseException, command: str, received: Received) -> ExitStatus:
@@ -338,6 +352,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "demo": _demo,
 }
 _WITHOUT_COMPONENT = ("benchmark", "inspect")  # their outputs are not in the folders of the configured component
+_DEFERRED = ("validate", "detect")  # whose runs another process writes into MLflow
 _AFTER_STOP = {
     "preprocess": "the same command resumes with the photographs that are not done yet",
     "train": "to resume from the last checkpoint, add --resume to the same command",

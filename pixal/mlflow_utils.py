@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -41,6 +41,7 @@ MODEL_TAG = "pixal.model"
 _LONGEST_NAME = 250  # characters; MLflow's limit
 _LONGEST_PARAM = 6000  # characters; MLflow's limit, also below that of tags
 
+_start_sender: Callable[[], None] | None = None
 _untracked: ContextVar[bool] = ContextVar("untracked", default=False)
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -141,7 +142,9 @@ class Tracker:
 
 
 @contextmanager
-def tracked_run(config: Config, name: str, command: str, *, component: str | None = None) -> Iterator[Tracker]:
+def tracked_run(
+    config: Config, name: str, command: str, *, component: str | None = None, deferred: bool = False
+) -> Iterator[Tracker]:
     """Track the block as a run in the experiment ``config.experimentName``.
 
     The run has the status FAILED if the block raises an exception, and KILLED if it is interrupted. A run that cannot
@@ -157,6 +160,7 @@ def tracked_run(config: Config, name: str, command: str, *, component: str | Non
         name: Name of what the run works on, for example the image type.
         command: The command, for example ``train``. The run is called ``COMMAND COMPONENT NAME``.
         component: The component, which is a tag of the run, too. Default: that of the settings; "" for none.
+        deferred: Whether another process may write the run, where ``defer_runs`` was called.
 
     Yields:
         The tracker, for metrics, settings and files.
@@ -176,7 +180,7 @@ def tracked_run(config: Config, name: str, command: str, *, component: str | Non
     finally:
         tracker.end_time = _now()
         if is_tracking() and not _untracked.get():
-            _store_or_keep(tracker)
+            _store_or_keep(tracker, deferred=deferred)
 
 
 @contextmanager
@@ -216,6 +220,21 @@ def log_history(tracker: Tracker, history: FitHistory, folds: Sequence[FitHistor
     }.items():
         for epoch, value in enumerate(curve, 1):
             tracker.log_metric(name, value, epoch)
+
+
+def defer_runs(start_sender: Callable[[], None]) -> None:
+    """Let another process write deferred runs into the store of the working directory, when this one has ended.
+
+    Args:
+        start_sender: Starts a process that calls ``send_kept_runs``.
+    """
+    global _start_sender
+    _start_sender = start_sender
+
+
+def defers_runs() -> bool:
+    """Whether deferred runs are written by another process."""
+    return _start_sender is not None and _is_local()
 
 
 def is_tracking() -> bool:
@@ -310,9 +329,31 @@ def _log_datasets(client: Any, run_id: str, datasets: Sequence[TrackedDataset]) 
         client.log_inputs(run_id, inputs)
 
 
-def _store_or_keep(tracker: Tracker) -> None:
+def send_kept_runs(*, wait: float) -> None:
+    """Write the runs to MLflow that earlier runs have kept, after another process that does so has ended.
+
+    Args:
+        wait: How many seconds to wait for the other process.
+
+    Raises:
+        InputError: It has not ended.
+    """
+    key = _store_key()
+    with unsent_runs.sending(wait=wait):
+        _send_kept(key, threading.Event())
+
+
+def _store_or_keep(tracker: Tracker, *, deferred: bool = False) -> None:
     """Write a run to MLflow, and then those that earlier runs could not write; keep what cannot be written in time."""
-    key = unsent_runs.store_key(None if _is_local() else os.environ.get("MLFLOW_TRACKING_URI"))
+    key = _store_key()
+    if deferred and _start_sender is not None and _is_local() and _can_be_sent_later(key):
+        try:
+            _kept(tracker, key)
+            _start_sender()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            _log.warning("the run is not in MLflow, and will be offered again: %s", reason)
+        return
     import_mlflow()  # outside the time limit: it needs no server
     try:
         if key in _silent_stores:
@@ -343,7 +384,7 @@ def _within_time_limit(tracker: Tracker, key: str) -> None:
             errors.append(error)
             return
         stored.set()
-        with suppress(Exception):  # they stay where they are
+        with suppress(Exception), unsent_runs.sending():  # they stay where they are
             _send_kept(key, stopped)
 
     thread = threading.Thread(target=work, name="pixal-tracking", daemon=True)  # the process does not wait for it
@@ -370,8 +411,25 @@ def _is_local() -> bool:
     return "MLFLOW_TRACKING_URI" not in os.environ
 
 
+def _store_key() -> str:
+    return unsent_runs.store_key(None if _is_local() else os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def _can_be_sent_later(key: str) -> bool:
+    """Whether there is no sign that a run that was left to another process could not be sent."""
+    return unsent_runs.is_sending() or next(unsent_runs.kept_runs(key), None) is None
+
+
 def _keep(tracker: Tracker, key: str) -> str:
     """Keep a run for a later one; return what to add to the warning."""
+    try:
+        return f"; it is kept in {_kept(tracker, key)}, and offered again at the next run"
+    except Exception as error:
+        return f"; it cannot be kept either: {' '.join(str(error).split())[:300]}"
+
+
+def _kept(tracker: Tracker, key: str) -> Path:
+    """Write a run into the file for unsent runs; return it."""
     files = [UnsentFile.of(path, folder) for path, folder in tracker.artifacts]
     run = UnsentRun(
         id=tracker.id,
@@ -388,10 +446,7 @@ def _keep(tracker: Tracker, key: str) -> str:
         datasets=tuple(tracker.datasets),
         artifacts=tuple(file for file in files if file is not None),
     )
-    try:
-        return f"; it is kept in {unsent_runs.keep(run)}, and offered again at the next run"
-    except Exception as error:
-        return f"; it cannot be kept either: {' '.join(str(error).split())[:300]}"
+    return unsent_runs.keep(run)
 
 
 def _send_kept(key: str, stopped: threading.Event) -> None:

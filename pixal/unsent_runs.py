@@ -6,13 +6,16 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pixal.errors import InputError
 from pixal.io import ownership
 from pixal.io.files import write_bytes
+from pixal.io.locking import LOCK_FILE, lock_folder
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +113,42 @@ def kept_runs(store: str) -> Iterator[tuple[Path, UnsentRun]]:
     yield from sorted(runs, key=lambda item: item[1].start_time)
 
 
+@contextmanager
+def sending(*, wait: float = 0) -> Iterator[None]:
+    """Send runs in the block, which no other process does at the same time.
+
+    Args:
+        wait: How many seconds to wait for another process.
+
+    Raises:
+        InputError: Another process is sending them.
+    """
+    folder = Path(FOLDER)
+    if not folder.is_dir():
+        yield
+        return
+    with lock_folder(folder, wait=wait):
+        yield
+    _remove_if_empty(folder)
+
+
+def is_sending() -> bool:
+    """Whether another process is sending runs."""
+    if not (Path(FOLDER) / LOCK_FILE).exists():
+        return False
+    try:
+        with sending():
+            return False
+    except InputError:
+        return True
+
+
 def discard(path: Path) -> None:
     """Remove a run that was sent, and the folder when it is empty."""
     path.unlink(missing_ok=True)
-    if not any(path.parent.iterdir()):
-        path.parent.rmdir()
+    _remove_if_empty(path.parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # another process has removed it, or writes into it
+        folder.rmdir()

@@ -26,7 +26,7 @@ from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import part_files, validate_type
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
-from pixal.train_model.autoencoder.model import Autoencoder
+from pixal.train_model.autoencoder.prediction import DensePredictor
 
 RESULTS = Path("validate/Part")
 PHOTOGRAPHS = Path("new/front")
@@ -135,16 +135,16 @@ def test_a_score_that_is_not_finite_is_an_error_of_its_part(batch: Path, monkeyp
     """In table, document and stored inputs; the other parts have their verdicts."""
     pixal.validate("new", config=settings(), quiet=True)
     before = table()
-    error = Autoencoder.error
+    error = DensePredictor.error
     chunks: list[int] = []
 
-    def broken(self: Autoencoder, inputs: InputSet, rows: Any) -> Any:
+    def broken(self: DensePredictor, inputs: InputSet, rows: Any) -> Any:
         found = error(self, inputs, rows)
         found[np.array([name == "part_003.jpg" for name in inputs.names])[rows]] = np.nan
         chunks.append(len(found))
         return found
 
-    monkeypatch.setattr(Autoencoder, "error", broken)
+    monkeypatch.setattr(DensePredictor, "error", broken)
     done = pixal.validate("new", config=settings(), force=True, quiet=True)
     assert chunks
     rows = table()

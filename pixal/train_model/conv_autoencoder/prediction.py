@@ -8,8 +8,8 @@ from typing import Any
 
 from pixal.train_model.conv_autoencoder.means import Means
 from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, ConvSpecification
-from pixal.train_model.conv_autoencoder.reconstruction import Images, TileReconstructor
-from pixal.train_model.inference.session import NETWORK_ENDING, OnnxNetwork
+from pixal.train_model.conv_autoencoder.reconstruction import Images, TileReconstructor, network_files
+from pixal.train_model.inference.session import OnnxNetwork
 from pixal.train_model.prediction import Predictor
 from pixal.train_model.specification import ModelSpecification
 
@@ -33,11 +33,6 @@ class TilePredictor(TileReconstructor):
 
     def _encode_tiles(self, tiles: Images) -> Images:
         return self._encoder(tiles)[0]
-
-
-def network_files(folder: Path, spec: ModelSpecification) -> list[Path]:
-    """The files of the network and of its encoder."""
-    return [folder / f"{spec.model_name}{part}{NETWORK_ENDING}" for part in ("", ".encoder")]
 
 
 def load_predictor(folder: Path, specification: Mapping[str, Any] | ModelSpecification) -> Predictor:

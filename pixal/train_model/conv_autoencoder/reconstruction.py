@@ -17,7 +17,9 @@ from pixal.train_model.conv_autoencoder.options import ConvAutoencoderOptions, C
 from pixal.train_model.conv_autoencoder.tiles import Grid
 from pixal.train_model.family import NOT_FITTED, Rows
 from pixal.train_model.inference.activations import bounded_log_variance
+from pixal.train_model.inference.session import NETWORK_ENDING
 from pixal.train_model.reconstruction import Reconstructor
+from pixal.train_model.specification import ModelSpecification
 
 Images = NDArray[np.float32]
 Network = Callable[[Images], Images]
@@ -136,6 +138,11 @@ class TileReconstructor(Reconstructor):
 
     def _means_file(self, folder: Path) -> Path:
         return folder / f"{self.spec.model_name}.weights.means.npz"
+
+
+def network_files(folder: Path, spec: ModelSpecification) -> list[Path]:
+    """The files of the network and of its encoder."""
+    return [folder / f"{spec.model_name}{part}{NETWORK_ENDING}" for part in ("", ".encoder")]
 
 
 def _cell_indices(window: slice, count: int, size: int) -> NDArray[np.intp]:

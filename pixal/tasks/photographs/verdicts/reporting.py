@@ -58,7 +58,7 @@ def exclusive_run(config: PhotographConfig, command: str = "validate") -> Iterat
     """
     with (
         lock_folder(config.paths.resolve("component_validate_path")),
-        mlflow_utils.tracked_run(config, config.paths.component, command) as tracker,
+        mlflow_utils.tracked_run(config, config.paths.component, command, deferred=True) as tracker,
     ):
         yield tracker
 

@@ -86,21 +86,24 @@ def validate(
                     if notifier is not None:
                         origin = validation.verdicts.origin
                         notifier.verdict(verdict.part, config.paths.component, record.origin, origin)
-                    if index == 0:  # now that TensorFlow is imported: two imports at a time can block each other
+                    # Now that TensorFlow may be imported: two imports at a time can block each other.
+                    if index == 0 and not mlflow_utils.defers_runs():
                         submit(mlflow_utils.import_mlflow)
                 validated, seconds = validated + len(missing), seconds + time.perf_counter() - start
                 validation.update_batch()
                 validation.update_summary()
                 validation.finish(record.origin)
-                submit(validation.draw_figures)
+                if validation is not types[-1]:
+                    submit(validation.draw_figures)
             results = [validation.verdicts for validation in types]
             seconds_per_part = seconds / validated if validated else None
             written = write_results(
                 results, record, config, with_truth=truth is not None, seconds_per_part=seconds_per_part
             )
-        record_history(config.paths)
+            log_outcome(written.batch)
+            submit(types[-1].draw_figures)  # last: its results would wait for matplotlib
+            record_history(config.paths)
         track_batch(tracker, results, written, config)
-    log_outcome(written.batch)
     return written.batch
 
 
