@@ -17,9 +17,9 @@ _SECONDS = 60.0  # to wait for another process that sends runs
 _PROGRAM = "import sys; sys.path[:] = [path for path in sys.path if path]; from pixal.mlflow_sender import main; main()"
 
 
-def start() -> None:
-    """Start the process. It outlives this one, and nobody waits for it."""
-    subprocess.Popen(
+def start() -> subprocess.Popen[bytes]:
+    """Start the process. It outlives this one, and nobody needs to wait for it."""
+    return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

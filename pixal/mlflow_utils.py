@@ -41,7 +41,7 @@ MODEL_TAG = "pixal.model"
 _LONGEST_NAME = 250  # characters; MLflow's limit
 _LONGEST_PARAM = 6000  # characters; MLflow's limit, also below that of tags
 
-_start_sender: Callable[[], None] | None = None
+_start_sender: Callable[[], object] | None = None
 _untracked: ContextVar[bool] = ContextVar("untracked", default=False)
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -222,7 +222,7 @@ def log_history(tracker: Tracker, history: FitHistory, folds: Sequence[FitHistor
             tracker.log_metric(name, value, epoch)
 
 
-def defer_runs(start_sender: Callable[[], None]) -> None:
+def defer_runs(start_sender: Callable[[], object]) -> None:
     """Let another process write deferred runs into the store of the working directory, when this one has ended.
 
     Args:

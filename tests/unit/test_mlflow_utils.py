@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixal import mlflow_utils, unsent_runs
+from pixal import mlflow_sender, mlflow_utils, unsent_runs
 from pixal.config import load_config
 from pixal.io import ownership
 from pixal.io.files import write_bytes
@@ -278,7 +278,7 @@ def test_a_server_that_does_not_answer_holds_the_process_once_for_a_limited_time
 def test_a_process_with_a_silent_server_ends_within_seconds(silent_server: str, tmp_path: Path) -> None:
     code = """if True:
         import time
-        from pixal import mlflow_utils, unsent_runs
+        from pixal import mlflow_sender, mlflow_utils, unsent_runs
         from pixal.config import load_config
         mlflow_utils.import_mlflow()
         start = time.monotonic()
@@ -339,6 +339,48 @@ def test_a_kept_run_sends_no_file_that_pixal_did_not_write(
     tracked("Now")
     assert len(runs_in(tmp_path, "Strange")) == 1
     assert list(Path("mlruns").rglob("*.txt")) == []
+
+
+def deferred(experiment: str) -> None:
+    with tracked_run(config_named(experiment), "front", "validate", deferred=True) as tracker:
+        tracker.log_metric("parts", 1)
+
+
+def test_a_deferred_run_is_sent_by_another_process(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    (tmp_path / "pixal").mkdir()
+    (tmp_path / "pixal/__init__.py").write_text("raise SystemExit('not PIXAL')")  # of the user
+    processes: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(mlflow_utils, "_start_sender", lambda: processes.append(mlflow_sender.start()))
+    deferred("Deferred")
+    assert [process.wait(240) for process in processes] == [0]
+    assert not Path("mlflow_unsent").exists()
+    (run,) = runs_in(tmp_path, "Deferred")
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"parts": 1})
+    assert not caplog.records
+
+
+def test_a_run_is_not_deferred_after_one_that_was_not_sent(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a problem of the store is reported by the second run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    started: list[int] = []
+    monkeypatch.setattr(mlflow_utils, "_start_sender", lambda: started.append(1))
+    deferred("First")
+    assert started == [1]
+    assert runs_in(tmp_path, "First") == []
+    with unsent_runs.sending():  # another process is at it, and comes to the new one, too
+        deferred("Second")
+    assert started == [1, 1]
+    deferred("Third")
+    assert started == [1, 1]
+    assert [len(runs_in(tmp_path, name)) for name in ("First", "Second", "Third")] == [1, 1, 1]
+    assert not Path("mlflow_unsent").exists()
 
 
 def test_a_run_of_which_a_part_was_sent_is_not_stored_twice(
