@@ -163,14 +163,7 @@ class ModelFamily(ABC):
 
 
 class AnomalyModel(ModelFamily, Predictor):
-    """A model family that shows where a part differs from good parts.
-
-    Attributes:
-        is_calibrated: Whether ``error`` is a distance in units of what good parts reach, the same at all pixels. The
-            calibration then keeps it as it is.
-    """
-
-    is_calibrated: ClassVar[bool] = False
+    """A model family that shows where a part differs from good parts."""
 
     def left_out_error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The error of parts that the model was fitted on, each as by a model that was fitted without it.

@@ -19,11 +19,14 @@ class Predictor(ABC):
         gives_distance: Whether ``error`` is a distance from good parts, (n, H, W, 1), instead of a difference in each
             channel, (n, H, W, C).
         gives_reconstruction: Whether a family that gives a distance also has reconstructions, in ``difference``.
+        is_calibrated: Whether ``error`` is a distance in units of what good parts reach, the same at all pixels. The
+            calibration then keeps it as it is.
         spec: The specification of the model.
     """
 
     gives_distance: ClassVar[bool] = False
     gives_reconstruction: ClassVar[bool] = False
+    is_calibrated: ClassVar[bool] = False
     spec: ModelSpecification
 
     @abstractmethod

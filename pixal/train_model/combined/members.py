@@ -27,6 +27,7 @@ class CombinedMaps(Predictor):
 
     gives_distance = True
     gives_reconstruction = True
+    is_calibrated = True
     spec: PatchSpecification
     _pixel: Predictor
     _patch: Predictor

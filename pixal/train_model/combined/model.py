@@ -49,7 +49,6 @@ class Combined(CombinedMaps, AnomalyModel):
     """
 
     Specification = PatchSpecification
-    is_calibrated = True
     has_epochs = True
     has_weights = True
     spec: PatchSpecification

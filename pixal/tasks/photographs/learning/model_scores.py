@@ -20,7 +20,7 @@ from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.training.training_data import TrainingData
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
-from pixal.train_model.family import Rows
+from pixal.train_model.family import Rows, anomaly_family_named
 from pixal.train_model.folds import cross_validation_folds, folds_of_type, make_folds
 from pixal.validation.scoring import Cut
 
@@ -176,7 +176,7 @@ class ModelScores:
         if self._data is None:
             return []
         inputs, record = self._data.inputs, self.model.record
-        family = self.verdicts.family
+        family = anomaly_family_named(record.model)(record)  # not fitted: only its folds are asked for
         folds: list[Rows]
         if family.leaves_one_out:
             folds = make_folds(inputs, len(inputs), record.seed)
