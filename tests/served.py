@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+import pixal
 from pixal.config import load_config
 from pixal.io import ownership
 from pixal.io.files import data_hash, write_bytes
@@ -165,3 +169,25 @@ def running(config: PhotographConfig, token: str = "") -> Iterator[int]:
         server.should_exit = True
         thread.join(5)
         listener.close()
+
+
+@contextmanager
+def command(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, as a user starts it; the block begins when it has printed its address."""
+    line = [sys.executable, "-m", "pixal", "serve", "--port", str(port)]
+    environment = os.environ | {"PYTHONPATH": str(Path(pixal.__file__).parents[1])}
+    process = subprocess.Popen(
+        line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])

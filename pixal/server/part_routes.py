@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from pixal.database.marks import find_verdict, marks_of
 from pixal.database.part_list import Counts, PartFilter, count_parts, part_details, part_order, views_of_part
-from pixal.server.requests import Asked, find_asked
+from pixal.server.requests import Asked, figure_address, find_asked
 from pixal.server.site import PartKey, PictureKind
 
 router = APIRouter(prefix="/c/{component}/b/{batch}")
@@ -42,6 +42,7 @@ def part(request: Request, component: str, batch: str, type: str, image: str) ->
         details, regions = part_details(connection, verdict["id"])
         content: dict[str, Any] = {name: details[name] for name in _DETAILS}
         content["version"] = (details["sha256"] or "")[:12]
+        content["overlay"] = figure_address(asked.component, asked.batch["folder"], details["overlay"] or "")
         content["regions"] = [{name: region[name] for name in _REGION} for region in regions]
         content["marks"] = marks_as_json(connection, verdict)
         content["views"] = [dict(row) for row in views_of_part(connection, verdict["part_id"])]

@@ -22,6 +22,7 @@ from pixal.database.part_list import find_batch
 from pixal.database.store import Store
 from pixal.io.names import printable
 from pixal.report.page import page_environment, read_page_file
+from pixal.server.files import resolve
 from pixal.server.security import Access, cookies_of
 from pixal.server.site import Component, Site
 
@@ -90,6 +91,14 @@ def find_asked(request: Request, component: str, batch: str) -> Asked:
 def component_address(name: str) -> str:
     """The address of a component, without a slash at the end."""
     return f"/c/{quote(name, safe='')}"
+
+
+def figure_address(component: Component, folder: str, path: str) -> str:
+    """The address of the page of a figure in the folder of a batch; "" if it may not be shown."""
+    below = path if folder == "." else f"{folder}/{path}"
+    if not path or resolve(component.roots["results"], below) is None:
+        return ""
+    return with_query(f"{component_address(component.name)}/figure", {"file": f"results/{below}"})
 
 
 def inspector_of(request: Request) -> str:

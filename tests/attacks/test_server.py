@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from served import running, write_results, write_settings
+from served import command, free_port, running, write_results, write_settings
+from sqlalchemy import select
+from tries import tries
 
+from pixal.database.schema import MARKS
+from pixal.database.store import Store
 from pixal.io import ownership
 from pixal.server.security import Access, is_loopback
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -236,6 +242,31 @@ def test_with_a_token_nothing_is_shown_without_it(config: PhotographConfig) -> N
         cookie = answer["set-cookie"].split(";")[0]
         assert client.ask("GET", f"{BATCH}/order.json", cookie=cookie)[0] == 200
         assert client.ask("GET", "//evil.example/?token=secret-token")[1]["location"].startswith("/evil")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+@pytest.mark.parametrize("seed", range(tries(1, 20)))
+def test_a_server_that_is_killed_loses_no_mark_that_it_acknowledged(tmp_path: Path, seed: int) -> None:
+    write_results(write_settings(tmp_path), 400)
+    port, chance = free_port(), random.Random(seed)
+    acknowledged: list[str] = []
+    with command(tmp_path, port) as process:
+        client = Client(port)
+        client.csrf = client.ask("GET", BATCH)[1]["set-cookie"].split("=", 1)[1].split(";")[0]
+        threading.Timer(chance.uniform(0.3, 3), process.kill).start()
+        try:
+            for number in range(399):
+                if client.post(f"{BATCH}/marks", {**MARK, "image": f"{number:04d}.png"}) == 200:
+                    acknowledged.append(f"{number:04d}.png")
+        except (OSError, http.client.HTTPException):  # the server was killed
+            pass
+        process.wait(10)
+    with Store(tmp_path / "validate/Part/history.db").reading() as connection:
+        stored = [row.image for row in connection.execute(select(MARKS).order_by(MARKS.c.id))]
+    assert 0 < len(acknowledged) < 399
+    assert stored[: len(acknowledged)] == acknowledged
+    assert len(stored) <= len(acknowledged) + 1  # the last one may be stored without an answer
 
 
 def test_only_loopback_needs_no_token() -> None:

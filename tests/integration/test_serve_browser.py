@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsers import axe_violations, launch, needs_chromium, sync_api
-from served import running, write_results, write_settings
-
-import pixal
+from served import command, free_port, running, write_results, write_settings
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -65,28 +59,6 @@ def opened(browser: Any, address: str, *, expect: str = "", name: str = "Ann", *
     yield page
     context.close()
     assert [problem for problem in problems if not expect or expect not in problem] == []
-
-
-@contextmanager
-def command(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, as a user starts it; the block begins when it has printed its address."""
-    line = [sys.executable, "-m", "pixal", "serve", "--port", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(Path(pixal.__file__).parents[1])}
-    process = subprocess.Popen(
-        line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
 
 
 def exported(address: str) -> list[dict[str, str]]:

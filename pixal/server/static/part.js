@@ -156,6 +156,7 @@ function showValues() {
     ["Model", `${part.model}, trained ${part.trained.slice(0, 16).replace("T", " ")}`],
     ["File", part.source],
   ];
+  if (part.overlay) values.push(["Figure", element("a", { href: part.overlay }, "overlay at full size")]);
   find("#figures").replaceChildren(...values.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]));
   const rows = part.regions.map((region, index) => element("tr", { "data-region": index },
     element("td", {}, element("button", { type: "button", "aria-label": `Go to region ${index + 1}` }, String(index + 1))),

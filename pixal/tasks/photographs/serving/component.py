@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -42,7 +44,7 @@ class ServedComponent:
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._next_look = 0.0
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: Path | None = None
         self._journals: dict[Path, JournalIndex] = {}
         self._state_of = lru_cache(maxsize=4)(partial(reference_of_model, config))
 
@@ -127,5 +129,6 @@ class ServedComponent:
     def _elsewhere(self) -> Store:
         """A database that this process keeps for itself, where the folder of the results cannot be written."""
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="pixal-")
-        return Store(Path(self._temporary.name) / database_file(self._paths).name)
+            self._temporary = Path(tempfile.mkdtemp(prefix="pixal-"))
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+        return Store(self._temporary / database_file(self._paths).name)
