@@ -19,6 +19,7 @@ def accept(
     marks: str | Path | None = None,
     *,
     types: Sequence[str] | None = None,
+    confirmed: bool = False,
     undo: bool | int = False,
     config: Config | str | Path | None = None,
 ) -> Results:
@@ -32,6 +33,7 @@ def accept(
         marks: A table of marks to be stored first: that of a ``report.html``, or one with the columns ``type``,
             ``image`` and ``mark``. Default: only the marks in the database.
         types: Image types. Default: all.
+        confirmed: Take over parts whose pass was confirmed as well, as training photographs.
         undo: Instead, remove what the last run has added; a number: what the run of that number has added.
         config: Loaded settings, or the folder to load them from. Default: ``./configs`` or the shipped defaults.
 
@@ -43,7 +45,7 @@ def accept(
         ConfigError: The configuration is not valid.
     """
     config = as_config(config)
-    return configured_task(config).accept(config, marks=marks, types=types, undo=undo)
+    return configured_task(config).accept(config, marks=marks, types=types, confirmed=confirmed, undo=undo)
 
 
 def promote(

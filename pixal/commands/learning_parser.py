@@ -44,6 +44,7 @@ pixal history --marks store them, or from a table: that of the button in a repor
 the columns type, image, mark (false alarm, missed or confirmed), and optionally x, y, width, height
 (a box in pixels of the photograph), comment, made_by, batch, score.
 
+With --confirmed, parts whose pass was confirmed become training photographs, too.
 The same command adds what is new, and removes parts whose mark was taken back.
 
   pixal accept
@@ -90,6 +91,11 @@ def _add_accept(add: AddCommand) -> None:
         "--type", dest="types", metavar="TYPE", nargs="+", help="only these image types (default: all)"
     )
     command.add_argument(
+        "--confirmed",
+        action="store_true",
+        help="take over parts whose pass was confirmed, too, as training photographs",
+    )
+    command.add_argument(
         "--undo",
         metavar="RUN",
         nargs="?",
@@ -134,7 +140,9 @@ def _recalibrate(options: argparse.Namespace, config: Config) -> Results:
 
 
 def _accept(options: argparse.Namespace, config: Config) -> Results:
-    return pixal.accept(options.marks, types=options.types, undo=options.undo, config=config)
+    return pixal.accept(
+        options.marks, types=options.types, confirmed=options.confirmed, undo=options.undo, config=config
+    )
 
 
 def _promote(options: argparse.Namespace, config: Config) -> Results:

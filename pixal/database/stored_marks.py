@@ -11,6 +11,8 @@ from sqlalchemy import Connection, select
 from pixal.database.schema import MARKS
 
 FALSE_ALARM, CONFIRMED, MISSED, COMMENT = "false alarm", "confirmed", "missed", "comment"
+CONFIRMED_GOOD = "confirmed good"
+"""How the confirmation that a part which passed is good is called here."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Mark:
         verdict: The verdict that was marked.
         score: Its score; None if not known.
         threshold: Its threshold; None if not known.
-        mark: "confirmed", "false alarm" or "missed"; "" if all marks of the photograph were taken back.
+        mark: "confirmed", "false alarm", "missed" or "confirmed good"; "" if all its marks were taken back.
         comment: What the inspector wrote.
         made_by: Who marked it; "" if not known.
         made_at: When the mark was stored (UTC).
@@ -52,8 +54,8 @@ class Mark:
 
     @property
     def is_good(self) -> bool:
-        """Whether the part is good: its verdict was a false alarm."""
-        return self.mark == FALSE_ALARM
+        """Whether the part is good: its verdict was a false alarm, or its pass was confirmed."""
+        return self.mark in (FALSE_ALARM, CONFIRMED_GOOD)
 
 
 def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
@@ -61,14 +63,13 @@ def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
 
     A photograph is known by its type, name and content. A mark that was taken back does not count. If all marks of a
     photograph were taken back, its ``mark`` is "". The boxes are those of all marks of the same kind. Comments
-    alone, and confirmations that a part is good, are left out: they say nothing that a model has to learn.
+    alone are left out.
 
     Args:
         connection: The database.
         types: Image types; empty for all.
     """
-    corrects = (MARKS.c.mark != COMMENT) & ((MARKS.c.mark != CONFIRMED) | (MARKS.c.verdict != "pass"))
-    query = select(MARKS).where(corrects).order_by(MARKS.c.id)
+    query = select(MARKS).where(MARKS.c.mark != COMMENT).order_by(MARKS.c.id)
     if types:
         query = query.where(MARKS.c.type.in_(types))
     by_photograph: dict[tuple[str, str, str], list[Any]] = {}
@@ -77,25 +78,15 @@ def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
     return sorted((_mark(rows) for rows in by_photograph.values()), key=lambda mark: mark.made_at)
 
 
-def confirmed_good(connection: Connection, type_name: str) -> set[tuple[str, str]]:
-    """Name and SHA-256 of the photographs of good parts: false alarms, and parts whose pass was confirmed."""
-    query = select(MARKS).where(MARKS.c.type == type_name, MARKS.c.mark != COMMENT, MARKS.c.withdrawn_at == "")
-    newest = {(row.image, row.photograph): row for row in connection.execute(query.order_by(MARKS.c.id))}
-    return {
-        photograph
-        for photograph, row in newest.items()
-        if row.mark == FALSE_ALARM or (row.mark == CONFIRMED and row.verdict == "pass")
-    }
-
-
 def _mark(rows: list[Any]) -> Mark:
     holding = [row for row in rows if not row.withdrawn_at]
     last = (holding or rows)[-1]
     same = [row for row in holding if row.mark == last.mark]
     boxes = [(row.x, row.y, row.width, row.height) for row in same if None not in (row.x, row.y, row.width, row.height)]
     names = ("batch", "type", "image", "photograph", "verdict", "score", "threshold", "comment", "made_by", "made_at")
+    word = CONFIRMED_GOOD if last.mark == CONFIRMED and last.verdict == "pass" else last.mark
     return Mark(
         **{name: getattr(last, name) for name in names},
-        mark=last.mark if holding else "",
+        mark=word if holding else "",
         boxes=tuple(dict.fromkeys(boxes)),
     )

@@ -182,7 +182,13 @@ class Task(ABC):
         self._does_not_apply("recalibrate")
 
     def accept(
-        self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int
+        self,
+        config: Config,
+        *,
+        marks: str | Path | None,
+        types: Sequence[str] | None,
+        confirmed: bool,
+        undo: bool | int,
     ) -> Results:
         """Make training data and known defects from the marks of inspectors, or take back what a run has made."""
         self._does_not_apply("accept")

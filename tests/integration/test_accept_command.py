@@ -42,6 +42,10 @@ def test_marks_become_data_sets_that_are_never_doubled(work: Path) -> None:
     result = pixal.accept("marks.csv", config=lot_config())
     assert "+1 known defects" in result.summary()
     assert "nothing new" in pixal.accept("marks.csv", config=lot_config()).summary()
+    assert "+1 training photographs" in pixal.accept(confirmed=True, config=lot_config()).summary()
+    assert "nothing new" in pixal.accept(config=lot_config()).summary()
+    assert parts()["part_001.jpg"]["mark"] == "confirmed good"
+    pixal.accept(undo=True, config=lot_config())
     found = parts()
     assert {image: part["kind"] for image, part in found.items()} == {
         "part_000.jpg": "good_parts",
@@ -54,7 +58,8 @@ def test_marks_become_data_sets_that_are_never_doubled(work: Path) -> None:
         assert part["accepted_at"]
     assert [part["made_by"] for part in found.values()] == ["anna", "anna", "bob"]
     versions = [(v["kind"], v["version"], v["parts"]) for v in read_record(ACCEPTED / "accepted.yaml")["versions"]]
-    assert versions == [("good_parts", 1, 1), ("known_defects", 1, 1), ("known_defects", 2, 2)]
+    assert versions[:3] == [("good_parts", 1, 1), ("known_defects", 1, 1), ("known_defects", 2, 2)]
+    assert versions[3:] == [("good_parts", 2, 2), ("good_parts", 3, 1)]
 
 
 def test_a_drawn_box_is_cut_out_where_the_reference_has_it(work: Path) -> None:

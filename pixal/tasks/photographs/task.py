@@ -254,7 +254,13 @@ class Photographs(Task):
         return recalibrate(types, batch, photograph_config(config), quiet=quiet)
 
     def accept(
-        self, config: Config, *, marks: str | Path | None, types: Sequence[str] | None, undo: bool | int
+        self,
+        config: Config,
+        *,
+        marks: str | Path | None,
+        types: Sequence[str] | None,
+        confirmed: bool,
+        undo: bool | int,
     ) -> Acceptance:
         """Copy marked photographs, and cut out their defects."""
         from pixal.tasks.photographs.learning import accepting
@@ -262,7 +268,7 @@ class Photographs(Task):
         settings = photograph_config(config)
         if undo is not False:
             return accepting.undo(None if undo is True else undo, types, config=settings)
-        return accepting.accept(marks, types, config=settings)
+        return accepting.accept(marks, types, confirmed=confirmed, config=settings)
 
     def site(self, config: Config) -> PhotographSite:
         """The components with their results."""

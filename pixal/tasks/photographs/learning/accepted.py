@@ -39,7 +39,7 @@ class AcceptedPart(BaseModel):
         image: File name of the photograph in its batch.
         source: Path of the photograph in its batch.
         batch: Name of the batch.
-        mark: What the inspector said: "false alarm", "confirmed" or "missed".
+        mark: What the inspector said: "false alarm", "confirmed", "missed" or "confirmed good".
         verdict: The verdict that was marked.
         score: Its score; None if not known.
         threshold: The threshold of the verdict; None if not known.

@@ -95,7 +95,11 @@ class Acceptance:
 
 
 def accept(
-    marks: str | Path | None = None, types: Sequence[str] | None = None, *, config: PhotographConfig
+    marks: str | Path | None = None,
+    types: Sequence[str] | None = None,
+    *,
+    confirmed: bool = False,
+    config: PhotographConfig,
 ) -> Acceptance:
     """See ``pixal.accept``."""
     from pixal.database.stored_marks import read_marks
@@ -114,7 +118,7 @@ def accept(
             result.failures += [Failure(name, mark.image, "accept", "its type has no model") for mark in of_type]
             continue
         with _exclusive(config, [name]):
-            _TypeAcceptance(name, config, result).run(of_type)
+            _TypeAcceptance(name, config, result, confirmed=confirmed).run(of_type)
     return result
 
 
@@ -151,8 +155,8 @@ def undo(run: int | None = None, types: Sequence[str] | None = None, *, config: 
 class _TypeAcceptance:
     """Takes over the marks of one type."""
 
-    def __init__(self, name: str, config: PhotographConfig, result: Acceptance) -> None:
-        self._name, self._config, self._result = name, config, result
+    def __init__(self, name: str, config: PhotographConfig, result: Acceptance, *, confirmed: bool) -> None:
+        self._name, self._config, self._result, self._confirmed = name, config, result, confirmed
         self._accepted = AcceptedParts.read(config.paths, name)
         self._run = self._accepted.record.runs + 1
         self._now = _now()
@@ -177,7 +181,7 @@ class _TypeAcceptance:
                 continue
             if before is not None:
                 removed.append(before)
-            if not mark.mark:
+            if not mark.mark or (mark.mark == "confirmed good" and not self._confirmed):
                 continue
             if mark.is_good and sha256 in training:
                 _log.info("%s/%s: is a training photograph already", self._name, mark.image)
@@ -335,6 +339,8 @@ def _training_hashes(config: PhotographConfig, type_name: str) -> set[str]:
 
 def _is_same(part: AcceptedPart, mark: Mark) -> bool:
     """Whether a part was taken over from this mark, or another one that says the same."""
+    if mark.is_good:
+        return part.kind == "good_parts"
     return part.mark == mark.mark and (not mark.boxes or part.boxes == mark.boxes)
 
 

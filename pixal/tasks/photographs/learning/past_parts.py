@@ -57,7 +57,7 @@ class PastPart:
     @property
     def is_good(self) -> bool:
         """Whether an inspector said that it is good."""
-        return self.mark == "false alarm"
+        return self.mark in ("false alarm", "confirmed good")
 
     def read_input(self) -> NDArray[np.float32] | None:
         """Its stored input, (H, W, C); None if there is none."""

@@ -36,7 +36,6 @@ from pixal.tasks.photographs.training.stored import (
     save_calibrations,
     save_conditions,
 )
-from pixal.tasks.photographs.verdicts.history import open_history
 from pixal.train_model.stored_model import MODEL_RECORD
 from pixal.validation.loss_cut import part_losses
 
@@ -170,19 +169,15 @@ def _adapt(name: str, model: TrainedModel, batch: str | None, config: Photograph
 
 def _good_parts(name: str, batch: str | None, config: PhotographConfig) -> tuple[list[PastPart], int]:
     """The good parts, the oldest first, and how many of them are false alarms where marks chose them."""
-    from pixal.database.stored_marks import confirmed_good
-
     by_batch = parts_by_batch(config, name)
     if batch is not None:
         if batch not in by_batch:
             raise InputError(f"there is no batch {batch} with stored inputs (known: {', '.join(by_batch) or 'none'})")
         defective = {mark.photograph for mark in marks_of(config, name) if mark.is_defective}
         return [part for part in by_batch[batch] if part.sha256 not in defective], 0
-    with open_history(config.paths).reading() as connection:
-        good = confirmed_good(connection, name)
-    parts = {part.sha256: part for parts in by_batch.values() for part in parts if (part.image, part.sha256) in good}
-    false_alarms = {mark.photograph for mark in marks_of(config, name) if mark.is_good}
-    return list(parts.values()), sum(sha256 in false_alarms for sha256 in parts)
+    good = {mark.photograph: mark.mark for mark in marks_of(config, name) if mark.is_good}
+    parts = {part.sha256: part for parts in by_batch.values() for part in parts if part.sha256 in good}
+    return list(parts.values()), sum(good[sha256] == "false alarm" for sha256 in parts)
 
 
 def _calibrate(name: str, model: TrainedModel, scores: ModelScores, parts: Sequence[PreparedPart]) -> Calibration:
