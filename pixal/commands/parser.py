@@ -40,6 +40,7 @@ usual steps:
   pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
   pixal serve                              judge the parts in a browser; all batches, figures and histories
   pixal export TYPE                        the model as one file, for pixal import on another computer
+  pixal accept && pixal train --candidate  marks of inspectors make the next model; then pixal promote
   pixal status                             what is out of date, and the command to run next
   mlflow ui                                show the tracked runs; start it in the same folder
 

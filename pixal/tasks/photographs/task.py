@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pixal.defects.options import DefectOptions
     from pixal.tasks.photographs.comparison.run import Comparison
     from pixal.tasks.photographs.inspection.results import Inspection
-    from pixal.tasks.photographs.learning.accepting import Acceptance
+    from pixal.tasks.photographs.learning.acceptance import Acceptance
     from pixal.tasks.photographs.learning.promotion import Promotion
     from pixal.tasks.photographs.learning.recalibration import Recalibration
     from pixal.tasks.photographs.overview.check import Check

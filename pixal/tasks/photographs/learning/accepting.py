@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import getpass
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import cv2
-import numpy as np
 
 from pixal.errors import InputError, ModelError, PixalError
 from pixal.io import ownership
 from pixal.io.files import data_hash, write_bytes
-from pixal.io.images import as_uint8, decode_image, encode_image, read_image_bytes
+from pixal.io.images import read_image_bytes
 from pixal.io.locking import lock_folder
 from pixal.io.names import shorten_stem
 from pixal.io.output_folders import claim_outputs
 from pixal.outcome import Failure
-from pixal.tasks.photographs.alignment.align import move_to_reference
+from pixal.tasks.photographs.learning.acceptance import Acceptance
 from pixal.tasks.photographs.learning.accepted import AcceptedPart, AcceptedParts, Kind, PhotographBox
+from pixal.tasks.photographs.learning.cut_outs import boxes_in_reference, write_cut_outs
 from pixal.tasks.photographs.preprocessing.folders import BACKGROUND, TypeFolder
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -38,60 +36,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MARGIN = 0.5  # of the size of a box, that a cut-out shows on each side
-_SMALLEST_MARGIN = 8  # pixels
-
 Verdicts = Mapping[tuple[str, str], StoredVerdict]
 """The stored verdicts of a type, by batch and name of the photograph."""
-
-
-@dataclass
-class Acceptance:
-    """What ``accept`` did.
-
-    Attributes:
-        added: The parts that were added, by type.
-        removed: The parts that were removed, by type.
-        totals: The accepted parts of each type afterwards.
-        failures: The marked photographs that could not be taken over.
-        component: Name of the component.
-    """
-
-    component: str
-    added: dict[str, list[AcceptedPart]] = field(default_factory=dict)
-    removed: dict[str, list[AcceptedPart]] = field(default_factory=dict)
-    totals: dict[str, AcceptedParts] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        """See ``Results``; there are no verdicts."""
-        return 0
-
-    @property
-    def all_failed(self) -> bool:
-        """Whether no marked photograph could be taken over."""
-        return bool(self.failures) and not any(self.totals[name].record.parts for name in self.totals)
-
-    def summary(self) -> str:
-        """What changed, and what there is now, one line per type."""
-        lines = []
-        for name, accepted in self.totals.items():
-            good, known = len(accepted.of("good_parts")), len(accepted.of("known_defects"))
-            changes = [
-                f"{sign}{count} {label}"
-                for label, kind in (("training photographs", "good_parts"), ("known defects", "known_defects"))
-                for sign, parts in (("+", self.added.get(name, [])), ("-", self.removed.get(name, [])))
-                if (count := sum(part.kind == kind for part in parts))
-            ]
-            lines.append(
-                f"{name}: {', '.join(changes) or 'nothing new'}; now {good} accepted training photographs"
-                f"{_version_text(accepted, 'good_parts')} and {known} known defects"
-                f"{_version_text(accepted, 'known_defects')}"
-            )
-        if any(self.added.values()):
-            lines.append("next: pixal train --candidate; to take this back: pixal accept --undo")
-        return "\n".join(lines) or "there are no marks; mark verdicts in pixal serve or in report.html first"
 
 
 def accept(
@@ -212,9 +158,12 @@ class _TypeAcceptance:
         folder, stem = self._accepted.folder / kind, f"{shorten_stem(Path(mark.image).stem)}_{sha256[:8]}"
         file = f"{stem}{source.suffix.lower()}"
         boxes = () if mark.is_good else mark.boxes or _found_boxes(verdict)
-        reference_boxes = self._reference_boxes(boxes, verdict)
         write_bytes(folder / file, data)
-        cut_outs = self._cut_out(folder, stem, data, verdict, reference_boxes) if reference_boxes else ()
+        reference_boxes: tuple[PhotographBox, ...] = ()
+        cut_outs: tuple[str, ...] = ()
+        if boxes and verdict.record.has_pose and self._state is not None:
+            reference_boxes = boxes_in_reference(boxes, verdict.record.homography, self._state)
+            cut_outs = write_cut_outs(folder, stem, data, verdict.record.homography, self._state, reference_boxes)
         return AcceptedPart(
             kind=kind,
             file=file,
@@ -237,43 +186,13 @@ class _TypeAcceptance:
             run=self._run,
         )
 
-    def _reference_boxes(self, boxes: Iterable[PhotographBox], verdict: StoredVerdict) -> tuple[PhotographBox, ...]:
-        if not verdict.record.has_pose or self._state is None:
-            return ()
-        height, width = self._state.consensus.shape
-        return tuple(
-            moved for box in boxes if (moved := _moved_box(box, verdict.record.homography, (width, height))) is not None
-        )
-
-    def _cut_out(
-        self, folder: Path, stem: str, data: bytes, verdict: StoredVerdict, boxes: Iterable[PhotographBox]
-    ) -> tuple[str, ...]:
-        state = self._state
-        if state is None:
-            return ()
-        image = np.ascontiguousarray(as_uint8(decode_image(data)[..., :3]))
-        if state.settings.alignment.moves_photographs:
-            image = move_to_reference(image, verdict.record.homography, state.reference)
-        names = []
-        for number, (x, y, width, height) in enumerate(boxes, 1):
-            margin = max(_SMALLEST_MARGIN, round(_MARGIN * max(width, height)))
-            window = image[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
-            names.append(f"{stem}_defect{number}.png")
-            write_bytes(folder / names[-1], encode_image(".png", np.ascontiguousarray(window)))
-        return tuple(names)
-
-    @property
+    @cached_property
     def _state(self) -> PreprocessingState | None:
         """The preprocessing of the model in use; None if it is not there."""
         owner = None if self._config.model_training.one_hot_encoding else self._name
         with suppress(ModelError):
             return PreprocessingState.load(state_file(self._config.paths.resolve("model_path", owner), self._name))
         return None
-
-
-def _version_text(accepted: AcceptedParts, kind: Kind) -> str:
-    version = accepted.version(kind)
-    return "" if version is None else f" (version {version.version})"
 
 
 def _check_types(types: Sequence[str] | None, known: Collection[str]) -> None:
@@ -346,18 +265,6 @@ def _is_same(part: AcceptedPart, mark: Mark) -> bool:
 
 def _found_boxes(verdict: StoredVerdict) -> tuple[PhotographBox, ...]:
     return tuple((region.x, region.y, region.width, region.height) for region in verdict.part.regions)
-
-
-def _moved_box(box: PhotographBox, homography: np.ndarray, size: tuple[int, int]) -> PhotographBox | None:
-    """The box around a box of the photograph, in the reference frame of ``size`` (width, height); None if outside."""
-    x, y, width, height = box
-    corners = np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]], np.float64)
-    moved = cv2.perspectiveTransform(corners[None], homography)[0]
-    left, top = np.clip(np.floor(moved.min(0)), 0, size).astype(int)
-    right, bottom = np.clip(np.ceil(moved.max(0)), 0, size).astype(int)
-    if right <= left or bottom <= top:
-        return None
-    return int(left), int(top), int(right - left), int(bottom - top)
 
 
 def _user() -> str:
