@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, func, insert, select, update
 
-from pixal.database.schema import BATCHES, MARKS, PHOTOGRAPHS, VERDICTS
+from pixal.database.schema import BATCHES, MARKS, MODELS, PHOTOGRAPHS, VERDICTS
 from pixal.errors import InputError
 
 MarkName = Literal["confirmed", "false alarm", "missed", "comment"]
@@ -119,12 +119,14 @@ def withdraw_mark(connection: Connection, verdict: RowMapping, number: int, by: 
 
 
 def find_verdict(connection: Connection, batch_id: int, type_name: str, image: str) -> RowMapping | None:
-    """The verdict on a photograph in a batch, with all that a mark holds of it; None if there is none."""
+    """The verdict on a photograph in a batch, with all that a mark holds of it and its model; None if there is none."""
     query = (
         select(
             *(VERDICTS.c[name] for name in ("id", "part_id", "type", "image", "verdict", "score", "threshold")),
             *(BATCHES.c.name.label("batch"), func.coalesce(PHOTOGRAPHS.c.sha256, "").label("photograph")),
+            MODELS.c.sha256.label("model_sha256"),
         )
+        .join(MODELS, MODELS.c.id == VERDICTS.c.model_id)
         .join(BATCHES, BATCHES.c.id == VERDICTS.c.batch_id)
         .outerjoin(PHOTOGRAPHS, PHOTOGRAPHS.c.id == VERDICTS.c.photograph_id)
         .where(BATCHES.c.id == batch_id, VERDICTS.c.type == type_name, VERDICTS.c.image == image)

@@ -55,7 +55,9 @@ def picture(request: Request, component: str, batch: str, kind: str, type: str, 
     if kind not in get_args(PictureKind):
         raise HTTPException(404, "There is no such picture.")
     asked = find_asked(request, component, batch)
-    found = asked.component.picture(kind, _key(asked, type, image))  # type: ignore[arg-type]
+    with asked.store.reading() as connection:
+        key = _key(asked, verdict_or_404(connection, asked, type, image))
+    found = asked.component.picture(kind, key)  # type: ignore[arg-type]
     if found is None:
         return Response(status_code=204)  # the page says it; an error would be one in the browser's log, too
     keep = "private, max-age=86400" if "v" in request.query_params else "no-cache"
@@ -70,7 +72,7 @@ def outlines(request: Request, component: str, batch: str, type: str, image: str
         verdict = verdict_or_404(connection, asked, type, image)
     if verdict["threshold"] is None:
         return JSONResponse([])
-    return JSONResponse(asked.component.outlines(_key(asked, type, image), verdict["threshold"]))
+    return JSONResponse(asked.component.outlines(_key(asked, verdict), verdict["threshold"]))
 
 
 def verdict_or_404(connection: Connection, asked: Asked, type_name: str, image: str) -> RowMapping:
@@ -91,8 +93,5 @@ def counts_of(counts: Counts) -> dict[str, int]:
     return {**asdict(counts), "left": counts.left}
 
 
-def _key(asked: Asked, type_name: str, image: str) -> PartKey:
-    with asked.store.reading() as connection:
-        verdict = verdict_or_404(connection, asked, type_name, image)
-        details, _ = part_details(connection, verdict["id"])
-    return PartKey(asked.batch["folder"], type_name, image, details["model_sha256"])
+def _key(asked: Asked, verdict: RowMapping) -> PartKey:
+    return PartKey(asked.batch["folder"], verdict["type"], verdict["image"], verdict["model_sha256"])

@@ -189,6 +189,11 @@ def test_other_views_of_a_part_and_the_keys_of_the_view(browser: Any, shared: st
         before = float(outlines.evaluate("node => getComputedStyle(node).opacity"))
         page.keyboard.press("[")
         assert float(outlines.evaluate("node => getComputedStyle(node).opacity")) == pytest.approx(before - 0.1)
+        assert page.locator("#tint").get_attribute("src") is None
+        page.locator("#tint-opacity").fill("50")
+        page.wait_for_selector('#tint[src*="/tint?"]', state="attached")
+        assert float(page.locator("#tint").evaluate("node => getComputedStyle(node).opacity")) == 0.5
+        page.locator(".stage").focus()
         page.keyboard.press("f")  # 0003 failed
         page.keyboard.press("k")
         page.locator("#marks", has_text="false alarm").wait_for()

@@ -77,7 +77,9 @@ async function show(details) {
   showMarks();
   find(".outlines").replaceChildren();
   if (part.regions.length) showOutlines(part);
-  const second = [[tint, "tint"], [reference, "reference"]].map(([image, kind]) => load(image, pictureOf(kind, part)));
+  tint.removeAttribute("src");
+  showTint();
+  const second = load(reference, pictureOf("reference", part));
   const found = await load(photo, pictureOf("photo", part));
   if (current !== part) return;
   photo.alt = `Photograph ${part.image}`;
@@ -86,7 +88,12 @@ async function show(details) {
   if (view.fitted) fit();
   stage.classList.remove("loading");
   refreshMarks();
-  Promise.all(second).then(([, hasReference]) => current === part && stage.classList.toggle("alone", !hasReference));
+  second.then((hasReference) => current === part && stage.classList.toggle("alone", !hasReference));
+}
+
+// The tinted photograph is fetched only where it can be seen.
+function showTint() {
+  if (current?.version && !tint.hasAttribute("src") && Number(find("#tint-opacity").value)) load(tint, pictureOf("tint", current));
 }
 
 function missing(text) {

@@ -138,6 +138,7 @@ function changeOutlines(by) {
 function showOpacity() {
   stage.style.setProperty("--outlines", find("#outline-opacity").value / 100);
   stage.style.setProperty("--tint", find("#tint-opacity").value / 100);
+  showTint();
 }
 
 const back = () => location.assign(whole(""));

@@ -33,6 +33,7 @@ from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdic
 
 _log = logging.getLogger(__name__)
 
+_MOST_JOURNALS = 8  # in memory: some 3 kB per part
 _FRESH = 1.0  # seconds in which the files of the batches are not looked at again
 
 
@@ -119,7 +120,10 @@ class ServedComponent:
     def _verdict(self, part: PartKey) -> StoredVerdict | None:
         journal = self._of_batch(part).resolve("validate_metadata_path", part.type) / JOURNAL
         with self._lock:
-            index = self._journals.setdefault(journal, JournalIndex(journal))
+            index = self._journals.pop(journal, None) or JournalIndex(journal)
+            self._journals[journal] = index
+            if len(self._journals) > _MOST_JOURNALS:
+                del self._journals[next(iter(self._journals))]
         return index.find(part.image)
 
     def _of_batch(self, part: PartKey) -> Paths:
