@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -26,7 +28,8 @@ class Registry:
 
     def class_paths(self) -> dict[str, str]:
         """All known classes as ``module:class``, by name."""
-        return {point.name: point.value for point in entry_points(group=self.group)} | dict(self.builtin)
+        points = _entry_points(tuple(sys.path)).select(group=self.group)
+        return {point.name: point.value for point in points} | dict(self.builtin)
 
     def class_path(self, name: str) -> str:
         """Return the ``module:class`` of ``name``. Raise ``ConfigError`` if the name is unknown."""
@@ -45,6 +48,12 @@ class Registry:
             return EntryPoint(name, path, self.group).load()
         except Exception as error:  # a module of another package can raise any error
             raise ConfigError(f"{self.setting}: {name} ({path}) cannot be imported: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _entry_points(path: tuple[str, ...]) -> Any:
+    """The entry points of all packages on the module search path: reading them takes time."""
+    return entry_points()
 
 
 TASKS = Registry(

@@ -29,6 +29,11 @@ class Predictor(ABC):
     is_calibrated: ClassVar[bool] = False
     spec: ModelSpecification
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Whether a part has the same error, to the last bit, whatever other parts are computed with it."""
+        return False
+
     @abstractmethod
     def error(self, inputs: InputSet, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
         """Compute how each part differs from good parts.

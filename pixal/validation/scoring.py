@@ -216,8 +216,10 @@ def choose_cut(
 def model_errors(model: Predictor, inputs: InputSet, rows: slice, count: int) -> NDArray[np.float32]:
     """Return the errors (n, H, W, C) of rows. The model always gets ``count`` rows: the last row is repeated.
 
-    The number of rows that are multiplied together changes the last digits of a score.
+    The number of rows that are multiplied together changes the last digits of a score, unless rows are independent.
     """
+    if model.rows_are_independent:
+        return model.error(inputs, rows)
     padded = np.minimum(np.arange(rows.start, rows.start + count), len(inputs) - 1)
     return model.error(inputs, padded)[: rows.stop - rows.start]
 

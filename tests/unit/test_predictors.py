@@ -103,5 +103,6 @@ def test_the_maps_are_those_of_keras(family: str, types: int, changes: Mapping[s
         model.gives_distance,
         model.gives_reconstruction,
     )
+    assert predictor.rows_are_independent
     alone = predictor.error(inputs, slice(2, 3))
     np.testing.assert_array_equal(alone, predictor.error(inputs, slice(None))[2:3])

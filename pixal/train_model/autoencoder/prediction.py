@@ -48,6 +48,11 @@ class DensePredictor(Reconstructor):
                 found = arrays[name].shape if name in arrays else "missing"
                 raise ModelError(f"{path} does not match this model: {name} is {found}, not {shape}; run train again")
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Yes: they are computed one by one."""
+        return True
+
     def residual(self, images: Values, labels: Values) -> Values:
         """Input minus reconstruction, (n, D); see ``Autoencoder.residual``."""
         residuals = np.empty_like(images)

@@ -33,6 +33,11 @@ class CombinedMaps(Predictor):
     _patch: Predictor
     _patch_options: ClassVar[Mapping[str, Any]] = {"backbone": LITE0}
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Whether they are for all members."""
+        return all(member.rows_are_independent for member in self._compared)
+
     def error(self, inputs: InputSet, rows: slice | Rows) -> NDArray[np.float32]:
         """The mean of the maps of the compared members, (n, H, W, 1); 0 outside the part."""
         indices, types = np.arange(len(inputs))[rows], type_indices(inputs, self.spec.types)

@@ -28,6 +28,11 @@ class TilePredictor(TileReconstructor):
         self._network, self._encoder = (OnnxNetwork(path, spec) for path in network_files(folder, spec))
         self._means = Means.load(self._means_file(folder), (self._type_count, *spec.shape))
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Yes: the tiles of one image are computed together."""
+        return True
+
     def _reconstruct_tiles(self, tiles: Images) -> Images:
         return self._network(tiles)[0]
 

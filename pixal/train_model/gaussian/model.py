@@ -53,6 +53,11 @@ class Gaussian(AnomalyModel):
         self.mean: NDArray[np.float32] | None = None
         self.whitening: NDArray[np.float32] | None = None
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Yes: they are multiplied one by one."""
+        return True
+
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts in one pass, without epochs; see ``ModelFamily.fit``."""
         types = type_indices(inputs, self.spec.types)

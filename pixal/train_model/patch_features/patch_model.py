@@ -89,6 +89,11 @@ class PatchModel(AnomalyModel):
         """Whether ``left_out_error`` is known: not if the fitted images are mirrored ones."""
         return not (self.options.flip_horizontal or self.options.flip_vertical)
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Whether the network is the stored one: then they are computed one by one."""
+        return isinstance(self._features, StoredFeatures)
+
     def check(self) -> None:
         """Build the backbone and load its weights, so that what is wrong with them is said before any work is done."""
         self._load_backbone()
@@ -350,8 +355,9 @@ class PatchModel(AnomalyModel):
         errors = np.zeros((len(indices), *inputs.shape[:2], 1), np.float32)
         for type_index, mask in enumerate(masks):
             positions, grids = np.flatnonzero(types[indices] == type_index), self._grids(mask)
-            for start in range(0, len(positions), _CHUNK_ROWS):
-                chunk = positions[start : start + _CHUNK_ROWS]
+            size = 1 if self.rows_are_independent else _CHUNK_ROWS
+            for start in range(0, len(positions), size):
+                chunk = positions[start : start + size]
                 for grid, distances in zip(grids, distances_of(indices[chunk], type_index, grids), strict=True):
                     for position, values in zip(chunk, distances, strict=True):
                         image = self._smooth_map(spread_out(values, grid)) * mask
