@@ -41,6 +41,8 @@ def cut_of(calibration: Calibration, config: PhotographConfig) -> Cut:
 class GivenErrors:
     """A model whose errors are given."""
 
+    rows_are_independent = False
+
     def __init__(self, errors: np.ndarray) -> None:
         self.errors = errors
 
