@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, select
 
 from pixal.database.marks import is_judged
-from pixal.database.schema import BATCHES, MARKS, MODELS, PARTS, PHOTOGRAPHS, REGIONS, VERDICTS
+from pixal.database.schema import BATCHES, DATA_SETS, MARKS, MODELS, PARTS, PHOTOGRAPHS, REGIONS, VERDICTS
 
 Order = Literal["worst", "name", "taken"]
 Judged = Literal["", "left", "judged", "wrong"]
@@ -79,6 +79,20 @@ def list_batches(connection: Connection) -> list[RowMapping]:
     taken = select(func.min(VERDICTS.c.taken)).where(VERDICTS.c.batch_id == BATCHES.c.id).scalar_subquery()
     query = select(BATCHES, taken.label("taken")).order_by(BATCHES.c.started.desc())
     return list(connection.execute(query).mappings())
+
+
+def list_models(connection: Connection) -> list[RowMapping]:
+    """The models that gave verdicts, the last trained first: the columns of ``models``, ``good`` and ``verdicts``.
+
+    ``good`` is the number of good photographs that a model was trained on, ``verdicts`` the number of its verdicts.
+    """
+    verdicts = select(func.count()).where(VERDICTS.c.model_id == MODELS.c.id).scalar_subquery()
+    query = (
+        select(MODELS, DATA_SETS.c.photographs.label("good"), verdicts.label("verdicts"))
+        .outerjoin(DATA_SETS, DATA_SETS.c.id == MODELS.c.data_set_id)
+        .order_by(MODELS.c.trained.desc(), MODELS.c.type)
+    )
+    return [row for row in connection.execute(query).mappings() if row["verdicts"]]
 
 
 def find_batch(connection: Connection, name: str) -> RowMapping | None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from pixal.database.part_list import PartFilter, count_parts, list_batches, list_parts, types_of
+from pixal.database.part_list import PartFilter, count_parts, list_batches, list_models, list_parts, types_of
 from pixal.server.files import MEDIA_TYPES, list_figures, list_inspections, resolve
 from pixal.server.requests import (
     component_address,
@@ -45,7 +45,19 @@ def show_component(request: Request, component: str) -> HTMLResponse:
     """The batches of a component, the newest first."""
     found = find_component(request, component)
     inspections = list_inspections(served(request).site.inspections)
-    return page(request, "component.html.j2", component=found.name, batches=_batches(found), inspections=inspections)
+    store = found.store()
+    models = []
+    if store is not None:
+        with store.reading() as connection:
+            models = list_models(connection)
+    return page(
+        request,
+        "component.html.j2",
+        component=found.name,
+        batches=_batches(found),
+        models=models,
+        inspections=inspections,
+    )
 
 
 @router.get("/c/{component}/b/{batch}")
