@@ -162,7 +162,7 @@ def _text(name: str, count: int, total: int) -> str:
 if __name__ == "__main__":
     os.environ.setdefault("PIXAL_TRACKING", "off")
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="learning_rounds_"))
-    for result in run_rounds(root, rounds=3, train=10, good=30, bad=10, test=100, size=(480, 270), defects=10):
+    for result in run_rounds(root, rounds=3, train=10, good=30, bad=10, test=80, size=(480, 270), defects=6):
         print(f"round {result['round']}: {result.get('marks', '')}")  # noqa: T201
         for name in ("false alarms", "missed"):
             print(f"  {_text(name, *result[name])}")  # noqa: T201

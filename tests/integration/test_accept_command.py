@@ -18,6 +18,7 @@ from pixal.database.store import Store
 from pixal.errors import InputError
 from pixal.io.files import file_hash
 from pixal.io.records import read_record
+from pixal.report.document import read_results
 
 ACCEPTED = Path("out/Part/front/accepted")
 
@@ -125,3 +126,20 @@ def test_preprocess_takes_accepted_photographs_once(work: Path) -> None:
     assert pixal.preprocess("r/train/Part", config=lot_config(), quiet=True).done == 8
     shutil.copy(f"r/production/Part/front/{good}", "r/train/Part/front")
     assert pixal.preprocess("r/train/Part", config=lot_config(), quiet=True).done == 8
+
+
+def test_the_good_parts_of_a_batch_that_is_judged_completely_are_a_sample(work: Path) -> None:
+    results = read_results(Path("validate/Part/results.json")).parts
+    marks = {part.image: "confirmed" if part.verdict == "pass" else "false alarm" for part in results}
+    left_out = next(iter(marks))
+    write_marks({image: mark for image, mark in marks.items() if image != left_out})
+    pixal.accept("marks.csv", confirmed=True, config=lot_config())
+    assert not any(part["sampled"] for part in parts().values())
+    pixal.accept(undo=True, config=lot_config())
+    write_marks({left_out: marks[left_out]})
+    pixal.accept("marks.csv", confirmed=True, config=lot_config())
+    assert len(parts()) == 6
+    assert all(part["sampled"] for part in parts().values())
+    pixal.accept(undo=True, config=lot_config())
+    pixal.accept(config=lot_config())
+    assert not any(part["sampled"] for part in parts().values())

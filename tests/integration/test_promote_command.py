@@ -67,6 +67,11 @@ def test_a_candidate_knows_the_accepted_parts_and_leaves_the_model_in_use(work: 
     assert accepted["good_parts"] | {"sha256": ""} == {"version": 1, "sha256": "", "parts": 3}
     assert accepted["known_defects"] | {"sha256": ""} == {"version": 1, "sha256": "", "parts": 2}
     assert read_record(Path("out/Part/front/metadata/model_training.yaml"))["accepted"] == {}
+    calibration = load_trained(candidate_config(lot_config()), "front").calibrations["front"]
+    assert (len(calibration.scores), len(calibration.selected_scores)) == (7, 3)  # false alarms set no threshold
+    status = pixal.status(config=lot_config())
+    assert "3 good parts (3 of them new to the model), 2 known defects" in status.summary()
+    assert status.next.command == "pixal promote front --check"  # type: ignore[attr-defined]
     pixal.accept(undo=True, config=lot_config())
     with pytest.raises(InputError, match="would be the same as the model in use"):
         pixal.train(candidate=True, config=lot_config(), quiet=True)

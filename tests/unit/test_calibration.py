@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binom, gumbel_r
 
 from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture
@@ -452,3 +454,17 @@ def test_a_threshold_may_be_small() -> None:
 def test_a_threshold_has_a_value_if_its_method_needs_one(content: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"needs a value|only, not by"):
         Threshold.model_validate(content)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 9), st.booleans()), min_size=1, max_size=12))
+def test_scores_of_selected_parts_are_kept_apart_and_found_again(parts: list[tuple[float, bool]]) -> None:
+    scores = np.array([score for score, _ in parts])
+    is_selected = np.array([selected for _, selected in parts])
+    calibration = Calibration(np.ones((1, 1, 1), np.float32), scores, losses=scores / 2).without(is_selected)
+    np.testing.assert_array_equal(calibration.all_scores, scores)
+    calibration.check((1, 1, 1))
+    if is_selected.all():
+        assert not len(calibration.selected)
+    else:
+        np.testing.assert_array_equal(calibration.scores, scores[~is_selected])
+        np.testing.assert_array_equal(calibration.losses, scores[~is_selected] / 2)

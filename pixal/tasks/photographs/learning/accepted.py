@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pixal.config.paths import Paths
 from pixal.errors import InputError
@@ -50,6 +50,8 @@ class AcceptedPart(BaseModel):
             that were found.
         reference_boxes: The same boxes in pixels of the reference frame; empty if the photograph was not aligned.
         cut_outs: Files with the defects, cut out in the reference frame, in the folder of the data set.
+        sampled: Whether all good parts of its batch were taken over together, so that they are a sample of good parts.
+            If not, a false alarm was chosen for its high score.
         accepted_by: Who ran ``accept``.
         accepted_at: When (UTC).
         run: Number of the run of ``accept``, which ``accept --undo`` names.
@@ -73,9 +75,19 @@ class AcceptedPart(BaseModel):
     boxes: tuple[PhotographBox, ...] = ()
     reference_boxes: tuple[PhotographBox, ...] = ()
     cut_outs: tuple[str, ...] = ()
+    sampled: bool = False
     accepted_by: str
     accepted_at: str
     run: int
+
+    @field_validator("file", "cut_outs")
+    @classmethod
+    def _are_names(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """They are files in the folder of the data set, so that an edited record must not lead elsewhere."""
+        for name in (value,) if isinstance(value, str) else value:
+            if not name or name == ".." or Path(name).name != name:
+                raise ValueError(f"{name!r} is not the name of a file")
+        return value
 
 
 class DataSetVersion(BaseModel):

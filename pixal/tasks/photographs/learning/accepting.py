@@ -115,6 +115,7 @@ class _TypeAcceptance:
         added: list[AcceptedPart] = []
         removed: list[AcceptedPart] = []
         seen: set[str] = set()
+        complete = _complete_batches(marks, verdicts) if self._confirmed else set()
         for mark in reversed(marks):  # of several marks of one content, the newest counts
             verdict = _verdict_of(mark, verdicts)
             sha256 = mark.photograph or (verdict.record.sha256 if verdict else None)
@@ -133,7 +134,7 @@ class _TypeAcceptance:
                 _log.info("%s/%s: is a training photograph already", self._name, mark.image)
                 continue
             try:
-                added.append(self._take_over(mark, verdict))
+                added.append(self._take_over(mark, verdict, sampled=mark.batch in complete))
             except PixalError as error:
                 self._result.failures.append(Failure(self._name, mark.image, "accept", str(error)))
         added.reverse()
@@ -142,7 +143,7 @@ class _TypeAcceptance:
         self._result.added[self._name], self._result.removed[self._name] = added, removed
         self._result.totals[self._name] = self._accepted
 
-    def _take_over(self, mark: Mark, verdict: StoredVerdict | None) -> AcceptedPart:
+    def _take_over(self, mark: Mark, verdict: StoredVerdict | None, *, sampled: bool) -> AcceptedPart:
         """Copy the photograph, and cut out its defects. Raise ``InputError`` if it is not there any more."""
         if verdict is None:
             raise InputError(f"no batch has this photograph any more (marked in batch {mark.batch})")
@@ -181,6 +182,7 @@ class _TypeAcceptance:
             boxes=boxes,
             reference_boxes=reference_boxes,
             cut_outs=cut_outs,
+            sampled=sampled and mark.is_good,
             accepted_by=_user(),
             accepted_at=self._now,
             run=self._run,
@@ -246,6 +248,13 @@ def _verdict_of(mark: Mark, verdicts: Verdicts) -> StoredVerdict | None:
         if image == mark.image and mark.photograph and verdict.record.sha256 == mark.photograph
     ]
     return same[-1] if same else None
+
+
+def _complete_batches(marks: Sequence[Mark], verdicts: Verdicts) -> set[str]:
+    """The batches in which somebody has judged each verdict. All their good parts together are a sample."""
+    judged = {(mark.batch, mark.image) for mark in marks if mark.mark}
+    given = {key for key, verdict in verdicts.items() if verdict.part.verdict != "error"}
+    return {batch for batch, _ in given} - {batch for batch, _ in given - judged}
 
 
 def _training_hashes(config: PhotographConfig, type_name: str) -> set[str]:

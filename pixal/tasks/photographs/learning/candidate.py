@@ -14,6 +14,7 @@ from pixal.io.locking import lock_folder
 from pixal.io.output_folders import claim_outputs
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.learning.candidate_input import write_candidate_input
+from pixal.tasks.photographs.learning.learning_status import CANDIDATE
 from pixal.tasks.photographs.overview.changes import model_changes
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.train import train
@@ -21,8 +22,6 @@ from pixal.tasks.photographs.training.training_data import TrainingData, find_tr
 from pixal.train_model.stored_model import StoredModel, load_stored, trained_types
 
 _log = logging.getLogger(__name__)
-
-CANDIDATE = "candidate"
 
 
 def candidate_config(config: PhotographConfig) -> PhotographConfig:

@@ -19,7 +19,8 @@ from pixal.io.locking import lock_folder
 from pixal.io.output_folders import Side, claim_outputs
 from pixal.io.records import read_record, write_record
 from pixal.tasks.photographs.learning.accepted import ACCEPTED_FOLDER
-from pixal.tasks.photographs.learning.candidate import CANDIDATE, candidate_config, model_owners
+from pixal.tasks.photographs.learning.candidate import candidate_config, model_owners
+from pixal.tasks.photographs.learning.learning_status import CANDIDATE
 from pixal.tasks.photographs.learning.trial import (
     load_both,
     run_trial,

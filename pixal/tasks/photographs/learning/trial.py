@@ -80,7 +80,7 @@ class Trial:
                 failed, count = trial.good[model]
                 sentences = [f"{failed} of {count} held-out good parts fail.", trial.missed_sentence(model) or ""]
                 lines.append(f"  {trial.name}, {model}: {' '.join(sentences).strip()}")
-            lines += [f"  {trial.name}: {sentence}" for sentence in (trial.planted.sentences if trial.planted else ())]
+            lines += [f"  {trial.name}: {trial.planted_sentence}"] if trial.planted else []
         return "\n".join([*lines, f"  page: {self.page}"])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from pixal.tasks.photographs.comparison.results import TypeComparison
+from pixal.tasks.photographs.comparison.results import TypeComparison, difference_sentence
 from pixal.tasks.photographs.learning.model_scores import PartScore
 from pixal.tasks.photographs.learning.past_parts import PastPart
 from pixal.validation.intervals import rate_interval
@@ -108,6 +108,13 @@ class TypeTrial:
         changes = [part.change for part in self.parts]
         return {change: changes.count(change) for change in changes}
 
+    @property
+    def planted_sentence(self) -> str:
+        """Whether the candidate finds more planted defects; "" if that could not be measured."""
+        if self.planted is None:
+            return ""
+        return difference_sentence("the candidate", "the model in use", self.planted.differences[CANDIDATE])
+
     def missed_known(self, model: str) -> tuple[int, int]:
         """How many known defects a model misses, and of how many."""
         known = [part for part in self.parts if part.counts and part.part.is_defective]
@@ -132,7 +139,7 @@ class TypeTrial:
         if self.planted is not None:
             planted = {
                 "defects": int(self.planted.drawn.sum()),
-                "sentences": self.planted.sentences,
+                "sentences": [self.planted_sentence],
                 **{
                     model: {
                         "found": int(judged.found.sum()),
@@ -212,7 +219,7 @@ def recommend(trials: Sequence[TypeTrial]) -> Recommendation:
             verdict = trial.planted.differences[CANDIDATE].verdict
             list_of = {"better": better, "worse": worse}.get(verdict)
             if list_of is not None:
-                list_of.append(f"{trial.name}: {trial.planted.sentences[0]}")
+                list_of.append(f"{trial.name}: {trial.planted_sentence}")
         elif trial.planted_problem:
             cautions.append(f"{trial.name}: planted defects were not compared: {trial.planted_problem}")
         failed, count = trial.good[CANDIDATE]

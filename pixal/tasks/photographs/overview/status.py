@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pixal.errors import InputError, ModelError
 from pixal.io.records import read_record
+from pixal.tasks.photographs.learning.learning_status import LearningStatus, learning_status
 from pixal.tasks.photographs.overview.changes import (
     StoredResults,
     batch_changes,
@@ -72,12 +73,14 @@ class TypeStatus(_Row):
         types: The types that the model serves.
         input: Its input; None if ``preprocess`` was not run.
         model: Its model; None if ``train`` was not run.
+        learning: Accepted parts and the candidate.
     """
 
     name: str
     types: tuple[str, ...]
     input: InputStatus | None
     model: ModelStatus | None
+    learning: LearningStatus
 
 
 class BatchStatus(_Row):
@@ -160,6 +163,7 @@ class Status(_Row):
         ]
         for row in self.types:
             lines += [f"  {row.name}", f"    input   {_input_text(row.input)}", f"    model   {_model_text(row.model)}"]
+            lines += [f"    {line}" for line in row.learning.lines]
         lines += ["", "batches" if self.batches else "batches: none yet"]
         for batch in self.batches:
             lines += [f"  {batch.name}{' (newest)' * batch.newest}", f"    {_batch_text(batch)}"]
@@ -216,7 +220,8 @@ def _type_status(config: PhotographConfig, owner: str | None) -> tuple[TypeStatu
                 family=record.model, good_parts=record.n_images, trained=record.created, stale=tuple(stale)
             )
     served = record.types if record else types or (name,)
-    return TypeStatus(name=name, types=served, input=made, model=model), record
+    learning = learning_status(config.paths, owner, served, record)
+    return TypeStatus(name=name, types=served, input=made, model=model, learning=learning), record
 
 
 def _input_status(config: PhotographConfig, owner: str | None) -> tuple[InputStatus | None, tuple[str, ...]]:
@@ -286,6 +291,9 @@ def _next(component: str, types: Sequence[TypeStatus], batches: Sequence[BatchSt
         if row.model is None or row.model.stale:
             reason = row.model.stale[0] if row.model else f"{row.name} has no model"
             return NextCommand(command="pixal train", reason=reason)
+    for row in types:
+        if (learn := row.learning.command(row.name)) is not None:
+            return NextCommand(command=learn[0], reason=learn[1])
     if not batches:
         return NextCommand(command=f"pixal validate -i batch/{component}", reason="no batch was validated yet")
     newest = batches[0]

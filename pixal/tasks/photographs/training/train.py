@@ -128,9 +128,9 @@ class _PhotographTraining(TrainingTask):
         calibrations = _calibrate(fit, config.validation.map_smoothing)
         for index, name in enumerate(calibrations):
             rows = folds_of_type(fit.training_set.inputs, index, fit.folds)
-            if rows:  # parts that were accepted were chosen for their scores: they are no sample of good parts
-                is_accepted = data.is_accepted(name, config.paths)[np.concatenate(rows)]
-                calibrations[name] = calibrations[name].without(is_accepted)
+            if rows:  # false alarms were chosen for their scores: they are no sample of good parts
+                is_selected = data.is_selected(name, config.paths)[np.concatenate(rows)]
+                calibrations[name] = calibrations[name].without(is_selected)
         # A threshold that cannot be used is refused before anything is written.
         record = self._record(calibrations) | {"accepted": data.accepted(config.paths)}
         for name, calibration in calibrations.items():

@@ -121,10 +121,11 @@ class TrainingData:
             {"preprocessing": [file_hash(self.state_file(name)) for name in self.states]},
         )
 
-    def is_accepted(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
-        """Which rows of the inputs are photographs that ``accept`` has taken over for a type, (N,)."""
+    def is_selected(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
+        """Which rows of the inputs are accepted parts of a type that were chosen for their scores, (N,)."""
         prefix = f"{type_name}/" if self.owner is None else ""
-        names = {f"{prefix}{part.file}" for part in AcceptedParts.read(paths, type_name).of("good_parts")}
+        accepted = AcceptedParts.read(paths, type_name).of("good_parts")
+        names = {f"{prefix}{part.file}" for part in accepted if not part.sampled}
         return np.array([name in names for name in self.inputs.names])
 
     def records(self, type_name: str) -> list[InputRecord]:
