@@ -79,7 +79,8 @@ def add_mark(connection: Connection, verdict: RowMapping, new: NewMark, by: str)
     _check(verdict, new)
     mine = [mark for mark in marks_of(connection, verdict) if mark.made_by == by]
     for mark in mine:
-        if (mark.mark, mark.box, mark.comment) == (new.mark, new.box, new.comment):
+        same = (new.mark, new.box, new.comment, verdict["verdict"])
+        if (mark.mark, mark.box, mark.comment, mark.verdict) == same:
             return mark.id
     now = _now()
     _withdraw(connection, [mark.id for mark in mine if _contradicts(new, mark, verdict["verdict"])], by, now)
@@ -167,9 +168,14 @@ def _check(verdict: RowMapping, new: NewMark) -> None:
 
 
 def _contradicts(new: NewMark, old: Mark, verdict: str) -> bool:
-    """Whether a mark replaces an earlier one of the same person. A part may have several missed defects."""
+    """Whether a mark replaces an earlier one of the same person.
+
+    A part may have several missed defects. What was said about another verdict, of an earlier model, is replaced.
+    """
     if "comment" in (new.mark, old.mark):
         return new.mark == old.mark
+    if old.verdict != verdict:
+        return True
     if old.mark == new.mark == "missed":
         return old.box is None or old.box == new.box
     if "missed" in (new.mark, old.mark):

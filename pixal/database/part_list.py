@@ -217,7 +217,8 @@ def _chosen(batch_id: int, chosen: PartFilter) -> Select[Any]:
 
 def _of_verdict() -> tuple[ColumnElement[bool], ...]:
     same = (MARKS.c.type == VERDICTS.c.type, MARKS.c.image == VERDICTS.c.image)
-    return *same, MARKS.c.photograph == PHOTOGRAPHS.c.sha256, MARKS.c.withdrawn_at == ""
+    holds = (MARKS.c.photograph == PHOTOGRAPHS.c.sha256, MARKS.c.withdrawn_at == "")
+    return *same, *holds, MARKS.c.verdict == VERDICTS.c.verdict
 
 
 def _marked(*names: str) -> ColumnElement[bool]:

@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping, select
 from pixal.database.mark_table import export_marks, import_table
 from pixal.database.marks import NewMark, add_mark, find_verdict, marks_of, undo_mark, withdraw_mark
 from pixal.database.part_list import PartFilter, count_parts, find_batch, list_parts, part_order, views_of_part
-from pixal.database.schema import MARKS
+from pixal.database.schema import MARKS, VERDICTS
 from pixal.database.store import Store
 from pixal.database.stored_marks import read_marks
 from pixal.errors import InputError
@@ -85,6 +85,21 @@ def test_a_mark_replaces_only_those_of_the_same_person_that_it_contradicts(store
     mark(store, PASSED, "comment", comment="one")
     mark(store, PASSED, "comment", comment="two")
     assert holding(store, PASSED) == [("Ann", "confirmed"), ("Ann", "comment")]
+
+
+def test_what_was_said_about_another_verdict_is_replaced(store: Store) -> None:
+    mark(store, FAILED, "confirmed")
+    with store.writing() as connection:  # as a new model would
+        connection.execute(VERDICTS.update().where(VERDICTS.c.image == FAILED).values(verdict="pass"))
+        assert count_parts(connection, 1).judged == 0
+    mark(store, FAILED, "confirmed")
+    assert holding(store, FAILED) == [("Ann", "confirmed")]
+    with store.reading() as connection:
+        assert [found.verdict for found in marks_of(connection, verdict_on(connection, FAILED))] == ["pass"]
+        assert count_parts(connection, 1).judged == 1
+        assert not read_marks(connection)[-1].is_defective
+    undo(store)
+    assert holding(store, FAILED) == [("Ann", "confirmed")]
 
 
 def test_the_same_mark_is_stored_once(store: Store) -> None:

@@ -7,6 +7,9 @@ const inOrder = (action) => {
   chain = chain.then(action).catch((error) => showProblem(error.message));
 };
 
+// Whether a mark judges the verdict of a part. Marks of another verdict, of an earlier model, do not.
+const isJudgement = (mark, part) => mark.mark !== "comment" && (!mark.id || mark.verdict === part.verdict);
+
 function showMarks() {
   const part = current;
   const times = (mark) => new Date(mark.made_at).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" });
@@ -19,7 +22,7 @@ function showMarks() {
     return entry;
   });
   find("#mark-list").replaceChildren(...entries);
-  const judged = part.marks.filter((mark) => mark.mark !== "comment").map((mark) => mark.mark);
+  const judged = part.marks.filter((mark) => isJudgement(mark, part)).map((mark) => mark.mark);
   find("#marks").textContent = judged.length ? `✓ ${[...new Set(judged)].join(", ")}` : part.verdict === "error" ? "" : "not judged";
   for (const button of findAll("[data-verb]")) {
     const verb = button.dataset.verb;
@@ -65,7 +68,7 @@ function onStored({ body }, { marks, counts, undone }) {
   const { type, image } = undone || body;
   if (undone) {
     const entry = order.find((part) => part[0] === type && part[1] === image);
-    if (entry) entry[3] = (marks || []).some((mark) => mark.mark !== "comment");
+    if (entry) entry[3] = (marks || []).some((mark) => isJudgement(mark, { verdict: entry[2] }));
     inOrder(() => open(type, image));
   }
   if (!marks) return;
@@ -141,7 +144,11 @@ function showOpacity() {
   showTint();
 }
 
-const back = () => location.assign(whole(""));
+// Back to the list, when the marks on their way are stored; the browser asks if the server does not answer.
+const back = () => inOrder(async () => {
+  for (let looks = 0; waiting.length && looks < 40; looks += 1) await new Promise((done) => setTimeout(done, 50));
+  location.assign(whole(""));
+});
 const modes = ["slider", "side", "photo", "reference"];
 const verbs = {
   confirmed: () => inOrder(() => judge("confirmed")), "false alarm": () => inOrder(() => judge("false alarm")),
