@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import write_results, write_settings
 from sqlalchemy import RowMapping, select
@@ -123,6 +123,7 @@ def test_undo_goes_back_step_by_step_and_restores_what_was_replaced(store: Store
         assert len(connection.execute(select(MARKS)).all()) == 5
 
 
+@settings(max_examples=12)
 @given(
     st.lists(
         st.tuples(st.sampled_from([FAILED, PASSED]), st.sampled_from(["confirmed", "missed", "comment"])), max_size=6
