@@ -176,6 +176,7 @@ def test_the_record_holds_settings_inputs_and_files(trained: Trained) -> None:
     assert set(record["files"]) == {
         "pixal_autoencoder.keras",
         "pixal_autoencoder.weights.h5",
+        "pixal_autoencoder.inference.npz",
         "calibration.npz",
         "latents.npz",
         "conditions.npz",
@@ -196,6 +197,7 @@ def test_training_writes_exactly_these_files(trained: Trained) -> None:
         "metadata/model_training.yaml",
         "model/pixal_autoencoder.keras",
         "model/pixal_autoencoder.weights.h5",
+        "model/pixal_autoencoder.inference.npz",
         "model/calibration.npz",
         "model/latents.npz",
         "model/conditions.npz",
@@ -732,7 +734,14 @@ PLAIN_NETWORK = {"input_projection": "none", "patience": 0, "checkpoint_every": 
 def model_files(component: Path, *, state: bool = False) -> dict[str, str]:
     """Return hashes of the model files and checkpoints of epochs; with ``state``, also of the training state."""
     folder = component / "front" / "model"
-    kinds = ("*.weights.h5", "*.keras", "calibration.npz", "checkpoints/*", *(["*_state.npz"] if state else []))
+    kinds = (
+        "*.weights.h5",
+        "*.keras",
+        "*.inference.*",
+        "calibration.npz",
+        "checkpoints/*",
+        *(["*_state.npz"] if state else []),
+    )
     return {path.name: file_hash(path) for kind in kinds for path in folder.glob(kind)}
 
 

@@ -57,7 +57,7 @@ class Combined(CombinedMaps, AnomalyModel):
 
     def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
         """Check the specification; nothing is built yet. See ``ModelFamily``."""
-        AnomalyModel.__init__(self, specification)
+        super().__init__(specification)
         self._start_scales()
         if self.spec.input_projection == "none":
             raise ConfigError(

@@ -132,7 +132,7 @@ class Models:
         if manifest.task != self._config.parameters.task:
             raise InputError(f"{path}: the model is for the task {manifest.task}, not for photographs")
         self._file = trained_model(stored)
-        self._model_name = str(path.absolute())  # detect uses it again, from any folder
+        self._model_name = str(path.resolve())  # detect uses it again, from any folder
         self._one_hot = manifest.type is None
 
     def _from_file(self, model: TrainedModel, type_name: str) -> TrainedModel:
