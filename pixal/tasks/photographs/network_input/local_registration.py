@@ -67,6 +67,12 @@ def undo_displacement(image: NDArray[np.float32], field: NDArray[np.float32]) ->
     return np.asarray(np.clip(moved, 0, 1, out=moved), np.float32)
 
 
+def is_from(mask: NDArray[np.bool_], field: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether ``undo_displacement`` takes a pixel from inside a mask (H, W): (H, W)."""
+    taken = _sample(mask.astype(np.float32), _enlarge(field, mask), cv2.INTER_NEAREST)
+    return np.asarray(taken > 0)
+
+
 def _refine(
     field: NDArray[Any],
     image: NDArray[Any],

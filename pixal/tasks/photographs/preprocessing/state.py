@@ -21,7 +21,7 @@ from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
 from pixal.tasks.photographs.network_input.illumination import LightMatching, match_light, unit_range
-from pixal.tasks.photographs.network_input.local_registration import find_displacement, undo_displacement
+from pixal.tasks.photographs.network_input.local_registration import find_displacement, is_from, undo_displacement
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
 
@@ -82,8 +82,9 @@ class PreprocessingState:
     def to_input(self, aligned: NDArray[Any]) -> NDArray[np.float32]:
         """Make the model's input of an aligned photograph: crop, register, match the light, compute the channels, pool.
 
-        Pixels outside the part get the colour of the nearest pixel of the part, before the light is matched and filters
-        are applied: no filter sees the background. In the input they are 0. Ignored pixels get it before anything else.
+        Pixels outside the part get the colour of the nearest pixel of the part before filters are applied: no filter
+        sees the background. In the input they are 0. Ignored pixels get it before anything else. Pixels that local
+        registration would take from outside the part are those of the reference.
 
         Args:
             aligned: The photograph in the reference frame, (H, W, 3), 8- or 16-bit RGB.
@@ -92,12 +93,15 @@ class PreprocessingState:
             The input, (h, w, C).
         """
         settings, part = self.settings.preprocessor, self._crop(self.part_mask)
-        image = unit_range(self._crop(aligned))
+        image, reference = unit_range(self._crop(aligned)), self._reference_crop
+        unseen = np.zeros_like(part)
         if settings.local_registration and not self.settings.alignment.is_texture:
             _fill(image, self._nearest_of_ignored)
-            image = undo_displacement(image, find_displacement(image, self._reference_crop, part))
+            field = find_displacement(image, reference, part)
+            image, unseen = undo_displacement(image, field), part & ~is_from(part, field)
+        image = match_light(image, reference, part, self._light_matching)
+        image[unseen] = reference[unseen]
         _fill(image, self._nearest_of_outside)
-        image = match_light(image, self._reference_crop, part, self._light_matching)
         channels = compute_channels(image, settings.channels)
         return average_pool(channels, self.pooling) * self.mask[..., None]
 
