@@ -178,8 +178,9 @@ def test_the_input_equals_a_direct_computation() -> None:
 
 @pytest.mark.parametrize("names", [["GradMag", "Laplacian", "LocalStd"], ["ALL"]])
 @pytest.mark.parametrize("pool", [1, 2, 5])
-def test_the_background_changes_no_bit(names: list[str], pool: int) -> None:
-    state = fitted(channels=names, pool_size=pool)
+@pytest.mark.parametrize("local", [False, True])
+def test_the_background_changes_no_bit(names: list[str], pool: int, local: bool) -> None:
+    state = fitted(channels=names, pool_size=pool, local_registration=local)
     image = aligned(1)
     inputs = []
     for colour in [(243, 112, 96), (0, 0, 0), (255, 255, 255), (10, 240, 20)]:
@@ -187,15 +188,6 @@ def test_the_background_changes_no_bit(names: list[str], pool: int) -> None:
         plate[~state.consensus] = colour
         inputs.append(state.to_input(plate).tobytes())
     assert len(set(inputs)) == 1
-
-
-def test_with_local_registration_only_pixels_near_the_part_are_read() -> None:
-    state = fitted(channels=["ALL"], local_registration=True, light_matching="auto")
-    image = aligned(1)
-    changed = image.copy()
-    reach = 2 * round(0.01 * np.sqrt(BOX.width * BOX.height) + 2) + 1  # the largest displacement, and a cubic kernel
-    changed[cv2.dilate(state.consensus.astype(np.uint8), np.ones((reach, reach), np.uint8)) == 0] = (10, 240, 20)
-    assert state.to_input(changed).tobytes() == state.to_input(image).tobytes()
 
 
 def test_a_bent_part_gives_nearly_the_input_of_the_flat_one() -> None:

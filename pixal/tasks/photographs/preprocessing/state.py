@@ -18,7 +18,7 @@ from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.json_text import parse_json
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.geometry import Box
-from pixal.tasks.photographs.network_input.channels import FILTER_RADIUS, compute_channels
+from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
 from pixal.tasks.photographs.network_input.illumination import LightMatching, match_light, unit_range
 from pixal.tasks.photographs.network_input.local_registration import find_displacement, is_from, undo_displacement
@@ -82,9 +82,9 @@ class PreprocessingState:
     def to_input(self, aligned: NDArray[Any]) -> NDArray[np.float32]:
         """Make the model's input of an aligned photograph: crop, register, match the light, compute the channels, pool.
 
-        Pixels outside the part get the colour of the nearest pixel of the part before filters are applied: no filter
-        sees the background. In the input they are 0. Ignored pixels get it before anything else. Pixels that local
-        registration would take from outside the part are those of the reference.
+        Pixels outside the part, and ignored ones, get the colour of the nearest pixel of the part before anything else:
+        no step sees the background. In the input they are 0. Pixels that local registration would take from outside the
+        part are those of the reference.
 
         Args:
             aligned: The photograph in the reference frame, (H, W, 3), 8- or 16-bit RGB.
@@ -94,9 +94,9 @@ class PreprocessingState:
         """
         settings, part = self.settings.preprocessor, self._crop(self.part_mask)
         image, reference = unit_range(self._crop(aligned)), self._reference_crop
+        _fill(image, self._nearest_of_outside)
         unseen = np.zeros_like(part)
         if settings.local_registration and not self.settings.alignment.is_texture:
-            _fill(image, self._nearest_of_ignored)
             field = find_displacement(image, reference, part)
             image, unseen = undo_displacement(image, field), part & ~is_from(part, field)
         image = match_light(image, reference, part, self._light_matching)
@@ -189,19 +189,10 @@ class PreprocessingState:
 
     @cached_property
     def _nearest_of_outside(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Flat indices of the crop's pixels that filters read outside the part, and of the part's nearest pixels."""
+        """Flat indices of the crop's pixels outside the part, and of the part's nearest pixels."""
         part = self._crop(self.part_mask)
-        cells = np.kron(self.mask, np.ones((self.pooling, self.pooling), bool)).astype(np.uint8)
-        reach = np.ones((2 * FILTER_RADIUS + 1, 2 * FILTER_RADIUS + 1), np.uint8)
-        used = cv2.dilate(cells[: part.shape[0], : part.shape[1]], reach) > 0
-        outside = np.flatnonzero(used & ~part)
+        outside = np.flatnonzero(~part)
         return outside, nearest_inside(part).ravel()[outside]
-
-    @cached_property
-    def _nearest_of_ignored(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Flat indices of the crop's ignored pixels, and of the nearest pixels that are compared."""
-        ignored = np.flatnonzero(self._crop(self.ignored))
-        return ignored, nearest_inside(self._crop(self.part_mask)).ravel()[ignored]
 
     @cached_property
     def _reference_crop(self) -> NDArray[np.float32]:
