@@ -16,9 +16,9 @@ from pixal.tasks.photographs.network_input.pooling import average_pool
 
 _PIXELS = 500_000  # the finest level has at most about this many, to limit the cost
 _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
-_WINDOW = 0.05  # standard deviation of the window, in units of the square root of the area
+_WINDOW = 0.05  # standard deviation of the finest level's window, in units of the square root of the area
 _SMALLEST_WINDOW = 16.0  # pixels: larger than a defect on a small part
-_LARGEST = 0.01  # largest displacement, in the same unit
+_LARGEST = 0.01  # largest displacement, in units of the square root of the area
 _TUKEY = 4.685  # 95 % efficiency for normal noise
 _PRIOR = 0.07  # weight of the prior at the finest level; see ``_refine``
 _MIN_SCALE = 1e-3  # of the residual: rounding to 8 bits
@@ -32,9 +32,10 @@ def find_displacement(
     """Find where each pixel of the reference is in an image that shows the same part, bent smoothly.
 
     The field minimises the squared difference of the grey levels in a Gaussian window around each pixel (Lucas and
-    Kanade, 1981), from coarse to fine. The window is so wide (1/20 of the part's side) that it spans much more than a
-    defect. Pixels that differ for another reason than their place, such as defects and serial numbers, have little
-    weight (Tukey's biweight), and a slow change of brightness is allowed for.
+    Kanade, 1981), from coarse to fine, with windows that become smaller. Wide windows tell print that repeats from its
+    neighbour, and even the smallest (1/20 of the part's side) is much wider than a defect. Pixels that differ for
+    another reason than their place, such as defects and serial numbers, have little weight (Tukey's biweight), and a
+    slow change of brightness is allowed for.
 
     Args:
         image: (H, W, 3) in [0, 1], in the reference frame.
@@ -56,7 +57,7 @@ def find_displacement(
         if inside.any():
             # A pixel of this level is 2**level pixels of the finest one, so such a step is as much less likely.
             start, prior = _enlarge(field, inside) / cell, _PRIOR * 4**level
-            field = cell * _refine(start, photo, target, inside, steps, sigma / cell, prior)
+            field = cell * _refine(start, photo, target, inside, steps, sigma / finest, prior)
     largest = _LARGEST * float(np.sqrt(mask.size))
     return np.asarray(np.clip(field, -largest, largest), np.float32)
 
