@@ -14,7 +14,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from pixal.synthetic import draw_component
-from pixal.tasks.photographs.network_input.illumination import light_gain, match_light, unit_range, weighted_median
+from pixal.tasks.photographs.network_input.illumination import (
+    light_gain,
+    match_light,
+    restore_saturated,
+    unit_range,
+    weighted_median,
+)
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -289,3 +295,18 @@ def test_integer_levels_are_scaled_to_the_unit_range(dtype: type, top: int) -> N
     assert scaled.dtype == np.float32
     assert scaled == pytest.approx(np.array([0, 1, top // 2, top]) / top, rel=1e-6)
     assert scaled.max() == 1.0  # exactly
+
+
+def test_saturated_print_of_a_brighter_photograph_is_as_bright_as_in_the_reference() -> None:
+    generator = np.random.default_rng(5)
+    reference = generator.uniform(0.2, 0.6, (60, 80, 3)).astype(np.float32)
+    reference[20:30, 20:40] = 0.9
+    brighter = np.minimum(reference * np.float32(1.3), 1)
+    mask = np.ones(reference.shape[:2], bool)
+    matched = match_light(brighter, reference, mask, "gain")
+    assert matched[20:30, 20:40].max() < 0.8
+    np.testing.assert_allclose(restore_saturated(matched, brighter, reference), reference, atol=2e-3)
+    darker = matched.copy()
+    darker[25, 30] = 0.3  # a defect is not saturated, and stays
+    brighter[25, 30] = 0.4
+    assert (restore_saturated(darker, brighter, reference)[25, 30] == np.float32(0.3)).all()

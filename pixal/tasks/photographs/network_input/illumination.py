@@ -59,6 +59,25 @@ def match_light(
     return np.asarray(cv2.threshold(matched, 1.0, 0, cv2.THRESH_TRUNC)[1], np.float32)
 
 
+def restore_saturated(
+    matched: NDArray[np.float32], image: NDArray[np.float32], reference: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Make saturated pixels as bright as the reference, if that is brighter.
+
+    A saturated pixel only tells that the part is at least so bright. In a photograph that is brighter than the reference,
+    white print would else be darker than that of the reference once the light is matched.
+
+    Args:
+        matched: (H, W, 3) what ``match_light`` made of the image.
+        image: (H, W, 3) in [0, 1].
+        reference: (H, W, 3) in [0, 1].
+
+    Returns:
+        (H, W, 3).
+    """
+    return np.where(image > _BRIGHT, np.maximum(matched, reference), matched)
+
+
 def light_gain(
     image: NDArray[np.float32], reference: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
-from pixal.tasks.photographs.network_input.illumination import LightMatching, match_light, unit_range
+from pixal.tasks.photographs.network_input.illumination import LightMatching, match_light, restore_saturated, unit_range
 from pixal.tasks.photographs.network_input.local_registration import find_displacement, is_from, undo_displacement
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
@@ -92,17 +92,19 @@ class PreprocessingState:
         Returns:
             The input, (h, w, C).
         """
-        settings, part = self.settings.preprocessor, self._crop(self.part_mask)
-        image, reference = unit_range(self._crop(aligned)), self._reference_crop
+        settings, is_texture = self.settings.preprocessor, self.settings.alignment.is_texture
+        part, image, reference = self._crop(self.part_mask), unit_range(self._crop(aligned)), self._reference_crop
         _fill(image, self._nearest_of_outside)
         unseen = np.zeros_like(part)
-        if settings.local_registration and not self.settings.alignment.is_texture:
+        if settings.local_registration and not is_texture:
             field = find_displacement(image, reference, part)
             image, unseen = undo_displacement(image, field), part & ~is_from(part, field)
-        image = match_light(image, reference, part, self._light_matching)
-        image[unseen] = reference[unseen]
-        _fill(image, self._nearest_of_outside)
-        channels = compute_channels(image, settings.channels)
+        matched = match_light(image, reference, part, self._light_matching)
+        if not is_texture:
+            matched = restore_saturated(matched, image, reference)
+        matched[unseen] = reference[unseen]
+        _fill(matched, self._nearest_of_outside)
+        channels = compute_channels(matched, settings.channels)
         return average_pool(channels, self.pooling) * self.mask[..., None]
 
     def photo_to_input(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
