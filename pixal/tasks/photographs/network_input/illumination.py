@@ -64,8 +64,8 @@ def restore_saturated(
 ) -> NDArray[np.float32]:
     """Make saturated pixels as bright as the reference, if that is brighter.
 
-    A saturated pixel only tells that the part is at least so bright. In a photograph that is brighter than the reference,
-    white print would else be darker than that of the reference once the light is matched.
+    A saturated pixel only tells that the part is at least so bright. When the light of a brighter photograph is matched,
+    its white print would become darker than that of the reference.
 
     Args:
         matched: (H, W, 3) what ``match_light`` made of the image.
