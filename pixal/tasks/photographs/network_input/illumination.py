@@ -64,8 +64,8 @@ def restore_saturated(
 ) -> NDArray[np.float32]:
     """Make saturated pixels as bright as the reference, if that is brighter.
 
-    A saturated pixel only tells that the part is at least so bright. When the light of a brighter photograph is matched,
-    its white print would become darker than that of the reference.
+    A saturated pixel only tells that the part is at least so bright. Else matching the light of a brighter photograph
+    would make its white print darker than that of the reference.
 
     Args:
         matched: (H, W, 3) what ``match_light`` made of the image.
