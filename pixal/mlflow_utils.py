@@ -347,12 +347,12 @@ def _store_or_keep(tracker: Tracker, *, deferred: bool = False) -> None:
     """Write a run to MLflow, and then those that earlier runs could not write; keep what cannot be written in time."""
     key = _store_key()
     if deferred and _start_sender is not None and _is_local() and _can_be_sent_later(key):
+        kept = ""
         try:
-            _kept(tracker, key)
+            kept = f" yet; it is kept in {_kept(tracker, key)}, and offered again at the next run"
             _start_sender()
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            _log.warning("the run is not in MLflow, and will be offered again: %s", reason)
+            _log.warning("the run is not in MLflow%s: %s", kept, " ".join(str(error).split())[:300])
         return
     import_mlflow()  # outside the time limit: it needs no server
     try:

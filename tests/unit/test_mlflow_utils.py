@@ -363,6 +363,24 @@ def test_a_deferred_run_is_sent_by_another_process(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("fault", ["kept", "started"])
+def test_a_run_that_cannot_be_deferred_is_a_warning(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if fault == "kept":
+        Path("mlflow_unsent").write_text("a file")
+
+    def fail() -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(mlflow_utils, "_start_sender", fail)
+    deferred("Deferred")
+    (record,) = caplog.records
+    expected = {"kept": "the run is not in MLflow: ", "started": "offered again at the next run: no more processes"}
+    assert expected[fault] in record.getMessage()
+
+
 def test_a_run_is_not_deferred_after_one_that_was_not_sent(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
