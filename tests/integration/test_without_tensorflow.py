@@ -31,7 +31,7 @@ OPTIONS = {
 }
 VALIDATE = """
 import sys
-for name in ("tensorflow", "keras", "mlflow", "sklearn", "pandas"):
+for name in ("tensorflow", "keras", "mlflow", "pandas"):
     sys.modules[name] = None  # an import fails
 from pixal.cli import main
 sys.exit(main(["validate", "-q", "-i", "batch/front"]))
