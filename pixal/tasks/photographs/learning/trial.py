@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pixal.errors import InputError, ModelError, PixalError
+from pixal.errors import InputError, ModelError, PixalError, StorageError
 from pixal.io import ownership
 from pixal.io.journal import Journal
 from pixal.io.provenance import fingerprint, provenance
@@ -187,6 +187,8 @@ def _plant(
     try:
         measurements = _measurements(name, models, data, config, budget)
         judgements = {model: _judge(each, models[model], config, quiet) for model, each in measurements.items()}
+    except StorageError:  # a full disk is no property of the models
+        raise
     except PixalError as error:
         return None, str(error)
     return TypeComparison(name, config.validation.rate_per_photograph, judgements), ""
