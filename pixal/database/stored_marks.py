@@ -32,6 +32,7 @@ class Mark:
         made_by: Who marked it; "" if not known.
         made_at: When the mark was stored (UTC).
         boxes: The boxes that were drawn: x, y, width and height in pixels of the photograph.
+        found_is_right: Whether it was confirmed that what was found is a defect.
     """
 
     batch: str
@@ -46,6 +47,7 @@ class Mark:
     made_by: str
     made_at: str
     boxes: tuple[tuple[int, int, int, int], ...] = ()
+    found_is_right: bool = False
 
     @property
     def is_defective(self) -> bool:
@@ -62,8 +64,8 @@ def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
     """The newest mark of each photograph that was ever marked, in the order in which they were made.
 
     A photograph is known by its type, name and content. A mark that was taken back does not count. If all marks of a
-    photograph were taken back, its ``mark`` is "". The boxes are those of all marks of the same kind. Comments
-    alone are left out.
+    photograph were taken back, its ``mark`` is "". The boxes are those of all marks of the same kind. A part that
+    failed, and of which another defect was missed, counts as missed. Comments alone are left out.
 
     Args:
         connection: The database.
@@ -81,6 +83,9 @@ def read_marks(connection: Connection, types: Sequence[str] = ()) -> list[Mark]:
 def _mark(rows: list[Any]) -> Mark:
     holding = [row for row in rows if not row.withdrawn_at]
     last = (holding or rows)[-1]
+    missed = [row for row in holding if row.mark == MISSED and row.verdict == "fail"]
+    if last.mark in (FALSE_ALARM, CONFIRMED) and last.verdict == "fail" and missed:
+        last = missed[-1]  # what was found may be right or wrong: the part has another defect
     same = [row for row in holding if row.mark == last.mark]
     boxes = [(row.x, row.y, row.width, row.height) for row in same if None not in (row.x, row.y, row.width, row.height)]
     names = ("batch", "type", "image", "photograph", "verdict", "score", "threshold", "comment", "made_by", "made_at")
@@ -89,4 +94,5 @@ def _mark(rows: list[Any]) -> Mark:
         **{name: getattr(last, name) for name in names},
         mark=word if holding else "",
         boxes=tuple(dict.fromkeys(boxes)),
+        found_is_right=any(row.mark == CONFIRMED and row.verdict == "fail" for row in holding),
     )

@@ -226,3 +226,12 @@ def test_confirmed_good_parts_are_no_defects_and_comments_no_marks(store: Store)
     with store.reading() as connection:
         defective = [(found.image, found.mark) for found in read_marks(connection) if found.is_defective]
         assert defective == [(FAILED, "confirmed")]
+
+
+def test_a_part_that_failed_and_has_another_defect_counts_as_missed(store: Store) -> None:
+    for other in ("false alarm", "confirmed"):
+        mark(store, FAILED, "missed", box=BOX)
+        mark(store, FAILED, other)
+        with store.reading() as connection:
+            found = next(found for found in read_marks(connection) if found.image == FAILED)
+        assert (found.mark, found.boxes, found.found_is_right) == ("missed", (BOX,), other == "confirmed")

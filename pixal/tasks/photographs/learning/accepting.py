@@ -158,7 +158,10 @@ class _TypeAcceptance:
         kind: Kind = "good_parts" if mark.is_good else "known_defects"
         folder, stem = self._accepted.folder / kind, f"{shorten_stem(Path(mark.image).stem)}_{sha256[:8]}"
         file = f"{stem}{source.suffix.lower()}"
-        boxes = () if mark.is_good else mark.boxes or _found_boxes(verdict)
+        boxes: tuple[PhotographBox, ...] = ()
+        if not mark.is_good:
+            found = _found_boxes(verdict) if mark.found_is_right or not mark.boxes else ()
+            boxes = (*mark.boxes, *found)
         write_bytes(folder / file, data)
         reference_boxes: tuple[PhotographBox, ...] = ()
         cut_outs: tuple[str, ...] = ()
@@ -269,7 +272,7 @@ def _is_same(part: AcceptedPart, mark: Mark) -> bool:
     """Whether a part was taken over from this mark, or another one that says the same."""
     if mark.is_good:
         return part.kind == "good_parts"
-    return part.mark == mark.mark and (not mark.boxes or part.boxes == mark.boxes)
+    return part.mark == mark.mark and set(mark.boxes) <= set(part.boxes)
 
 
 def _found_boxes(verdict: StoredVerdict) -> tuple[PhotographBox, ...]:

@@ -148,7 +148,7 @@ def _marked_part(mark: Mark, by_hash: dict[str, PastPart], accepted: dict[str, A
             return None
         taken = accepted[mark.photograph]
         part = PastPart(taken.image, taken.batch, taken.sha256, Path(taken.source))
-    boxes = mark.boxes or (accepted[part.sha256].boxes if part.sha256 in accepted else ())
+    boxes = (accepted[part.sha256].boxes if part.sha256 in accepted else ()) or mark.boxes
     return replace(part, mark=mark.mark, boxes=boxes if mark.is_defective else ())
 
 
