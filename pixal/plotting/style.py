@@ -42,6 +42,13 @@ _DASHES = ("-", "--", ":", "-.")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def import_matplotlib() -> None:
+    """Import what figures need ahead of their use, because it takes half a second."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.colorbar
+    import matplotlib.figure  # noqa: F401
+
+
 def new_figure(
     rows: int = 1,
     cols: int = 1,

@@ -83,7 +83,7 @@ class StoredModel:
         """
         name = self.record.model
         try:
-            if name in PREDICTORS and self._runs_without_tensorflow:
+            if name in PREDICTORS and not self.may_import_tensorflow:
                 load = EntryPoint(name, PREDICTORS[name], "").load()
                 predictor: Predictor = load(self.folder, self.record)
                 return predictor
@@ -93,9 +93,12 @@ class StoredModel:
             self.check_unchanged()
 
     @property
-    def _runs_without_tensorflow(self) -> bool:
-        """Whether training wrote files for inference, which models of earlier versions do not have."""
-        return any(".inference." in name for name in self.record.files)
+    def may_import_tensorflow(self) -> bool:
+        """Whether applying the model may need TensorFlow: not where training wrote files for inference.
+
+        Models of earlier versions do not have such files, and of families of other packages nothing is known.
+        """
+        return self.record.model != "gaussian" and not any(".inference." in name for name in self.record.files)
 
     def check_unchanged(self) -> None:
         """Check that what was read so far belongs together: training removes the record before it replaces a file.

@@ -240,6 +240,11 @@ class Plotting(Section):
     use_log_loss: bool = True
     loss_cut: Literal["auto"] | float = "auto"
 
+    @property
+    def draws_figures(self) -> bool:
+        """Whether any figure is drawn."""
+        return any(value for name, value in self if name.startswith("plot_"))
+
 
 class Validation(Section):
     """From the errors of a model to verdicts.

@@ -13,6 +13,7 @@ from pixal.io.files import require_writable
 from pixal.io.locking import explained_by_lock
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
 from pixal.notifications.notifier import notifying
+from pixal.plotting.style import import_matplotlib
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -74,6 +75,8 @@ def validate(
         remove_unfinished(config.paths, _SIDE, [None, *photographs])
         record = remove_old_results(config, record, keep=set(photographs))
         with notifying(root, config.validation.notify) as notifier, in_background() as submit:  # draws the figures
+            if config.plotting.draws_figures and not any(row.verdicts.model.may_import_tensorflow for row in types):
+                submit(import_matplotlib)  # while the photographs are prepared
             for validation in types:
                 name, photos = validation.name, photographs[validation.name]
                 validation.resume(photos, force=force)
