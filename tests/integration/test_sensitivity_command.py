@@ -71,7 +71,7 @@ def test_large_defects_are_found_and_small_ones_are_not(work: Path, tracked_runs
     assert 0 <= found["failed_without_defect"] <= 9
     assert (found["parts"], found["planted"], found["thresholds"].keys()) == (9, 60, {"0.01", "0.3"})
     assert spot["planted"] == [10, 10, 10]
-    assert spot["found"][0] <= 4
+    assert spot["found"][0] <= spot["found"][-1] - 3
     assert spot["found"][-1] >= 9
     assert sum(curves(0.3)["spot", -0.5]["found"]) >= sum(spot["found"])
     sentence = next(text for text in found["sentences"] if text.startswith("spot"))
