@@ -23,7 +23,7 @@ from pixal.tasks.photographs.sensitivity.measuring import TypeMeasurement
 from pixal.tasks.photographs.sensitivity.plan import Budget
 from pixal.tasks.photographs.settings import PhotographConfig
 
-OPTIONS: dict[str, Any] = {"kinds": ["spot", "scratch"], "sizes": [1.5, 3, 8], "contrasts": [-0.5], "defects": 10}
+OPTIONS: dict[str, Any] = {"kinds": ["spot", "scratch"], "sizes": [1, 3, 8], "contrasts": [-0.5], "defects": 10}
 METADATA, FIGURES = Path("out/Part/front/metadata"), Path("out/Part/front/figures")
 
 
@@ -71,7 +71,7 @@ def test_large_defects_are_found_and_small_ones_are_not(work: Path, tracked_runs
     assert 0 <= found["failed_without_defect"] <= 9
     assert (found["parts"], found["planted"], found["thresholds"].keys()) == (9, 60, {"0.01", "0.3"})
     assert spot["planted"] == [10, 10, 10]
-    assert spot["found"][0] <= spot["found"][-1] - 3
+    assert spot["found"][0] <= 4
     assert spot["found"][-1] >= 9
     assert sum(curves(0.3)["spot", -0.5]["found"]) >= sum(spot["found"])
     sentence = next(text for text in found["sentences"] if text.startswith("spot"))
