@@ -127,7 +127,8 @@ def test_photographs_are_never_changed(work: Path) -> None:
 def test_folders_of_an_earlier_version_are_taken_over(work: Path) -> None:
     """Versions before this one kept no manifests; their files are known by their names."""
     pixal.validate("new/Part", quiet=True)
-    before = hashes("validate/Part/front")
+    images = Path("validate/Part/front/report")  # named after their content, which the new threshold changes
+    before = [path for path in hashes("validate/Part/front") if not Path(path).is_relative_to(images)]
     for manifest in Path().rglob(MANIFEST):
         manifest.unlink()
     Path("validate/Part/front/figures/notes.txt").write_text("mine")

@@ -13,6 +13,9 @@ from pixal.tasks.photographs.training.train import _PhotographTraining
 
 CHANGED: dict[str, Any] = {
     "false_alarm_rate": 0.2,
+    "views_per_part": 2,
+    "part_pattern": "(part_[0-9]+)",
+    "notify": {"command": "true"},
     "threshold": {"method": "fixed", "value": 3.0},
     "map_smoothing": 2.5,
     "region_threshold": 0.3,

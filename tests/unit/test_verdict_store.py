@@ -195,6 +195,7 @@ def changes(section: BaseModel) -> Iterator[tuple[str, BaseModel]]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         candidates: list[Any] = [{"method": "fixed", "value": 3.0}, 0.5, 0.25, 7, *get_args(field.annotation)]
+        candidates += ["(part)", {"command": "true"}]
         if isinstance(value, bool):
             candidates = [not value]
         for candidate in candidates:

@@ -24,6 +24,7 @@ _CELL = 8  # pixels between the points where a field is computed
 _WINDOW = 0.08  # standard deviation of the window of a local gain, in units of the square root of the area
 _SMALLEST_WINDOW = 32.0  # pixels: larger than a defect on a small part
 _WINDOW_ITERATIONS = 3
+_LARGEST_LOCAL = 1.25  # largest local gain, and the inverse of the smallest
 _WINDOW_CELL = 4  # the gain is computed at every fourth pixel
 _WINDOW_PRIOR = 1e-3  # mean square of brightness: where the part is darker, the gain stays near 1
 
@@ -55,7 +56,7 @@ def match_light(
     else:
         matched = cv2.transform(image, np.diag(light_gain(image, reference, mask)))  # ten times as fast as broadcasting
         if method == "local":
-            matched = cv2.multiply(matched, _local_gain(np.asarray(matched, np.float32), reference, mask))
+            matched = cv2.multiply(matched, _local_gain(np.asarray(matched, np.float32), image, reference, mask))
     return np.asarray(cv2.threshold(matched, 1.0, 0, cv2.THRESH_TRUNC)[1], np.float32)
 
 
@@ -114,26 +115,37 @@ def _light_field(
 
 
 def _local_gain(
-    image: NDArray[np.float32], reference: NDArray[np.float32], mask: NDArray[np.bool_]
+    matched: NDArray[np.float32],
+    image: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    mask: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """Compute the gain of each pixel and channel, (H, W, 3), by regression in a Gaussian window around it.
 
-    A block that differs in one channel has little weight in all (Tukey's biweight). The window is much wider than a
-    defect, so a defect does not decide the gain.
+    A block that differs in one channel has little weight in all (Tukey's biweight), and one with pixels that may be
+    saturated has none. The window is much wider than a defect, so a defect does not decide the gain.
+
+    Args:
+        matched: (H, W, 3) the image, its light matched by one factor per channel.
+        image: (H, W, 3) in [0, 1].
+        reference: (H, W, 3) in [0, 1].
+        mask: (H, W) pixels of the part.
     """
-    is_part = mask.astype(np.float32)
-    photo, target, share = (average_pool(array, _WINDOW_CELL) for array in (image, reference, is_part))
+    usable = mask & (np.maximum(image, reference).max(axis=-1) < _BRIGHT)
+    photo, target, share = (
+        average_pool(array, _WINDOW_CELL) for array in (matched, reference, usable.astype(np.float32))
+    )
     inside = (share > 1 - 1e-6)[..., None].astype(np.float32)
     if not inside.any():
-        return np.ones_like(image)
+        return np.ones_like(matched)
     sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW) / _WINDOW_CELL
-    gain, weight = np.ones_like(photo), inside
+    gain = np.ones_like(photo)
     for _ in range(_WINDOW_ITERATIONS):
         residual = photo * gain - target
         scale = np.maximum(1.4826 * np.median(np.abs(residual[inside[..., 0] > 0]), axis=0), _MIN_SCALE)
         weight = inside * np.maximum(1 - ((residual / scale) ** 2).max(axis=-1, keepdims=True) / _TUKEY**2, 0) ** 2
         products, squares = (cv2.GaussianBlur(weight * photo * other, (0, 0), sigma) for other in (target, photo))
-        gain = (products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR)
+        gain = np.clip((products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR), 1 / _LARGEST_LOCAL, _LARGEST_LOCAL)
     return np.asarray(cv2.resize(gain, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
