@@ -69,7 +69,7 @@ def test_faults_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "key": fails(KeyError("a")),
         "lines": fails(InputError("no\nimage")),
         "slow": Reader(slow),
-        "large": Reader(lambda *_: b"x" * 60_000_000),
+        "large": Reader(lambda *_: b"x" * 250_000_000),
     }.items():
         monkeypatch.setitem(READERS, name, reader)
     assert not accepts("refused", b"", tmp_path)
@@ -79,7 +79,7 @@ def test_faults_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         accepts("lines", b"", tmp_path)
     with pytest.raises(AssertionError, match=r"0\.[2-9] s"):
         limits.check("slow", b"", tmp_path)
-    monkeypatch.setattr(limits, "SECONDS", 10)  # 60 MB of new pages take a moment on a busy machine
+    monkeypatch.setattr(limits, "SECONDS", 10)  # 250 MB of new pages take a moment on a busy machine
     if limits.peak_memory():
         with pytest.raises(AssertionError, match="MB"):
             limits.check("large", b"", tmp_path)
