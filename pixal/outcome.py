@@ -107,6 +107,20 @@ class Results(Protocol):
         """A table for the terminal."""
 
 
+class WithoutVerdicts:
+    """The part of ``Results`` that is the same for all commands that give no verdicts."""
+
+    @property
+    def failed(self) -> int:
+        """0, because there are no verdicts."""
+        return 0
+
+    @property
+    def all_failed(self) -> bool:
+        """False; see ``Results``."""
+        return False
+
+
 class Overview(Protocol):
     """What ``check``, ``status`` and ``doctor`` return."""
 

@@ -15,6 +15,7 @@ from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.names import printable
 from pixal.io.output_folders import check_outputs, claim_outputs
+from pixal.outcome import WithoutVerdicts
 from pixal.tasks.photographs.comparison.candidates import default_candidates, make_candidates
 from pixal.tasks.photographs.comparison.judging import CandidateRun, Prepared, TypeJudgement
 from pixal.tasks.photographs.comparison.results import ComparisonFiles, TypeComparison
@@ -28,7 +29,7 @@ BUDGET = replace(SMALL, folds=None)
 
 
 @dataclass
-class Comparison:
+class Comparison(WithoutVerdicts):
     """The result of ``compare``.
 
     Attributes:
@@ -42,16 +43,6 @@ class Comparison:
     records: dict[str, Path] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        """See ``Results``; there are no verdicts."""
-        return 0
-
-    @property
-    def all_failed(self) -> bool:
-        """See ``Results``."""
-        return False
 
     def summary(self) -> str:
         """Return the table of each type, and where its record is."""

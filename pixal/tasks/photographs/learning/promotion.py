@@ -18,6 +18,7 @@ from pixal.io.handover import Move, hand_over, plan_move
 from pixal.io.locking import lock_folder
 from pixal.io.output_folders import Side, claim_outputs
 from pixal.io.records import read_record, write_record
+from pixal.outcome import WithoutVerdicts
 from pixal.tasks.photographs.learning.accepted import ACCEPTED_FOLDER
 from pixal.tasks.photographs.learning.candidate import candidate_config, model_owners
 from pixal.tasks.photographs.learning.learning_status import CANDIDATE
@@ -48,7 +49,7 @@ _STAYING_FILES = (PROMOTIONS, "comparison.yaml", "comparison.csv", "comparison.p
 
 
 @dataclass
-class Promotion:
+class Promotion(WithoutVerdicts):
     """What ``promote`` did.
 
     Attributes:
@@ -57,16 +58,6 @@ class Promotion:
 
     lines: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        """See ``Results``; there are no verdicts."""
-        return 0
-
-    @property
-    def all_failed(self) -> bool:
-        """See ``Results``."""
-        return False
 
     def summary(self) -> str:
         """The lines."""

@@ -20,6 +20,7 @@ from pixal.io.locking import lock_folder
 from pixal.io.output_folders import Side, claim_outputs
 from pixal.io.provenance import provenance
 from pixal.io.records import read_record, with_hash, write_record
+from pixal.outcome import WithoutVerdicts
 from pixal.tasks.photographs.learning.candidate import candidate_config, model_owners
 from pixal.tasks.photographs.learning.model_scores import ModelScores
 from pixal.tasks.photographs.learning.past_parts import PastPart, parts_by_batch
@@ -49,7 +50,7 @@ _SIDE: Side = "component_model_path"
 
 
 @dataclass
-class Recalibration:
+class Recalibration(WithoutVerdicts):
     """What ``recalibrate`` did.
 
     Attributes:
@@ -59,16 +60,6 @@ class Recalibration:
 
     lines: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        """See ``Results``; there are no verdicts."""
-        return 0
-
-    @property
-    def all_failed(self) -> bool:
-        """See ``Results``."""
-        return False
 
     def summary(self) -> str:
         """The sentences."""

@@ -14,7 +14,7 @@ from pixal.io.journal import Journal
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import check_outputs, claim_outputs
-from pixal.outcome import Tabular
+from pixal.outcome import Tabular, WithoutVerdicts
 from pixal.tasks.photographs.sensitivity.files import SensitivityFiles
 from pixal.tasks.photographs.sensitivity.measuring import PhotographOutcome, TypeMeasurement
 from pixal.tasks.photographs.sensitivity.plan import FULL, SMALL, Budget
@@ -33,7 +33,7 @@ AFTER_TRAINING = {"auto": SMALL, "full": FULL}
 
 
 @dataclass
-class Sensitivity(Tabular):
+class Sensitivity(Tabular, WithoutVerdicts):
     """The result of ``sensitivity``.
 
     Attributes:
@@ -48,16 +48,6 @@ class Sensitivity(Tabular):
     def failures(self) -> Sequence[str]:
         """See ``Results``; a photograph that cannot be read ends the command."""
         return ()
-
-    @property
-    def failed(self) -> int:
-        """See ``Results``; there are no verdicts."""
-        return 0
-
-    @property
-    def all_failed(self) -> bool:
-        """See ``Results``."""
-        return False
 
     @property
     def columns(self) -> tuple[str, ...]:
