@@ -101,6 +101,22 @@ def find_batch(connection: Connection, name: str) -> RowMapping | None:
     return connection.execute(query).mappings().first()
 
 
+def batch_version(connection: Connection, batch: RowMapping) -> str:
+    """A text that changes whenever verdicts of a batch are added or replaced."""
+    newest = select(func.max(VERDICTS.c.id)).where(VERDICTS.c.batch_id == batch["id"])
+    return f"{batch['results_modified']}/{connection.execute(newest).scalar()}"
+
+
+def verdicts_of(connection: Connection, batch_id: int) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """Each verdict of a batch and the hash of its photograph (None if it could not be read), by type and name."""
+    query = (
+        select(VERDICTS.c.type, VERDICTS.c.image, VERDICTS.c.verdict, PHOTOGRAPHS.c.sha256)
+        .outerjoin(PHOTOGRAPHS, PHOTOGRAPHS.c.id == VERDICTS.c.photograph_id)
+        .where(VERDICTS.c.batch_id == batch_id)
+    )
+    return {(row.type, row.image): (row.verdict, row.sha256) for row in connection.execute(query)}
+
+
 def count_parts(connection: Connection, batch_id: int) -> Counts:
     """How many photographs a batch has, and how many of their verdicts are judged."""
     conditions = (

@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, RowMapping, select
 from sqlalchemy.dialects.sqlite import insert
 
+from pixal.database.rows import insert_rows, next_id, photograph_ids
 from pixal.database.schema import (
     BATCHES,
     DATA_SETS,
@@ -102,6 +103,45 @@ def record_batches(connection: Connection, batches: Iterable[BatchFiles]) -> int
     return count
 
 
+def add_parts(
+    connection: Connection, batch: RowMapping, parts: Iterable[tuple[PartResult, PhotographFacts]], pattern: str | None
+) -> int:
+    """Add verdicts to a stored batch whose results are still being written, or replace them. Return their number.
+
+    Parts of a type that the batch has no verdict of yet are left out: its model is not known.
+
+    Args:
+        connection: A transaction that may write.
+        batch: The row of the batch.
+        parts: The verdicts, each with what is known of its photograph.
+        pattern: See ``part_verdicts.part_name``.
+    """
+    of_batch = VERDICTS.c.batch_id == batch["id"]
+    query = select(VERDICTS.c.type, VERDICTS.c.model_id).where(of_batch)
+    models = {row.type: row.model_id for row in connection.execute(query)}
+    chosen = [(part, facts) for part, facts in parts if part.type in models]
+    if not chosen:
+        return 0
+    sizes = {facts.sha256: _photograph_row(part, facts.sha256) for part, facts in chosen if facts.sha256}
+    photographs = photograph_ids(connection, sizes)
+    of_part = select(PARTS.c.name, PARTS.c.id).where(PARTS.c.batch_id == batch["id"])
+    known = {row.name: row.id for row in connection.execute(of_part)}
+    names = [part_name(part.image, pattern) for part, _ in chosen]
+    known |= _part_ids(connection, batch["id"], [name for name in names if name not in known])
+    for name, (part, facts) in zip(names, chosen, strict=True):
+        same = (of_batch, VERDICTS.c.type == part.type, VERDICTS.c.image == part.image)
+        connection.execute(VERDICTS.delete().where(*same))  # with its regions
+        number = next_id(connection, VERDICTS)
+        row = {
+            **{"id": number, "batch_id": batch["id"], "part_id": known[name], "model_id": models[part.type]},
+            **{"taken": _time_taken(facts, batch["started"]), "photograph_id": photographs.get(facts.sha256 or "")},
+            **_verdict_values(part),
+        }
+        insert_rows(connection, VERDICTS, [row])
+        insert_rows(connection, REGIONS, [_region_values(number, *item) for item in enumerate(part.regions, start=1)])
+    return len(chosen)
+
+
 def forget_batches(connection: Connection) -> None:
     """Remove all that comes from files. Marks stay."""
     for table in reversed(DERIVED):
@@ -112,7 +152,7 @@ def _record(connection: Connection, files: BatchFiles, content: BatchContent, ba
     results = content.results
     taken = _times_known(connection, batch_id)
     if batch_id is None:
-        batch_id = _next_id(connection, BATCHES)
+        batch_id = next_id(connection, BATCHES)
     else:
         connection.execute(BATCHES.delete().where(BATCHES.c.id == batch_id))  # with all that belongs to it
     batch = {
@@ -126,13 +166,13 @@ def _record(connection: Connection, files: BatchFiles, content: BatchContent, ba
         {"batch_id": batch_id, **{key: value for key, value in vars(finding).items() if key != "test"}}
         for finding in results.drift.findings
     ]
-    _insert(connection, DRIFT_FINDINGS, findings)
+    insert_rows(connection, DRIFT_FINDINGS, findings)
     models = {name: _model_id(connection, name, results) for name in {part.type for part in results.parts}}
-    photographs = _photograph_ids(connection, content)
+    photographs = photograph_ids(connection, _photographs_of(content))
     part_names = _part_names(results)
     parts = _part_ids(connection, batch_id, part_names.values())
     verdicts, regions = [], []
-    for verdict_id, part in enumerate(results.parts, start=_next_id(connection, VERDICTS)):
+    for verdict_id, part in enumerate(results.parts, start=next_id(connection, VERDICTS)):
         facts = content.photographs.get((part.type, part.image))
         known = taken.get((part.type, part.image, None if facts is None else facts.sha256))
         verdicts.append(
@@ -144,8 +184,8 @@ def _record(connection: Connection, files: BatchFiles, content: BatchContent, ba
             }
         )
         regions += [_region_values(verdict_id, rank, region) for rank, region in enumerate(part.regions, start=1)]
-    _insert(connection, VERDICTS, verdicts)
-    _insert(connection, REGIONS, regions)
+    insert_rows(connection, VERDICTS, verdicts)
+    insert_rows(connection, REGIONS, regions)
 
 
 def _verdict_values(part: PartResult) -> dict[str, Any]:
@@ -191,27 +231,25 @@ def _model_of_all(results: ResultsDocument) -> ModelOrigin:
     return ModelOrigin(family=model.family, name=model.name, trained=model.trained, good_images=model.good_images)
 
 
-def _photograph_ids(connection: Connection, content: BatchContent) -> dict[str, int]:
-    """The photographs of a batch by their hashes; those that are not known yet are stored."""
+def _photographs_of(content: BatchContent) -> dict[str, dict[str, Any]]:
+    """The rows of the photographs of a batch, by their hashes."""
     rows = {}
     for part in content.results.parts:
         facts = content.photographs.get((part.type, part.image))
         if facts is not None and facts.sha256:
-            rows[facts.sha256] = {"sha256": facts.sha256, "width": part.width, "height": part.height}
-    if rows:
-        connection.execute(insert(PHOTOGRAPHS).on_conflict_do_nothing(), list(rows.values()))
-    hashes, ids = list(rows), {}
-    for start in range(0, len(hashes), 500):  # SQLite limits the number of values in a statement
-        chosen = PHOTOGRAPHS.c.sha256.in_(hashes[start : start + 500])
-        ids.update({row.sha256: row.id for row in connection.execute(select(PHOTOGRAPHS).where(chosen))})
-    return ids
+            rows[facts.sha256] = _photograph_row(part, facts.sha256)
+    return rows
+
+
+def _photograph_row(part: PartResult, sha256: str) -> dict[str, Any]:
+    return {"sha256": sha256, "width": part.width, "height": part.height}
 
 
 def _part_ids(connection: Connection, batch_id: int, part_names: Iterable[str]) -> dict[str, int]:
     """Store the parts of a batch; return their numbers by their names."""
     names = dict.fromkeys(part_names)
-    ids = {name: number for number, name in enumerate(names, start=_next_id(connection, PARTS))}
-    _insert(connection, PARTS, [{"id": ids[name], "batch_id": batch_id, "name": name} for name in names])
+    ids = {name: number for number, name in enumerate(names, start=next_id(connection, PARTS))}
+    insert_rows(connection, PARTS, [{"id": ids[name], "batch_id": batch_id, "name": name} for name in names])
     return ids
 
 
@@ -243,12 +281,3 @@ def _time_taken(facts: PhotographFacts | None, started: str) -> str:
     path = Path(facts.path)
     time = time_taken(path) if path.is_file() else datetime.fromtimestamp(facts.modified / 1e9)
     return time.isoformat(timespec="seconds")
-
-
-def _next_id(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()) + 1
-
-
-def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(table), rows)

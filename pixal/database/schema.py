@@ -185,7 +185,66 @@ MARKS = Table(
     comment="What inspectors said about verdicts. This table has no other source: keep a copy of the file.",
 )
 
-DERIVED = (BATCHES, DATA_SETS, MODELS, PHOTOGRAPHS, PARTS, VERDICTS, REGIONS, DRIFT_FINDINGS)
+INSPECTIONS = Table(
+    "inspections",
+    METADATA,
+    _key(),
+    _text("name", "Name of the folder of its results."),
+    _text("source", "Folder of the photographs."),
+    _text("against", "Folder that they were compared with; empty without one."),
+    _text("created", "When it was made (UTC)."),
+    _text("pixal_version", "Version of PIXAL that made it."),
+    _text("folder", "Folder of its page and table.", unique=True),
+    _count("record_size", "Size of inspection.yaml in bytes, to notice that it has changed."),
+    _count("record_modified", "Time of its modification in nanoseconds."),
+    comment="One row per folder of photographs that pixal inspect has measured.",
+)
+
+INSPECTED_PHOTOGRAPHS = Table(
+    "inspected_photographs",
+    METADATA,
+    _key(),
+    _reference("inspection_id", "inspections", "The inspection."),
+    _reference("photograph_id", "photographs", "The photograph; empty if it could not be read.", required=False),
+    _text("type", "Image type."),
+    _text("image", "Name of the photograph."),
+    _text("source", "Path of the photograph."),
+    _text("format", "Format by the first bytes; empty if the file is no image."),
+    _count("bytes", "Size of the file.", required=False),
+    _count("bits", "Bits per channel.", required=False),
+    _number("mean", "Mean grey level, in [0, 1]."),
+    _number("spread", "Standard deviation of the grey levels: the contrast."),
+    _number("minimum", "Smallest grey level."),
+    _number("maximum", "Largest grey level."),
+    *(_number(name, f"Mean of the {name} channel, in [0, 1].") for name in ("red", "green", "blue")),
+    _number("noise", "Standard deviation of the noise, in [0, 1]."),
+    _number("sharpness", "Standard deviation of the Laplacian divided by that of the grey levels, at half size."),
+    _number("clipped_dark", "Fraction of the pixels that are black."),
+    _number("clipped_bright", "Fraction of the pixels with a saturated channel."),
+    _text("hash", "Perceptual hash, 256 bits as hexadecimal digits; empty if it could not be read."),
+    _text("findings", "Kinds of findings that name the photograph, joined by +."),
+    _text("use", "Suggested use: train, check or leave out."),
+    _text("reason", "Why it is left out, or cannot be read."),
+    comment="The figures of each inspected photograph: what photographs.csv has.",
+)
+
+INSPECTION_FINDINGS = Table(
+    "inspection_findings",
+    METADATA,
+    _key(),
+    _reference("inspection_id", "inspections", "The inspection."),
+    _text("type", "Image type."),
+    _text("kind", "Short name, such as blurred."),
+    _text("message", "The finding in words."),
+    _text("advice", "What to do about it."),
+    _count("photographs", "Number of photographs that it names; 0 if it is about all."),
+    comment="What pixal inspect found, the most important first.",
+)
+
+DERIVED = (
+    *(BATCHES, DATA_SETS, MODELS, PHOTOGRAPHS, PARTS, VERDICTS, REGIONS, DRIFT_FINDINGS),
+    *(INSPECTIONS, INSPECTED_PHOTOGRAPHS, INSPECTION_FINDINGS),
+)
 """The tables that are made from files, in an order in which rows can be inserted."""
 
 _RATES = """sum(v.verdict != 'error') AS parts, sum(v.verdict = 'fail') AS failed,
@@ -208,6 +267,11 @@ VIEWS = {
         FROM verdicts v JOIN batches b ON b.id = v.batch_id JOIN parts p ON p.id = v.part_id
         JOIN models m ON m.id = v.model_id LEFT JOIN regions r ON r.verdict_id = v.id
         WHERE v.verdict = 'fail' GROUP BY v.id ORDER BY v.taken""",
+    "photographs_to_look_at": """
+        SELECT i.name AS inspection, i.created AS created, p.type AS type, p.image AS image, p.findings AS findings,
+               p.use AS use, p.reason AS reason, p.source AS source
+        FROM inspected_photographs p JOIN inspections i ON i.id = p.inspection_id
+        WHERE p.findings != '' ORDER BY i.created, p.id""",
 }
 """Views for people who open the file: name, and what it selects."""
 

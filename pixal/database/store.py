@@ -24,7 +24,7 @@ from pixal.errors import InputError, StorageError
 from pixal.io import ownership
 from pixal.io.files import reporting_storage
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration in ``migrations/versions``."""
 
 _WAIT = 30.0  # seconds for another process that writes

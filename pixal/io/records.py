@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 
 from pixal.config.yaml_limits import CONSTRUCTION_ERRORS, LOADER, RECORDS, YamlLimitError, check_limits, read_limited
 from pixal.errors import InputError
-from pixal.io.files import write_bytes, write_if_changed
+from pixal.io.files import read_bytes, write_bytes, write_if_changed
 from pixal.io.names import printable
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -89,6 +91,26 @@ def table_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str
     return "".join(f"{line}\n" for line in lines)
 
 
+def read_table(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
+    """Read a table that ``write_table`` has written; empty cells are "".
+
+    Args:
+        path: The file.
+        columns: The columns that it must have.
+
+    Raises:
+        InputError: It is missing or damaged, or lacks one of the columns.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is not a table ({error})") from error
+    for row in rows:
+        if None in row or None in row.values() or not row.keys() >= set(columns):
+            raise InputError(f"{path}: is not a table with the columns {', '.join(columns)}")
+    return [{name: _unescaped(text) for name, text in row.items()} for row in rows]
+
+
 def to_builtin(value: Any) -> Any:
     """Convert a value to the types of YAML and JSON.
 
@@ -113,6 +135,11 @@ def _hash(values: Mapping[str, Any]) -> str | None:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+def _unescaped(text: str) -> str:
+    """The text of a cell without the apostrophe in front of what looks like a formula."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA_STARTS) else text
 
 
 def _cell(value: Any) -> str:

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 
-from pixal.database.part_list import count_parts
+from pixal.database.part_list import batch_version, count_parts
 from pixal.database.schema import MARKS
 from pixal.errors import PixalError
 from pixal.server.part_routes import counts_of
@@ -57,7 +57,8 @@ def _state(request: Request, component: str, batch: str) -> dict[str, Any] | Non
         asked = find_asked(request, component, batch)
         with asked.store.reading() as connection:
             counts = counts_of(count_parts(connection, asked.batch["id"]))
+            version = batch_version(connection, asked.batch)
             marks = connection.execute(select(func.max(MARKS.c.id), func.count(), func.max(MARKS.c.withdrawn_at))).one()
     except (PixalError, HTTPException):
         return None
-    return {"version": f"{asked.batch['results_modified']}", "marks": "/".join(map(str, marks)), "counts": counts}
+    return {"version": version, "marks": "/".join(map(str, marks)), "counts": counts}

@@ -8,7 +8,15 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from pixal.database.part_list import PartFilter, count_parts, list_batches, list_models, list_parts, types_of
+from pixal.database.part_list import (
+    PartFilter,
+    batch_version,
+    count_parts,
+    list_batches,
+    list_models,
+    list_parts,
+    types_of,
+)
 from pixal.server.files import MEDIA_TYPES, list_figures, list_inspections, resolve
 from pixal.server.requests import (
     component_address,
@@ -70,11 +78,13 @@ def show_batch(request: Request, component: str, batch: str, page_number: int = 
         counts = count_parts(connection, asked.batch["id"])
         total, parts = list_parts(connection, asked.batch["id"], chosen, start=(number - 1) * _PAGE, count=_PAGE)
         types = types_of(connection, asked.batch["id"])
+        version = batch_version(connection, asked.batch)
     return page(
         request,
         "batch.html.j2",
         component=component,
         batch=asked.batch,
+        version=version,
         address=asked.address,
         counts=counts,
         chosen=chosen,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ import numpy as np
 import pytest
 import yaml
 from browsers import axe_violations, launch, needs_chromium, sync_api
+from helpers import write_configs
 from numpy.typing import NDArray
 
 import pixal
 from pixal import cli
+from pixal.config import load_config
 from pixal.errors import InputError
 from pixal.io.images import read_image, write_image
 from pixal.synthetic import draw_component, render_photograph
 from pixal.tasks.photographs.inspection.results import COLUMNS, Inspection
+from pixal.tasks.photographs.verdicts.history import up_to_date
 
 COUNT = 16
 SIZE = (640, 360)
@@ -125,6 +130,53 @@ def test_the_command_writes_a_page_a_table_and_a_record(photographs: Path, capsy
     page = Path("inspection/may/inspection.html").read_text()
     assert "one photograph is out of focus" in page
     assert "blurred.png" in page
+
+
+def stored(query: str, component: str = "Part") -> list[tuple[Any, ...]]:
+    """What the database of a component holds."""
+    with closing(sqlite3.connect(f"validate/{component}/history.db")) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_the_database_holds_what_the_files_hold_and_is_made_from_them_again(photographs: Path) -> None:
+    write_configs(Path(), "")
+    plant(photographs / "may/front")
+    (photographs / "may/front/=1+1.png").write_bytes((photographs / "june/front/020.png").read_bytes())
+    inspection = inspect(photographs / "may", against=photographs / "june", out="elsewhere/look")
+    columns = ("type", "image", "findings", "use", "reason", "hash", "noise", "bytes")
+    query = f"SELECT {', '.join(columns)} FROM inspected_photographs ORDER BY id"
+    rows = stored(query)
+    expected = [tuple(row.get(name) for name in columns) for row in inspection.rows]
+    assert rows == [tuple(pytest.approx(v, rel=1e-8) if isinstance(v, float) else v for v in row) for row in expected]
+    assert "=1+1.png" in [row[1] for row in rows]
+    named = stored("SELECT message, photographs FROM inspection_findings ORDER BY id")
+    assert named == [(finding.message, len(finding.photographs)) for finding in inspection.findings]
+    hashes = {row["sha256"] for row in inspection.rows if not row["reason"].startswith("is not")}
+    assert {row[0] for row in stored("SELECT sha256 FROM photographs")} <= hashes
+    to_look_at = {row[0] for row in stored("SELECT image FROM photographs_to_look_at")}
+    assert to_look_at == {row["image"] for row in inspection.rows if row["findings"]}
+
+    config = load_config("configs")
+    up_to_date(config.paths, rebuild=True)  # the folder is not in inspection/, but known
+    assert stored(query) == rows
+    (photographs / "may/front/blurred.png").unlink()
+    inspect(photographs / "may", out="elsewhere/look")
+    assert len(stored(query)) == len(rows) - 1
+    assert len(stored("SELECT id FROM inspections")) == 1
+
+
+def test_an_inspection_before_any_settings_joins_the_component_that_its_folder_names(photographs: Path) -> None:
+    for month in ("may", "june"):
+        inspect(photographs / month)
+    assert not Path("validate").exists()  # the settings of the package name a component that is not the user's
+    write_configs(Path(), "")
+    paths = load_config("configs").paths.for_component("may")
+    Path("validate/may").mkdir(parents=True)
+    up_to_date(paths)
+    assert stored("SELECT name, source FROM inspections", "may") == [("may", "photographs/may")]
+    Path("inspection/june/inspection.yaml").write_text("component: may\nsource: 3\n")
+    up_to_date(paths)  # damaged: left out, with a warning
+    assert len(stored("SELECT id FROM inspections", "may")) == 1
 
 
 def test_another_light_and_shared_photographs_are_named(photographs: Path) -> None:

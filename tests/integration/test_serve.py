@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pixal
 from pixal import cli
 from pixal.config import load_config
 from pixal.database.marks import find_verdict
-from pixal.database.part_list import find_batch, part_details
+from pixal.database.part_list import PartFilter, batch_version, find_batch, list_parts, part_details
 from pixal.errors import ConfigError, InputError
 from pixal.io import ownership
 from pixal.io.images import decode_image
@@ -166,6 +167,41 @@ def test_the_index_of_a_journal_reads_what_is_added_and_what_is_written_again(tm
     growing.write_bytes(lines[2])
     assert index.find("0000.png") is None
     assert index.find("0002.png") is not None
+
+
+def test_verdicts_of_a_watch_are_shown_before_its_results_are_written(tmp_path: Path) -> None:
+    config = write_settings(tmp_path)
+    write_results(config, 3)
+    root = config.paths.resolve("component_validate_path")
+    results = (root / "results.json").read_bytes(), (root / "results.json").stat()
+    write_results(config, 6)
+    (root / "results.json").write_bytes(results[0])  # the watch has stored three further verdicts in its journal
+    os.utime(root / "results.json", ns=(results[1].st_atime_ns, results[1].st_mtime_ns))
+    database_file(config.paths).unlink()
+
+    def shown(component: ServedComponent) -> tuple[str, dict[str, tuple[str, str | None, int]]]:
+        store = component.store()
+        assert store is not None
+        with store.reading() as connection:
+            batch = find_batch(connection, "lot1")
+            assert batch is not None
+            parts = list_parts(connection, batch["id"], PartFilter(order="name"), start=0, count=10)[1]
+            return batch_version(connection, batch), {
+                part["image"]: (part["verdict"], part["sha256"], part["regions"]) for part in parts
+            }
+
+    component = ServedComponent(config, PictureCache())
+    version, parts = shown(component)
+    assert list(parts) == [f"{number:04d}.png" for number in range(6)]
+    assert [verdict for verdict, _, _ in parts.values()] == ["fail", "pass", "pass", "fail", "pass", "error"]
+    assert [regions for _, _, regions in parts.values()] == [1, 0, 0, 1, 0, 0]
+    assert all(sha256 for _, sha256, _ in list(parts.values())[3:])
+    component._next_look = 0.0
+    assert shown(component) == (version, parts)  # nothing is written again
+    write_results(config, 6)
+    component._next_look = 0.0
+    assert shown(component)[1] == parts
+    assert shown(component)[0] != version
 
 
 def test_results_that_may_not_be_written_are_shown_and_marks_refused(

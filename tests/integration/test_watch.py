@@ -285,7 +285,7 @@ def test_tables_and_report_are_updated_without_repeating_work_for_earlier_parts(
     assert row_counts == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3]
     images = [name for verdict in journal("front") for name in verdict.images or () if name is not None]
     assert len(encoded) == len(images)
-    assert drawn == [10, 70]  # with the first part, and one minute later
+    assert drawn == [60]  # one minute after the start: no part waits for the figures of the first one
 
 
 def journal(name: str) -> list[StoredVerdict]:

@@ -18,6 +18,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
 
 from pixal.database import store as store_module
 from pixal.database.rates import failure_rates, grouping
@@ -157,6 +158,24 @@ class TestSchema:
         aside = set_aside(store.path)
         assert aside.read_bytes().startswith(b"no database")
         assert write(Store(store.path), lot("monday", 1, 2)) == 1
+
+    def test_a_database_of_the_first_schema_gets_the_new_tables_and_keeps_its_marks(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "SCHEMA", "0001")
+            write(store, lot("monday", 1, 2))
+            with store.writing() as connection:
+                values = dict.fromkeys(MARKS.c.keys()[1:], "") | dict.fromkeys(("x", "y", "width", "height"))
+                connection.execute(MARKS.insert(), values | {"score": 1.0, "threshold": 2.0, "comment": "dust"})
+                with pytest.raises(OperationalError, match="no such table"):
+                    connection.exec_driver_sql("SELECT * FROM photographs_to_look_at")
+        newer = Store(store.path)
+        assert write(newer) == 0
+        assert [count(newer, table) for table in ("verdicts", "marks", "inspections")] == [22, 1, 0]
+        assert count(newer, "photographs_to_look_at") == 0
+        with newer.reading() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
     def test_a_file_of_the_user_stays(self, store: Store) -> None:
         from pixal.io import ownership

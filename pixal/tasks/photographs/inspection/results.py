@@ -22,11 +22,13 @@ from pixal.tasks.photographs.inspection.image_figures import ImageFigures
 from pixal.tasks.photographs.inspection.photographs import InspectedType
 from pixal.tasks.photographs.inspection.split import Use
 
+OUTPUT_FOLDER = "inspection"
+
 FIGURE_COLUMNS = tuple(column.name for column in fields(ImageFigures))
 COLUMNS = (
     *("type", "image", "source", "format", "bytes", "width", "height", "bits"),
     *FIGURE_COLUMNS,
-    *("hash", "findings", "use", "reason"),
+    *("hash", "sha256", "findings", "use", "reason"),
 )
 
 
@@ -162,17 +164,25 @@ def photograph_rows(
                 **{column: getattr(photo, column) or None for column in ("format", "bytes", "width", "height", "bits")},
                 **(asdict(photo.figures) if photo.figures else {}),
                 "hash": photo.hash,
+                "sha256": photo.file_hash,
                 "findings": "+".join(kinds[name, photo.image]),
                 "use": use.use,
                 "reason": photo.problem or use.reason,
             }
 
 
-def write_files(inspection: Inspection, thumbnails: Mapping[tuple[str, str], Thumbnail]) -> None:
-    """Write the table, the record and the page. ``thumbnails``: images for the page, by type and name."""
+def write_files(inspection: Inspection, thumbnails: Mapping[tuple[str, str], Thumbnail], component: str) -> None:
+    """Write the table, the record and the page.
+
+    Args:
+        inspection: What was found.
+        thumbnails: Images for the page, by type and name.
+        component: The component that the photographs belong to; "" if the settings name none.
+    """
     document = inspection.document
     write_table(inspection.files.table, COLUMNS, inspection.rows)
     content = {
+        "component": component,
         "source": document.source,
         "against": document.against,
         "photographs": document.photographs,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixal.config.loading import DEFAULTS
 from pixal.errors import InputError
 from pixal.io.names import printable
 from pixal.io.provenance import provenance
@@ -21,14 +22,20 @@ from pixal.tasks.photographs.inspection.comparison import compare_folders, match
 from pixal.tasks.photographs.inspection.findings import UNREADABLE, duplicate_groups, find_problems
 from pixal.tasks.photographs.inspection.outliers import Z_LIMIT, Values, robust_scores
 from pixal.tasks.photographs.inspection.photographs import InspectedType, inspect_type
-from pixal.tasks.photographs.inspection.results import Inspection, InspectionFiles, photograph_rows, write_files
+from pixal.tasks.photographs.inspection.results import (
+    OUTPUT_FOLDER,
+    Inspection,
+    InspectionFiles,
+    photograph_rows,
+    write_files,
+)
 from pixal.tasks.photographs.inspection.split import USES, Use, suggest_split
 from pixal.tasks.photographs.inspection.thumbnails import make_thumbnails
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.verdicts.history import record_inspection
 
 _log = logging.getLogger(__name__)
 
-OUTPUT_FOLDER = "inspection"
 _SEED = 0
 _GREY_LEVELS = 255
 _SHOWN = {  # figures of the page, their labels, and the factor from the stored unit
@@ -69,7 +76,10 @@ def inspect(
         inspection = Inspection(
             files, document, _failures(types), tuple(photograph_rows(types, judged.findings, judged.uses))
         )
-        write_files(inspection, make_thumbnails(types, document, config.execution, quiet=quiet))
+        component = "" if config.source == DEFAULTS else config.paths.component
+        write_files(inspection, make_thumbnails(types, document, config.execution, quiet=quiet), component)
+    if component or config.paths.resolve("component_validate_path").is_dir():
+        record_inspection(config.paths, files.folder)
     for finding in (finding for finding in inspection.findings if finding.kind != UNREADABLE):  # these are failures
         _log.info("%s", finding)
     _log.info("%s: open %s", inspection.headline, files.page)

@@ -18,6 +18,7 @@ from pixal.database.store import Store
 from pixal.errors import PixalError
 from pixal.server.site import PartKey, Picture, PictureKind
 from pixal.tasks.photographs.serving.journal_index import JournalIndex
+from pixal.tasks.photographs.serving.new_parts import NewParts
 from pixal.tasks.photographs.serving.pictures import (
     PictureCache,
     aligned_reference,
@@ -46,7 +47,9 @@ class ServedComponent:
         self._store: Store | None = None
         self._next_look = 0.0
         self._temporary: Path | None = None
+        self._journals_lock = threading.Lock()
         self._journals: dict[Path, JournalIndex] = {}
+        self._new_parts = NewParts(config, self._index_of)
         self._state_of = lru_cache(maxsize=4)(partial(reference_of_model, config))
 
     @property
@@ -74,6 +77,7 @@ class ServedComponent:
                 if not self.roots["results"].is_dir():
                     return None
                 self._store = up_to_date(self._paths, elsewhere=self._elsewhere)
+                self._new_parts.add(self._store)
                 self._next_look = time.monotonic() + _FRESH
             return self._store
 
@@ -119,12 +123,15 @@ class ServedComponent:
 
     def _verdict(self, part: PartKey) -> StoredVerdict | None:
         journal = self._of_batch(part).resolve("validate_metadata_path", part.type) / JOURNAL
-        with self._lock:
+        return self._index_of(journal).find(part.image)
+
+    def _index_of(self, journal: Path) -> JournalIndex:
+        with self._journals_lock:
             index = self._journals.pop(journal, None) or JournalIndex(journal)
             self._journals[journal] = index
             if len(self._journals) > _MOST_JOURNALS:
                 del self._journals[next(iter(self._journals))]
-        return index.find(part.image)
+            return index
 
     def _of_batch(self, part: PartKey) -> Paths:
         """The paths of the results of a batch, whose folder the database has."""

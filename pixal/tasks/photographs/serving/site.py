@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pixal.errors import ConfigError
 from pixal.server.site import Component
-from pixal.tasks.photographs.inspection.run import OUTPUT_FOLDER
+from pixal.tasks.photographs.inspection.results import OUTPUT_FOLDER
 from pixal.tasks.photographs.serving.component import ServedComponent
 from pixal.tasks.photographs.serving.pictures import PictureCache
 from pixal.tasks.photographs.settings import PhotographConfig

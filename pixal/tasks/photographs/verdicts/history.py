@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +51,22 @@ def record_history(paths: Paths) -> None:
         _record(Store(database_file(paths)), paths)
     except (PixalError, OSError) as error:
         _log.warning("the verdicts are complete, but not in the history yet: %s", error)
+
+
+def record_inspection(paths: Paths, folder: Path) -> None:
+    """Write an inspection into the database, with all batches and inspections that have changed.
+
+    Args:
+        paths: The folders of the component. That of the results is created if it does not exist.
+        folder: The folder of the inspection.
+    """
+    try:
+        from pixal.database.store import Store
+
+        claim_outputs(paths, "component_validate_path", [None])
+        _record(Store(database_file(paths)), paths, inspections=[str(folder.absolute())])
+    except (PixalError, OSError) as error:
+        _log.warning("the inspection is complete, but not in the history yet: %s", error)
 
 
 def history(
@@ -155,14 +171,18 @@ def _model_input(config: PhotographConfig, type_name: str, model_sha256: str) ->
     return None if state is None else state.reference.image[state.box.window]
 
 
-def _record(store: Store, paths: Paths, *, rebuild: bool = False) -> Store:
-    """Write batches that have changed; with ``rebuild``, all."""
+def _record(store: Store, paths: Paths, *, rebuild: bool = False, inspections: Sequence[str] = ()) -> Store:
+    """Write batches and inspections that have changed; with ``rebuild``, all. ``inspections``: folders that are new."""
+    from pixal.database.inspections import inspection_folders, record_inspections
     from pixal.database.recording import forget_batches, record_batches
+    from pixal.tasks.photographs.inspection.stored import stored_inspections
 
     with store.writing() as connection:
+        known = {*inspection_folders(connection), *inspections}
         if rebuild:
             forget_batches(connection)
         record_batches(connection, batch_files(paths))
+        record_inspections(connection, stored_inspections(paths.component, known))
     return store
 
 

@@ -93,13 +93,14 @@ class _PeriodicUpdate:
         is_needed: Whether something has changed since the last update.
     """
 
-    def __init__(self, interval: float) -> None:
-        self._interval, self._next = interval, 0.0
+    def __init__(self, interval: float, first: float = 0.0) -> None:
+        """``first``: seconds until the first update may be made."""
+        self._interval, self._next = interval, time.monotonic() + first
         self.is_needed = False
 
-    def run(self, update: Callable[[], object]) -> None:
-        """Call ``update`` if it is needed and the interval has passed."""
-        if self.is_needed and time.monotonic() >= self._next:
+    def run(self, update: Callable[[], object], *, at_once: bool = False) -> None:
+        """Call ``update`` if it is needed, and the interval has passed or it is asked for at once."""
+        if self.is_needed and (at_once or time.monotonic() >= self._next):
             start = time.monotonic()
             update()
             end = time.monotonic()
@@ -126,7 +127,10 @@ class _Watcher:
         self._pending: dict[Path, _PendingFile] = {}
         self._warnings: set[str] = set()
         self._is_validating = False  # still true in ``finish`` if a scan was interrupted, with some verdicts stored
-        self._tables, self._figures = _PeriodicUpdate(_TABLE_INTERVAL), _PeriodicUpdate(_FIGURE_INTERVAL)
+        self._tables = _PeriodicUpdate(_TABLE_INTERVAL)
+        self._figures = _PeriodicUpdate(
+            _FIGURE_INTERVAL, first=_FIGURE_INTERVAL
+        )  # the first parts do not wait for them
 
     def resume(self, force: bool) -> None:
         """Load the valid verdicts of an earlier watch of this folder, and write their results.
@@ -171,6 +175,9 @@ class _Watcher:
                 self._pending.pop(Path(verdict.record.source), None)
                 self._discard_replaced(name, verdict)
                 _log.info("%s", _describe(verdict))
+                if len(self.types[name].store.verdicts) == 1:  # pages then show the further ones as they are stored
+                    self._tables.is_needed = True
+                    self._tables.run(self._write_tables, at_once=True)
                 if self.notifier is not None and self.batch is not None:
                     component, origin = self._config.paths.component, self.types[name].verdicts.origin
                     self.notifier.verdict(verdict.part, component, self.batch.origin, origin)
