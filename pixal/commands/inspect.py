@@ -21,7 +21,8 @@ def inspect(
     """Look at photographs before any training: what is damaged, blurred, badly exposed, unusual or there twice.
 
     Writes ``inspection.html``, ``photographs.csv`` (one row per photograph) and ``inspection.yaml``. No model and no
-    settings of a component are needed.
+    settings of a component are needed. Where settings name the component, or it has results already, its ``history.db``
+    gets the figures and findings, too.
 
     Args:
         input_path: A folder of photographs, with one sub-folder per type; or the photographs of one type.

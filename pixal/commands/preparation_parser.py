@@ -11,6 +11,7 @@ size, unusual, or there twice. Each finding says what to do.
 It works on any folder of photographs, and needs no model and no settings of a component.
 Results: inspection.html (open this first), photographs.csv with one row per photograph and a
 suggested use (train, check, leave out), and inspection.yaml for programs.
+The component's history.db has the same rows, and pixal serve shows them.
 
 With --against it also compares light, colour, contrast, noise and sharpness with another folder,
 for example new photographs with those for training, and names photographs that are in both.

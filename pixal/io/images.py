@@ -185,6 +185,11 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120, fingerprint: str
         dpi: Dots per inch.
         fingerprint: Fingerprint of what the figure shows, stored in the file; see ``read_fingerprint``.
     """
+    write_bytes(path, figure_png(figure, dpi=dpi, fingerprint=fingerprint), sync=False)
+
+
+def figure_png(figure: Figure, *, dpi: int = 150, fingerprint: str | None = None) -> bytes:
+    """Draw a matplotlib figure; see ``write_figure``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # A name in a title may have characters that the font lacks; they are drawn as boxes. Not catch_warnings, because
@@ -195,7 +200,7 @@ def write_figure(path: Path, figure: Figure, *, dpi: int = 120, fingerprint: str
     canvas.draw()
     # Not savefig: encoding with Pillow takes longer than drawing.
     image = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    write_bytes(path, encode_png(image, fingerprint=fingerprint), sync=False)
+    return encode_png(image, fingerprint=fingerprint)
 
 
 @dataclass(frozen=True)

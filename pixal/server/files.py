@@ -67,6 +67,18 @@ def list_figures(root: Path, *, skip: tuple[str, ...] = ()) -> dict[str, list[st
     return found
 
 
+def list_pages(root: Path, name: str) -> list[str]:
+    """The pages of a name that PIXAL wrote below a folder, as addresses below the root, the newest first."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(root):
+        folders[:] = [folder for folder in folders if not _is_forbidden(folder)]
+        path = Path(parent, name)
+        if name in names and ownership.owns(path):
+            found.append(path)
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.relative_to(root).as_posix() for path in found]
+
+
 def list_inspections(folder: Path) -> list[str]:
     """The names of the folders that ``pixal inspect`` wrote its page into."""
     if not folder.is_dir():

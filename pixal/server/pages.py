@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from pixal.database.inspections import list_stored_inspections
 from pixal.database.part_list import (
     PartFilter,
     batch_version,
@@ -17,7 +18,7 @@ from pixal.database.part_list import (
     list_parts,
     types_of,
 )
-from pixal.server.files import MEDIA_TYPES, list_figures, list_inspections, resolve
+from pixal.server.files import MEDIA_TYPES, list_figures, list_inspections, list_pages, resolve
 from pixal.server.requests import (
     component_address,
     find_asked,
@@ -32,7 +33,7 @@ from pixal.server.site import Component
 router = APIRouter()
 
 _PAGE = 100  # parts of the list on one page
-_SKIPPED_FIGURES = ("batches", "report", "report_images", "comparison", "preprocessed_images", "anomaly_overlay_")
+_SKIPPED_FIGURES = ("batches", "report", "report_images", "preprocessed_images", "anomaly_overlay_")
 _OF_PARTS = ("matches", "overlay_diagnostics")  # folders with a figure for each photograph
 
 
@@ -52,19 +53,29 @@ def show_components(request: Request) -> Response:
 def show_component(request: Request, component: str) -> HTMLResponse:
     """The batches of a component, the newest first."""
     found = find_component(request, component)
-    inspections = list_inspections(served(request).site.inspections)
+    pages = list_inspections(served(request).site.inspections)
     store = found.store()
-    models = []
+    models, inspections = [], []
     if store is not None:
         with store.reading() as connection:
-            models = list_models(connection)
+            models, inspections = list_models(connection), list_stored_inspections(connection)
+    folder = served(request).site.inspections
+    own = {name: str(folder / name) for name in pages}
+    inspected = [{**row, "page": own.get(row["name"]) == row["folder"]} for row in inspections]
+    models_root = found.roots["models"]
+    promotions = [
+        {"name": path.rpartition("/")[0] or "all types", "address": _file_address(component, f"models/{path}")}
+        for path in list_pages(models_root, "promotion.html")
+    ]
     return page(
         request,
         "component.html.j2",
         component=found.name,
         batches=_batches(found),
         models=models,
-        inspections=inspections,
+        promotions=promotions,
+        inspected=inspected,
+        inspections=[name for name in pages if own[name] not in {row["folder"] for row in inspected}],
     )
 
 
@@ -151,7 +162,9 @@ def show_figure(request: Request, component: str, file: str) -> HTMLResponse:
     root, _, path = file.partition("/")
     _file_below(find_component(request, component), root, path)
     name = path.rpartition("/")[2]
-    return page(request, "figure.html.j2", component=component, name=name, address=_file_address(component, file))
+    above = (f"{component_address(component)}/figures", "figures")
+    address = _file_address(component, file)
+    return page(request, "figure.html.j2", component=component, name=name, address=address, above=above)
 
 
 @router.get("/c/{component}/files/{root}/{path:path}")

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sqlalchemy import Connection, RowMapping
 
 from pixal.database.marks import find_verdict, marks_of
 from pixal.database.part_list import Counts, PartFilter, count_parts, part_details, part_order, views_of_part
-from pixal.server.requests import Asked, figure_address, find_asked
+from pixal.server.requests import Asked, figure_address, find_asked, page, with_query
 from pixal.server.site import PartKey, PictureKind
 
 router = APIRouter(prefix="/c/{component}/b/{batch}")
@@ -43,6 +43,9 @@ def part(request: Request, component: str, batch: str, type: str, image: str) ->
         content: dict[str, Any] = {name: details[name] for name in _DETAILS}
         content["version"] = (details["sha256"] or "")[:12]
         content["overlay"] = figure_address(asked.component, asked.batch["folder"], details["overlay"] or "")
+        content["reconstruction"] = ""
+        if details["score"] is not None and asked.component.has_reconstruction(_key(asked, verdict)):
+            content["reconstruction"] = with_query(f"{asked.address}/reconstruction", {"type": type, "image": image})
         content["regions"] = [{name: region[name] for name in _REGION} for region in regions]
         content["marks"] = marks_as_json(connection, verdict)
         content["views"] = [dict(row) for row in views_of_part(connection, verdict["part_id"])]
@@ -62,6 +65,25 @@ def picture(request: Request, component: str, batch: str, kind: str, type: str, 
         return Response(status_code=204)  # the page says it; an error would be one in the browser's log, too
     keep = "private, max-age=86400" if "v" in request.query_params else "no-cache"
     return Response(found.data, media_type=found.media_type, headers={"cache-control": keep})
+
+
+@router.get("/reconstruction")
+def reconstruction(request: Request, component: str, batch: str, type: str, image: str) -> HTMLResponse:
+    """The reconstruction of a part, which can be zoomed and moved."""
+    asked = find_asked(request, component, batch)
+    with asked.store.reading() as connection:
+        found = asked.component.has_reconstruction(_key(asked, verdict_or_404(connection, asked, type, image)))
+    if not found:
+        raise HTTPException(404, "The model that judged this part is not in use any more, or makes no reconstructions.")
+    part = {"type": type, "image": image}
+    return page(
+        request,
+        "figure.html.j2",
+        component=component,
+        name=f"reconstruction of {image}",
+        address=with_query(f"{asked.address}/picture/reconstruction", part),
+        above=(with_query(f"{asked.address}/part", part), f"{batch}: {image}"),
+    )
 
 
 @router.get("/outlines.json")

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from pixal.database.store import Store
 
-PictureKind = Literal["photo", "full", "tint", "reference", "thumbnail"]
+PictureKind = Literal["photo", "full", "tint", "reference", "thumbnail", "reconstruction"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,13 @@ class Component(Protocol):
 
         Args:
             kind: "photo" (reduced to what a screen shows), "full" (the photograph itself), "tint" (with its anomalies
-                tinted), "reference" (the good reference in the frame of the photograph), or "thumbnail".
+                tinted), "reference" (the good reference in the frame of the photograph), "thumbnail", or
+                "reconstruction" (a figure of the input and its reconstruction).
             part: The part.
         """
+
+    def has_reconstruction(self, part: PartKey) -> bool:
+        """Whether there is the picture "reconstruction", without making it."""
 
     def outlines(self, part: PartKey, threshold: float) -> list[list[tuple[float, float]]]:
         """The outlines of what is above the threshold, as closed lines in pixels (x, y) of the photograph."""

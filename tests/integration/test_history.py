@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from browsers import launch, needs_chromium, sync_api
 from helpers import NO_FIGURES
 
 import pixal
@@ -105,6 +106,28 @@ def test_the_history_says_what_happened_when(work: Path, capsys: pytest.CaptureF
     ]
     assert ownership.owns(RESULTS / "history.csv")
     assert ownership.owns(DATABASE)
+
+
+@needs_chromium
+def test_the_page_names_the_lot_that_drifted_and_its_day(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys)
+    with sync_api.sync_playwright() as playwright:
+        browser = launch(playwright)
+        page = browser.new_page()
+        page.goto((work / RESULTS / "history.html").as_uri())
+        changes = page.locator("#events-title + ul li").all_inner_texts()
+        points = page.locator("svg").first.locator("circle")
+        titles = points.evaluate_all("nodes => nodes.map((node) => node.textContent)")
+        outside = points.evaluate_all("nodes => nodes.map((node) => node.classList.contains('outside'))")
+        top = page.locator("polygon.band").first.evaluate("node => node.getBBox().y")
+        heights = points.evaluate_all("nodes => nodes.map((node) => node.cy.baseVal.value)")
+        browser.close()
+    assert len(changes) == 1
+    assert changes[0].startswith(f"2026-11-04 {DRIFTED}, front: 6 of 6 parts failed, above the limits")
+    assert "darker" in changes[0]
+    assert [title.partition(":")[0] for title in titles] == list(LOTS)
+    assert outside == [name == DRIFTED for name in LOTS]
+    assert [height < top for height in heights] == outside
 
 
 def test_json_and_filters(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import html
+import json
 import os
+import re
 import shutil
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 from helpers import NO_FIGURES
-from served import write_results, write_settings
+from served import running, write_results, write_settings
 
 import pixal
 from pixal import cli
@@ -31,7 +36,7 @@ from pixal.tasks.photographs.serving.component import ServedComponent
 from pixal.tasks.photographs.serving.journal_index import JournalIndex
 from pixal.tasks.photographs.serving.pictures import PictureCache, aligned_reference, outlines_of_map
 from pixal.tasks.photographs.serving.site import PhotographSite
-from pixal.tasks.photographs.settings import photograph_config
+from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts.history import database_file
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL
 
@@ -81,6 +86,57 @@ def test_the_reference_lies_on_the_part_and_outlines_lie_in_its_regions(validate
             assert any(is_inside(region, x, y) for region in regions)
             checked += 1
     assert checked > 20
+
+
+def test_the_reconstruction_is_drawn_from_the_input_that_was_judged(validated: Path) -> None:
+    config = photograph_config(load_config())
+    component = ServedComponent(config, PictureCache())
+    key, _ = key_of(component, "part_000.jpg")
+    assert component.has_reconstruction(key)
+    picture = component.picture("reconstruction", key)
+    assert picture is not None
+    assert picture.media_type == "image/png"
+    height, width, _ = decode_image(picture.data).shape
+    assert min(height, width) > 300
+    assert not component.has_reconstruction(replace(key, model_sha256="another model"))
+    assert component.picture("reconstruction", replace(key, model_sha256="another model")) is None
+
+
+def test_an_input_that_was_changed_after_its_verdict_is_not_drawn(validated: Path, tmp_path: Path) -> None:
+    shutil.copytree(validated, tmp_path / "work")
+    loaded = photograph_config(load_config())
+    config = PhotographConfig(loaded.parameters, loaded.paths.for_component("Part", tmp_path / "work"), loaded.source)
+    archive = config.paths.resolve("component_validate_path", "front") / "out.npz"
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 20] ^= 1  # in the first row
+    archive.write_bytes(data)
+    component = ServedComponent(config, PictureCache())
+    assert component.picture("reconstruction", key_of(component, "part_000.jpg")[0]) is None
+    assert component.picture("reconstruction", key_of(component, "part_007.jpg")[0]) is not None
+
+
+def test_the_component_leads_to_history_reports_promotions_and_inspections(validated: Path, rendered: Path) -> None:
+    config = photograph_config(load_config())
+    page = config.paths.resolve("component_model_path") / "learning/candidate/front/promotion.html"
+    page.parent.mkdir(parents=True)
+    ownership.note(page)
+    page.write_text("a trial")
+    pixal.inspect(rendered / "train/Part/front", sample=4, quiet=True)
+    with running(config) as port:
+
+        def read(path: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+                return str(answer.read().decode())
+
+        links = re.findall(r'href="(/[^"]*)"', html.unescape(read("/c/Part")))
+        assert [link for link in links if link.endswith("/promotion.html")]
+        assert "/inspections/front/inspection.html" in links
+        assert "/c/Part/files/results/report.html" in links
+        assert {"/c/Part/history", "/c/Part/figures"} <= set(links)
+        texts = [read(link) for link in links if "/static/" not in link]
+        assert "a trial" in texts
+        details = json.loads(read("/c/Part/b/lot1/part.json?type=front&image=part_000.jpg"))
+        assert "/picture/reconstruction?" in read(details["reconstruction"])
 
 
 def is_inside(region: Any, x: float, y: float) -> bool:

@@ -163,6 +163,7 @@ function showValues() {
     ["Model", `${part.model}, trained ${part.trained.slice(0, 16).replace("T", " ")}`],
     ["File", part.source],
   ];
+  if (part.reconstruction) values.push(["Model's view", element("a", { href: part.reconstruction }, "input and reconstruction")]);
   if (part.overlay) values.push(["Figure", element("a", { href: part.overlay }, "overlay at full size")]);
   find("#figures").replaceChildren(...values.flatMap(([label, text]) => [element("dt", {}, label), element("dd", {}, text)]));
   const rows = part.regions.map((region, index) => element("tr", { "data-region": index },

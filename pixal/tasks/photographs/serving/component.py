@@ -27,6 +27,7 @@ from pixal.tasks.photographs.serving.pictures import (
     reduced,
     stored_picture,
 )
+from pixal.tasks.photographs.serving.reconstructions import Reconstructions
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.history import database_file, reference_of_model, up_to_date
 from pixal.tasks.photographs.verdicts.part_files import map_name
@@ -50,6 +51,7 @@ class ServedComponent:
         self._journals_lock = threading.Lock()
         self._journals: dict[Path, JournalIndex] = {}
         self._new_parts = NewParts(config, self._index_of)
+        self._reconstructions = Reconstructions(config)
         self._state_of = lru_cache(maxsize=4)(partial(reference_of_model, config))
 
     @property
@@ -115,7 +117,13 @@ class ServedComponent:
 
         return history(self._config, by="batch", selection=Selection()).write_page()
 
+    def has_reconstruction(self, part: PartKey) -> bool:
+        """Whether the model that judged the part is still in use, and reconstructs parts."""
+        return self._reconstructions.are_there(part)
+
     def _make(self, kind: PictureKind, part: PartKey, verdict: StoredVerdict) -> Picture | None:
+        if kind == "reconstruction":
+            return self._reconstructions.draw(part, verdict, self._of_batch(part))
         if kind != "reference":
             return reduced(verdict.record, kind)
         state = self._state_of(part.type, part.model_sha256)

@@ -25,7 +25,8 @@ from pixal.report.document import PartResult
 from pixal.tasks.photographs.parts import PhotographRecord
 
 JOURNAL = "judged.journal"  # the name in existing output folders
-_ROWS_FILE = "inputs.part"
+ROWS_FILE = "inputs.part"
+"""Name of the file of the inputs while a batch is being validated, next to ``out.npz``."""
 
 
 class StoredVerdict(BaseModel):
@@ -94,7 +95,7 @@ class VerdictStore:
         """
         self._journal, self._archive, self._shape = metadata / JOURNAL, archive, shape
         self._channels, self._type_name, self._types = channels, type_name, types
-        self._growing = self._rows_file(_ROWS_FILE)
+        self._growing = self._rows_file(ROWS_FILE)
         self._is_appending = False
         self._journal_file: AppendedFile | None = None
         stored = {verdict.source: verdict for verdict in read_journal(self._journal)}
@@ -165,7 +166,7 @@ class VerdictStore:
 
     def _copy_inputs(self, verdicts: Sequence[StoredVerdict]) -> None:
         """Write a new ``out.npz`` from inputs that are stored in another order, or among others."""
-        copy = self._rows_file(f".{uuid.uuid4().hex[:12]}.{_ROWS_FILE}")
+        copy = self._rows_file(f".{uuid.uuid4().hex[:12]}.{ROWS_FILE}")
         try:
             copy.start()
             for verdict in verdicts:
