@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal.tasks.photographs.network_input.local_registration import find_displacement, undo_displacement
+from pixal.tasks.photographs.network_input.local_registration import (
+    find_displacement,
+    registration_levels,
+    undo_displacement,
+)
 
 SIZE = (240, 400)
 Y, X = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float32)
@@ -36,8 +40,10 @@ def bend(amplitude: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return (amplitude * np.sin(X / 60 + Y / 90)).astype(np.float32), (amplitude * np.cos(Y / 55)).astype(np.float32)
 
 
-def enlarged(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(field, SIZE[::-1]))
+def displacement(
+    image: NDArray[np.float32], reference: NDArray[np.float32], mask: NDArray[np.bool_] = INSIDE
+) -> NDArray[np.float32]:
+    return find_displacement(image, registration_levels(reference, mask))
 
 
 @pytest.mark.parametrize("amplitude", [0.5, 1.5])
@@ -45,7 +51,7 @@ def test_a_known_deformation_is_found(print_: NDArray[np.float32], amplitude: fl
     x, y = bend(amplitude)
     noise = np.random.default_rng(1).normal(0, 0.01, print_.shape).astype(np.float32)
     image = bent(print_, x, y) * (1 + 0.05 * np.sin(X / 80))[..., None] + noise
-    field = enlarged(find_displacement(image.astype(np.float32), print_, INSIDE))
+    field = displacement(image.astype(np.float32), print_)
     # A pixel p of the reference is in the image at p + field(p), so (x, y) there leads back to p.
     there = [cv2.remap(values, X + field[..., 0], Y + field[..., 1], cv2.INTER_LINEAR) for values in (x, y)]
     error = np.hypot(field[..., 0] + there[0], field[..., 1] + there[1])
@@ -56,7 +62,7 @@ def test_a_known_deformation_is_found(print_: NDArray[np.float32], amplitude: fl
 
 
 def test_an_image_that_is_not_bent_does_not_change(print_: NDArray[np.float32]) -> None:
-    field = find_displacement(print_, print_, INSIDE)
+    field = displacement(print_, print_)
     assert np.abs(field).max() < 1e-3
     np.testing.assert_allclose(undo_displacement(print_, field), print_, atol=1e-3)
 
@@ -68,7 +74,7 @@ def test_a_dent_a_missing_line_and_a_serial_number_stay(print_: NDArray[np.float
     number = cv2.putText(np.zeros(SIZE, np.uint8), "1234", (280, 200), cv2.FONT_HERSHEY_PLAIN, 1.5, 255, 2)
     image[number > 0] = 0.8
     difference = np.abs(image - print_)
-    left = np.abs(undo_displacement(image, find_displacement(image, print_, INSIDE)) - print_)
+    left = np.abs(undo_displacement(image, displacement(image, print_)) - print_)
     for box in (np.s_[105:135, 185:215], np.s_[60:75, 100:160], np.s_[180:205, 275:345]):
         assert left[box].mean() > 0.9 * difference[box].mean()
 
@@ -79,26 +85,24 @@ def test_pixels_outside_the_mask_are_not_used(print_: NDArray[np.float32]) -> No
     outside = image.copy()
     outside[:9] = outside[-9:] = 0
     outside[:, :9] = outside[:, -9:] = 0
-    np.testing.assert_allclose(
-        find_displacement(outside, print_, INSIDE), find_displacement(image, print_, INSIDE), atol=0.02
-    )
+    np.testing.assert_allclose(displacement(outside, print_), displacement(image, print_), atol=0.02)
 
 
 def test_a_part_without_print_is_not_moved() -> None:
     plain = np.full((*SIZE, 3), 0.5, np.float32)
-    assert not find_displacement(0.9 * plain, plain, INSIDE).any()
+    assert not displacement(0.9 * plain, plain).any()
     noise = np.random.default_rng(2).normal(0, 0.01, (2, *plain.shape)).astype(np.float32)
-    assert np.abs(find_displacement(plain + noise[0], plain + noise[1], INSIDE)).mean() < 0.5
+    assert np.abs(displacement(plain + noise[0], plain + noise[1])).mean() < 0.5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (20, 9)])
 def test_small_parts_do_not_fail(size: tuple[int, int]) -> None:
     image = np.random.default_rng(3).random((2, *size, 3)).astype(np.float32)
-    field = find_displacement(image[0], image[1], np.ones(size, bool))
+    field = displacement(image[0], image[1], np.ones(size, bool))
     assert np.isfinite(undo_displacement(image[0], field)).all()
 
 
 def test_the_displacement_is_bounded(print_: NDArray[np.float32]) -> None:
     other = print_[::-1, ::-1].copy()
     largest = 0.01 * np.sqrt(INSIDE.size)
-    assert np.abs(find_displacement(other, print_, INSIDE)).max() <= largest + 1e-6
+    assert np.abs(displacement(other, print_)).max() <= largest + 1e-6

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.tasks.photographs.network_input.pooling import average_pool
+from pixal.tasks.photographs.network_input.robust import biweight, robust_scale
 
 _STEP = 2  # every second pixel in each direction is enough for the mean of a block
 _BLOCKS = 1000  # approximate number in the part: the noise of a pixel averages out in a block, a stain covers several
@@ -18,7 +19,6 @@ _MIN_BLOCKS = 6  # per term; with fewer blocks a stain could decide the fit
 _POWERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # of x and y in the logarithm of a field
 _PRIOR_SCALES = (1e3, *[0.3] * 5)  # typical size of the coefficients: a term that the blocks do not determine stays 0
 _ITERATIONS = 5
-_TUKEY = 4.685  # 95 % efficiency for normal noise
 _MIN_SCALE = 1e-4  # relative noise of a block's mean by rounding to 8 bits
 _CELL = 8  # pixels between the points where a field is computed
 _WINDOW = 0.08  # standard deviation of the window of a local gain, in units of the square root of the area
@@ -142,8 +142,8 @@ def _local_gain(
     gain = np.ones_like(photo)
     for _ in range(_WINDOW_ITERATIONS):
         residual = photo * gain - target
-        scale = np.maximum(1.4826 * np.median(np.abs(residual[inside[..., 0] > 0]), axis=0), _MIN_SCALE)
-        weight = inside * np.maximum(1 - ((residual / scale) ** 2).max(axis=-1, keepdims=True) / _TUKEY**2, 0) ** 2
+        scale = robust_scale(np.median(np.abs(residual[inside[..., 0] > 0]), axis=0), _MIN_SCALE)
+        weight = inside * biweight(((residual / scale) ** 2).max(axis=-1, keepdims=True))
         products, squares = (cv2.GaussianBlur(weight * photo * other, (0, 0), sigma) for other in (target, photo))
         gain = np.clip((products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR), 1 / _LARGEST_LOCAL, _LARGEST_LOCAL)
     return np.asarray(cv2.resize(gain, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
@@ -171,9 +171,8 @@ def _log_light(
     coefficients[:, 0] = np.where(blocks >= _MIN_BLOCKS, weighted_median(ratio, precision), 0)
     for _ in range(_ITERATIONS):
         residual = (ratio - np.einsum("nck,ck->nc", design, coefficients)) * np.sqrt(precision)
-        scale = np.maximum(1.4826 * weighted_median(np.abs(residual), precision), _MIN_SCALE)
-        distance = ((residual / scale) ** 2).max(axis=1, keepdims=True) / _TUKEY**2
-        weight = precision * np.maximum(1 - distance, 0) ** 2 / scale**2
+        scale = robust_scale(weighted_median(np.abs(residual), precision), _MIN_SCALE)
+        weight = precision * biweight(((residual / scale) ** 2).max(axis=1, keepdims=True)) / scale**2
         information = np.einsum("nc,nckl->ckl", weight, products) + np.diag(prior)
         evidence = np.einsum("nc,nc,nck->ck", weight, ratio, design)
         coefficients = np.linalg.solve(information, evidence[..., None])[..., 0]

@@ -6,6 +6,7 @@ pixel or two, and its edges differ from those of the reference as much as a defe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -13,22 +14,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.tasks.photographs.network_input.pooling import average_pool
+from pixal.tasks.photographs.network_input.robust import biweight, robust_scale
 
 _PIXELS = 500_000  # the finest level has at most about this many, to limit the cost
 _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
 _WINDOW = 0.05  # standard deviation of the finest level's window, in units of the square root of the area
 _SMALLEST_WINDOW = 16.0  # pixels: larger than a defect on a small part
 _LARGEST = 0.01  # largest displacement, in units of the square root of the area
-_TUKEY = 4.685  # 95 % efficiency for normal noise
 _PRIOR = 0.07  # weight of the prior at the finest level; see ``_refine``
 _MIN_SCALE = 1e-3  # of the residual: rounding to 8 bits
 _GRID = 4  # the sums in windows are computed at every fourth pixel of a level
 _TINY = 1e-4  # keeps quotients finite where no pixel is used
 
 
-def find_displacement(
-    image: NDArray[np.float32], reference: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+@dataclass(frozen=True)
+class RegistrationLevel:
+    """The reference at one resolution.
+
+    Attributes:
+        cell: Side in pixels of the reference of a pixel of this level.
+        reference: (h, w) grey levels.
+        inside: (h, w) 1 where pixels are used, else 0.
+        sigma: Standard deviation of the window, in pixels of this level.
+        steps: Number of steps.
+        prior: Weight of the prior; see ``_refine``.
+    """
+
+    cell: int
+    reference: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    sigma: float
+    steps: int
+    prior: float
+
+
+def registration_levels(reference: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[RegistrationLevel]:
+    """Prepare a reference for ``find_displacement``: its levels, from coarse to fine.
+
+    Args:
+        reference: (H, W, 3) in [0, 1].
+        mask: (H, W) pixels of the part; only these are used. A level at which none is left is omitted.
+    """
+    finest = max(1, round(float(np.sqrt(mask.size / _PIXELS))))
+    sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW) / finest
+    grey, levels = _grey(reference), []
+    for level, steps in reversed(list(enumerate(reversed(_STEPS)))):
+        cell = finest << level
+        target, part = average_pool(grey, cell), average_pool(mask.astype(np.float32), cell)
+        is_part = (part > 1 - 1e-6).astype(np.float32)
+        inside = np.asarray(cv2.erode(is_part, np.ones((3, 3), np.uint8), borderValue=0), np.float32)
+        if inside.any():
+            # A pixel of this level is 2**level pixels of the finest one, so such a step is as much less likely.
+            levels.append(RegistrationLevel(cell, target, inside, sigma, steps, _PRIOR * 4**level))
+    return levels
+
+
+def find_displacement(image: NDArray[np.float32], levels: list[RegistrationLevel]) -> NDArray[np.float32]:
     """Find where each pixel of the reference is in an image that shows the same part, bent smoothly.
 
     The field minimises the squared difference of the grey levels in a Gaussian window around each pixel (Lucas and
@@ -39,77 +80,61 @@ def find_displacement(
 
     Args:
         image: (H, W, 3) in [0, 1], in the reference frame.
-        reference: (H, W, 3) in [0, 1].
-        mask: (H, W) pixels of the part; only these are used.
+        levels: The reference, prepared by ``registration_levels``.
 
     Returns:
-        (h, w, 2): the displacement (x, y) in pixels of the image, on a coarser grid over the same area. Its size is at
-        most 1/100 of the square root of the area.
+        (H, W, 2): the displacement (x, y) in pixels. It is at most 1/100 of the square root of the area.
     """
-    finest = max(1, round(float(np.sqrt(mask.size / _PIXELS))))
-    sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW)
-    field = np.zeros((1, 1, 2), np.float32)
-    greys = [np.asarray(cv2.cvtColor(values, cv2.COLOR_RGB2GRAY), np.float32) for values in (image, reference)]
-    for level, steps in reversed(list(enumerate(reversed(_STEPS)))):
-        cell = finest << level
-        photo, target, part = (average_pool(values, cell) for values in (*greys, mask.astype(np.float32)))
-        inside = cv2.erode((part > 1 - 1e-6).astype(np.float32), np.ones((3, 3), np.uint8), borderValue=0)
-        if inside.any():
-            # A pixel of this level is 2**level pixels of the finest one, so such a step is as much less likely.
-            start, prior = _enlarge(field, inside) / cell, _PRIOR * 4**level
-            field = cell * _refine(start, photo, target, inside, steps, sigma / finest, prior)
-    largest = _LARGEST * float(np.sqrt(mask.size))
-    return np.asarray(np.clip(field, -largest, largest), np.float32)
+    field, grey = np.zeros((1, 1, 2), np.float32), _grey(image)
+    for level in levels:
+        start = _enlarge(field, level.inside) / level.cell
+        field = level.cell * _refine(start, average_pool(grey, level.cell), level)
+    largest = _LARGEST * float(np.sqrt(grey.size))
+    return _enlarge(np.clip(field, -largest, largest), grey)
 
 
 def undo_displacement(image: NDArray[np.float32], field: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move the pixels of an image (H, W, 3) in [0, 1] to their places in the reference."""
-    moved = _sample(image, _enlarge(field, image), cv2.INTER_CUBIC)
+    moved = _sample(image, field, cv2.INTER_CUBIC)
     return np.asarray(np.clip(moved, 0, 1, out=moved), np.float32)
 
 
 def is_from(mask: NDArray[np.bool_], field: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether ``undo_displacement`` takes a pixel from inside a mask (H, W): (H, W)."""
-    taken = _sample(mask.astype(np.float32), _enlarge(field, mask), cv2.INTER_NEAREST)
-    return np.asarray(taken > 0)
+    return np.asarray(_sample(mask.view(np.uint8), field, cv2.INTER_NEAREST) > 0)
 
 
-def _refine(
-    field: NDArray[Any],
-    image: NDArray[Any],
-    reference: NDArray[Any],
-    inside: NDArray[Any],
-    steps: int,
-    sigma: float,
-    prior: float,
-) -> NDArray[Any]:
+def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _refine(field: NDArray[Any], image: NDArray[Any], level: RegistrationLevel) -> NDArray[Any]:
     """Take Gauss-Newton steps at one level.
+
+    The prior is that steps are small. Its weight is the mean square of the gradients that counts as much, in units of
+    the residual's variance.
 
     Args:
         field: (h, w, 2) displacement, in pixels of this level.
         image: (h, w) grey levels.
-        reference: (h, w) grey levels.
-        inside: (h, w) 1 where pixels are used, else 0.
-        steps: Their number.
-        sigma: Standard deviation of the window.
-        prior: Weight of the prior that steps are small: the mean square of the gradients that counts as much, in units
-            of the residual's variance.
+        level: The reference.
 
     Returns:
         The new field, (h, w, 2).
     """
-    for _ in range(steps):
+    reference, inside, sigma = level.reference, level.inside, level.sigma
+    for _ in range(level.steps):
         moved = _sample(image, field, cv2.INTER_LINEAR)
         gain = (_smooth(inside * moved * reference, sigma) + _TINY) / (_smooth(inside * reference**2, sigma) + _TINY)
         residual = moved - _enlarge(gain, inside) * reference
-        scale = max(1.4826 * float(np.median(np.abs(residual[inside > 0]))), _MIN_SCALE)
-        weight = inside * np.maximum(1 - (residual / (_TUKEY * scale)) ** 2, 0) ** 2
+        scale = float(robust_scale(np.median(np.abs(residual[inside > 0])), _MIN_SCALE))
+        weight = inside * biweight((residual / scale) ** 2)
         mean = (moved + reference) / 2
         dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
         terms = np.stack([dx * dx, dx * dy, dy * dy, dx * residual, dy * residual, np.ones_like(dx)], axis=-1)
         xx, xy, yy, xr, yr, total = np.moveaxis(_smooth(terms * weight[..., None], sigma), -1, 0)
         xx, xy, yy, xr, yr = (values / (total + _TINY) for values in (xx, xy, yy, xr, yr))
-        xx, yy = xx + prior * scale**2, yy + prior * scale**2
+        xx, yy = xx + level.prior * scale**2, yy + level.prior * scale**2
         step = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
         field = field - _enlarge(cv2.GaussianBlur(step, (0, 0), sigma / _GRID / 2), inside)
     return field

@@ -21,7 +21,13 @@ from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.tasks.photographs.network_input.consensus import nearest_inside
 from pixal.tasks.photographs.network_input.illumination import LightMatching, match_light, restore_saturated, unit_range
-from pixal.tasks.photographs.network_input.local_registration import find_displacement, is_from, undo_displacement
+from pixal.tasks.photographs.network_input.local_registration import (
+    RegistrationLevel,
+    find_displacement,
+    is_from,
+    registration_levels,
+    undo_displacement,
+)
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.settings import Preprocessing
 
@@ -97,7 +103,7 @@ class PreprocessingState:
         _fill(image, self._nearest_of_outside)
         unseen = np.zeros_like(part)
         if settings.local_registration and not is_texture:
-            field = find_displacement(image, reference, part)
+            field = find_displacement(image, self._registration_levels)
             image, unseen = undo_displacement(image, field), part & ~is_from(part, field)
         matched = match_light(image, reference, part, self._light_matching)
         if not is_texture:
@@ -199,6 +205,10 @@ class PreprocessingState:
     @cached_property
     def _reference_crop(self) -> NDArray[np.float32]:
         return unit_range(self._crop(self.reference.image))
+
+    @cached_property
+    def _registration_levels(self) -> list[RegistrationLevel]:
+        return registration_levels(self._reference_crop, self._crop(self.part_mask))
 
 
 def _fill(image: NDArray[np.float32], nearest_of: tuple[NDArray[np.intp], NDArray[np.intp]]) -> None:
