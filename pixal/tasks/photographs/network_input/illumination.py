@@ -131,7 +131,7 @@ def _local_gain(
         reference: (H, W, 3) in [0, 1].
         mask: (H, W) pixels of the part.
     """
-    usable = mask & (np.maximum(image, reference).max(axis=-1) < _BRIGHT)
+    usable = mask & (_channel_maximum(np.maximum(image, reference)) < _BRIGHT)
     photo, target, share = (
         average_pool(array, _WINDOW_CELL) for array in (matched, reference, usable.astype(np.float32))
     )
@@ -143,7 +143,7 @@ def _local_gain(
     for _ in range(_WINDOW_ITERATIONS):
         residual = photo * gain - target
         scale = robust_scale(np.median(np.abs(residual[inside[..., 0] > 0]), axis=0), _MIN_SCALE)
-        weight = inside * biweight(((residual / scale) ** 2).max(axis=-1, keepdims=True))
+        weight = inside * biweight(_channel_maximum((residual / scale) ** 2))[..., None]
         products, squares = (cv2.GaussianBlur(weight * photo * other, (0, 0), sigma) for other in (target, photo))
         gain = np.clip((products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR), 1 / _LARGEST_LOCAL, _LARGEST_LOCAL)
     return np.asarray(cv2.resize(gain, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
@@ -205,6 +205,12 @@ def _block_ratios(
     )
     monomials = _monomials(columns, rows[:, None])
     return ratio[chosen].astype(np.float64), precision[chosen].astype(np.float64), monomials[chosen]
+
+
+def _channel_maximum(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest of the three channels, (H, W); five times as fast as ``image.max(axis=-1)``."""
+    red, green, blue = cv2.split(image)
+    return np.maximum(np.maximum(red, green), blue)
 
 
 def _subsample(image: NDArray[Any]) -> NDArray[Any]:

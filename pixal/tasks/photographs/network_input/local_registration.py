@@ -131,9 +131,9 @@ def _refine(field: NDArray[Any], image: NDArray[Any], level: RegistrationLevel) 
         weight = inside * biweight((residual / scale) ** 2)
         mean = (moved + reference) / 2
         dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
-        terms = np.stack([dx * dx, dx * dy, dy * dy, dx * residual, dy * residual, np.ones_like(dx)], axis=-1)
-        xx, xy, yy, xr, yr, total = np.moveaxis(_smooth(terms * weight[..., None], sigma), -1, 0)
-        xx, xy, yy, xr, yr = (values / (total + _TINY) for values in (xx, xy, yy, xr, yr))
+        wx, wy, total = weight * dx, weight * dy, _smooth(weight, sigma) + _TINY
+        terms = (wx * dx, wx * dy, wy * dy, wx * residual, wy * residual)
+        xx, xy, yy, xr, yr = (_smooth(term, sigma) / total for term in terms)
         xx, yy = xx + level.prior * scale**2, yy + level.prior * scale**2
         step = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
         field = field - _enlarge(cv2.GaussianBlur(step, (0, 0), sigma / _GRID / 2), inside)
