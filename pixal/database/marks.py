@@ -144,10 +144,14 @@ def marks_of(connection: Connection, verdict: RowMapping) -> list[Mark]:
 
 def is_judged() -> ColumnElement[bool]:
     """Whether somebody has judged a verdict, for queries of verdicts joined with ``PHOTOGRAPHS``."""
+    return is_marked(*_JUDGEMENTS)
+
+
+def is_marked(*marks: str) -> ColumnElement[bool]:
+    """Whether a verdict has one of these marks, for queries of verdicts joined with ``PHOTOGRAPHS``."""
     same = (MARKS.c.type == VERDICTS.c.type, MARKS.c.image == VERDICTS.c.image)
     holds = (MARKS.c.photograph == PHOTOGRAPHS.c.sha256, MARKS.c.verdict == VERDICTS.c.verdict)
-    query = select(MARKS.c.id).where(*same, *holds, MARKS.c.withdrawn_at == "", MARKS.c.mark.in_(_JUDGEMENTS))
-    return query.exists()
+    return select(MARKS.c.id).where(*same, *holds, MARKS.c.withdrawn_at == "", MARKS.c.mark.in_(marks)).exists()
 
 
 def _check(verdict: RowMapping, new: NewMark) -> None:

@@ -8,9 +8,10 @@ from itertools import groupby
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select
+from sqlalchemy import Connection, Row, Select, func, literal, select
 
-from pixal.database.schema import BATCHES, DRIFT_FINDINGS, MARKS, MODELS, PHOTOGRAPHS, VERDICTS
+from pixal.database.marks import is_marked
+from pixal.database.schema import BATCHES, DRIFT_FINDINGS, MODELS, PHOTOGRAPHS, VERDICTS
 from pixal.database.selection import Selection
 from pixal.errors import InputError
 from pixal.validation.control_chart import p_chart
@@ -101,8 +102,8 @@ def _query(by: Grouping, selection: Selection) -> Select[Any]:
             *(VERDICTS.c.type, group_id.label("group_id"), group.label("group_name"), folder.label("folder")),
             *(VERDICTS.c.taken, VERDICTS.c.verdict, VERDICTS.c.score, VERDICTS.c.threshold),
             *(
-                _is_marked("fail", "false alarm").label("is_false_alarm"),
-                _is_marked("pass", "missed").label("is_missed"),
+                is_marked("false alarm").label("is_false_alarm"),
+                ((VERDICTS.c.verdict == "pass") & is_marked("missed")).label("is_missed"),
             ),
         )
         .outerjoin(PHOTOGRAPHS, PHOTOGRAPHS.c.id == VERDICTS.c.photograph_id)
@@ -111,13 +112,6 @@ def _query(by: Grouping, selection: Selection) -> Select[Any]:
         .where(*selection.conditions())
         .order_by(VERDICTS.c.type, group_id)
     )
-
-
-def _is_marked(verdict: str, mark: str) -> ColumnElement[bool]:
-    """Whether a verdict is ``verdict``, and its photograph has a mark that says that this is wrong."""
-    same = (MARKS.c.type == VERDICTS.c.type, MARKS.c.image == VERDICTS.c.image)
-    holds = (MARKS.c.photograph == PHOTOGRAPHS.c.sha256, MARKS.c.mark == mark, MARKS.c.withdrawn_at == "")
-    return (VERDICTS.c.verdict == verdict) & exists().where(*same, *holds)
 
 
 def _rate(rows: list[Row[Any]]) -> Rate:

@@ -148,6 +148,8 @@ class TypeSummary(_Model):
         threshold: A part fails above this score.
         method: How the threshold was chosen.
         false_alarm_rate: Requested share of good parts that may fail, in [0, 1].
+        adapted_rate: The rate of photographs that the threshold is set for, in [0, 1], with ``validation.adapt``; else
+            None.
         training_scores: Scores of the held-out good parts; empty with a numeric ``loss_cut``.
         parts: Number of parts.
         failed: Number of parts with verdict "fail".
@@ -163,6 +165,7 @@ class TypeSummary(_Model):
     failed: int
     errors: int
     model: ModelOrigin | None = None
+    adapted_rate: float | None = None
 
 
 @dataclass(frozen=True)

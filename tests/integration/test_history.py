@@ -159,6 +159,29 @@ def test_marks_of_a_report_come_in_once(work: Path, capsys: pytest.CaptureFixtur
     assert "holds no marks" in run(capsys, "--marks", str(RESULTS / "history.csv"), status=2)
 
 
+def test_the_threshold_adapts_to_false_alarms_of_earlier_batches(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def threshold(*settings: str) -> tuple[float, str]:
+        config = load_config(overrides=[*OPTIONS[1::2], *settings])
+        batch = pixal.validate("lots/lot5", batch="again", config=config, quiet=True)
+        document = json.loads((batch.folder / "results.json").read_text())
+        return document["types"]["front"]["threshold"], " ".join(document["notes"])
+
+    before, _ = threshold()
+    after, notes = threshold("validation.adapt=True")
+    assert after <= before
+    assert "0 of 18 good parts of earlier batches failed" in notes
+    assert "batch lot4 and later ones do not count, because parts of it that failed have no mark" in notes
+    lines = ["type,image,mark", *(f"front,{DRIFTED}_{index}.png,false alarm" for index in range(6))]
+    Path("marks.csv").write_text("\n".join(lines) + "\n")
+    run(capsys, "--marks", "marks.csv")
+    after, notes = threshold("validation.adapt=True")
+    assert after > before
+    assert "6 of 30 good parts of earlier batches failed; the threshold is set for a rate of 0.112 %" in notes
+    assert threshold()[0] == before
+
+
 def test_frames_have_each_photograph_and_each_rate(work: Path) -> None:
     history = pixal.history(batches=[DRIFTED])
     frame = history.verdicts_frame()

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from served import write_results, write_settings
 from sqlalchemy import RowMapping, select
 
+from pixal.database.judged_parts import JudgedParts, judged_good_parts
 from pixal.database.mark_table import export_marks, import_table
 from pixal.database.marks import NewMark, add_mark, find_verdict, marks_of, undo_mark, withdraw_mark
 from pixal.database.part_list import PartFilter, count_parts, find_batch, list_parts, part_order, views_of_part
-from pixal.database.schema import MARKS, VERDICTS
+from pixal.database.schema import MARKS, MODELS, VERDICTS
 from pixal.database.store import Store
 from pixal.database.stored_marks import read_marks
 from pixal.errors import InputError
@@ -235,3 +236,29 @@ def test_a_part_that_failed_and_has_another_defect_counts_as_missed(store: Store
         with store.reading() as connection:
             found = next(found for found in read_marks(connection) if found.image == FAILED)
         assert (found.mark, found.boxes, found.found_is_right) == ("missed", (BOX,), other == "confirmed")
+
+
+def test_good_parts_of_a_batch_count_when_all_that_failed_are_marked(store: Store) -> None:
+    def judged(source: str = "new", unmarked: str = "") -> list[bool]:
+        with store.reading() as connection:
+            model = connection.execute(select(MODELS.c.sha256).where(MODELS.c.type == "front")).scalar_one()
+            assert judged_good_parts(connection, "front", "another model", source) == JudgedParts([])
+            parts = judged_good_parts(connection, "front", model, source)
+            assert parts.unmarked == unmarked
+            return parts.failed
+
+    mark(store, "0000.png", "false alarm")
+    mark(store, "0003.png", "confirmed")
+    assert judged(unmarked="lot1") == []  # 0006.png failed, too
+    mark(store, "0006.png", "false alarm")
+    mark(store, "0001.png", "missed")
+    # good: 0000 and 0006, which failed, and 0002, 0004, 0005, 0007; 0008 could not be processed
+    assert judged() == [True, False, False, False, True, False]
+    undo(store)
+    assert judged() == [True, False, False, False, False, True, False]
+    mark(store, "0006.png", "confirmed", by="Ben")  # they disagree
+    assert judged() == [True, False, False, False, False, False]
+    with store.reading() as connection:
+        batch = find_batch(connection, "lot1")
+    assert batch is not None
+    assert judged(str(batch["source"])) == []

@@ -255,6 +255,7 @@ class Validation(Section):
             photographs may take this share of it.
         part_pattern: Regular expression on the file name without extension: photographs with the same match of its
             first group are views of one part. None: photographs with the same name.
+        adapt: Whether the rate is adapted to how many good parts of earlier batches failed, as far as they are marked.
         threshold: How the threshold on the score is set.
         map_smoothing: Standard deviation of the Gaussian that smooths the anomaly map, in input pixels.
         region_threshold: A region contains the pixels above this fraction of the threshold.
@@ -270,6 +271,7 @@ class Validation(Section):
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
     views_per_part: Annotated[Count, Mark.NOT_IN_TRAINING] = 1
     part_pattern: Annotated[str | None, Mark.NO_RESULT] = None
+    adapt: Annotated[bool, Mark.NOT_IN_TRAINING] = False
     threshold: Threshold = Threshold()
     map_smoothing: Annotated[float, Field(ge=0)] = 1.0
     region_threshold: Annotated[float, Field(gt=0, le=1), Mark.NOT_IN_TRAINING] = 0.6

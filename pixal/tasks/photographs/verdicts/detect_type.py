@@ -18,6 +18,7 @@ from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, 
 from pixal.tasks.photographs.preprocessing.records import step_hash
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, state_file
+from pixal.tasks.photographs.verdicts.adaptation import Adaptation
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import PARTS_PER_WORKER
@@ -33,7 +34,14 @@ class TypeDetection:
         records: How the photographs were prepared.
     """
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: TrainedModel,
+        truth: Truth | None,
+        config: PhotographConfig,
+        adaptation: Adaptation | None = None,
+    ) -> None:
         """Read the inputs that ``validate`` stored.
 
         Raises:
@@ -41,7 +49,7 @@ class TypeDetection:
             ModelError: If the inputs do not match the model.
         """
         self.name, self._config, self._model = name, config, model
-        self.verdicts = TypeVerdicts(name, model, truth, config)
+        self.verdicts = TypeVerdicts(name, model, truth, config, adaptation)
         self._metadata = config.paths.resolve("validate_metadata_path", name)
         folder = config.paths.resolve("component_validate_path", name)
         self._archive = folder / config.preprocessing.preprocessor.file_name

@@ -23,6 +23,7 @@ from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.input_step import common_shape
 from pixal.tasks.photographs.settings import PhotographConfig, Plotting, Validation
 from pixal.tasks.photographs.training.stored import TrainedModel
+from pixal.tasks.photographs.verdicts.adaptation import Adaptation
 from pixal.tasks.photographs.verdicts.drift import Sample
 from pixal.tasks.photographs.verdicts.figures import TypeFigureData, save_type_figures
 from pixal.tasks.photographs.verdicts.part_files import (
@@ -63,6 +64,7 @@ class TypeVerdicts:
     Attributes:
         name: The type.
         model: Its model.
+        adaptation: The adapted false-alarm rate; None if it is the requested one.
         cut: The rule of the verdict.
         folders: Where the files of the parts go.
         summary: Sums over the parts, for the figures.
@@ -74,13 +76,21 @@ class TypeVerdicts:
         notes: Notes for the reader of the results.
     """
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: TrainedModel,
+        truth: Truth | None,
+        config: PhotographConfig,
+        adaptation: Adaptation | None = None,
+    ) -> None:
         self.name, self.model, self.truth, self.config = name, model, truth, config
+        self.adaptation = adaptation
         self.state = model.states[name]
         self.calibration = model.calibrations[name]
         self.cut = choose_cut(
             self.calibration,
-            config.validation.rate_per_photograph,
+            config.validation.rate_per_photograph if adaptation is None else adaptation.rate,
             config.validation.threshold,
             loss_cut=config.plotting.loss_cut,
             log_loss=config.plotting.use_log_loss,
@@ -111,7 +121,8 @@ class TypeVerdicts:
     def key(self, prepared: str) -> str:
         """Fingerprint of everything that a verdict depends on, except the photograph. See ``verdict_key``."""
         files = self.model.record.files
-        return verdict_key(prepared, files, self.config.validation, self.config.plotting)
+        key = verdict_key(prepared, files, self.config.validation, self.config.plotting)
+        return key if self.adaptation is None else fingerprint("adapted", key, self.adaptation.rate)
 
     def new_summary(self) -> Summary:
         """Return empty sums."""
@@ -218,7 +229,7 @@ class TypeVerdicts:
         self.conditions = Conditions.from_records(readable, len(readable))
         latents = [verdict.latent for verdict in verdicts if verdict.latent is not None]
         self._latents = np.array(latents, np.float32)
-        self.notes = self._truth_notes() if verdicts else []
+        self.notes = [*self._adaptation_notes(), *self._truth_notes()] if verdicts else []
 
     def type_summary(self) -> TypeSummary:
         """The type's entry in ``results.json``."""
@@ -226,6 +237,7 @@ class TypeVerdicts:
             threshold=self.cut.threshold,
             method=self.cut.method,
             false_alarm_rate=self.config.validation.false_alarm_rate,
+            adapted_rate=None if self.adaptation is None else self.adaptation.rate,
             training_scores=() if self.cut.raw else tuple(float(score) for score in self.calibration.scores),
             parts=len(self.parts),
             failed=sum(part.verdict == "fail" for part in self.parts),
@@ -291,6 +303,9 @@ class TypeVerdicts:
             labels[:, self.types.index(self.name)] = 1
         names = tuple(part.record.image for part in parts)
         return InputSet(data, self.shape, self.channels, names, labels, self.types)
+
+    def _adaptation_notes(self) -> list[str]:
+        return [] if self.adaptation is None else [f"{self.name}: {self.adaptation.sentence}"]
 
     def _truth_notes(self) -> list[str]:
         if self.truth is None:

@@ -17,7 +17,8 @@ from pixal.plotting.style import import_matplotlib
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, check_types, write_batch_record
+from pixal.tasks.photographs.verdicts.adaptation import adapt
+from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, check_types, source_text, write_batch_record
 from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.detect_type import TypeDetection
 from pixal.tasks.photographs.verdicts.history import record_history
@@ -65,7 +66,11 @@ def validate(
     for name in photographs:
         models.load(name)
     truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
-    types = [TypeValidation(name, models.load(name), truths.get(name), config) for name in photographs]
+    types = []
+    for name in photographs:
+        trained = models.load(name)
+        adaptation = adapt(config, name, trained, source_text(source))
+        types.append(TypeValidation(name, trained, truths.get(name), config, adaptation))
     validated, seconds, root = 0, 0.0, config.paths.resolve(_SIDE)
     with exclusive_run(config) as tracker:
         folders = {path.parent for path in planned}
@@ -127,9 +132,11 @@ def detect(
         models_of = {name: _model_of(name, config) for name in names}
         models = {model: Models(config, model) for model in dict.fromkeys(models_of.values())}
         truths = _read_truths(truth, names)
-        types = [
-            TypeDetection(name, models[model].load(name), truths.get(name), config) for name, model in models_of.items()
-        ]
+        types = []
+        for name, model in models_of.items():
+            trained = models[model].load(name)
+            adaptation = adapt(component, name, trained, stored.record.source)
+            types.append(TypeDetection(name, trained, truths.get(name), config, adaptation))
     check_outputs(config.paths, _SIDE, [None, *names])
     with exclusive_run(component, "detect") as tracker:
         batches.check_unchanged(stored)

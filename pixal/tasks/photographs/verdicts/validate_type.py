@@ -25,6 +25,7 @@ from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import part_files
+from pixal.tasks.photographs.verdicts.adaptation import Adaptation
 from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.truth import Truth
@@ -52,10 +53,17 @@ class TypeValidation:
         key: Fingerprint of everything that a verdict depends on, except the photograph.
     """
 
-    def __init__(self, name: str, model: TrainedModel, truth: Truth | None, config: PhotographConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: TrainedModel,
+        truth: Truth | None,
+        config: PhotographConfig,
+        adaptation: Adaptation | None = None,
+    ) -> None:
         """Raise ModelError if the background model used at training is not available."""
         self.name, self._config = name, config
-        self.verdicts = TypeVerdicts(name, model, truth, config)
+        self.verdicts = TypeVerdicts(name, model, truth, config, adaptation)
         self._preparation = Preparation(name, model, config, keep_photos=True)
         self.key = self.verdicts.key(self._preparation.key)
         self._folder = config.paths.resolve("component_validate_path", name)

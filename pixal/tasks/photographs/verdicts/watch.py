@@ -17,7 +17,8 @@ from pixal.notifications.notifier import Notifier, notifying
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem
+from pixal.tasks.photographs.verdicts.adaptation import adapt
+from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem, source_text
 from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.history import record_history
 from pixal.tasks.photographs.verdicts.models import Models
@@ -243,7 +244,9 @@ class _Watcher:
         """
         self.batch = self._batches.begin(self.folder, self._name, {name}, first)
         claim_outputs(self._config.paths, "component_validate_path", [None, name])
-        validation = TypeValidation(name, self._models.load(name), None, self._config)
+        model = self._models.load(name)
+        adaptation = adapt(self._config, name, model, source_text(self.folder))
+        validation = TypeValidation(name, model, None, self._config, adaptation)
         validation.resume(photographs, keep_deleted_in=self.folder)
         self.types[name] = validation
 
