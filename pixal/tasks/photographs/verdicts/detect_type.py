@@ -16,10 +16,7 @@ from pixal.io.logs import log_to_file
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
 from pixal.tasks.photographs.preprocessing.records import step_hash
-from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.training.stored import TrainedModel, state_file
-from pixal.tasks.photographs.verdicts.adaptation import Adaptation
-from pixal.tasks.photographs.verdicts.truth import Truth
+from pixal.tasks.photographs.training.stored import state_file
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import PARTS_PER_WORKER
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore, input_hash
@@ -34,22 +31,15 @@ class TypeDetection:
         records: How the photographs were prepared.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: TrainedModel,
-        truth: Truth | None,
-        config: PhotographConfig,
-        adaptation: Adaptation | None = None,
-    ) -> None:
+    def __init__(self, verdicts: TypeVerdicts) -> None:
         """Read the inputs that ``validate`` stored.
 
         Raises:
             InputError: If a file is missing or damaged.
             ModelError: If the inputs do not match the model.
         """
-        self.name, self._config, self._model = name, config, model
-        self.verdicts = TypeVerdicts(name, model, truth, config, adaptation)
+        self.verdicts, self.name, self._config, self._model = verdicts, verdicts.name, verdicts.config, verdicts.model
+        name, config = self.name, self._config
         self._metadata = config.paths.resolve("validate_metadata_path", name)
         folder = config.paths.resolve("component_validate_path", name)
         self._archive = folder / config.preprocessing.preprocessor.file_name

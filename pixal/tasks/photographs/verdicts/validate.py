@@ -32,6 +32,7 @@ from pixal.tasks.photographs.verdicts.reporting import (
 )
 from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch
 from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import TypeValidation, planned_files
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def validate(
     for name in photographs:
         trained = models.load(name)
         adaptation = adapt(config, name, trained, source_text(source))
-        types.append(TypeValidation(name, trained, truths.get(name), config, adaptation))
+        types.append(TypeValidation(TypeVerdicts(name, trained, truths.get(name), config, adaptation)))
     validated, seconds, root = 0, 0.0, config.paths.resolve(_SIDE)
     with exclusive_run(config) as tracker:
         folders = {path.parent for path in planned}
@@ -136,7 +137,7 @@ def detect(
         for name, model in models_of.items():
             trained = models[model].load(name)
             adaptation = adapt(component, name, trained, stored.record.source)
-            types.append(TypeDetection(name, trained, truths.get(name), config, adaptation))
+            types.append(TypeDetection(TypeVerdicts(name, trained, truths.get(name), config, adaptation)))
     check_outputs(config.paths, _SIDE, [None, *names])
     with exclusive_run(component, "detect") as tracker:
         batches.check_unchanged(stored)

@@ -23,12 +23,9 @@ from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts import part_files
-from pixal.tasks.photographs.verdicts.adaptation import Adaptation
 from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD
 from pixal.tasks.photographs.verdicts.preparation import Preparation
-from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdict, VerdictStore
 from pixal.validation.scoring import Summary
@@ -53,18 +50,11 @@ class TypeValidation:
         key: Fingerprint of everything that a verdict depends on, except the photograph.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: TrainedModel,
-        truth: Truth | None,
-        config: PhotographConfig,
-        adaptation: Adaptation | None = None,
-    ) -> None:
+    def __init__(self, verdicts: TypeVerdicts) -> None:
         """Raise ModelError if the background model used at training is not available."""
-        self.name, self._config = name, config
-        self.verdicts = TypeVerdicts(name, model, truth, config, adaptation)
-        self._preparation = Preparation(name, model, config, keep_photos=True)
+        self.verdicts, self.name, self._config = verdicts, verdicts.name, verdicts.config
+        name, config = self.name, self._config
+        self._preparation = Preparation(name, verdicts.model, config, keep_photos=True)
         self.key = self.verdicts.key(self._preparation.key)
         self._folder = config.paths.resolve("component_validate_path", name)
         self._metadata = config.paths.resolve("validate_metadata_path", name)

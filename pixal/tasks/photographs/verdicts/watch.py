@@ -31,6 +31,7 @@ from pixal.tasks.photographs.verdicts.reporting import (
     write_results,
 )
 from pixal.tasks.photographs.verdicts.results import Batch
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 
@@ -246,7 +247,7 @@ class _Watcher:
         claim_outputs(self._config.paths, "component_validate_path", [None, name])
         model = self._models.load(name)
         adaptation = adapt(self._config, name, model, source_text(self.folder))
-        validation = TypeValidation(name, model, None, self._config, adaptation)
+        validation = TypeValidation(TypeVerdicts(name, model, None, self._config, adaptation))
         validation.resume(photographs, keep_deleted_in=self.folder)
         self.types[name] = validation
 
