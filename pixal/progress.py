@@ -1,9 +1,10 @@
-"""Progress bars: a line that is redrawn on a terminal, and one line at a time elsewhere."""
+"""Progress bars: a line that is redrawn on a terminal or in a notebook, and one line at a time elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from tqdm import tqdm
@@ -11,32 +12,53 @@ from tqdm import tqdm
 _SECONDS = 30.0  # between two lines of a bar that cannot be redrawn
 
 
-def progress_bar(items: Iterable[Any] | None = None, *, total: int, title: str, unit: str, quiet: bool) -> tqdm[Any]:
+def progress_bar(
+    items: Iterable[Any] | None = None,
+    *,
+    total: int | None,
+    title: str,
+    unit: str,
+    quiet: bool,
+    leave: bool = True,
+) -> tqdm[Any]:
     """Open a progress bar on standard error.
 
-    On a terminal it is redrawn. Where standard error is a file or a pipe, it is a line every 30 seconds and one at the
-    end, without carriage returns.
+    On a terminal it is redrawn, and in a notebook, where it is a widget if ipywidgets is installed. Where standard
+    error is a file or a pipe, it is a line every 30 seconds and one at the end, without carriage returns.
 
     Args:
         items: What to iterate over; None: the caller counts with ``update``.
-        total: The number of items.
+        total: The number of items; None: not known.
         title: What is done, at the left.
         unit: What is counted, for the rate.
         quiet: Show nothing.
+        leave: Keep the bar when it is done.
     """
-    if sys.stderr.isatty():
-        return tqdm(items, total=total, desc=title, unit=unit, disable=quiet, dynamic_ncols=True)
+    in_notebook = _in_notebook()
+    if in_notebook and find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as widget
+
+        return widget(items, total=total, desc=title.rstrip(), unit=unit, disable=quiet, leave=leave)
+    if in_notebook or sys.stderr.isatty():
+        return tqdm(items, total=total, desc=title, unit=unit, disable=quiet, leave=leave, dynamic_ncols=True)
     return tqdm(
         items,
         total=total,
         desc=title.rstrip(),
         unit=unit,
         disable=quiet,
+        leave=leave,
         file=_Lines(),
         mininterval=_SECONDS,
         maxinterval=_SECONDS,
         bar_format="{desc}: {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]",
     )
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this process."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class _Lines:

@@ -34,7 +34,12 @@ from pixal.validation.regions import Region
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pixal"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+MADE = {"_build", "_figures", "gallery_pages", "notebooks"}  # by Sphinx
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(path for path in DOCS.rglob("*.md") if not MADE & set(path.relative_to(DOCS).parts)),
+]
 IMAGES = ROOT / "docs" / "images"
 README, USAGE, CONFIGURATION, OUTPUTS, ARCHITECTURE, EXTENDING = (
     (ROOT / name).read_text(encoding="utf-8")
@@ -45,11 +50,15 @@ README, USAGE, CONFIGURATION, OUTPUTS, ARCHITECTURE, EXTENDING = (
 )
 
 
-def test_the_readme_links_to_every_page() -> None:
-    pages = {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"}
-    assert {"CHANGELOG.md", "docs/usage.md", "docs/pipeline.md", "docs/configuration.md", "docs/outputs.md"} <= pages
-    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README)}
-    assert pages <= linked
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def test_every_page_is_two_links_from_the_readme() -> None:
+    near = _linked(ROOT / "README.md")
+    assert {DOCS / f"{name}.md" for name in ("usage", "pipeline", "configuration", "outputs", "howto/index")} <= near
+    on_the_site_only = set((DOCS / "project").glob("*.md"))  # stand for CHANGELOG.md and others
+    assert set(PAGES) - near - on_the_site_only <= {ROOT / "README.md"}.union(*map(_linked, near & set(PAGES)))
 
 
 def test_the_readme_is_short() -> None:
@@ -64,7 +73,20 @@ def test_the_readme_has_the_two_commands_that_ci_runs() -> None:
         assert f"({command})" in checks
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_version_is_the_same_everywhere_and_releases_have_dates() -> None:
+    texts = {
+        name: (ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "CITATION.cff", "CHANGELOG.md")
+    }
+    assert f'\nversion = "{pixal.__version__}"\n' in texts["pyproject.toml"]
+    assert f"\nversion: {pixal.__version__}\n" in texts["CITATION.cff"]
+    assert f"version = {{{pixal.__version__}}}" in README
+    unreleased, *releases = re.findall(r"^## (.+)$", texts["CHANGELOG.md"], re.MULTILINE)
+    assert unreleased == "[Unreleased]"
+    assert releases[0].startswith(f"[{pixal.__version__}] - ")
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", release) for release in releases)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_resolve(page: Path) -> None:
     text = _without_code(page.read_text(encoding="utf-8"))
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"<img [^>]*src=\"([^\"]+)\"", text)
@@ -107,10 +129,11 @@ def test_the_parser_accepts_every_command() -> None:
 
 
 def test_every_option_is_described() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     for verb, parser in _verbs().items():
         for action in parser._actions:
             if action.option_strings and action.dest not in ("help", "input"):
-                assert any(f"`{name}" in USAGE or f" {name} " in USAGE for name in action.option_strings), (
+                assert any(f"`{name}" in text or f" {name} " in text for name in action.option_strings), (
                     f"{verb}: {action.option_strings}"
                 )
 
@@ -126,7 +149,7 @@ def test_exit_statuses() -> None:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_python_examples_parse_and_name_existing_objects(page: Path) -> None:
     for code in _blocks(page.read_text(encoding="utf-8"), "python"):
         for node in ast.walk(ast.parse(code)):
@@ -213,7 +236,7 @@ def test_columns_fields_and_files_of_the_results() -> None:
     assert all(name in README and name in OUTPUTS for name in RESULT_FILES)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_files_that_a_page_names_exist(page: Path) -> None:
     paths = r"`(?:python )?((?:pixal|tests|docs)/[\w/.]*|configs/|configs/[\w]*\.yaml|\.ci/\w+)[ `]"
     for name in re.findall(paths, page.read_text(encoding="utf-8")):
@@ -262,6 +285,12 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {name: _imported_modules(path, set(modules) - {"pixal", name}) for name, path in modules.items()}
     order = TopologicalSorter({name: edges for name, edges in graph.items() if name != "pixal"})
     order.prepare()  # raises CycleError, which names the modules
+
+
+def _linked(page: Path) -> set[Path]:
+    """The files that a page links to."""
+    links = re.findall(r"\]\(([^)\s#]+)", _without_code(page.read_text(encoding="utf-8")))
+    return {(page.parent / link).resolve() for link in links if not link.startswith("http")}
 
 
 def _imported_modules(path: Path, modules: set[str]) -> set[str]:

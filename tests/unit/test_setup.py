@@ -291,7 +291,12 @@ def pyproject() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("file", "extra"),
-    [("requirements.txt", "gpu"), ("requirements-cpu.txt", "cpu"), ("requirements-dev.txt", "dev")],
+    [
+        ("requirements.txt", "gpu"),
+        ("requirements-cpu.txt", "cpu"),
+        ("requirements-dev.txt", "dev"),
+        ("requirements-docs.txt", "docs"),
+    ],
 )
 def test_pinned_versions_are_within_the_declared_bounds(file: str, extra: str) -> None:
     """The commands at the top of each file create it."""
@@ -302,7 +307,7 @@ def test_pinned_versions_are_within_the_declared_bounds(file: str, extra: str) -
             pinned.setdefault(pin.name, []).append(Version(next(iter(pin.specifier)).version))
     declared = pyproject()
     groups = declared["project"]["optional-dependencies"] | declared["dependency-groups"]
-    wanted = groups[extra] + ([] if extra == "dev" else declared["project"]["dependencies"] + groups["serve"])
+    wanted = groups[extra] + ([] if extra in ("dev", "docs") else declared["project"]["dependencies"] + groups["serve"])
     for requirement in map(Requirement, wanted):
         versions = pinned.get(requirement.name.lower())
         assert versions, f"{requirement.name} is not in {file}: create it again"

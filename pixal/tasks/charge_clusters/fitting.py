@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pixal.errors import ConfigError
+from pixal.progress import progress_bar
 from pixal.tasks.charge_clusters.shards import EventStream
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.history import History
@@ -125,7 +125,7 @@ class StreamFit:
     def _run_epoch(self, epoch: int, epochs: int, checkpoint: Checkpoint) -> None:
         """Train on the batches of an epoch that are not done yet."""
         name, count = f"epoch {epoch}/{epochs}", len(self._training)
-        with tqdm(total=count, desc=name, unit="event", unit_scale=True, leave=False, disable=self._quiet) as bar:
+        with progress_bar(total=count, title=name, unit="event", leave=False, quiet=self._quiet) as bar:
             for charge, labels in self._training.batches(epoch, self._step):
                 loss = self._loss(self._model.train_on_batch, charge, labels)
                 if not np.isfinite(loss):

@@ -8,8 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.io import ownership
@@ -19,6 +17,7 @@ from pixal.io.logs import log_to_file
 from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
 from pixal.io.provenance import fingerprint, provenance
 from pixal.outcome import Failure, Outcome
+from pixal.progress import progress_bar
 from pixal.tasks.charge_clusters.files import ClusterFile, find_files
 from pixal.tasks.charge_clusters.model_input import (
     SHARDS,
@@ -139,7 +138,7 @@ def _writers(config: ClusterConfig) -> Iterator[list[ShardWriter]]:
 
 def _progress(files: Sequence[ClusterFile], quiet: bool) -> Any:
     total = sum(file.rows for file in files)
-    return tqdm(total=total, desc="reading", unit="event", unit_scale=True, disable=quiet or None)
+    return progress_bar(total=total, title="reading", unit="event", quiet=quiet)
 
 
 def _summary(model_input: ModelInput) -> str:

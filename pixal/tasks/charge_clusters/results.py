@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixal.io.files import atomic_write
-from pixal.outcome import Failure
+from pixal.outcome import Failure, Tabular
 from pixal.tasks.charge_clusters import TARGETS
 from pixal.tasks.charge_clusters.prediction import Predictions
 
 RESULTS_FILE, METRICS_FILE, REPORT_FILE = "results.parquet", "metrics.json", "report.html"
 
+_MEASURES = ("residual_width", "pull_width", "coverage_68", "coverage_95")
 _PAIRS = [(row, column) for row in range(len(TARGETS)) for column in range(row)]
 
 
 @dataclass
-class ClusterResults:
+class ClusterResults(Tabular):
     """What ``pixal.validate`` returns for charge clusters.
 
     Attributes:
@@ -45,16 +46,38 @@ class ClusterResults:
         """Whether no event could be processed."""
         return not self.events
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return ("target", *_MEASURES)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The measures of the network, one row per target."""
+        return [
+            {"target": name} | {measure: _value(values, measure) for measure in _MEASURES}
+            for name, values in self.metrics["network"]["targets"].items()
+        ]
+
+    @property
+    def headline(self) -> str:
+        """How many events there are."""
+        return f"{self.events} events, {self.unusual} unusual"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The report and the tables, as far as they exist."""
+        return tuple(
+            path for name in (REPORT_FILE, RESULTS_FILE, METRICS_FILE) if (path := self.folder / name).is_file()
+        )
+
     def summary(self) -> str:
         """A table of the widths, and the path of the results."""
         lines = [f"{'target':<10} {'residual width':>14} {'pull width':>11} {'68 %':>7} {'95 %':>7}"]
-        for name, values in self.metrics["network"]["targets"].items():
-            lines.append(
-                f"{name:<10} {_value(values, 'residual_width'):>14.4g} {_value(values, 'pull_width'):>11.3f} "
-                f"{_value(values, 'coverage_68'):>7.3f} {_value(values, 'coverage_95'):>7.3f}"
-            )
-        lines += ["", f"{self.events} events, {self.unusual} unusual", f"report: {self.folder / REPORT_FILE}"]
-        return "\n".join(lines)
+        for row in self.rows:
+            widths = f"{row['residual_width']:>14.4g} {row['pull_width']:>11.3f}"
+            lines.append(f"{row['target']:<10} {widths} {row['coverage_68']:>7.3f} {row['coverage_95']:>7.3f}")
+        return "\n".join([*lines, "", self.headline, f"report: {self.folder / REPORT_FILE}"])
 
 
 class ResultsWriter:

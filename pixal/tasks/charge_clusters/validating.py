@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pixal import mlflow_utils
 from pixal.errors import InputError
@@ -21,6 +20,7 @@ from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
 from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
 from pixal.outcome import Failure
+from pixal.progress import progress_bar
 from pixal.tasks.charge_clusters.drawing import Displayed, draw, write_page
 from pixal.tasks.charge_clusters.files import find_files
 from pixal.tasks.charge_clusters.measuring import Centroids, Kept, bound_of, measure_all
@@ -72,7 +72,7 @@ def validate(
         tracker = stack.enter_context(mlflow_utils.tracked_run(config, config.paths.component, "validate"))
         kept, displayed = Kept(Centroids.load(stored.folder)), Displayed(config.validation.displays)
         with ResultsWriter(folder / RESULTS_FILE, config.validation.unusual_rate) as writer:
-            bar = tqdm(desc="predicting", unit="event", unit_scale=True, disable=quiet or None)
+            bar = progress_bar(total=None, title="predicting", unit="event", quiet=quiet)
             for part in predict(network, usual, iter(events)):
                 writer.add(part)
                 kept.add(part)
