@@ -59,7 +59,8 @@ class FeatureStore:
         self._data: NDArray[np.float32]
         in_memory = size <= _MEMORY_SHARE * memory_limit * 1e9
         location = "in memory" if in_memory else f"in a temporary file in {tempfile.gettempdir()}"
-        _log.info("features of %d images: %.2f GB %s", len(inputs), size / 1e9, location)
+        level = logging.DEBUG if in_memory else logging.INFO
+        _log.log(level, "features of %d images: %.2f GB %s", len(inputs), size / 1e9, location)
         if in_memory:
             self._data = np.empty(shape, np.float32)
         else:

@@ -209,7 +209,7 @@ class PatchModel(PatchMaps, AnomalyModel):
         limit = self.spec.memory_limit
         size += sum(values.nbytes for levels in self._learned for level in levels for values in level.arrays.values())
         if not self._has_logged_memory:  # not for every fold
-            _log.info("%s: %s will need %.2f GB (memory_limit: %g GB)", self.spec.model, name, size / 1e9, limit)
+            _log.debug("%s: %s will need %.2f GB (memory_limit: %g GB)", self.spec.model, name, size / 1e9, limit)
         self._has_logged_memory = True
         self._refuse_size(name, size)
 
