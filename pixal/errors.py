@@ -23,6 +23,10 @@ class StorageError(PixalError):
     """A file cannot be written: the disk is full, or writing is not permitted there."""
 
 
+class ClusterError(PixalError):
+    """A Dask cluster was lost while it worked."""
+
+
 class AlignmentError(PixalError):
     """A photograph cannot be aligned to the reference."""
 

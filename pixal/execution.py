@@ -7,25 +7,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import cv2
-from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from pixal.config.schema import Execution
-from pixal.errors import ConfigError
-from pixal.extras import install_advice
 from pixal.progress import progress_bar
-from pixal.worker_processes import limit_to_one_thread, map_in_processes
+from pixal.worker_processes import map_in_processes
+
+if TYPE_CHECKING:
+    from pixal.dask_cluster import Cluster
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _WAITING_PER_THREAD = 4  # finished results that may wait to be taken
-_BUNDLE_PER_WORKER = 8  # items; all workers wait for the last item of a bundle, which costs a few per cent
 
 
 class Submit(Protocol):
@@ -67,20 +66,21 @@ def map_parallel(
     Raises:
         ConfigError: Dask is not installed, or its scheduler does not answer.
     """
-    count = min(workers or worker_count(execution), max(len(items), 1))
     if execution.backend == "dask":
-        _connect(execution.scheduler)
-    elif count == 1:
+        cluster = _cluster(execution.scheduler)
+        results = cluster.map(function, items, workers or worker_count(execution))
+        yield from progress(results, len(items), step=step, quiet=quiet)
+        return
+    count = min(workers or worker_count(execution), max(len(items), 1))
+    if count == 1:
         with _one_thread:
             yield from progress(map(function, items), len(items), step=step, quiet=quiet)
         return
     with _one_thread:
         if execution.backend == "threads":
             results = _map_in_threads(function, items, count)
-        elif execution.backend == "processes":
-            results = map_in_processes(function, items, count, most=worker_count(execution))
         else:
-            results = _map_with_dask(function, items, count)
+            results = map_in_processes(function, items, count, most=worker_count(execution))
         yield from progress(results, len(items), step=step, quiet=quiet)
 
 
@@ -114,7 +114,25 @@ def progress(items: Iterable[Item], total: int, *, step: str, quiet: bool = Fals
 
 def worker_count(execution: Execution) -> int:
     """Number of items to work on at the same time, for a step that has no setting for it."""
+    if execution.workers is None and execution.backend == "dask":
+        return _cluster(execution.scheduler).threads
     return execution.workers or processors()
+
+
+def check_cluster(execution: Execution, *, reads: Sequence[Path] = (), writes: Sequence[Path] = ()) -> None:
+    """Check the workers of a Dask cluster before the work starts; without one, do nothing.
+
+    Args:
+        execution: Where to work.
+        reads: Folders or files that the workers read.
+        writes: Folders that they write to.
+
+    Raises:
+        ConfigError: Dask is not installed, its scheduler does not answer, or a worker has another version of PIXAL,
+            does not see a folder, or cannot write to it.
+    """
+    if execution.backend == "dask":
+        _cluster(execution.scheduler).check(reads, writes)
 
 
 def processors() -> int:
@@ -154,15 +172,6 @@ def _map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], c
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _map_with_dask(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
-    """Map in bundles, because joblib starts work on all given items even if nobody takes the results."""
-    size = _BUNDLE_PER_WORKER * count
-    work = delayed(partial(_run_in_worker, function))
-    with parallel_config(backend="dask", n_jobs=count), Parallel(return_as="generator") as parallel:
-        for start in range(0, len(items), size):
-            yield from parallel(work(item) for item in items[start : start + size])
-
-
 class _OneThread:
     """Context in which OpenCV and BLAS use one thread. Several may be open at a time, and may end in any order."""
 
@@ -188,22 +197,14 @@ class _OneThread:
 _one_thread = _OneThread()
 
 
-def _run_in_worker(function: Callable[[Item], Result], item: Item) -> Result:
-    limit_to_one_thread()
-    return function(item)
+_clusters: dict[str | None, Cluster] = {}
 
 
-_clients: dict[str | None, Any] = {}
+def _cluster(scheduler: str | None) -> Cluster:
+    """The cluster of a scheduler, to which this process connects once; again after it was lost."""
+    from pixal.dask_cluster import Cluster
 
-
-def _connect(scheduler: str | None) -> None:
-    """Connect to a Dask scheduler once per process. Without an address, start one on this machine."""
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError(f"execution.backend dask needs {install_advice('distributed')}") from error
-    if scheduler not in _clients:
-        try:
-            _clients[scheduler] = Client(scheduler, timeout="10s") if scheduler else Client(dashboard_address=None)
-        except OSError as error:
-            raise ConfigError(f"execution.scheduler {scheduler} does not answer: {error}") from error
+    known = _clusters.get(scheduler)
+    if known is None or not known.is_connected:
+        known = _clusters[scheduler] = Cluster(scheduler)
+    return known

@@ -14,11 +14,17 @@ import re
 import threading
 import uuid
 from collections.abc import Collection, Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pixal.errors import InputError
 from pixal.io.json_text import parse_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = ".pixal-files.log"
 """Name of the manifest in a claimed folder."""
@@ -224,10 +230,13 @@ class _Manifest:
 
     def append(self, sign: str, path: Path, *, sync: bool = False) -> None:
         data = f"{sign}{json.dumps(_relative(path, self.folder))}\n".encode()
-        if self._path.stat().st_size > self._stat[1]:  # after a line that was cut off
-            data = b"\n" + data
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         try:
+            if fcntl is not None:  # two machines do not append to a file on a network drive at once by themselves
+                with suppress(OSError):  # a drive without locks
+                    fcntl.lockf(descriptor, fcntl.LOCK_EX)  # until it is closed
+            if os.fstat(descriptor).st_size > self._stat[1]:  # after a line that was cut off
+                data = b"\n" + data
             # In one call, so that lines of several processes do not mix.
             if os.write(descriptor, data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))

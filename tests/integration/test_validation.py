@@ -219,9 +219,9 @@ def dask() -> Iterator[Execution]:
         yield Execution(backend="dask", scheduler=cluster.scheduler_address)
         from pixal import execution
 
-        for client in execution._clients.values():
-            client.close()
-        execution._clients.clear()
+        for connected in execution._clusters.values():
+            connected.close()
+        execution._clusters.clear()
 
 
 @pytest.mark.slow

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +20,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixal import worker_processes
+import pixal
+from pixal import execution, worker_processes
 from pixal.config.schema import Execution
-from pixal.errors import ConfigError, InputError
-from pixal.execution import in_background, map_parallel
+from pixal.errors import ClusterError, ConfigError, InputError
+from pixal.execution import check_cluster, in_background, map_parallel, worker_count
 
 
 def work(seed: int) -> tuple[int, NDArray[np.float64]]:
@@ -54,11 +61,9 @@ def dask() -> Iterator[Execution]:
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
     ):
         yield Execution(backend="dask", scheduler=cluster.scheduler_address)
-        from pixal import execution
-
-        for client in execution._clients.values():
-            client.close()
-        execution._clients.clear()
+        for connected in execution._clusters.values():
+            connected.close()
+        execution._clusters.clear()
 
 
 def collected(function: Any, items: list[int], settings: Execution, **options: Any) -> list[Any]:
@@ -151,6 +156,100 @@ def test_a_scheduler_that_does_not_answer_is_a_configuration_error(monkeypatch: 
     settings = Execution(backend="dask", scheduler="tcp://nowhere:1")
     with pytest.raises(ConfigError, match=r"execution\.scheduler tcp://nowhere:1 does not answer"):
         collected(abs, [1], settings)
+
+
+@contextmanager
+def separate_cluster(folder: Path, workers: int) -> Iterator[tuple[Execution, list[subprocess.Popen[bytes]]]]:
+    """A scheduler (the first process) and workers, each in a process and a folder of its own."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    commands = [["scheduler", "--host", "127.0.0.1", "--port", str(port)]]
+    commands += [["worker", address, "--nthreads", "1", "--no-nanny"]] * workers
+    paths = (Path(pixal.__file__).parents[1], Path(__file__).parent)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    processes = []
+    try:
+        for number, (name, *options) in enumerate(commands):
+            own = folder / f"{name}{number}"
+            own.mkdir()
+            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *options, "--no-dashboard"]
+            with (own / "log").open("wb") as log:
+                processes.append(subprocess.Popen(command, cwd=own, env=environment, stderr=log, stdout=log))
+        settings = Execution(backend="dask", scheduler=address)
+        while len(execution._cluster(address).client.nthreads()) < workers:
+            time.sleep(0.1)
+        yield settings, processes
+    finally:
+        for process in processes[1:] + processes[:1]:
+            process.kill()
+            process.wait()
+        execution._clusters.pop(address).close()
+
+
+def write_and_tell(item: tuple[int, NDArray[np.float64]], *, shared: NDArray[np.float64]) -> tuple[int, float]:
+    """Write a file at a relative path. The first item waits until the test has killed its worker."""
+    number, values = item
+    Path("out").mkdir(exist_ok=True)
+    Path(f"out/{number}.txt").write_text(str(os.getpid()))
+    while number == 0 and not Path("killed").exists():
+        time.sleep(0.02)
+    return number, float(values.sum() + shared[0])
+
+
+def test_workers_in_other_folders_write_here_and_a_killed_one_costs_only_its_own_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    items = [(number, np.full(3, number, float)) for number in range(24)]
+    shared = np.ones(3_000_000)  # 24 MB, of which Dask warns where it is in each call
+    with separate_cluster(tmp_path, 2) as (settings, processes), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_cluster(settings, reads=[Path()], writes=[Path()])
+        assert sorted(Path().iterdir()) == []  # the marks of the check are gone
+        assert worker_count(settings) == 2
+
+        def kill() -> None:
+            while not Path("out/0.txt").exists() or not Path("out/0.txt").read_text():
+                time.sleep(0.02)
+            number = int(Path("out/0.txt").read_text())
+            next(process for process in processes if process.pid == number).kill()
+            Path("killed").touch()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        results = collected(partial(write_and_tell, shared=shared), items, settings)
+        killer.join()
+        assert results == [(number, 3.0 * number + 1) for number in range(24)]
+        assert len(list(Path("out").iterdir())) == 24
+        execution._cluster(settings.scheduler).client._timeout = 0.5  # for which it tries to connect again
+        processes[0].kill()  # the scheduler
+        with pytest.raises(ClusterError, match="was lost; what is done is stored"):
+            collected(abs, list(range(50)), settings)
+
+
+def test_a_worker_that_cannot_be_used_is_named_before_the_work_starts(
+    tmp_path: Path, dask: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pixal import dask_cluster
+
+    with pytest.raises(ConfigError, match=r"it cannot read .*nowhere; mount it there at the same path"):
+        check_cluster(dask, reads=[tmp_path / "nowhere"])
+    with monkeypatch.context() as patch:
+        patch.setattr(dask_cluster, "_SEEN", 0.1)
+        patch.setattr(dask_cluster, "_marked", lambda *_: nullcontext())  # as if the folder were another one there
+        with pytest.raises(ConfigError, match="it does not see the folder"):
+            check_cluster(dask, writes=[tmp_path])
+    check_cluster(dask, writes=[tmp_path])
+    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        own = dask_cluster._versions()
+        versions = iter([("9.9", own[1])])
+        patch.setattr(dask_cluster, "_versions", lambda: next(versions, own))
+        with pytest.raises(ConfigError, match=r"it has PIXAL .* and this command 9\.9 .*; install the same"):
+            check_cluster(dask, reads=[tmp_path])
 
 
 def test_background_calls_run_in_order_and_the_first_error_is_raised_at_the_end() -> None:

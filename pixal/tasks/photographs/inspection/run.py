@@ -13,6 +13,7 @@ import numpy as np
 
 from pixal.config.loading import DEFAULTS
 from pixal.errors import InputError
+from pixal.execution import check_cluster
 from pixal.io.names import printable
 from pixal.io.provenance import provenance
 from pixal.outcome import Failure
@@ -64,6 +65,7 @@ def inspect(
     listed_others = {} if against is None else list_photographs(against)
     files = InspectionFiles(Path(OUTPUT_FOLDER, _name(source)) if out is None else Path(out))
     files.check([Path(folder) for folder in (source, against) if folder is not None])
+    check_cluster(config.execution, reads=[Path(folder) for folder in (source, against) if folder is not None])
     measure = partial(_inspect_types, sample=sample, config=config, quiet=quiet)
     with files.locked():
         types = measure(listed, step="inspect")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pixal.config.paths import DEFAULT_ENTRIES
 from pixal.errors import InputError
-from pixal.execution import Submit, in_background
+from pixal.execution import Submit, check_cluster, in_background
 from pixal.io.files import file_hash
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
@@ -110,6 +110,7 @@ def _list_photographs(input_dir: str | Path, config: PhotographConfig) -> dict[s
         for path in planned_files(TypeFolder(name, config), [photo.name for photo in photos])
     ]
     check_outputs(config.paths, _SIDE, list(photographs), source=input_dir, files=files, planned=planned)
+    check_cluster(config.execution, reads=[Path(input_dir)], writes=[config.paths.resolve(_SIDE)])
     return photographs
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixal import mlflow_utils
-from pixal.execution import in_background, progress
+from pixal.execution import check_cluster, in_background, progress
 from pixal.io.files import require_writable
 from pixal.io.locking import explained_by_lock
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
@@ -66,13 +66,15 @@ def validate(
         models.check(name, photos)
     for name in photographs:
         models.load(name)
+    root = config.paths.resolve(_SIDE)
+    check_cluster(config.execution, reads=[source, config.paths.resolve("component_model_path")], writes=[root])
     truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
     types = []
     for name in photographs:
         trained = models.load(name)
         adaptation = adapt(config, name, trained, source_text(source))
         types.append(TypeValidation(TypeVerdicts(name, trained, truths.get(name), config, adaptation)))
-    validated, seconds, root = 0, 0.0, config.paths.resolve(_SIDE)
+    validated, seconds = 0, 0.0
     with exclusive_run(config) as tracker:
         folders = {path.parent for path in planned}
         require_writable(*folders, *(config.paths.resolve("validate_metadata_path", name) for name in photographs))
@@ -139,6 +141,7 @@ def detect(
             adaptation = adapt(component, name, trained, stored.record.source)
             types.append(TypeDetection(TypeVerdicts(name, trained, truths.get(name), config, adaptation)))
     check_outputs(config.paths, _SIDE, [None, *names])
+    check_cluster(config.execution, writes=[config.paths.resolve(_SIDE)])
     with exclusive_run(component, "detect") as tracker:
         batches.check_unchanged(stored)
         for detection in types:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixal.config.paths import BATCHES_FOLDER
 from pixal.errors import InputError
-from pixal.execution import worker_count
+from pixal.execution import map_parallel, worker_count
 from pixal.io import ownership
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.files import FileStat, data_hash, file_stat
@@ -25,6 +26,7 @@ from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts import part_files
 from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD
+from pixal.tasks.photographs.verdicts.group_work import GROUP, GroupWork
 from pixal.tasks.photographs.verdicts.preparation import Preparation
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import JOURNAL, StoredVerdict, VerdictStore
@@ -120,6 +122,9 @@ class TypeValidation:
         """
         if not photographs:
             return
+        if self._config.execution.backend == "dask" and is_deferred is None and self.verdicts.model.file is None:
+            yield from self._validate_in_cluster(photographs)
+            return
         size = worker_count(self._config.execution)  # of the first chunk, as the photographs' size is not known yet
         log = log_to_file(self._config.paths.resolve("validate_log_path", self.name), "validate")
         with log, self.store, ThreadPoolExecutor(1) as background, self._stopping_preparation():
@@ -138,6 +143,21 @@ class TypeValidation:
                     parts = [part for photo, part in pairs if not is_deferred(photo, part)]
                 yield from self._validate_chunk(parts)
                 chunk = following
+
+    def _validate_in_cluster(self, photographs: list[Photograph]) -> Iterator[StoredVerdict]:
+        """Validate photographs where workers of a cluster prepare, score and draw them."""
+        work = GroupWork(self._preparation, self.verdicts, self.key)
+        groups = [photographs[start : start + GROUP] for start in range(0, len(photographs), GROUP)]
+        results = map_parallel(work, groups, self._config.execution, step=self.name, quiet=True)
+        with log_to_file(self._config.paths.resolve("validate_log_path", self.name), "validate"), self.store:
+            for group, found in zip(groups, results, strict=True):
+                for verdict in found.verdicts:
+                    for note in verdict.record.notes:
+                        _log.warning("%s/%s: %s", self.name, verdict.record.image, note)
+                self.verdicts.counts = self.verdicts.counts + found.counts
+                yield from self._store(
+                    [_source(photo) for photo in group], zip(found.verdicts, found.inputs, strict=True), found.summary
+                )
 
     def discard(self, source: str) -> None:
         """Remove the verdict of a photograph that now has another type or name."""
@@ -242,13 +262,29 @@ class TypeValidation:
         return int(np.clip(_CHUNK_BYTES // max(largest, 1), workers, PARTS_PER_WORKER * workers))
 
     def _validate_chunk(self, parts: list[PreparedPart]) -> Iterator[StoredVerdict]:
-        replaced = [self.store.verdicts.get(str(Path(part.record.source).absolute())) for part in parts]
-        self._subtract([verdict for verdict in replaced if verdict is not None])
         summary = self.verdicts.new_summary()
         verdicts = self.verdicts.validate_parts(parts, self.key, summary)
+        pairs = ((verdict, part.input) for part, verdict in zip(parts, verdicts, strict=True))
+        yield from self._store([str(Path(part.record.source).absolute()) for part in parts], pairs, summary)
+
+    def _store(
+        self,
+        sources: Sequence[str],
+        verdicts: Iterable[tuple[StoredVerdict, NDArray[np.float32] | None]],
+        summary: Summary,
+    ) -> Iterator[StoredVerdict]:
+        """Store new verdicts with their inputs, in place of earlier ones on the same photographs; yield each.
+
+        Args:
+            sources: The absolute paths of the photographs.
+            verdicts: The verdicts and the inputs of the parts. ``summary`` is complete when all were taken.
+            summary: The sums over the parts.
+        """
+        replaced = [self.store.verdicts.get(source) for source in sources]
+        self._subtract([verdict for verdict in replaced if verdict is not None])
         added = []
-        for part, verdict in zip(parts, verdicts, strict=True):
-            added.append(self.store.add(verdict, part.input if verdict.record.is_ok else None))
+        for verdict, image in verdicts:
+            added.append(self.store.add(verdict, image if verdict.record.is_ok else None))
             yield added[-1]
         self._add(summary, [verdict for verdict in added if verdict.record.is_ok])
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixal.errors import InputError
+from pixal.execution import check_cluster
 from pixal.io.files import FileStat, file_stat
 from pixal.io.names import comparable
 from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
@@ -60,6 +61,7 @@ def watch(
     batches.find(folder, batch)  # a name that cannot be used is reported before the watch starts
     watcher = _Watcher(folder, config, model, batch)
     results = config.paths.resolve("component_validate_path")
+    check_cluster(config.execution, reads=[folder], writes=[results])
     with exclusive_run(config) as tracker, notifying(results, config.validation.notify) as watcher.notifier:
         try:
             watcher.resume(force)
