@@ -308,6 +308,12 @@ def _check(options: argparse.Namespace) -> ExitStatus:
     return _show(pixal.check(options.input, config=_load_config(options)), options)
 
 
+def _clean(options: argparse.Namespace) -> ExitStatus:
+    cleaning = pixal.clean(maps=options.maps, remove=options.yes, config=_load_config(options))
+    sys.stdout.write(cleaning.summary() + "\n")
+    return ExitStatus.DONE
+
+
 def _status(options: argparse.Namespace) -> ExitStatus:
     return _show(pixal.status(config=_load_config(options)), options)
 
@@ -328,6 +334,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "init": _init,
     "check": _check,
     "status": _status,
+    "clean": _clean,
     "doctor": _doctor,
     "preprocess": _preprocess,
     "remove_bg": _preprocess,

@@ -121,6 +121,17 @@ class WithoutVerdicts:
         return False
 
 
+class Cleaned(Protocol):
+    """What ``clean`` returns."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes of what can be removed, or was."""
+
+    def summary(self) -> str:
+        """What it is, one line each."""
+
+
 class Overview(Protocol):
     """What ``check``, ``status`` and ``doctor`` return."""
 

@@ -1,4 +1,4 @@
-"""The options of ``init``, ``check``, ``status`` and ``doctor``."""
+"""The options of ``init``, ``check``, ``status``, ``clean`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,18 @@ run next. Nothing is written.
   pixal status --json
 """
 
+_CLEAN = """\
+Say what takes space and can be made again, with the command that makes it: cut-out and aligned
+photographs of trained types, models that compare has trained, the model inputs of batches and, with
+--maps, their anomaly maps. With --yes it is removed.
+
+Models, verdicts, reports, figures and marks stay, and so does every file that PIXAL did not write.
+What was made of photographs that are gone stays, too.
+
+  pixal clean
+  pixal clean --maps --yes
+"""
+
 _DOCTOR = """\
 Show what PIXAL finds on this machine: versions, GPU (or why there is none), networks of rembg,
 weights of backbones, the MLflow store. Paste the output into a bug report. Nothing is written, and
@@ -43,7 +55,7 @@ no network is used.
 
 
 def add_overview_commands(add: AddCommand) -> None:
-    """Add the four commands.
+    """Add the five commands.
 
     Args:
         add: Adds a command by its name and its line in the help, with the options that all commands have.
@@ -57,6 +69,11 @@ def add_overview_commands(add: AddCommand) -> None:
     command.add_argument("-i", "--input", metavar="DIR", help="folder of photographs (default: check the settings)")
     _add_json(command)
     _add_json(describe(add("status", "show types, models and batches, what is out of date, what is next"), _STATUS))
+    command = describe(add("clean", "remove what can be made again; say before what that is"), _CLEAN)
+    command.add_argument(
+        "--maps", action="store_true", help="also the anomaly maps of batches, of which serve draws outlines"
+    )
+    command.add_argument("--yes", action="store_true", help="remove it (default: only say what would be removed)")
     _add_json(describe(add("doctor", "show versions, GPU, weights and tracking, for a bug report"), _DOCTOR))
 
 

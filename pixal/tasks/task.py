@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 from pixal.config import Config
 from pixal.config.schema import Parameters
 from pixal.errors import InputError
-from pixal.outcome import Outcome, Overview, Results
+from pixal.outcome import Cleaned, Outcome, Overview, Results
 
 if TYPE_CHECKING:
     from pixal.database.history import History
@@ -221,6 +221,10 @@ class Task(ABC):
     def status(self, config: Config) -> Overview:
         """Read what has been done, what is out of date, and what to run next."""
         self._does_not_apply("status")
+
+    def clean(self, config: Config, *, maps: bool, remove: bool) -> Cleaned:
+        """Find what can be made again, and remove it if asked."""
+        self._does_not_apply("clean")
 
     def demo(self, folder: Path, *, config: str | Path | None, overrides: Sequence[str], quiet: bool) -> Results:
         """Make a small input in ``folder``, and run ``preprocess``, ``train`` and ``validate`` on it.

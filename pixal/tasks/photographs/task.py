@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pixal.tasks.photographs.learning.promotion import Promotion
     from pixal.tasks.photographs.learning.recalibration import Recalibration
     from pixal.tasks.photographs.overview.check import Check
+    from pixal.tasks.photographs.overview.clean import Cleaning
     from pixal.tasks.photographs.overview.status import Status
     from pixal.tasks.photographs.probing.evaluation import Evaluation
     from pixal.tasks.photographs.sensitivity.run import Sensitivity
@@ -205,6 +206,12 @@ class Photographs(Task):
         from pixal.tasks.photographs.overview.status import status
 
         return status(photograph_config(config))
+
+    def clean(self, config: Config, *, maps: bool, remove: bool) -> Cleaning:
+        """Find what can be made again, and remove it if asked."""
+        from pixal.tasks.photographs.overview.clean import clean
+
+        return clean(photograph_config(config), maps=maps, remove=remove)
 
     def history(
         self, config: Config, *, by: Grouping, selection: Selection, marks: str | Path | None, rebuild: bool
