@@ -29,10 +29,11 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
-    "benchmark_figures",  # these four are in _extensions/
+    "benchmark_figures",  # these five are in _extensions/
     "command_line",
     "mathml",
     "repository_pages",
+    "settings_tables",
 ]
 exclude_patterns = ["_build", "gallery/*", "gallery_pages/*.ipynb", "**sg_execution_times*"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ Image = NDArray[np.uint8]
 IMAGES = Path(__file__).parent / "images"
 TYPE = "front"
 TRAINED, SHOWN = "image_001", "part_003"  # a good photograph; a part with two defects, of different kinds
+_HIDE_FOLDER = """([folder, name]) => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(folder, name);
+}"""
 SPOTS = "--kinds spot --contrasts -0.4 --sizes 1.5 2.5 4 8 16 --defects 60"  # for the map of sensitivity
 
 
@@ -68,7 +73,8 @@ def _save(name: str, image: Image, width: int) -> None:
     if image.shape[1] > width:
         size = (width, round(image.shape[0] * width / image.shape[1]))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    cv2.imwrite(str(IMAGES / name), image, [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_PNG_COMPRESSION, 9])
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 9] if name.endswith(".png") else [cv2.IMWRITE_JPEG_QUALITY, 85]
+    cv2.imwrite(str(IMAGES / name), image, options)
 
 
 def _on_a_chequerboard(path: Path) -> Image:
@@ -84,7 +90,7 @@ def _one_above_the_other(photograph: Image, overlay: Image, truth: Path) -> Imag
     """A photograph and its overlay, cut to the part."""
     part = _read(truth / f"foreground/{SHOWN}.png")[..., 0]
     x, y, width, height = cv2.boundingRect(part)
-    rows, columns = slice(max(y - 20, 0), y + height + 20), slice(max(x - 20, 0), x + width + 20)
+    rows, columns = slice(max(y - 20, 0), y + height + 20), slice(max(x - 60, 0), x + width + 60)
     crops = [image[rows, columns] for image in (photograph, overlay)]
     gap = np.full((6, crops[0].shape[1], 3), 255, np.uint8)
     return np.vstack([crops[0], gap, crops[1]])
@@ -96,14 +102,17 @@ def _photograph_pages(demo: Path) -> None:
 
     with sync_playwright() as playwright, _server(demo) as address:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1180, "height": 1310})
+        page = browser.new_page(viewport={"width": 1180, "height": 1500})
         page.goto((demo.resolve() / "validate/Demo_Flex/report.html").as_uri())
+        page.evaluate(_HIDE_FOLDER, [str(demo.resolve()), "pixal_demo"])
         _save("report.png", _screenshot(page), 900)
         page = browser.new_page(viewport={"width": 1180, "height": 760})
-        page.goto(address)
-        page.get_by_role("link", name="Demo_Flex").first.click()
-        page.get_by_text(f"{SHOWN}.jpg").first.click()
-        page.wait_for_timeout(1500)
+        page.set_default_timeout(10_000)
+        page.goto(f"{address}/c/Demo_Flex")
+        page.locator("a[href*='/c/Demo_Flex/b/']").first.click()
+        part = page.locator(f"a[href$='part?type={TYPE}&image={SHOWN}.jpg']").first.get_attribute("href")
+        page.goto(f"{address}{part}")
+        page.wait_for_timeout(2000)
         _save("serve.jpg", _screenshot(page), 900)
         browser.close()
 
@@ -125,8 +134,11 @@ def _server(demo: Path) -> Any:
                 probe.settimeout(0.3)
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-        yield f"http://127.0.0.1:{port}/"
-        process.terminate()
+            time.sleep(0.3)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
 
 
 if __name__ == "__main__":

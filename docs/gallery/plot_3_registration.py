@@ -12,7 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pixal.synthetic import draw_component
-from pixal.tasks.photographs.network_input.local_registration import find_displacement, undo_displacement
+from pixal.tasks.photographs.network_input.local_registration import (
+    find_displacement,
+    registration_levels,
+    undo_displacement,
+)
 
 # %%
 # The reference, and the same part bent by up to 1.5 pixels, with a dark spot.
@@ -29,7 +33,7 @@ reference, bent = (np.asarray(image, np.float32) / 255 for image in (reference, 
 # %%
 # Find the displacement and undo it.
 
-field = find_displacement(bent, reference, part)
+field = find_displacement(bent, registration_levels(reference, part))
 straight = undo_displacement(bent, field)
 
 # %%
@@ -46,7 +50,7 @@ figure.colorbar(shown, ax=axes, label="difference, largest of R, G, B")
 # %%
 # The displacement that was planted along x, and the one that was found.
 
-found = cv2.resize(field, reference.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., 0]
+found = field[..., 0]
 figure, axes = plt.subplots(2, 1, figsize=(8, 5.6), layout="constrained")
 for ax, values, title in zip(axes, (bend_x, found), ("planted", "found"), strict=True):
     shown = ax.imshow(np.where(part, values, np.nan)[160:380, 170:790], cmap="coolwarm", vmin=-2, vmax=2)
