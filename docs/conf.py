@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(DOCS / "_extensions")]  # this copy of PIXAL, not
 
 from pixal.version import __version__  # noqa: E402
 
-os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("MPLBACKEND", None)  # notebooks show their figures
 os.environ.setdefault("PIXAL_TRACKING", "off")
 
 project = "PIXAL"

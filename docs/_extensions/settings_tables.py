@@ -45,7 +45,7 @@ def _sections(model: type[BaseModel], title: str = "", prefix: str = "") -> Iter
     """A table of the settings of a section, then those of the sections inside it."""
     inner = {name: field.annotation for name, field in model.model_fields.items() if _is_section(field.annotation)}
     if set(model.model_fields) - set(inner):
-        yield from _table(title + (prefix.removesuffix(".") or "general"), model, prefix)
+        yield from _table(title + (prefix.removesuffix(".") or "general"), model)
     for name, section in inner.items():
         yield from _sections(section, title, f"{prefix}{name}.")
 
@@ -54,14 +54,14 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _table(title: str, model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _table(title: str, model: type[BaseModel]) -> Iterator[str]:
     schema, meanings = model.model_json_schema(), _meanings(model)
     yield f"\n### {title}\n\n| Setting | Type | Default | Meaning |\n|---|---|---|---|"
     for name, field in model.model_fields.items():
         if not _is_section(field.annotation):
             kind = _kind(schema["properties"][name], schema.get("$defs", {}))
             default = "" if field.is_required() else f"`{_yaml(field.get_default(call_default_factory=True))}`"
-            yield f"| `{prefix}{name}` | {kind} | {default} | {meanings.get(name, '')} |"
+            yield f"| `{name}` | {kind} | {default} | {meanings.get(name, '')} |"
 
 
 def _kind(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
