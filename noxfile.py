@@ -61,7 +61,8 @@ def package(session: nox.Session) -> None:
     session.chdir(dist)
     session.run("python", "-m", "pixal", "--version")
     session.run("python", "-m", "pixal", "init", "PART")
-    session.run("python", "-m", "pixal", "doctor")
+    # The wheel alone has no TensorFlow, which is an extra; doctor says so with status 2.
+    session.run("python", "-m", "pixal", "doctor", success_codes=[0, 2])
 
 
 def _install(session: nox.Session, *more: str) -> None:

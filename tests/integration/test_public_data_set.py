@@ -18,7 +18,7 @@ import pixal
 
 SIZE = (90, 101)
 DOCS = Path(__file__).parents[2] / "docs"
-TEXTURE = [  # as in docs/usage.md
+TEXTURE = [  # as in docs/howto/textures.md
     "preprocessing.remove_background.method=none",
     "preprocessing.alignment.apply_alignment=False",
     "preprocessing.alignment.MIN_SCORE_THRESHOLD=-1",
