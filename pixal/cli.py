@@ -66,14 +66,9 @@ def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
 
 def _defer_runs() -> None:
     """Let another process write the run into MLflow, whose import takes longer than some verdicts."""
-    from pixal import mlflow_utils
+    from pixal.tracking import defer_runs
 
-    def start() -> None:
-        from pixal import mlflow_sender
-
-        mlflow_sender.start()
-
-    mlflow_utils.defer_runs(start)
+    defer_runs()
 
 
 def _report_stop(error: BaseException, command: str, received: Received) -> ExitStatus:

@@ -14,6 +14,8 @@ _EXTRAS = {
     "openpyxl": ("openpyxl", "pip install 'pixal[tables]'"),
     "fastapi": ("FastAPI", "pip install 'pixal[serve]'"),
     "uvicorn": ("uvicorn", "pip install 'pixal[serve]'"),
+    "mlflow": ("MLflow", "pip install 'pixal[tracking]'"),
+    "tensorboard": ("TensorBoard", "pip install 'pixal[tensorboard]'"),
 }
 
 
@@ -27,7 +29,7 @@ def require_extra(module: str, purpose: str) -> None:
     """Check that a module of an extra is installed, without importing it.
 
     Args:
-        module: The module: ``tensorflow``, ``distributed``, ``fastapi``, ``uvicorn`` or ``openpyxl``.
+        module: The module: one of those above.
         purpose: What needs it, for the error message.
 
     Raises:

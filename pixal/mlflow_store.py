@@ -14,6 +14,7 @@ from pixal.io.locking import lock_folder
 
 _log = logging.getLogger(__name__)
 
+LOCAL_STORE = "mlflow.db"
 LOCAL_ARTIFACTS = "mlruns"
 _SECONDS = 30.0  # to wait for another process that makes the store
 _MAX_CHECKED = 50 << 20  # bytes of a store that is checked for damage, which takes a second

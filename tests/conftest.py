@@ -14,7 +14,8 @@ from helpers import collect_runs, train_front, validate_lot
 from hypothesis import HealthCheck, settings
 from matplotlib.figure import Figure
 
-from pixal.mlflow_utils import SWITCH, Tracker
+from pixal.tracking import Tracker
+from pixal.tracking.environment import SWITCH
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

@@ -14,8 +14,11 @@ import yaml
 
 from pixal.config import Paths, load_config
 from pixal.config.loading import DEFAULTS
-from pixal.mlflow_utils import SWITCH, Tracker
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters, photograph_config
+from pixal.tracking import Tracker
+from pixal.tracking.environment import SWITCH
+from pixal.tracking.loggers import RunLogger
+from pixal.tracking.run import TrackedRun
 
 PATHS = """\
 component_model_path: {component: Part, base: ./out}
@@ -114,11 +117,23 @@ def write_marks(marks: dict[str, str], **columns: Any) -> None:
         csv.writer(file).writerows([names, *(["front", *row, *columns.values()] for row in marks.items())])
 
 
+class Collector(RunLogger):
+    """Keeps the runs that have ended."""
+
+    def __init__(self, runs: list[Tracker]) -> None:
+        self._runs = runs
+
+    def end(self, run: TrackedRun) -> None:
+        """Keep a run."""
+        assert isinstance(run, Tracker)
+        self._runs.append(run)
+
+
 def collect_runs(patch: pytest.MonkeyPatch, runs: list[Tracker]) -> None:
     """Append tracked runs to ``runs`` instead of writing them to MLflow, whose store takes seconds to create."""
     patch.setenv(SWITCH, "on")
-    patch.setattr("pixal.mlflow_utils.store_run", lambda tracker, *_: runs.append(tracker))
-    patch.setattr("pixal.mlflow_utils.import_mlflow", lambda: None)
+    patch.setattr("pixal.tracking.tracker.open_loggers", lambda settings, *, deferred: [Collector(runs)])
+    patch.setattr("pixal.tracking.sender.start_sender", lambda: None)
 
 
 class Killed(BaseException):

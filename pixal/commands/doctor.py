@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pixal import unsent_runs
 from pixal.execution import processors
 from pixal.extras import install_advice
-from pixal.mlflow_utils import LOCAL_STORE, is_tracking
+from pixal.mlflow_store import LOCAL_STORE
 from pixal.registry import DEFECTS, MODELS, TASKS, Registry
+from pixal.tracking import is_tracking, waiting_runs
 from pixal.version import __version__
 
 _PACKAGES = (
@@ -156,7 +156,7 @@ def _weights() -> dict[str, str]:
 
 def _tracking() -> dict[str, str]:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    unsent = len(list(Path(unsent_runs.FOLDER).glob("*.json")))
+    unsent = len(list(Path(waiting_runs.FOLDER).glob(waiting_runs.PATTERN)))
     if uri is not None:
         store = uri.rpartition("@")[2] if "@" in uri else uri  # without a password
     else:
@@ -165,7 +165,7 @@ def _tracking() -> dict[str, str]:
     return {
         "tracking": "on" if is_tracking() else "off (PIXAL_TRACKING)",
         "store": store,
-        "runs not sent yet": f"{unsent} in {unsent_runs.FOLDER}" if unsent else "none",
+        "runs not sent yet": f"{unsent} in {waiting_runs.FOLDER}" if unsent else "none",
     }
 
 

@@ -12,7 +12,7 @@ from pixal.config.document import Document, section_names
 from pixal.config.former import read_stored_settings
 from pixal.config.path_checks import check_paths
 from pixal.config.paths import Paths
-from pixal.config.schema import Execution, ModelTraining, Parameters
+from pixal.config.schema import Execution, ModelTraining, Parameters, Tracking
 from pixal.config.yaml_file import YamlFile, read_yaml
 from pixal.errors import ConfigError
 from pixal.registry import TASKS
@@ -54,6 +54,11 @@ class Config:
     def execution(self) -> Execution:
         """Where and on how many images at the same time PIXAL works."""
         return self.parameters.execution
+
+    @property
+    def tracking(self) -> Tracking:
+        """Where runs are logged."""
+        return self.parameters.tracking
 
 
 class TaskSettings(Protocol):

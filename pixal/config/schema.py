@@ -6,6 +6,7 @@ The sections of a task are in its own ``settings.py``.
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -177,6 +178,51 @@ class Execution(Section):
         return value
 
 
+LoggerName = Literal["auto", "mlflow", "csv", "tensorboard"]
+"""A logger of runs; ``auto`` stands for MLflow where it is installed."""
+
+
+with warnings.catch_warnings():  # the metaclass of pydantic has a method ``register``, which no settings call
+    warnings.filterwarnings("ignore", message='Field name "register"')
+
+    class Tracking(Section):
+        """Where runs are logged. ``tracking: off`` stands for no loggers.
+
+        Attributes:
+            loggers: ``mlflow``: a store or server of MLflow. ``csv``: tables in ``runs/``. ``tensorboard``: event files
+                in ``runs/``. ``auto``: ``mlflow`` where it is installed.
+            register: Also add each trained model to MLflow's model registry, as ``COMPONENT_TYPE``.
+        """
+
+        loggers: Annotated[list[LoggerName], Mark.NO_RESULT] = ["auto"]
+        register: Annotated[bool, Mark.NO_RESULT] = False
+
+        @model_validator(mode="before")
+        @classmethod
+        def _on_or_off(cls, value: Any) -> Any:
+            """YAML reads ``off`` as False."""
+            if value in (False, "off"):
+                return {"loggers": []}
+            if value in (True, "on"):
+                return {}
+            if not isinstance(value, dict | Tracking):
+                raise ValueError(f"{value!r} is neither off nor a section with loggers and register")
+            return value
+
+        @field_validator("loggers", mode="before")
+        @classmethod
+        def _one_name(cls, value: Any) -> Any:
+            if value in (False, "off"):
+                return []
+            return [value] if isinstance(value, str) else value
+
+        @model_validator(mode="after")
+        def _registry_needs_mlflow(self) -> Tracking:
+            if self.register and not {"auto", "mlflow"} & {*self.loggers}:
+                raise ValueError("register needs mlflow among the loggers: the registry is that of MLflow")
+            return self
+
+
 class Parameters(Section):
     """All settings of ``parameters.yaml``. A task derives its own class from this one, and adds its sections.
 
@@ -186,6 +232,7 @@ class Parameters(Section):
         task: Name of the task.
         model_training: The model and its training.
         execution: The execution.
+        tracking: Where runs are logged.
     """
 
     former_values: ClassVar[tuple[FormerValue, ...]] = ()
@@ -194,3 +241,4 @@ class Parameters(Section):
     task: str = "photographs"
     model_training: ModelTraining = ModelTraining()
     execution: Execution = Execution()
+    tracking: Annotated[Tracking, Mark.NO_RESULT] = Tracking()

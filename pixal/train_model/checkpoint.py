@@ -222,7 +222,7 @@ class Checkpoint:
             notes = state.notes
             dependencies, is_same = notes["dependencies"], notes["fingerprint"] == fingerprint(self._dependencies)
             if is_same:
-                self.histories = [History(**history) for history in notes["histories"]]
+                self.histories = [History.from_notes(history) for history in notes["histories"]]
                 self.specification = dict(notes["specification"])
                 self._seconds_before = float(notes["seconds"])
                 self._fit_state = FitState(state.arrays, notes["fit"]) if notes["fit"] is not None else None

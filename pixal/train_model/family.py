@@ -40,6 +40,8 @@ class FitControl:
         validation_rows: Rows whose loss decides which epoch is best and when to stop; None: the settings decide.
         learning_rates: One learning rate per epoch, which also sets the number of epochs; None: as the settings say.
         on_epoch: Called after each epoch with its number, from 1, and its loss.
+        on_history: Called after each epoch with the name of the fit ("" for the one that gives the model) and its
+            history so far.
         checkpoint: Where the fit saves its state after an epoch, and from which it resumes.
         name: The name of the model in a progress bar of the fit itself.
         quiet: Whether to hide such a bar.
@@ -48,6 +50,7 @@ class FitControl:
     validation_rows: Rows | None = None
     learning_rates: Sequence[float] | None = None
     on_epoch: Callable[[int, float], None] | None = None
+    on_history: Callable[[str, History], None] | None = None
     checkpoint: Checkpoint | None = None
     name: str = ""
     quiet: bool = True

@@ -23,6 +23,9 @@ from pixal.train_model.specification import ModelSpecification
 HELD_OUT = 500
 
 
+OnHistory = Callable[[str, History], None]
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A fitted model.
@@ -129,6 +132,7 @@ def fit_all(
     name: str,
     quiet: bool,
     on_final_epoch: Callable[[ModelFamily, int], None] = lambda model, epoch: None,
+    on_history: OnHistory | None = None,
     rows: Rows | None = None,
 ) -> Fitted:
     """Fit the model without each fold, store the errors of the fold, and then fit it on all rows.
@@ -147,6 +151,8 @@ def fit_all(
         name: The name of the model in the progress bar.
         quiet: Whether to hide the progress bar.
         on_final_epoch: Called after each epoch of the resulting model's fit with the model and the epoch.
+        on_history: Called after each epoch with the name of the fit (``fold_1``, ...; "" for that of the resulting
+            model) and its history so far.
         rows: The rows to learn from; None: all.
 
     Raises:
@@ -155,7 +161,7 @@ def fit_all(
     model = family(specification.model_dump() | checkpoint.specification)
     all_rows = np.arange(len(inputs)) if rows is None else rows
     if folds and model.leaves_one_out:
-        return _fit_once(model, inputs, all_rows, masks, folds, checkpoint, name, quiet, on_final_epoch)
+        return _fit_once(model, inputs, all_rows, masks, folds, checkpoint, name, quiet, on_final_epoch, on_history)
     epochs = checkpoint.target_epochs or specification.n_epochs
     is_single_fit = bool(folds) and not model.folds_are_cheap
     checkpoint.keeps_last_state = not model.folds_are_cheap
@@ -179,6 +185,7 @@ def fit_all(
             control = FitControl(
                 validation_rows=folds[index],
                 on_epoch=finish_epoch if is_single_fit else show_epoch,
+                on_history=on_history if is_single_fit else _named(on_history, f"fold_{index + 1}"),
                 checkpoint=checkpoint,
             )
             history = model.fit(inputs, training_rows[index], masks, control)
@@ -189,7 +196,7 @@ def fit_all(
             checkpoint.fit_done(history, model.spec.model_dump(mode="json"))
             bar.update(len(checkpoint.histories) * steps - bar.n)  # the fit may have stopped early
         rates = typical_rates(checkpoint.histories)
-        control = FitControl(learning_rates=rates, on_epoch=finish_epoch, checkpoint=checkpoint)
+        control = FitControl(learning_rates=rates, on_epoch=finish_epoch, on_history=on_history, checkpoint=checkpoint)
         history = model.fit(inputs, all_rows, masks, control)
         bar.update(total - bar.n)
     return Fitted(model, history, checkpoint.histories)
@@ -205,10 +212,15 @@ def _fit_once(
     name: str,
     quiet: bool,
     on_final_epoch: Callable[[ModelFamily, int], None],
+    on_history: OnHistory | None,
 ) -> Fitted:
     """Fit the model on ``rows``, and store the errors of held-out parts that the fit itself gives."""
     control = FitControl(
-        on_epoch=lambda epoch, loss: on_final_epoch(model, epoch), checkpoint=checkpoint, name=name, quiet=quiet
+        on_epoch=lambda epoch, loss: on_final_epoch(model, epoch),
+        on_history=on_history,
+        checkpoint=checkpoint,
+        name=name,
+        quiet=quiet,
     )
     # A family with epochs shows its own progress.
     with progress_bar(total=1, title=bar_title(name), unit="fit", quiet=quiet or model.has_epochs) as bar:
@@ -218,6 +230,11 @@ def _fit_once(
             release_pages(checkpoint.errors)
         bar.update()
     return Fitted(model, history, [])
+
+
+def _named(on_history: OnHistory | None, name: str) -> OnHistory | None:
+    """Call ``on_history`` with the name of a fit."""
+    return None if on_history is None else lambda _, history: on_history(name, history)
 
 
 def _store_errors(

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pixal import mlflow_utils
 from pixal.config import Config, PathEntry
 from pixal.config.section import result_settings
 from pixal.errors import InputError
@@ -21,6 +20,7 @@ from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinis
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import with_hash, write_record
 from pixal.outcome import Outcome
+from pixal.tracking import MODEL_TAG, EpochLog, TrackedDataset, TrackedModel, start_tracking, tracked_run
 from pixal.train_model.family import (
     AnomalyModel,
     ModelFamily,
@@ -73,6 +73,7 @@ def train_models(
     name = config.model_training.model
     family = anomaly_family_named(name) if task.holds_out else family_named(name)
     checked_options(family, config.model_training)
+    start_tracking(config)
     hardware = family.set_up(config.model_training)
     owners = [data.owner for data in training_sets]
     planned = [path for owner in owners for path in _planned_files(config, owner)]
@@ -133,7 +134,10 @@ class _TrainingRun:
         count = max(1, sum(len(fold) for fold in folds))  # an empty file cannot be mapped
         shape = (count, *data.inputs.shape[:2], len(self.specification.error_weights))
         checkpoint = plan.open_checkpoint(shape)
-        with mlflow_utils.tracked_run(self.config, data.label, "train") as tracker:
+        tags = {"pixal.type": data.owner} if data.owner else {}
+        with tracked_run(self.config, data.label, "train", tags=tags) as tracker:
+            tracker.log_dataset(self._dataset())
+            log_epochs = EpochLog(tracker)
             with checkpoint:
                 fitted = fit_all(
                     self.family,
@@ -145,8 +149,9 @@ class _TrainingRun:
                     name=data.label,
                     quiet=self.quiet,
                     on_final_epoch=plan.save_epoch_weights,
+                    on_history=log_epochs,
                 )
-            mlflow_utils.log_history(tracker, fitted.history, fitted.fold_histories)
+            log_epochs.finish(fitted.history, fitted.fold_histories)
             finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.specification))
             files = self._save(fitted.model, finished)
             content = self._record(fitted, files, finished, checkpoint.seconds) | plan.store_last_state(checkpoint)
@@ -155,9 +160,8 @@ class _TrainingRun:
             write_record(self._folder("metadata_path") / MODEL_RECORD, content)
             checkpoint.remove()
             metadata = sorted(self._folder("metadata_path").glob("*.yaml"))
-            tracker.log_params(record.settings)
-            tracker.set_tags({mlflow_utils.MODEL_TAG: record.fingerprint, "pixal.model_family": record.model})
-            tracker.log_dataset(self._dataset())
+            tracker.set_tags({MODEL_TAG: record.fingerprint, "pixal.model_family": record.model})
+            tracker.log_model(self._tracked_model())
             tracker.log_artifacts({"model": files, "figures": finished.figures, "metadata": metadata})
         best, epochs = fitted.history.best_epoch, plan.target_epochs or self.config.model_training.n_epochs
         _log.info(
@@ -215,11 +219,22 @@ class _TrainingRun:
             return make_folds(inputs, len(inputs), self.config.model_training.seed)
         return cross_validation_folds(model, inputs, self.config.model_training)
 
-    def _dataset(self) -> mlflow_utils.TrackedDataset:
+    def _tracked_model(self) -> TrackedModel:
+        record_file = self._folder("metadata_path") / MODEL_RECORD
+        return TrackedModel(
+            self.config.parameters.task,
+            self.config.paths.component,
+            self.training_set.owner,
+            record_file,
+            file_hash(record_file),
+            self._folder("model_path"),
+        )
+
+    def _dataset(self) -> TrackedDataset:
         data = self.training_set
         name = " ".join(dict.fromkeys((self.config.paths.component, data.label)))
         profile = {"good parts": len(data.inputs), "shape": list(data.inputs.shape), "channels": data.inputs.channels}
-        return mlflow_utils.TrackedDataset(name, data.sha256[:16], str(data.path.absolute()), "training", profile)
+        return TrackedDataset(name, data.sha256[:16], str(data.path.absolute()), "training", profile)
 
     def _save(self, model: ModelFamily, finished: Finished) -> list[Path]:
         folder = self._folder("model_path")

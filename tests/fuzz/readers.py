@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from helpers import PATHS
+from pixal.unsent_runs import FOLDER, kept_runs
 
 from pixal.config import load_config
 from pixal.config.loading import DEFAULTS
@@ -40,7 +41,6 @@ from pixal.tasks.photographs.training.stored import PhotographModelRecord
 from pixal.tasks.photographs.verdicts.truth import read_truth
 from pixal.tasks.photographs.verdicts.verdict_store import read_journal
 from pixal.train_model.state_file import read_state
-from pixal.unsent_runs import FOLDER, kept_runs
 
 MAX_PIXELS_BYTES = 20_000_000  # of an image: smaller than in use, so that a try takes milliseconds
 ROW_LENGTH = 12  # of the growing rows in ``seeds.py``

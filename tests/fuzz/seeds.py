@@ -13,6 +13,7 @@ import yaml
 from checkpoints import checkpoint
 from helpers import PATHS
 from PIL import ExifTags, Image
+from pixal.unsent_runs import UnsentFile, UnsentRun
 
 from pixal.calibration.calibration import Calibration
 from pixal.config.loading import DEFAULTS
@@ -42,7 +43,6 @@ from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing, RemoveBackground
 from pixal.train_model.state_file import write_state
-from pixal.unsent_runs import UnsentFile, UnsentRun
 
 HASH = "0123456789abcdef" * 4
 FRAME = (24, 32)

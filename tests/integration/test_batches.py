@@ -23,12 +23,12 @@ from pixal import cli
 from pixal.config import load_config
 from pixal.errors import InputError
 from pixal.io import ownership
-from pixal.mlflow_utils import Tracker
 from pixal.report import render
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import reporting, watch
 from pixal.tasks.photographs.verdicts.batches import HISTORY_DATABASE
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore
+from pixal.tracking import Tracker
 
 RESULTS = Path("validate/Part")
 KEPT = RESULTS / "batches"

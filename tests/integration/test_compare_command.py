@@ -19,13 +19,13 @@ from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
 from pixal.io.records import read_record
-from pixal.mlflow_utils import Tracker
 from pixal.registry import MODELS
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.comparison import choice
 from pixal.tasks.photographs.comparison.cost import measured_memory
 from pixal.tasks.photographs.sensitivity.measuring import TypeMeasurement
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tracking import Tracker
 from pixal.train_model.family import Rows
 from pixal.train_model.gaussian import Gaussian
 

@@ -16,12 +16,12 @@ from pixal import cli
 from pixal.errors import ModelError
 from pixal.io.arrays import load_arrays
 from pixal.io.records import read_record
-from pixal.mlflow_utils import Tracker
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.sensitivity import run as run_module
 from pixal.tasks.photographs.sensitivity.measuring import TypeMeasurement
 from pixal.tasks.photographs.sensitivity.plan import Budget
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tracking import Tracker
 
 OPTIONS: dict[str, Any] = {"kinds": ["spot", "scratch"], "sizes": [1, 3, 8], "contrasts": [-0.5], "defects": 10}
 METADATA, FIGURES = Path("out/Part/front/metadata"), Path("out/Part/front/figures")

@@ -23,8 +23,8 @@ import yaml
 from helpers import write_configs
 
 from pixal.cli import main
-from pixal.mlflow_utils import SWITCH
 from pixal.synthetic import write_batch
+from pixal.tracking.environment import SWITCH
 
 EPOCHS, FOLDS = 120, 2
 PARAMETERS = f"""

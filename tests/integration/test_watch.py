@@ -27,12 +27,12 @@ from pixal.database.store import Store
 from pixal.errors import InputError, ModelError
 from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays
-from pixal.mlflow_utils import Tracker
 from pixal.report import images as report_images
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
 from pixal.tasks.photographs.verdicts import watch
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict, VerdictStore, read_journal
+from pixal.tracking import Tracker
 
 Step = Callable[[], object]
 SETTINGS = f"""

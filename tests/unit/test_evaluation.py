@@ -21,10 +21,10 @@ from pixal.inputs import InputSet
 from pixal.io.arrays import load_arrays, save_arrays
 from pixal.io.files import file_hash
 from pixal.io.records import read_record, with_hash, write_record
-from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.probing.reconstruction import reconstruction_measures
 from pixal.tasks.photographs.probing.sample import PartSample
 from pixal.tasks.photographs.training.stored import load_trained
+from pixal.tracking import Tracker
 
 METADATA = Path("out/Part/front/metadata")
 FIGURE = Path("out/Part/front/figures/evaluation_reconstructions.png")

@@ -117,6 +117,17 @@ def test_the_weights_of_the_best_epoch_are_kept() -> None:
     assert history.loss == [pytest.approx(1 / n) for n in range(1, 8)]
 
 
+def test_each_epoch_is_reported_with_its_curves_as_it_ends() -> None:
+    seen: list[tuple[str, int, int, int]] = []
+
+    def report(name: str, history: History) -> None:
+        assert history.times == sorted(history.times)
+        seen.append((name, len(history.loss), len(history.learning_rate), len(history.times)))
+
+    fit(Scripted([5, 3, 4]), on_history=report)
+    assert seen == [("", 1, 1, 1), ("", 2, 2, 2), ("", 3, 3, 3)]
+
+
 @pytest.mark.parametrize(("patience", "epochs", "best"), [(0, 9, 8), (1, 3, 2), (2, 6, 4), (3, 7, 4), (4, 9, 8)])
 def test_patience_counts_epochs_without_improvement(patience: int, epochs: int, best: int) -> None:
     model = Scripted([5, 3, 4, 2.5, 2.5, 4, 4, 2, 5])

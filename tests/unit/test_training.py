@@ -25,7 +25,6 @@ from pixal.inputs import InputSet, InputSetWriter
 from pixal.io.files import file_hash
 from pixal.io.ownership import MANIFEST
 from pixal.io.records import read_record, with_hash, write_record
-from pixal.mlflow_utils import Tracker
 from pixal.tasks.photographs.alignment.align import Reference
 from pixal.tasks.photographs.alignment.features import Features
 from pixal.tasks.photographs.geometry import Box
@@ -34,6 +33,7 @@ from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.tasks.photographs.training import figures
 from pixal.tasks.photographs.training.stored import load_trained
+from pixal.tracking import Tracker
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.family import FitControl, ModelFamily
 from pixal.train_model.folds import HELD_OUT, held_out_positions, make_folds
@@ -245,10 +245,19 @@ def test_a_run_is_tracked_with_metrics_settings_and_files(trained: Trained) -> N
         "front",
         "FINISHED",
     )
-    epochs = {metric: [step for key, _, step in tracker.metrics if key == metric] for metric in ("loss", "val_loss")}
+    epochs = {metric: [row.step for row in tracker.metrics if row.name == metric] for metric in ("loss", "val_loss")}
     assert epochs["loss"] == list(range(1, record["epochs_trained"] + 1))
     assert epochs["val_loss"] == [1, 2, 3]
-    assert {key for key, *_ in tracker.metrics} == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
+    names = {row.name for row in tracker.metrics}
+    folds = {f"fold_{number}/{name}" for number in range(1, 4) for name in ("loss", "val_loss")}
+    assert {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"} <= names
+    assert names - folds == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
+    assert {"fold_1/loss", "fold_2/val_loss"} <= names
+    times = [row.time for row in tracker.metrics if row.name in ("fold_1/loss", "fold_2/loss", "loss")]
+    assert tracker.start_time <= times[0] <= times[-1] <= (tracker.end_time or 0)
+    assert times == sorted(times)
+    assert tracker.model is not None
+    assert (tracker.model.component, tracker.model.owner) == ("Part", "front")
     assert tracker.params["model_training.n_epochs"] == "3"
     stored = {(path.name, folder_name) for path, folder_name in tracker.artifacts}
     assert {

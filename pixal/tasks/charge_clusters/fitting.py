@@ -7,8 +7,10 @@ epochs. Here an epoch can take hours, and the events are in many compressed file
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +69,12 @@ class StreamFit:
         self._best: list[NDArray[Any]] = []
 
     def run(
-        self, settings: StreamFitSettings, checkpoint: Checkpoint, on_epoch: Callable[[int], None] | None = None
+        self,
+        settings: StreamFitSettings,
+        checkpoint: Checkpoint,
+        on_epoch: Callable[[int], None] | None = None,
+        *,
+        on_history: Callable[[str, History], None] | None = None,
     ) -> History:
         """Fit up to the last epoch, and set the model to the weights of the best one.
 
@@ -75,6 +82,7 @@ class StreamFit:
             settings: The settings of the fit.
             checkpoint: Saves the state of the fit. An interrupted fit resumes from it, up to its ``target_epochs``.
             on_epoch: Called after each epoch with its number, from 1.
+            on_history: Called after each epoch with "" and the history so far; see ``FitControl``.
 
         Raises:
             ConfigError: The loss is not finite.
@@ -97,25 +105,28 @@ class StreamFit:
             history.loss.append(self._total / len(self._training))
             self._step, self._total = 0, 0.0
             self._add_validation_loss(self._validation_loss(), settings.min_delta)
+            history.times.append(time.time())
             text = "epoch %d of %d: loss %.4f, validation %.4f"
             _log.info(text, epoch, epochs, history.loss[-1], history.validation_loss[-1])
             if on_epoch is not None:
                 on_epoch(epoch)
+            if on_history is not None:
+                on_history("", history)
             checkpoint.epoch_done(self.state)
-        checkpoint.last_epoch_done(self.state)
+        checkpoint.last_epoch_done(partial(self.state, with_times=False))
         for variable, value in zip(self._model.weights, self._best, strict=True):
             variable.assign(value)
         return history
 
-    def state(self) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
+    def state(self, *, with_times: bool = True) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
         """What ``restore`` needs: arrays by name, and notes as JSON values."""
-        notes = {"history": asdict(self.history), "step": self._step, "total": self._total}
+        notes = {"history": self.history.as_notes(with_times=with_times), "step": self._step, "total": self._total}
         return self._arrays(), notes | {"epoch": len(self.history.loss) + bool(self._step)}
 
     def restore(self, state: FitState) -> None:
         """Continue from a state that ``state`` gave."""
         arrays, notes = state.arrays, state.notes
-        self.history = History(**notes["history"])
+        self.history = History.from_notes(notes["history"])
         self._step, self._total = int(notes["step"]), float(notes["total"])
         for index, variable in enumerate(self._variables):
             variable.assign(arrays[f"variable_{index}"])

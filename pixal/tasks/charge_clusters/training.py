@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from pixal import mlflow_utils
 from pixal.config.section import result_settings
 from pixal.errors import InputError
 from pixal.io import ownership
@@ -30,6 +29,7 @@ from pixal.tasks.charge_clusters.models import ClusterNetwork, ClusterSpecificat
 from pixal.tasks.charge_clusters.settings import ClusterConfig
 from pixal.tasks.charge_clusters.shards import EventStream
 from pixal.tasks.charge_clusters.usual import UsualClusters, quantities_of
+from pixal.tracking import MODEL_TAG, EpochLog, start_tracking, tracked_run
 from pixal.train_model.checkpoint import Checkpoint
 from pixal.train_model.family import checked_options, family_named
 from pixal.train_model.history import History
@@ -59,6 +59,7 @@ def train(
     model_input = read_model_input(config)
     family: Any = family_named(config.model_training.model)
     checked_options(family, config.model_training)
+    start_tracking(config)
     hardware = family.set_up(config.model_training)
     check_outputs(config.paths, "component_model_path", [None], planned=_planned_files(config))
     run = _TrainingRun(config, model_input, family, hardware, resume, epochs, quiet)
@@ -100,16 +101,19 @@ class _TrainingRun:
         checkpoint = self.plan.open_checkpoint((1, 1, 1, 1))  # there are no errors of held-out parts
         checkpoint.keeps_last_state = True
         _log.info("training %s, %d weights, on %d events", settings.model, trained.count_params(), events)
-        with mlflow_utils.tracked_run(self.config, self.config.paths.component, "train") as tracker:
+        with tracked_run(self.config, self.config.paths.component, "train") as tracker:
+            log_epochs = EpochLog(tracker)
             fit = StreamFit(trained, self._stream("train", settings.seed), self._stream("validation"), quiet=self.quiet)
             with checkpoint:
                 history = fit.run(
-                    self._fit_settings(network), checkpoint, partial(self.plan.save_epoch_weights, network)
+                    self._fit_settings(network),
+                    checkpoint,
+                    partial(self.plan.save_epoch_weights, network),
+                    on_history=log_epochs,
                 )
-            mlflow_utils.log_history(tracker, history, [history])
             record, files, figure = self._store(network, history, checkpoint)
             metadata = [record_path(self.config), self.config.paths.resolve("metadata_path") / MODEL_RECORD]
-            tracker.log_params(record.settings)
+            tracker.set_tags({MODEL_TAG: record.fingerprint, "pixal.model_family": record.model})
             tracker.log_artifacts({"model": files, "figures": [figure], "metadata": metadata})
         text = "trained on %d events in %.0f s; best epoch %d of %d, validation loss %.4f"
         best = history.validation_loss[history.best_epoch - 1]

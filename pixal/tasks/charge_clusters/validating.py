@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal import mlflow_utils
 from pixal.errors import InputError
 from pixal.io.files import file_hash, write_bytes
 from pixal.io.locking import lock_folder
@@ -33,6 +32,7 @@ from pixal.tasks.charge_clusters.settings import ClusterConfig, Clusters
 from pixal.tasks.charge_clusters.simulation import Sensor
 from pixal.tasks.charge_clusters.splitting import SPLITS, split_of
 from pixal.tasks.charge_clusters.usual import UsualClusters
+from pixal.tracking import tracked_run
 from pixal.train_model.stored_model import StoredModel, load_stored
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def validate(
         claim_outputs(config.paths, "component_validate_path", [None])
         remove_unfinished(config.paths, "component_validate_path", [None])
         stack.enter_context(log_to_file(config.paths.resolve("validate_log_path"), "validate"))
-        tracker = stack.enter_context(mlflow_utils.tracked_run(config, config.paths.component, "validate"))
+        tracker = stack.enter_context(tracked_run(config, config.paths.component, "validate"))
         kept, displayed = Kept(Centroids.load(stored.folder)), Displayed(config.validation.displays)
         with ResultsWriter(folder / RESULTS_FILE, config.validation.unusual_rate) as writer:
             bar = progress_bar(total=None, title="predicting", unit="event", quiet=quiet)

@@ -118,6 +118,7 @@ class Combined(CombinedMaps, AnomalyModel):
                 name=control.name,
                 quiet=control.quiet,
                 on_final_epoch=finish_epoch,
+                on_history=control.on_history,
                 rows=rows,
             )
             assert isinstance(fitted.model, Autoencoder)

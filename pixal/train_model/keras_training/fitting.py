@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -53,6 +55,7 @@ def run_fit(
     *,
     accuracy: Accuracy | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
+    on_history: Callable[[str, History], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> History:
     """Fit a compiled Keras model batch by batch, and keep the weights of the best epoch.
@@ -68,6 +71,7 @@ def run_fit(
         settings: The settings of the fit.
         accuracy: Measures the accuracy after each epoch.
         on_epoch: Called after each epoch with its number, from 1, and its loss.
+        on_history: Called after each epoch with "" and the history so far; see ``FitControl``.
         checkpoint: Saves the state of the fit. An interrupted fit resumes from it, up to its ``target_epochs``.
 
     Raises:
@@ -99,12 +103,15 @@ def run_fit(
         else:
             loss = _run_epoch(model.test_on_batch, model, validation, settings.batch_size, None)
             fit.add_validation_loss(loss, settings.min_delta)
+        history.times.append(time.time())
         if on_epoch is not None:
             on_epoch(epoch, history.loss[-1])
+        if on_history is not None:
+            on_history("", history)
         if checkpoint is not None:
             checkpoint.epoch_done(fit.state)
     if checkpoint is not None:
-        checkpoint.last_epoch_done(fit.state)
+        checkpoint.last_epoch_done(partial(fit.state, with_times=False))
     fit.restore_best_weights()
     return history
 
@@ -137,11 +144,11 @@ class _Fit:
             for variable, value in zip(self._model.trainable_variables, self._best, strict=True):
                 variable.assign(value)
 
-    def state(self) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
+    def state(self, *, with_times: bool = True) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
         """What ``restore`` needs: arrays by name, and notes as JSON values."""
         notes = {
             "epoch": len(self.history.loss),
-            "history": asdict(self.history),
+            "history": self.history.as_notes(with_times=with_times),
             "generator": self.generator.bit_generator.state,
         }
         return self._arrays(), notes
@@ -149,7 +156,7 @@ class _Fit:
     def restore(self, state: FitState) -> None:
         """Continue from a state that ``state`` gave."""
         arrays, notes = state.arrays, state.notes
-        self.history = History(**notes["history"])
+        self.history = History.from_notes(notes["history"])
         self.generator.bit_generator.state = notes["generator"]
         for index, variable in enumerate(self._variables):
             variable.assign(arrays[f"variable_{index}"])

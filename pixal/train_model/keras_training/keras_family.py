@@ -182,6 +182,7 @@ class KerasFamily(ModelFamily):
             settings,
             accuracy=accuracy,
             on_epoch=control.on_epoch,
+            on_history=control.on_history,
             checkpoint=control.checkpoint,
         )
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pixal import mlflow_utils
 from pixal.config.schema import AUTO_MODEL
 from pixal.config.section import result_settings
 from pixal.errors import ConfigError, InputError
@@ -27,6 +26,7 @@ from pixal.tasks.photographs.comparison.run import (
     write_comparison,
 )
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tracking import untracked
 from pixal.validation.paired import compare_judged, pool_judged
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _choose(prepared: Prepared, key: str, *, quiet: bool) -> str:
                 continue
             with (
                 left_out_if_it_fails(run, result.left_out, must_work=False),
-                mlflow_utils.untracked(),
+                untracked(),
                 clock.timing(name),
             ):
                 _log.info("trying the model family %s", name)

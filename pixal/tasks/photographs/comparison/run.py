@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pixal import mlflow_utils
 from pixal.errors import ConfigError, PixalError, StorageError
 from pixal.io.locking import lock_folder
 from pixal.io.logs import log_to_file
@@ -21,6 +20,7 @@ from pixal.tasks.photographs.comparison.judging import CandidateRun, Prepared, T
 from pixal.tasks.photographs.comparison.results import ComparisonFiles, TypeComparison
 from pixal.tasks.photographs.sensitivity.plan import SMALL, Budget
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tracking import Tracker, tracked_run, untracked
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def compare(
 
 
 @contextmanager
-def exclusive_comparison(prepared: Prepared) -> Iterator[mlflow_utils.Tracker]:
+def exclusive_comparison(prepared: Prepared) -> Iterator[Tracker]:
     """Lock and claim the folders of the types, and track the block as a run of ``compare``.
 
     Raises:
@@ -100,7 +100,7 @@ def exclusive_comparison(prepared: Prepared) -> Iterator[mlflow_utils.Tracker]:
         claim_outputs(config.paths, "component_model_path", types)
         for name in types:
             stack.enter_context(log_to_file(config.paths.resolve("log_path", name), "compare"))
-        yield stack.enter_context(mlflow_utils.tracked_run(config, config.paths.component, "compare"))
+        yield stack.enter_context(tracked_run(config, config.paths.component, "compare"))
 
 
 def compare_types(prepared: Prepared, judgements: Mapping[str, Mapping[str, TypeJudgement]]) -> list[TypeComparison]:
@@ -117,7 +117,7 @@ def write_comparison(
     judgements: Mapping[str, Mapping[str, TypeJudgement]],
     budget: Budget,
     result: Comparison,
-    tracker: mlflow_utils.Tracker,
+    tracker: Tracker,
     **entries: Any,
 ) -> None:
     """Write the files of each type, and add them to ``result`` and to the tracked run.
@@ -162,7 +162,7 @@ def _judge_all(
     trained: list[CandidateRun] = []
     for number, run in enumerate(runs, 1):
         _log.info("candidate %s, %d of %d", run.candidate.name, number, len(runs))
-        with left_out_if_it_fails(run, problems, must_work=number == 1), mlflow_utils.untracked():
+        with left_out_if_it_fails(run, problems, must_work=number == 1), untracked():
             run.train(quiet=quiet)
             trained.append(run)
     if any(run.needs_one_fold for run in trained):

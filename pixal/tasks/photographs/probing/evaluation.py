@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal import mlflow_utils
 from pixal.errors import InputError, ModelError
 from pixal.io import ownership
 from pixal.io.output_folders import claim_outputs
@@ -26,6 +25,7 @@ from pixal.tasks.photographs.probing.reconstruction import (
 from pixal.tasks.photographs.probing.sample import PartSample
 from pixal.tasks.photographs.probing.sources import PartSource, find_part_sources
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tracking import tracked_run
 
 RECORD, TABLE, FIGURE = "evaluation.yaml", "evaluation.csv", "evaluation_reconstructions.png"
 
@@ -145,7 +145,7 @@ def evaluate(
     claim_outputs(config.paths, "component_model_path", [source.name for source in sources])
     ownership.refuse_strangers(path for source in sources for path in _files(source))
     evaluation = Evaluation()
-    with mlflow_utils.tracked_run(config, config.paths.component, "evaluate") as tracker:
+    with tracked_run(config, config.paths.component, "evaluate") as tracker:
         artifacts: dict[str, list[Path]] = {}
         for source, file in zip(sources, weights, strict=True):
             result = _evaluate(source, file, samples, quiet)

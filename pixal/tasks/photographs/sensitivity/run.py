@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pixal import mlflow_utils
 from pixal.errors import InputError, PixalError, StorageError
 from pixal.io import ownership
 from pixal.io.journal import Journal
@@ -22,6 +21,7 @@ from pixal.tasks.photographs.sensitivity.results import TypeSensitivity
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
 from pixal.tasks.photographs.training.training_data import TrainingData, find_training_data
+from pixal.tracking import tracked_run
 from pixal.train_model.family import anomaly_family_named
 from pixal.train_model.stored_model import load_stored, trained_types
 
@@ -187,7 +187,7 @@ def _measure_type(
             _log.info("%s: skipped, the sensitivity of this model is already measured", name)
             result.sentences[name] = sentences
             return
-        with mlflow_utils.tracked_run(config, name, "sensitivity") as tracker:
+        with tracked_run(config, name, "sensitivity") as tracker:
             files.remove_results()
             ownership.note(files.journal)
             with Journal(files.journal, (PhotographOutcome,)) as journal:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pixal import mlflow_utils
 from pixal.config.schema import AUTO_MODEL
 from pixal.config.section import result_settings
 from pixal.errors import InputError, PixalError
@@ -29,6 +28,7 @@ from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_TABLE, MEASURES, ClassResult, MasterResults
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
+from pixal.tracking import tracked_run
 from pixal.train_model.family import anomaly_family_named, checked_options
 from pixal.train_model.stored_model import load_stored
 
@@ -54,7 +54,7 @@ def benchmark(
     _claim(Path(out), runs)
     done = {} if force else {run.name: result for run in runs if (result := run.stored_result())}
     results = MasterResults(Path(out) / MASTER_TABLE)
-    with mlflow_utils.tracked_run(config, Path(input_path).resolve().name, "benchmark", component="") as tracker:
+    with tracked_run(config, Path(input_path).resolve().name, "benchmark", component="") as tracker:
         for number, run in enumerate(runs, 1):
             is_done = run.name in done
             if not is_done:
@@ -65,7 +65,6 @@ def benchmark(
         for result in (*results.classes, results.mean):
             for name, value in result.numbers.items():
                 tracker.log_metric(f"{result.class_name}/{name}", value)
-        tracker.log_params(config.parameters.model_dump())
         tracker.log_artifacts({"results": [results.path]})
     _log.info("%s", results.summary())
     return results

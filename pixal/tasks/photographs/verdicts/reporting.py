@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixal import mlflow_utils
 from pixal.config.paths import BATCHES_FOLDER
 from pixal.io import ownership
 from pixal.io.files import data_hash
@@ -28,6 +27,7 @@ from pixal.tasks.photographs.verdicts.figures import type_figures
 from pixal.tasks.photographs.verdicts.preparation import other_model
 from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch, write_result_files
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+from pixal.tracking import MODEL_TAG, TrackedDataset, Tracker, tracked_run
 from pixal.validation.metrics import compute_measures
 from pixal.validation.pixel_metrics import PixelCounts
 
@@ -50,7 +50,7 @@ class WrittenBatch:
 
 
 @contextmanager
-def exclusive_run(config: PhotographConfig, command: str = "validate") -> Iterator[mlflow_utils.Tracker]:
+def exclusive_run(config: PhotographConfig, command: str = "validate") -> Iterator[Tracker]:
     """Lock the component's results for this run, and track it as a run of ``command``.
 
     Raises:
@@ -58,7 +58,7 @@ def exclusive_run(config: PhotographConfig, command: str = "validate") -> Iterat
     """
     with (
         lock_folder(config.paths.resolve("component_validate_path")),
-        mlflow_utils.tracked_run(config, config.paths.component, command, deferred=True) as tracker,
+        tracked_run(config, config.paths.component, command, deferred=True) as tracker,
     ):
         yield tracker
 
@@ -175,7 +175,7 @@ def log_outcome(batch: Batch) -> None:
 
 
 def track_batch(
-    tracker: mlflow_utils.Tracker, types: Sequence[TypeVerdicts], written: WrittenBatch, config: PhotographConfig
+    tracker: Tracker, types: Sequence[TypeVerdicts], written: WrittenBatch, config: PhotographConfig
 ) -> None:
     """Log counts, drift, measures, settings and files of a batch to the run in MLflow."""
     artifacts = {"results": list(written.files)}
@@ -196,18 +196,14 @@ def track_batch(
     for key, value in () if metrics is None else metrics.overall.items():
         if isinstance(value, float):
             tracker.log_metric(key, value)
-    settings = config.parameters.model_dump()
     if other := _named_model(types):
-        settings["model"] = {"judged_by": other}
-    tracker.log_params(settings)
-    tracker.set_tags({f"{mlflow_utils.MODEL_TAG}.{row.name}": row.model.record.fingerprint for row in types})
+        tracker.log_params({"model": {"judged_by": other}})
+    tracker.set_tags({f"{MODEL_TAG}.{row.name}": row.model.record.fingerprint for row in types})
     if (origin := written.batch.origin) is not None:
         tracker.name = origin.name
         parts = {verdicts.name: len(verdicts.parts) for verdicts in types}
         digest = data_hash("".join(verdicts.digest for verdicts in types).encode())[:16]
-        tracker.log_dataset(
-            mlflow_utils.TrackedDataset(origin.name, digest, origin.source, "validation", {"parts": parts})
-        )
+        tracker.log_dataset(TrackedDataset(origin.name, digest, origin.source, "validation", {"parts": parts}))
         tracker.set_tags(
             {"pixal.batch": origin.name, "pixal.batch.source": origin.source, "pixal.batch.started": origin.started}
         )

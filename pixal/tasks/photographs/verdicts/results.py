@@ -66,7 +66,7 @@ class Batch(Tabular):
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of ``results.csv``, one per part."""
-        return [_table_row(part) for part in self.parts]
+        return [table_row(part) for part in self.parts]
 
     @property
     def headline(self) -> str:
@@ -114,7 +114,7 @@ def write_result_files(
     """
     from pixal.report import write_report
 
-    write_table(folder / "results.csv", RESULT_COLUMNS, map(_table_row, results.parts))
+    write_table(folder / "results.csv", RESULT_COLUMNS, map(table_row, results.parts))
     _write_json(folder / "results.json", results.as_json())
     write_report(folder / "report.html", results, images_of)
     written = [folder / name for name in ("results.csv", "results.json", "report.html")]
@@ -130,7 +130,7 @@ def write_result_files(
     return [*written, folder / METRICS_FILE]
 
 
-def _table_row(part: PartResult) -> dict[str, Any]:
+def table_row(part: PartResult) -> dict[str, Any]:
     """A row of ``results.csv``; x, y, width, height and area_px are those of the worst region."""
     worst = part.regions[0] if part.regions else None
     return {

@@ -156,7 +156,7 @@ class TypeVerdicts:
                 stat=part.record.stat,
                 key=key,
                 record=part.record,
-                part=self._result(part),
+                part=self.result(part),
                 latent=part.latent,
                 images=saved.images,
                 files=saved.files,
@@ -292,6 +292,31 @@ class TypeVerdicts:
         )
         save_type_figures(self.folders.figures, data, self.config.plotting)
 
+    def result(self, part: ScoredPart) -> PartResult:
+        """The verdict on a scored part, as results show it."""
+        record, prediction = part.record, part.prediction
+        overlay = None
+        if prediction is not None and self.config.plotting.plot_anomaly_heatmap:
+            overlay = f"{self.name}/figures/{overlay_name(record)}"
+        verdict: Literal["pass", "fail", "error"] = "error"
+        if prediction is not None:
+            verdict = "fail" if prediction.failed else "pass"
+        return PartResult(
+            type=self.name,
+            image=record.image,
+            source=record.source,
+            score=None if prediction is None else prediction.score,
+            p_value=None if prediction is None else prediction.p_value,
+            p_value_extrapolated=prediction is not None and self.cut.is_extrapolated(prediction.p_value),
+            threshold=None if prediction is None else self.cut.threshold,
+            verdict=verdict,
+            reason=record.reason if prediction is None else "; ".join(record.notes),
+            overlay=overlay,
+            width=record.width,
+            height=record.height,
+            regions=() if prediction is None else tuple(prediction.regions),
+        )
+
     def _inputs(self, parts: Sequence[PreparedPart]) -> InputSet:
         """The inputs of parts that have one, as the model takes them."""
         data = np.zeros((len(parts), int(np.prod(self.shape))), np.float32)
@@ -326,27 +351,3 @@ class TypeVerdicts:
 
     def _truth(self, record: PhotographRecord) -> PartTruth | None:
         return None if self.truth is None else self.truth.part(record.image, record.name)
-
-    def _result(self, part: ScoredPart) -> PartResult:
-        record, prediction = part.record, part.prediction
-        overlay = None
-        if prediction is not None and self.config.plotting.plot_anomaly_heatmap:
-            overlay = f"{self.name}/figures/{overlay_name(record)}"
-        verdict: Literal["pass", "fail", "error"] = "error"
-        if prediction is not None:
-            verdict = "fail" if prediction.failed else "pass"
-        return PartResult(
-            type=self.name,
-            image=record.image,
-            source=record.source,
-            score=None if prediction is None else prediction.score,
-            p_value=None if prediction is None else prediction.p_value,
-            p_value_extrapolated=prediction is not None and self.cut.is_extrapolated(prediction.p_value),
-            threshold=None if prediction is None else self.cut.threshold,
-            verdict=verdict,
-            reason=record.reason if prediction is None else "; ".join(record.notes),
-            overlay=overlay,
-            width=record.width,
-            height=record.height,
-            regions=() if prediction is None else tuple(prediction.regions),
-        )

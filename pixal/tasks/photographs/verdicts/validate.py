@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from pixal import mlflow_utils
 from pixal.execution import check_cluster, in_background, progress
 from pixal.io.files import require_writable
 from pixal.io.locking import explained_by_lock
@@ -93,13 +92,10 @@ def validate(
                     _log.info("%s: %d of %d parts already done", name, len(photos) - len(missing), len(photos))
                 start = time.perf_counter()
                 verdicts = progress(validation.validate(missing), len(missing), step=f"{name}: verdicts", quiet=quiet)
-                for index, verdict in enumerate(verdicts):
+                for verdict in verdicts:
                     if notifier is not None:
                         origin = validation.verdicts.origin
                         notifier.verdict(verdict.part, config.paths.component, record.origin, origin)
-                    # Now that TensorFlow may be imported: two imports at a time can block each other.
-                    if index == 0 and not mlflow_utils.defers_runs():
-                        submit(mlflow_utils.import_mlflow)
                 validated, seconds = validated + len(missing), seconds + time.perf_counter() - start
                 validation.update_batch()
                 validation.update_summary()

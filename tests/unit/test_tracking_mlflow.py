@@ -6,27 +6,41 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from senders import SenderThread, finish_sending, sending_in_threads
 
-from pixal import mlflow_sender, mlflow_utils, unsent_runs
+from pixal import mlflow_sender
 from pixal.config import load_config
 from pixal.io import ownership
-from pixal.io.files import write_bytes
+from pixal.io.files import file_hash, write_bytes
 from pixal.mlflow_store import make_local_store
-from pixal.mlflow_utils import COMPONENT_TAG, TrackedDataset, Tracker, tracked_run
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
+from pixal.tasks.photographs.verdicts.results import RESULT_COLUMNS
+from pixal.tracking import (
+    COMPONENT_TAG,
+    TrackedDataset,
+    TrackedModel,
+    Tracker,
+    mlflow_logger,
+    sender,
+    tracked_run,
+    tracker,
+    waiting_runs,
+)
+from pixal.tracking.waiting_runs import RunFile, RunStart
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
 
@@ -48,13 +62,13 @@ def store(tracking_on: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        with tracked_run(config_named("Flex"), "front", "train") as tracker:
+        with sending_in_threads(), tracked_run(config_named("Flex"), "front", "train") as tracker:
             for epoch in range(1, 1203):
                 tracker.log_metric("loss", 1 / epoch, epoch)
             tracker.log_metric("nan", float("nan"))
             tracker.log_metric("inf", float("-inf"))
             tracker.log_metric("numpy", np.float32(0.5))
-            tracker.log_params({"model_training": {"seed": 1, "loss_function": "mse"}, "experimentName": "Flex"})
+            tracker.log_params({"model_training": {"seed": 1}, "more": {"seed": 2}})
             tracker.log_params({f"p{n}": n for n in range(120)})
             tracker.log_artifacts(
                 {
@@ -83,9 +97,14 @@ def test_a_run_is_in_the_store_of_the_working_directory(store: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.info.run_name == f"train {load_config().paths.component} front"
     assert run.data.tags["pixal.command"] == "train"
-    assert run.data.params["model_training.seed"] == "1"
-    assert run.data.params["model_training.loss_function"] == "mse"
-    assert len(run.data.params) == 123
+    assert run.data.params["model_training.seed"] == "42"  # that of the settings, which came first
+    assert run.data.params["more.seed"] == "2"
+    assert {"preprocessing.alignment.knn_ratio", "validation.false_alarm_rate", "plotting.plot_loss"} <= {
+        *run.data.params
+    }
+    assert run.data.params["execution.backend"] == "threads"
+    assert run.data.params["experimentName"] == "Flex"
+    assert {f"p{n}" for n in range(120)} <= {*run.data.params}
     assert run.data.metrics == {"loss": pytest.approx(1 / 1202), "numpy": 0.5}
     client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
     history = sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "loss"))
@@ -118,10 +137,11 @@ def test_the_duration_of_a_run_is_that_of_its_block(store: Path, monkeypatch: py
     before = time.time() * 1000
     with tracked_run(config_named("Long"), "front", "train") as tracker:
         assert before - 1 <= tracker.start_time <= time.time() * 1000
-        tracker.start_time -= 60_000  # a minute of work
+        time.sleep(0.05)
     (run,) = runs_in(store, "Long")
     assert run.info.start_time == tracker.start_time
-    assert run.info.end_time - run.info.start_time >= 60_000
+    assert run.info.end_time == tracker.end_time
+    assert run.info.end_time - run.info.start_time >= 50
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
@@ -177,12 +197,10 @@ def test_a_missing_artifact_causes_a_warning_and_the_rest_is_stored(
         tracked_run(config_named("Gone"), "front", "train") as tracker,
     ):
         tracker.log_metric("loss", 0.5)
-        tracker.log_params({"seed": 1})
         tracker.log_artifacts({"model": [Path("out/gone.keras")]})
     assert "not in MLflow" in caplog.text
     (run,) = runs_in(store, "Gone")
     assert run.data.metrics == {"loss": 0.5}
-    assert run.data.params == {"seed": "1"}
 
 
 @pytest.mark.parametrize("value", ["off", "OFF"])
@@ -198,13 +216,15 @@ def test_the_switch_turns_tracking_off(tmp_path: Path, monkeypatch: pytest.Monke
 def test_values_that_are_not_finite_are_skipped() -> None:
     tracker = Tracker("Flex", "front", "train")
     for value in (1.0, float("nan"), float("inf"), -2.0):
-        tracker.log_metric("x", value, 3)
-    assert tracker.metrics == [("x", 1.0, 3), ("x", -2.0, 3)]
+        tracker.log_metric("x", value, 3, time=7)
+    assert tracker.metrics == [("x", 1.0, 3, 7), ("x", -2.0, 3, 7)]
 
 
 @pytest.fixture(autouse=True)
-def _ask_all_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_utils, "_silent_stores", set())
+def senders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SenderThread]]:
+    """The senders of the test, which end before the working directory is another one."""
+    with sending_in_threads() as started:
+        yield started
 
 
 @pytest.fixture
@@ -242,11 +262,13 @@ def slow_server() -> Iterator[str]:
     server.server_close()
 
 
-def tracked(experiment: str, *files: Path) -> None:
+def tracked(experiment: str, *files: Path, wait: bool = True) -> None:
     with tracked_run(config_named(experiment), "front", "train") as tracker:
         tracker.log_metric("loss", 0.5, 1)
         tracker.log_params({"seed": 1})
         tracker.log_artifacts({"model": files})
+    if wait:
+        finish_sending()
 
 
 @pytest.mark.parametrize("server", ["silent_server", "slow_server"])
@@ -260,15 +282,16 @@ def test_a_server_that_does_not_answer_holds_the_process_once_for_a_limited_time
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue(server))
     monkeypatch.setenv("PIXAL_TRACKING_TIMEOUT", "1")
-    mlflow_utils.import_mlflow()
-    joined: list[float] = []
-    join = Thread.join
-    monkeypatch.setattr(Thread, "join", lambda thread, limit=None: (joined.append(limit), join(thread, limit))[1])
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    limits: list[float] = []
+    wait_for = Condition.wait_for
+    monkeypatch.setattr(
+        Condition, "wait_for", lambda self, done, limit=None: (limits.append(limit), wait_for(self, done, limit))[1]
+    )
     for _ in range(3):
-        tracked("Silent")
-    monkeypatch.undo()
-    assert joined == [1.0]
-    assert len(list((tmp_path / "mlflow_unsent").glob("*.json"))) == 3
+        tracked("Silent", wait=False)
+    assert [limit for limit in limits if limit is not None] == [1.0, 0.0, 0.0]
+    assert len(list((tmp_path / "mlflow_unsent").glob("*.jsonl"))) == 3
     messages = [message for message in caplog.messages if "not in MLflow" in message]
     assert len(messages) == 3
     assert "did not answer within 1 s; it is kept in mlflow_unsent" in messages[0]
@@ -278,12 +301,11 @@ def test_a_server_that_does_not_answer_holds_the_process_once_for_a_limited_time
 def test_a_process_with_a_silent_server_ends_within_seconds(silent_server: str, tmp_path: Path) -> None:
     code = """if True:
         import time
-        from pixal import mlflow_sender, mlflow_utils, unsent_runs
         from pixal.config import load_config
-        mlflow_utils.import_mlflow()
+        from pixal.tracking import tracked_run
         start = time.monotonic()
         for name in ("front", "back", "side"):
-            with mlflow_utils.tracked_run(load_config(), name, "train"):
+            with tracked_run(load_config(), name, "train"):
                 pass
         print(time.monotonic() - start)
     """
@@ -293,7 +315,7 @@ def test_a_process_with_a_silent_server_ends_within_seconds(silent_server: str, 
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 15
     assert time.monotonic() - start < 120  # with the import of MLflow, and its end
-    assert len(list((tmp_path / "mlflow_unsent").iterdir())) == 3
+    assert len(list((tmp_path / "mlflow_unsent").glob("*.jsonl"))) == 3
 
 
 def test_a_kept_run_is_sent_when_the_store_can_be_written(
@@ -306,13 +328,13 @@ def test_a_kept_run_is_sent_when_the_store_can_be_written(
         write_bytes(path, b"of this run")
     Path("mlflow.db").write_bytes(b"not a database" * 100)
     tracked("Later", kept, changed)
-    assert len(list(Path("mlflow_unsent").iterdir())) == 1
+    assert len(list(Path("mlflow_unsent").glob("*.jsonl"))) == 1
     assert Path("mlflow.db").read_bytes() == b"not a database" * 100
     changed.write_text("of a later run, which replaced it")
     shutil.copyfile(store / "mlflow.db", "mlflow.db")
     tracked("Now")
     (run,) = runs_in(tmp_path, "Later")
-    assert (run.info.status, run.data.metrics, run.data.params) == ("FINISHED", {"loss": 0.5}, {"seed": "1"})
+    assert (run.info.status, run.data.metrics, run.data.params["seed"]) == ("FINISHED", {"loss": 0.5}, "1")
     assert run.info.run_name == f"train {load_config().paths.component} front"
     assert [path.name for path in Path("mlruns").rglob("*.txt")] == ["kept.txt"]
     assert not Path("mlflow_unsent").exists()
@@ -333,12 +355,16 @@ def test_a_kept_run_sends_no_file_that_pixal_did_not_write(
     link.symlink_to(secret)  # under a name that is PIXAL's
     Path("mlflow.db").write_bytes(b"not a database" * 100)
     tracked("Strange", secret, link, beside, Path("out/../secret.txt"))
-    (kept,) = Path("mlflow_unsent").iterdir()
+    (kept,) = Path("mlflow_unsent").glob("*.jsonl")
     assert kept.read_text().count('"size"') == 4
     shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    monkeypatch.setattr(sender, "_senders", {})  # another process
     tracked("Now")
     assert len(runs_in(tmp_path, "Strange")) == 1
     assert list(Path("mlruns").rglob("*.txt")) == []
+
+
+LAUNCH = sender.launch
 
 
 def deferred(experiment: str) -> None:
@@ -353,10 +379,10 @@ def test_a_deferred_run_is_sent_by_another_process(
     shutil.copyfile(store / "mlflow.db", "mlflow.db")
     (tmp_path / "pixal").mkdir()
     (tmp_path / "pixal/__init__.py").write_text("raise SystemExit('not PIXAL')")  # of the user
-    processes: list[subprocess.Popen[bytes]] = []
-    monkeypatch.setattr(mlflow_utils, "_start_sender", lambda: processes.append(mlflow_sender.start()))
+    monkeypatch.setattr(tracker, "_defers", True)
+    monkeypatch.setattr(sender, "launch", LAUNCH)
     deferred("Deferred")
-    assert [process.wait(240) for process in processes] == [0]
+    assert sender._left.pop().wait(240) == 0
     assert not Path("mlflow_unsent").exists()
     (run,) = runs_in(tmp_path, "Deferred")
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"parts": 1})
@@ -371,13 +397,17 @@ def test_a_run_that_cannot_be_deferred_is_a_warning(
     if fault == "kept":
         Path("mlflow_unsent").write_text("a file")
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(mlflow_utils, "_start_sender", fail)
+    monkeypatch.setattr(tracker, "_defers", True)
+    monkeypatch.setattr(sender, "launch", fail)
     deferred("Deferred")
     (record,) = caplog.records
-    expected = {"kept": "the run is not in MLflow: ", "started": "offered again at the next run: no more processes"}
+    expected = {
+        "kept": "cannot be written to mlflow_unsent",
+        "started": "no more processes; it is kept in mlflow_unsent",
+    }
     assert expected[fault] in record.getMessage()
 
 
@@ -387,15 +417,17 @@ def test_a_run_is_not_deferred_after_one_that_was_not_sent(
     """So a problem of the store is reported by the second run."""
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    monkeypatch.setattr(tracker, "_defers", True)
     started: list[int] = []
-    monkeypatch.setattr(mlflow_utils, "_start_sender", lambda: started.append(1))
+    monkeypatch.setattr("pixal.tracking.mlflow_logger.send_later", lambda: started.append(1))
     deferred("First")
     assert started == [1]
     assert runs_in(tmp_path, "First") == []
-    with unsent_runs.sending():  # another process is at it, and comes to the new one, too
+    with waiting_runs.sending():  # another process is at it, and comes to the new one, too
         deferred("Second")
     assert started == [1, 1]
     deferred("Third")
+    finish_sending()
     assert started == [1, 1]
     assert [len(runs_in(tmp_path, name)) for name in ("First", "Second", "Third")] == [1, 1, 1]
     assert not Path("mlflow_unsent").exists()
@@ -435,7 +467,7 @@ def test_a_damaged_store_is_left_alone(
     tracked("Damaged")
     assert "mlflow.db is damaged" in caplog.text
     assert Path("mlflow.db").read_bytes() == data
-    assert len(list(Path("mlflow_unsent").iterdir())) == 1
+    assert len(list(Path("mlflow_unsent").glob("*.jsonl"))) == 1
 
 
 @pytest.mark.parametrize("missing", ["everything", "tables", "version"])
@@ -479,10 +511,10 @@ def test_a_file_that_is_no_kept_run_is_left_alone(
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(store / "mlflow.db", "mlflow.db")
     Path("mlflow_unsent").mkdir()
-    Path("mlflow_unsent/x.json").write_bytes(content)
+    Path("mlflow_unsent/x.jsonl").write_bytes(content)
     tracked("Odd")
-    assert "x.json is not a run that PIXAL kept" in caplog.text
-    assert Path("mlflow_unsent/x.json").read_bytes() == content
+    assert "x.jsonl is not a run that PIXAL kept" in caplog.text
+    assert Path("mlflow_unsent/x.jsonl").read_bytes() == content
     assert len(runs_in(tmp_path, "Odd")) == 1
 
 
@@ -520,15 +552,243 @@ def test_a_data_set_is_stored_with_its_digest(store: Path, monkeypatch: pytest.M
     assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
 
 
-def test_a_kept_run_keeps_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_is_in_the_store_while_the_run_goes_on(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    data = TrackedDataset("Flex front", "0123456789abcdef", "out.npz", "training", {"shape": [2, 3, 1]})
-    tracker = Tracker("PIXAL", "front", "train", end_time=1, datasets=[data])
-    assert "is kept in" in mlflow_utils._keep(tracker, "local")
-    ((_, run),) = unsent_runs.kept_runs("local")
-    assert [TrackedDataset(*dataset) for dataset in run.datasets] == [data]
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    seen = []
+    with tracked_run(config_named("Live"), "front", "train") as run:
+        for epoch in (1, 2):
+            run.log_metric("loss", 1 / epoch, epoch, time=run.start_time + 1000 * epoch)
+            seen.append(wait_for_metric("Live", "loss", 1 / epoch))
+    assert [(found.info.status, found.info.run_name) for found in seen] == [("RUNNING", run.run_name)] * 2
+    (found,) = runs_in(tmp_path, "Live")
+    assert found.info.status == "FINISHED"
+    from mlflow import MlflowClient
+
+    history = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_metric_history(found.info.run_id, "loss")
+    assert [point.timestamp - run.start_time for point in history] == [1000, 2000]
 
 
-def test_mlflow_prints_no_address() -> None:
-    mlflow_utils.import_mlflow()
-    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"
+def wait_for_metric(experiment: str, name: str, value: float) -> Any:
+    """The run of an experiment, when a metric has this value."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for run in runs_in(Path.cwd(), experiment):
+            if run.data.metrics.get(name) == pytest.approx(value):
+                return run
+        time.sleep(0.02)
+    pytest.fail("the metric is not in the store")
+
+
+def test_a_run_whose_process_was_killed_ends(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, senders: list[SenderThread]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    with tracked_run(config_named("Killed"), "front", "train") as run:
+        run.log_metric("loss", 0.25, 1)
+        run.loggers.clear()  # nobody ends it
+    senders[0].stdin.close()  # as the end of a process does
+    senders[0].thread.join(60)
+    (run,) = runs_in(tmp_path, "Killed")
+    assert (run.info.status, run.data.metrics) == ("KILLED", {"loss": 0.25})
+    assert not Path("mlflow_unsent").exists()
+
+
+def test_a_store_that_comes_back_gets_the_whole_run(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mlflow.db").write_bytes(b"not a database" * 100)
+    with tracked_run(config_named("Back"), "front", "train") as run:
+        run.log_metric("loss", 0.5, 1)
+        time.sleep(0.2)  # it was tried and has failed
+        shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    (found,) = runs_in(tmp_path, "Back")
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 0.5})
+    assert "not in MLflow" not in caplog.text
+
+
+def test_a_sender_that_has_ended_is_started_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, senders: list[SenderThread]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    monkeypatch.setattr(mlflow_sender.waiting_runs, "discard", lambda path: None)  # as if it was killed before that
+    with tracked_run(config_named("Again"), "front", "train") as run:
+        run.log_metric("loss", 0.5, 1)
+        wait_for_metric("Again", "loss", 0.5)
+        senders[0].stdin.close()
+        senders[0].thread.join(60)
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(
+            sender, "launch", lambda **options: (senders.append(SenderThread(**options)), senders[-1])[1]
+        )
+    assert len(senders) == 2
+    (found,) = runs_in(tmp_path, "Again")  # not twice
+    assert found.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_a_run_without_an_end_is_sent_when_nobody_follows_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_followed: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    start = RunStart(
+        id="a" * 32,
+        store="local",
+        session="another",
+        experiment="Cut off",
+        name="train Flex",
+        command="train",
+        start_time=1_000,
+        register_model=False,
+    )
+    file = RunFile(start)
+    file.add(metrics=[("loss", 0.5, 1, 2_000)])
+    file.close()
+    os.utime(file.path, (3, 3))
+    if is_followed:
+        with waiting_runs.following("another"):
+            mlflow_sender.send_kept_runs()
+        assert file.path.is_file()
+    else:
+        mlflow_sender.send_kept_runs()
+        (run,) = runs_in(tmp_path, "Cut off")
+        assert (run.info.status, run.info.end_time, run.data.metrics) == ("KILLED", 3_000, {"loss": 0.5})
+        assert not file.path.exists()
+
+
+def test_the_file_of_a_run_is_for_this_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sender trusts the names of files in it."""
+    monkeypatch.chdir(tmp_path)
+    with tracked_run(config_named("Own"), "front", "train"):
+        (path,) = Path("mlflow_unsent").glob("*.jsonl")
+        assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
+
+
+def test_a_model_of_mlflow_gives_the_verdicts_of_validate(
+    store: Path, validated_lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(validated_lot / "out", "out")
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    record = Path("out/Part/front/metadata/model_training.yaml")
+    model = TrackedModel("photographs", "Part", "front", record, file_hash(record), Path("out/Part/front/model"))
+    config = load_config(None, ["experimentName=Models", "tracking.register=True"])
+    with tracked_run(config, "front", "train") as run:
+        run.set_tags({"pixal.model": "f" * 64})
+        run.log_metric("loss", 0.5, 3)
+        run.log_model(model)
+    with tracked_run(config, "lot1", "validate") as batch:
+        batch.set_tags({"pixal.model.front": "f" * 64, "pixal.model.back": "0" * 64})
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    trained, validated = sorted(runs_in(tmp_path, "Models"), key=lambda run: run.info.start_time)
+    (output,) = trained.outputs.model_outputs
+    inputs = client.get_run(validated.info.run_id).inputs.model_inputs  # search_runs leaves them out
+    assert [used.model_id for used in inputs] == [output.model_id]
+    assert validated.data.tags["pixal.training_run.front"] == trained.info.run_id
+    assert "pixal.training_run.back" not in validated.data.tags
+    found = client.get_logged_model(output.model_id)
+    assert (found.name, found.experiment_id) == (config.paths.component and "Part_front", trained.info.experiment_id)
+    assert client.get_model_version("Part_front", "1").run_id == trained.info.run_id
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    loaded = mlflow.pyfunc.load_model(Path(found.artifact_location.removeprefix("file://")))
+    assert [column.name for column in loaded.metadata.signature.outputs] == list(RESULT_COLUMNS)
+    assert loaded.input_example is not None
+    with (validated_lot / "validate/Part/results.csv").open() as file:
+        expected = pd.read_csv(file)
+    folder = validated_lot / "r/production/Part/front"
+    paths = [str(folder / name) for name in reversed(expected["image"])]
+    columns = ["image", "score", "p_value", "verdict", "regions", "x"]
+    by_frame = loaded.predict(pd.DataFrame({"any name": [*paths, str(folder / "none.jpg")]}))
+    by_folder = loaded.predict(str(folder))
+    pd.testing.assert_frame_equal(by_folder[columns], expected[columns], rtol=1e-6, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        by_frame[columns][:-1], expected[columns][::-1].reset_index(drop=True), rtol=1e-6, check_dtype=False
+    )
+    assert by_frame["verdict"].iloc[-1] == "error"
+    assert "No such file" in by_frame["reason"].iloc[-1]
+
+
+def test_a_model_that_was_replaced_is_not_sent(
+    store: Path, validated_lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    record = validated_lot / "out/Part/front/metadata/model_training.yaml"
+    model = TrackedModel("photographs", "Part", "front", record, "0" * 64, validated_lot / "out/Part/front/model")
+    with tracked_run(config_named("Replaced"), "front", "train") as run:
+        run.log_model(model)
+    (found,) = runs_in(tmp_path, "Replaced")
+    assert (found.info.status, found.outputs.model_outputs) == ("FINISHED", [])
+
+
+def test_the_address_of_the_runs_is_said_once_without_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking.example/")
+    monkeypatch.setattr(mlflow_logger, "_said", set())
+    with caplog.at_level(logging.INFO, logger="pixal"):
+        mlflow_logger._say_where("7")
+        mlflow_logger._say_where("7")
+    address = "https://tracking.example/#/experiments/7/runs?workflowType=machine_learning"
+    assert caplog.messages == [f"runs: {address}"]
+
+
+@pytest.mark.slow
+def test_a_real_server_gets_a_run_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real process, which imports MLflow itself."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", str(tmp_path / "artifacts")]
+    address = f"http://127.0.0.1:{port}"
+    monkeypatch.setattr(sender, "launch", LAUNCH)
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: socket.create_connection(("127.0.0.1", port), 1).close())
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("PIXAL_TRACKING_TIMEOUT", "120")  # of a loaded machine
+        client = MlflowClient(address)
+        (tmp_path / "report.html").write_text("<html></html>")
+        with tracked_run(config_named("Server"), "front", "train") as run:
+            run.log_metric("loss", 0.5, 1)
+            experiment = wait_until(lambda: client.get_experiment_by_name("Server").experiment_id)
+            (live,) = wait_until(lambda: [*client.search_runs([experiment], "metrics.loss = 0.5")] or [][0])
+            run.log_artifacts({"results": [Path("report.html")]})
+        assert live.info.status == "RUNNING"
+        (found,) = client.search_runs([experiment])
+        assert found.info.status == "FINISHED"
+        assert [file.path for file in client.list_artifacts(found.info.run_id, "results")] == ["results/report.html"]
+        kind = client.get_experiment(experiment).tags["mlflow.experimentKind"]
+        assert kind == "custom_model_development"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        for process in sender._senders.values():
+            process.close()
+
+
+def wait_until(attempt: Callable[[], Any]) -> Any:
+    """The result of the first attempt that raises nothing."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            return attempt()
+        except Exception:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
