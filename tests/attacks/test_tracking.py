@@ -1,7 +1,7 @@
 """Tracking stores that are killed while they are made, damaged, on a full disk, or servers that answer nonsense.
 
 A run costs ten seconds at most then, gives one warning, and is kept. The servers that are silent and slow are in
-``tests/unit/test_mlflow_utils.py``.
+``tests/unit/test_tracking_mlflow.py``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def runs(folder: Path) -> list[str]:
 
 
 def kept(folder: Path) -> int:
-    return len(list((folder / "mlflow_unsent").glob("*.json")))
+    return len(list((folder / "mlflow_unsent").glob("*.jsonl")))
 
 
 def check_warning(command: Command) -> None:

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from pixal.config import load_config
-from pixal.mlflow_utils import SWITCH, import_mlflow, tracked_run
+from pixal.tracking import tracked_run
+from pixal.tracking.environment import SWITCH
 
 os.environ[SWITCH] = "on"
-import_mlflow()  # once in the server that forks, as a command does it
 
 
 def main() -> int:

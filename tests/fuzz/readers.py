@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from helpers import PATHS
-from pixal.unsent_runs import FOLDER, kept_runs
 
 from pixal.config import load_config
 from pixal.config.loading import DEFAULTS
@@ -40,6 +39,7 @@ from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.training.stored import PhotographModelRecord
 from pixal.tasks.photographs.verdicts.truth import read_truth
 from pixal.tasks.photographs.verdicts.verdict_store import read_journal
+from pixal.tracking.waiting_runs import FOLDER, kept_runs
 from pixal.train_model.state_file import read_state
 
 MAX_PIXELS_BYTES = 20_000_000  # of an image: smaller than in use, so that a try takes milliseconds
@@ -125,14 +125,14 @@ def _manifest(data: bytes, folder: Path) -> None:
 
 def _unsent(data: bytes, folder: Path) -> None:
     """A kept run offers no file that PIXAL did not write."""
-    _written(folder, f"{FOLDER}/a.json", data)
+    _written(folder, f"{FOLDER}/a.jsonl", data)
     before = Path.cwd()
     os.chdir(folder)
     try:
         runs = list(kept_runs("local"))
     finally:
         os.chdir(before)
-    if any(file.can_be_sent for _, run in runs for file in run.artifacts):
+    if any(entry.file is not None and entry.file.is_of_pixal for _, _, entries in runs for entry in entries):
         raise AssertionError("a file would be sent")
 
 

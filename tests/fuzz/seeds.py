@@ -13,7 +13,6 @@ import yaml
 from checkpoints import checkpoint
 from helpers import PATHS
 from PIL import ExifTags, Image
-from pixal.unsent_runs import UnsentFile, UnsentRun
 
 from pixal.calibration.calibration import Calibration
 from pixal.config.loading import DEFAULTS
@@ -42,6 +41,7 @@ from pixal.tasks.photographs.preprocessing.records import (
 from pixal.tasks.photographs.preprocessing.reference_file import ReferenceFile
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings, Preprocessing, RemoveBackground
+from pixal.tracking.waiting_runs import RunEnd, RunStart, UnsentFile
 from pixal.train_model.state_file import write_state
 
 HASH = "0123456789abcdef" * 4
@@ -195,20 +195,20 @@ def _unsent_run(folder: Path) -> bytes:
     file.write_text("of the user")
     described = UnsentFile.of(file, "model")
     assert described is not None
-    run = UnsentRun(
+    start = RunStart(
         id="a",
         store="local",
+        session="",
         experiment="PIXAL",
         name="front",
         command="train",
         start_time=1,
-        end_time=2,
-        status="FINISHED",
-        metrics=(("loss", 0.5, 1),),
-        params={"seed": "42"},
-        artifacts=(described,),
+        register_model=False,
     )
-    return json.dumps(run.model_dump(mode="json")).encode()
+    end = RunEnd(status="FINISHED", time=2, name="front")
+    entries = [{"start": start.model_dump()}, {"metrics": [["loss", 0.5, 1, 2]]}, {"params": {"seed": "42"}}]
+    entries += [{"file": described.model_dump(mode="json")}, {"end": end.model_dump()}]
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries).encode()
 
 
 def _archives(folder: Path) -> dict[str, list[bytes]]:
