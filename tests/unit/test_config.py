@@ -102,6 +102,8 @@ CONTRACT: dict[str, Any] = {
     "execution.workers": 2,
     "execution.scheduler": "tcp://somewhere:8786",
     "execution.memory_limit": 1.5,
+    "tracking.loggers": ["csv", "mlflow"],
+    "tracking.register": True,
 }
 # Keys that need another key.
 NEEDS = {
