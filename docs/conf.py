@@ -16,6 +16,7 @@ from pixal.version import __version__  # noqa: E402
 
 os.environ.pop("MPLBACKEND", None)  # notebooks show their figures
 os.environ.setdefault("PIXAL_TRACKING", "off")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = "PIXAL"
 author = "The PIXAL developers"
