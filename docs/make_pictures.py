@@ -112,6 +112,7 @@ def _photograph_pages(demo: Path) -> None:
         page.locator("a[href*='/c/Demo_Flex/b/']").first.click()
         part = page.locator(f"a[href$='part?type={TYPE}&image={SHOWN}.jpg']").first.get_attribute("href")
         page.goto(f"{address}{part}")
+        page.get_by_label("Inspector").fill("Ann")
         page.wait_for_timeout(2000)
         _save("serve.jpg", _screenshot(page), 900)
         browser.close()
