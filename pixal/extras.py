@@ -14,6 +14,9 @@ _EXTRAS = {
     "openpyxl": ("openpyxl", "pip install 'pixal[tables]'"),
     "fastapi": ("FastAPI", "pip install 'pixal[serve]'"),
     "uvicorn": ("uvicorn", "pip install 'pixal[serve]'"),
+    "pandas": ("pandas", "pip install 'pixal[tables]'"),
+    "pyarrow": ("pyarrow", "pip install 'pixal[clusters]'"),
+    "rembg": ("rembg", "pip install 'pixal[rembg]'"),
     "mlflow": ("MLflow", "pip install 'pixal[tracking]'"),
     "tensorboard": ("TensorBoard", "pip install 'pixal[tensorboard]'"),
 }
@@ -37,6 +40,11 @@ def require_extra(module: str, purpose: str) -> None:
     """
     if find_spec(module) is None:
         raise ConfigError(f"{purpose} needs {install_advice(module)}")
+
+
+def missing_extras() -> dict[str, str]:
+    """The modules of extras that are not installed, and the command that installs each."""
+    return {name: command for module, (name, command) in _EXTRAS.items() if find_spec(module) is None}
 
 
 def require_for_model(model: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pixal.errors import InputError
+from pixal.extras import require_extra
 from pixal.io.names import printable
 
 if TYPE_CHECKING:
@@ -173,12 +174,11 @@ class Tabular:
         """The table as a data frame.
 
         Raises:
-            InputError: pandas is not installed.
+            ConfigError: pandas is not installed; the message holds the command that installs it.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise InputError("a data frame needs pandas: pip install pandas") from error
+        require_extra("pandas", "a data frame")
+        import pandas as pd
+
         return pd.DataFrame([dict(row) for row in self.rows], columns=list(self.columns))
 
     def _repr_html_(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pixal.execution import processors
-from pixal.extras import install_advice
+from pixal.extras import install_advice, missing_extras
 from pixal.mlflow_store import LOCAL_STORE
 from pixal.registry import DEFECTS, MODELS, TASKS, Registry
 from pixal.tracking import is_tracking, waiting_runs
@@ -70,12 +70,13 @@ def doctor() -> Doctor:
     tensorflow = _tensorflow()
     problems = []
     if find_spec("tensorflow") is None:
-        problems.append(f"all models but gaussian need {install_advice('tensorflow')}")
+        problems.append(f"to train, all models but gaussian need {install_advice('tensorflow')}")
     elif "error" in tensorflow:
         problems.append(f"TensorFlow cannot be imported: {tensorflow['error']}")
     findings = {
         "platform": _platform(),
         "packages": {name: _installed(name) for name in _PACKAGES},
+        "not installed": missing_extras() or {"extras": "none is missing"},
         "tensorflow": tensorflow,
         "weights": _weights(),
         "tracking": _tracking(),
@@ -163,10 +164,16 @@ def _tracking() -> dict[str, str]:
         found = Path(LOCAL_STORE)
         store = f"{found.absolute()} ({'exists' if found.is_file() else 'made at the first run'})"
     return {
-        "tracking": "on" if is_tracking() else "off (PIXAL_TRACKING)",
+        "tracking": _is_on(),
         "store": store,
         "runs not sent yet": f"{unsent} in {waiting_runs.FOLDER}" if unsent else "none",
     }
+
+
+def _is_on() -> str:
+    if not is_tracking():
+        return "off (PIXAL_TRACKING)"
+    return "on" if find_spec("mlflow") else "off: MLflow is not installed"
 
 
 def _extensions() -> dict[str, str]:

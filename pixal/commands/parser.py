@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
+
+import shtab
 
 from pixal.commands.batches_parser import add_batch_commands
 from pixal.commands.exit_status import ExitStatus
@@ -57,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pixal {__version__}")
+    shtab.add_argument_to(parser, help="print the completion for a shell; docs/usage.md says where to put it")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = partial(_add_command, commands)
     for add_group in (
@@ -71,7 +75,16 @@ def build_parser() -> argparse.ArgumentParser:
         add_learning_commands,
     ):
         add_group(add)
+    _complete_paths(commands)
     return parser
+
+
+def _complete_paths(commands: Commands) -> None:
+    """Let the shell complete names of files and folders, where an option takes one."""
+    for command in commands.choices.values():
+        for action in command._actions:
+            if set(re.findall("[A-Z]+", str(action.metavar))) & {"DIR", "FILE", "NPZ", "IMAGE", "TABLE"}:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,6 +16,7 @@ from pixal.database.schema import BATCHES, MODELS, PARTS, PHOTOGRAPHS, REGIONS, 
 from pixal.database.selection import Selection
 from pixal.database.store import Store
 from pixal.errors import InputError
+from pixal.extras import require_extra
 from pixal.io.records import write_table
 from pixal.outcome import Failure
 
@@ -153,12 +154,14 @@ class History:
 
     def rates_frame(self) -> pd.DataFrame:
         """The rates as a pandas frame, with the columns of ``history.csv``."""
+        require_extra("pandas", "a data frame")
         import pandas as pd
 
         return pd.DataFrame([_table_row(rate) for rate in self.rates], columns=list(HISTORY_COLUMNS))
 
     def verdicts_frame(self) -> pd.DataFrame:
         """One row per photograph as a pandas frame: batch, part, type, verdict, score, model and so on."""
+        require_extra("pandas", "a data frame")
         import pandas as pd
 
         regions = select(func.count()).where(REGIONS.c.verdict_id == VERDICTS.c.id).scalar_subquery()

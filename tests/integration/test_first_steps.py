@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from helpers import write_configs
 
@@ -187,3 +190,40 @@ def test_a_demo_without_tensorflow_says_what_to_install_before_it_renders(
     require_for_model("a family of another package")
     with pytest.raises(ConfigError, match=r"model_training\.model: padim needs TensorFlow"):
         require_for_model("padim")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["val"], "validate"), (["validate", "--fail"], "--fail-on-anomaly"), (["train", "--log-level", "deb"], "debug")],
+)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_shell_completes_commands_options_and_values(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--print-completion", "bash"])
+    script = capsys.readouterr().out
+    ask = f"COMP_WORDS=(pixal {' '.join(words)}); COMP_CWORD={len(words)}; _shtab_pixal; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == ([expected], "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (("demo", "new", "--task", "charge_clusters"), "clusters"),
+        (("preprocess", "-i", "events", "--set", "task=charge_clusters"), "clusters"),
+        (("preprocess", "-i", "photos", "--set", "preprocessing.remove_background.method=rembg"), "rembg"),
+    ],
+)
+def test_a_command_without_its_packages_names_the_extra_before_any_work(
+    arguments: tuple[str, ...], extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photos/front").mkdir(parents=True)
+    for name in "ab":
+        cv2.imwrite(f"photos/front/{name}.png", np.zeros((32, 32, 3), np.uint8))
+    (write_configs(Path(), "") / "validation.yaml").unlink()  # of photographs
+    monkeypatch.setattr("pixal.extras.find_spec", lambda name: None)
+    assert f"which is not installed: pip install 'pixal[{extra}]'" in error_of(capsys, *arguments)
+    assert not list(Path("out").rglob("*.png"))
+    assert not Path("new/photographs").exists()

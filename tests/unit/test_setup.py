@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from pixal import extras
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -307,11 +309,41 @@ def test_pinned_versions_are_within_the_declared_bounds(file: str, extra: str) -
             pinned.setdefault(pin.name, []).append(Version(next(iter(pin.specifier)).version))
     declared = pyproject()
     groups = declared["project"]["optional-dependencies"] | declared["dependency-groups"]
-    wanted = groups[extra] + ([] if extra in ("dev", "docs") else declared["project"]["dependencies"] + groups["serve"])
-    for requirement in map(Requirement, wanted):
+    wanted = groups[extra]
+    if extra not in ("dev", "docs"):
+        wanted = [*wanted, "pixal[rembg,tracking,serve,tables,clusters]", *declared["project"]["dependencies"]]
+    for requirement in _without_extras(wanted, groups):
         versions = pinned.get(requirement.name.lower())
         assert versions, f"{requirement.name} is not in {file}: create it again"
         assert all(version in requirement.specifier for version in versions), f"{requirement}: {versions}"
+
+
+def _without_extras(wanted: list[str], groups: dict[str, list[str]]) -> list[Requirement]:
+    """The requirements, with those of PIXAL's own extras in place of ``pixal[EXTRA]``."""
+    found: list[Requirement] = []
+    for requirement in map(Requirement, wanted):
+        if requirement.name == "pixal":
+            found += _without_extras([entry for extra in requirement.extras for entry in groups[extra]], groups)
+        else:
+            found.append(requirement)
+    return found
+
+
+def test_a_missing_package_is_named_with_an_extra_that_brings_it() -> None:
+    groups = pyproject()["project"]["optional-dependencies"]
+    for module, (_, command) in extras._EXTRAS.items():
+        names = re.findall(r"pixal\[(\w+)\]", command)
+        assert names
+        for name in names:
+            brought = {requirement.name.lower() for requirement in _without_extras(groups[name], groups)}
+            assert {module, f"{module}-cpu"} & brought or module == "distributed", module
+
+
+def test_the_readme_names_every_extra() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([\w`, ]+)` \|", readme, re.MULTILINE))
+    extras_of_table = {extra for row in named for extra in row.replace("`", "").split(", ")}
+    assert set(pyproject()["project"]["optional-dependencies"]) <= extras_of_table
 
 
 def test_no_requirement_file_names_an_index_or_a_folder() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pixal.errors import InputError
+from pixal.errors import ConfigError
 from pixal.outcome import Tabular
 from pixal.report.document import PartResult
 from pixal.tasks.photographs.probing.evaluation import Evaluation, TypeEvaluation
@@ -53,7 +53,7 @@ def test_a_data_frame_has_all_rows_and_columns() -> None:
 
 def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(InputError, match="pip install pandas"):
+    with pytest.raises(ConfigError, match=r"pandas, which is not installed: pip install 'pixal\[tables\]'"):
         Table([]).to_pandas()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pixal.config import Config
 from pixal.errors import InputError
+from pixal.extras import require_extra
 from pixal.outcome import Outcome, Results
 from pixal.tasks.charge_clusters.settings import ClusterConfig, ClusterParameters, cluster_config
 from pixal.tasks.task import Task
@@ -24,6 +25,7 @@ class ChargeClusters(Task):
 
     def preprocess(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
         """Read parquet files, split and normalise their events, and write shards."""
+        require_extra("pyarrow", "task: charge_clusters")
         from pixal.tasks.charge_clusters.preprocessing import preprocess
 
         return preprocess(source, cluster_config(config), force=force, quiet=quiet)
@@ -32,6 +34,7 @@ class ChargeClusters(Task):
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
         """Train one network."""
+        self._require_network()
         from pixal.tasks.charge_clusters.training import train
 
         return train(source, cluster_config(config), resume=resume, epochs=epochs, quiet=quiet)
@@ -48,6 +51,7 @@ class ChargeClusters(Task):
         quiet: bool,
     ) -> Results:
         """Predict, and compare with the truth."""
+        self._require_network()
         from pixal.tasks.charge_clusters.validating import validate
 
         if batch is not None or truth is not None or model is not None:
@@ -59,6 +63,12 @@ class ChargeClusters(Task):
 
     def demo(self, folder: Path, *, config: str | Path | None, overrides: Sequence[str], quiet: bool) -> Results:
         """Simulate a sensor, and run all steps."""
+        self._require_network()
         from pixal.tasks.charge_clusters.demo import demo
 
         return demo(folder, config=config, overrides=overrides, quiet=quiet)
+
+    def _require_network(self) -> None:
+        """Check that the packages of the network are installed, before any work."""
+        require_extra("pyarrow", "task: charge_clusters")
+        require_extra("tensorflow", "task: charge_clusters")

@@ -85,6 +85,7 @@ def read_rows(tables: Sequence[Path], columns: Columns) -> list[Row]:
 
 
 def _read(table: Path) -> pd.DataFrame:
+    require_extra("pandas", f"{table}")
     import pandas as pd
 
     if not table.is_file():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixal.errors import InputError
+from pixal.extras import require_extra
 from pixal.io.images import as_uint8
 from pixal.tasks.photographs.foreground.border import MIN_AREA, choose_part, find_part
 from pixal.tasks.photographs.foreground.rembg_session import has_network, network_file, network_hash, rembg_alpha
@@ -62,13 +64,20 @@ def available_methods(settings: RemoveBackground) -> list[str]:
     """The methods that find a part and that the settings allow: for ``auto``, all that can be used on this machine.
 
     Raises:
-        ConfigError: If the settings name rembg or a model file that is not on this machine. Nothing is downloaded.
+        ConfigError: If the settings name rembg or a model file that is not on this machine, or rembg is not
+            installed. Nothing is downloaded.
     """
+    if settings.method == "rembg":
+        require_extra("rembg", "preprocessing.remove_background.method rembg")
     if settings.method == "rembg" or (settings.method == "auto" and has_network(settings)):
         network_file(settings)
     if settings.method == "auto":
-        return ["border", "rembg"] if has_network(settings) else ["border"]
+        return ["border", "rembg"] if _can_use_rembg(settings) else ["border"]
     return [] if settings.method == "none" else [settings.method]
+
+
+def _can_use_rembg(settings: RemoveBackground) -> bool:
+    return has_network(settings) and find_spec("rembg") is not None
 
 
 def model_hash(settings: RemoveBackground) -> str | None:
