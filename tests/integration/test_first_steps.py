@@ -212,7 +212,6 @@ def test_a_shell_completes_commands_options_and_values(
     ("arguments", "extra"),
     [
         (("demo", "new", "--task", "charge_clusters"), "clusters"),
-        (("preprocess", "-i", "events", "--set", "task=charge_clusters"), "clusters"),
         (("preprocess", "-i", "photos", "--set", "preprocessing.remove_background.method=rembg"), "rembg"),
     ],
 )
@@ -222,7 +221,7 @@ def test_a_command_without_its_packages_names_the_extra_before_any_work(
     Path("photos/front").mkdir(parents=True)
     for name in "ab":
         cv2.imwrite(f"photos/front/{name}.png", np.zeros((32, 32, 3), np.uint8))
-    (write_configs(Path(), "") / "validation.yaml").unlink()  # of photographs
+    write_configs(Path(), "")
     monkeypatch.setattr("pixal.extras.find_spec", lambda name: None)
     assert f"which is not installed: pip install 'pixal[{extra}]'" in error_of(capsys, *arguments)
     assert not list(Path("out").rglob("*.png"))
