@@ -16,7 +16,6 @@ from threadpoolctl import threadpool_limits
 
 from pixal.config.schema import Execution
 from pixal.progress import progress_bar
-from pixal.worker_processes import map_in_processes
 
 if TYPE_CHECKING:
     from pixal.dask_cluster import Cluster
@@ -80,6 +79,8 @@ def map_parallel(
         if execution.backend == "threads":
             results = _map_in_threads(function, items, count)
         else:
+            from pixal.worker_processes import map_in_processes  # the import takes longer than some verdicts
+
             results = map_in_processes(function, items, count, most=worker_count(execution))
         yield from progress(results, len(items), step=step, quiet=quiet)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import gumbel_r
 
 from pixal.calibration.calibration import Calibration
 from pixal.calibration.settings import Threshold
@@ -85,7 +84,8 @@ def set_threshold(scores: NDArray[np.float64], rate: float, settings: Threshold)
         with np.errstate(over="ignore"):  # choose_threshold refuses an infinite threshold
             return float(np.exp(logs.mean() + (settings.value or 0) * logs.std(ddof=min(1, len(logs) - 1)))), method
     if method in ("tail", _CONFORMAL_TAIL):
-        quantile = float(gumbel_r.isf(rate, *_fit_tail(scores)))
+        location, scale = _fit_tail(scores)
+        quantile = float(location - scale * np.log(-np.log1p(-rate)))
         return (quantile if method == "tail" else max(quantile, float(scores.max()))), method
     allowed = int(np.floor(rate * (len(scores) + 1) + 1e-9))  # how many scores may be above, with the one to validate
     return float(np.sort(scores)[len(scores) - allowed]), method
@@ -119,10 +119,36 @@ def p_values(scores: NDArray[np.float64], good: NDArray[np.float64], method: str
     n_at_least = len(good) - np.searchsorted(np.sort(good), scores, side="left")
     conformal = np.asarray((1 + n_at_least) / (1 + len(good)), np.float64)
     with np.errstate(over="ignore"):  # far below tightly scored good parts exp overflows, and the p-value is 1
-        fitted = np.asarray(gumbel_r.sf(scores, *_fit_tail(good)), np.float64)
+        location, scale = _fit_tail(good)
+        fitted = np.asarray(-np.expm1(-np.exp((location - scores) / scale)), np.float64)
     return (
         fitted if method in ("tail", _TEXTURE) else np.where(n_at_least > 0, conformal, np.minimum(conformal, fitted))
     )
+
+
+def fit_gumbel(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return location and scale of the Gumbel distribution of maxima with the largest likelihood.
+
+    The scale is the root of ``mean(x) - sum(x w) / sum(w) - scale`` with weights ``w = exp(-x / scale)`` (Evans,
+    Hastings and Peacock 2000). ``scipy.stats.gumbel_r.fit`` gives the same; importing it takes longer than a verdict.
+
+    Args:
+        values: (N,), not all equal.
+    """
+    smallest, mean = float(values.min()), float(values.mean())
+
+    def excess(scale: float) -> float:
+        weights = np.exp((smallest - values) / scale)
+        return mean - float((values * weights).sum() / weights.sum()) - scale
+
+    low, high = 0.5, 2.0
+    while excess(low) <= 0:
+        low /= 2
+    while excess(high) >= 0:
+        high *= 2
+    while low < (middle := (low + high) / 2) < high:  # until there is no number between them
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return smallest - high * float(np.log(np.exp((smallest - values) / high).mean())), high
 
 
 def _is_enough(parts: int, rate: float) -> bool:
@@ -137,5 +163,5 @@ def _fit_tail(scores: NDArray[np.float64]) -> tuple[float, float]:
     better. It is also at least ``_MIN_SCALE``, because few scores determine neither well.
     """
     mean, deviation = float(scores.mean()), float(scores.std(ddof=min(1, len(scores) - 1)))
-    location, scale = gumbel_r.fit(scores) if deviation > 1e-9 * mean else (mean, 0.0)
+    location, scale = fit_gumbel(scores) if deviation > 1e-9 * mean else (mean, 0.0)
     return float(location), max(float(scale), deviation * np.sqrt(6) / np.pi, _MIN_SCALE / len(scores) * mean, 1e-12)

@@ -59,6 +59,9 @@ _MODEL_ENTRIES = (
     *(entry for entry, (base, _) in DEFAULT_ENTRIES.items() if base == _MODELS and entry not in _PREPARED),
 )
 
+INSPECTIONS_FOLDER = "inspection"
+"""Name of the folder of the results of ``pixal inspect``, in the working directory."""
+
 BATCHES_FOLDER = "batches"
 """Folder of the earlier batches, in the folder of the component's results."""
 

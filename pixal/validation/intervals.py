@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Interval = tuple[float, float]
 """Lower and upper end."""
@@ -23,6 +22,8 @@ def rate_interval(count: int, total: int) -> Interval:
     A bootstrap would be wrong for extreme rates: every resample of 0 failures in 20 parts has 0 failures, although the
     true rate may well be 1 in 7.
     """
+    from scipy.stats import binomtest  # takes longer to import than the verdict on one photograph
+
     interval = binomtest(count, total).proportion_ci(LEVEL, method="exact")
     return float(interval.low), float(interval.high)
 

@@ -38,6 +38,19 @@ sys.exit(main(["validate", "-q", "-i", "batch/front"]))
 """
 
 
+COLD = """
+import sys
+import pixal.tasks.photographs.verdicts.validate, pixal.train_model.combined.prediction
+heavy = ("scipy", "skimage.color", "sklearn", "joblib", "matplotlib", "sqlalchemy", "distributed", "mlflow")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_verdict_waits_for_no_import_that_it_does_not_need() -> None:
+    found = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
 def verdicts(folder: Path) -> list[dict[str, str]]:
     with (folder / "validate/Part/results.csv").open(newline="") as file:
         return list(csv.DictReader(file))

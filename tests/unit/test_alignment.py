@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from rendered_photographs import rendered_photograph
-from skimage.metrics import structural_similarity
+from skimage.metrics import structural_similarity as similarity_of_scikit_image
 
 from pixal.errors import AlignmentError, InputError
 from pixal.synthetic import RenderedPhotograph
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
+from pixal.tasks.photographs.alignment.similarity import structural_similarity
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 
@@ -381,7 +382,7 @@ def test_ssim_and_mse_are_measured_over_the_part_at_half_size() -> None:
         halved.append(cv2.resize(grey, ((right - left) // 2, (bottom - top) // 2), interpolation=cv2.INTER_AREA))
     mask = to.mask[top:bottom, left:right].astype(np.uint8)
     inside = cv2.resize(mask, halved[0].shape[::-1], interpolation=cv2.INTER_AREA) > 0
-    _, similarity = structural_similarity(*halved, win_size=7, data_range=255, full=True)
+    _, similarity = similarity_of_scikit_image(*halved, win_size=7, data_range=255, full=True)
     assert result.ssim == pytest.approx(similarity[inside].mean(), abs=1e-5)  # in single precision
     squares = np.subtract(*(grey.astype(float) for grey in halved))[inside] ** 2
     assert result.mse == pytest.approx(squares.mean(), rel=1e-5)
@@ -539,3 +540,14 @@ def test_warping_repeats_the_edge_of_a_photograph_but_not_of_a_mask() -> None:
     moved = warp(np.ones((20, 30), np.uint8), shift, nearest=True)
     assert not moved[:, :12].any()
     assert moved[:, 12:].all()
+
+
+@pytest.mark.parametrize("noise", [0, 20])
+def test_the_similarity_is_that_of_scikit_image(noise: float) -> None:
+    random = np.random.default_rng(0)
+    image = random.uniform(0, 255, (40, 61))
+    other = np.clip(image + random.normal(0, noise, image.shape), 0, 255)
+    _, expected = similarity_of_scikit_image(image, other, win_size=7, data_range=255, full=True)
+    np.testing.assert_allclose(
+        structural_similarity(image.astype(np.float32), other.astype(np.float32)), expected, atol=1e-5
+    )

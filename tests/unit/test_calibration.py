@@ -15,7 +15,7 @@ from pixal.calibration.maps import above, calibrated_maps, part_scores, raw_maps
 from pixal.calibration.settings import Threshold
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.spread import error_variance
-from pixal.calibration.thresholds import choose_threshold, p_values, set_threshold
+from pixal.calibration.thresholds import choose_threshold, fit_gumbel, p_values, set_threshold
 from pixal.errors import ConfigError
 
 AUTO = Threshold()
@@ -468,3 +468,10 @@ def test_scores_of_selected_parts_are_kept_apart_and_found_again(parts: list[tup
     else:
         np.testing.assert_array_equal(calibration.scores, scores[~is_selected])
         np.testing.assert_array_equal(calibration.losses, scores[~is_selected] / 2)
+
+
+@pytest.mark.parametrize("count", [3, 24, 500])
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_the_fitted_tail_is_that_of_scipy(count: int, unit: float) -> None:
+    values = unit * np.random.default_rng(count).gumbel(5, 0.7, count)
+    np.testing.assert_allclose(fit_gumbel(values), gumbel_r.fit(values), rtol=1e-9)

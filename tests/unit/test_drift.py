@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binom, ttest_ind
+from scipy.stats import binom, mannwhitneyu, ttest_ind
 
 from pixal.report.document import DriftFinding
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
-from pixal.tasks.photographs.verdicts.drift import Sample, find_drift, holm
+from pixal.tasks.photographs.verdicts.drift import Sample, _share_in_order, find_drift, holm
 from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 
 LEVEL = 0.001
@@ -185,3 +185,11 @@ def test_scores_of_passing_parts_are_compared_if_training_has_scores(changes: di
     assert (other.conditions, own.conditions) == (training, batch)
     assert other.scores.tolist() == ([1.0, 1.5] if known else [])
     assert own.scores.tolist() == ([1.2] if known else [])
+
+
+def test_the_share_of_pairs_in_order_is_the_statistic_of_mann_and_whitney() -> None:
+    random = np.random.default_rng(0)
+    for count in (1, 5, 40):
+        training, batch = random.integers(0, 9, 12).astype(float), random.integers(2, 12, count).astype(float)
+        expected = mannwhitneyu(batch, training).statistic / (12 * count)
+        assert _share_in_order(training, batch) == pytest.approx(expected)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.color import lab2rgb
 
 from pixal.errors import ConfigError
 from pixal.inputs import InputSet
 from pixal.tasks.photographs.network_input.channels import compute_channels
 from pixal.train_model.patch_features.backbone_weights import load_backbone
 from pixal.train_model.patch_features.backbones import Backbone
-from pixal.train_model.patch_features.colours import to_rgb
+from pixal.train_model.patch_features.colours import lab_to_rgb, to_rgb
 from pixal.train_model.patch_features.feature_store import FeatureStore
 from pixal.train_model.patch_features.features import PatchFeatures
 from pixal.train_model.patch_features.frame import Frame
@@ -41,6 +43,15 @@ def part() -> NDArray[np.bool_]:
     mask = np.zeros(SIZE, bool)
     mask[6:-4, 5:-9] = True
     return mask
+
+
+def test_lab_is_converted_as_by_scikit_image() -> None:
+    random = np.random.default_rng(0)
+    lab = np.stack([random.uniform(low, high, 2000) for low, high in ((0, 100), (-128, 127), (-128, 127))], axis=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # colours outside sRGB are clipped
+        expected = lab2rgb(lab.astype(np.float32))
+    np.testing.assert_array_equal(lab_to_rgb(lab.astype(np.float32)), expected)
 
 
 def test_lab_channels_are_converted_back_to_rgb() -> None:

@@ -10,17 +10,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from pixal.errors import AlignmentError, InputError
 from pixal.io.images import as_uint8
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features, to_grey
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
+from pixal.tasks.photographs.alignment.similarity import SSIM_WINDOW, structural_similarity
 from pixal.tasks.photographs.geometry import Matrix
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 _MAX_UNSEEN = 0.002  # of the part; at 1080p the uncertainty of a mask's outline, about one pixel, is as large
-_SSIM_WINDOW = 7
 _SIMILARITY_PX = 120_000  # similarity is measured at half size, or smaller so that the part's box has this many pixels
 _CAUSES = "it may show another type or side, be out of focus, or only a piece of the part was found"
 
@@ -234,14 +233,14 @@ def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, flo
     x, y, width, height = cv2.boundingRect(reference.mask.view(np.uint8))
     window = np.s_[y : y + height, x : x + width]
     scale = min(0.5, float(np.sqrt(_SIMILARITY_PX / (width * height))))
-    size = (max(_SSIM_WINDOW, int(width * scale)), max(_SSIM_WINDOW, int(height * scale)))
+    size = (max(SSIM_WINDOW, int(width * scale)), max(SSIM_WINDOW, int(height * scale)))
 
     def shrink(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
     photo, target = shrink(to_grey(aligned[window])), shrink(reference.grey[window])
     inside = shrink(reference.mask[window].view(np.uint8)) > 0
-    _, similarity = structural_similarity(photo, target, win_size=_SSIM_WINDOW, data_range=255, full=True)
+    similarity = structural_similarity(photo, target)
     return float(similarity[inside].mean()), float(np.mean((photo - target)[inside] ** 2))
 
 

@@ -22,8 +22,6 @@ from pixal.tasks.photographs.inspection.image_figures import ImageFigures
 from pixal.tasks.photographs.inspection.photographs import InspectedType
 from pixal.tasks.photographs.inspection.split import Use
 
-OUTPUT_FOLDER = "inspection"
-
 FIGURE_COLUMNS = tuple(column.name for column in fields(ImageFigures))
 COLUMNS = (
     *("type", "image", "source", "format", "bytes", "width", "height", "bits"),

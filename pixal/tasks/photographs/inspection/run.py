@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pixal.config.loading import DEFAULTS
+from pixal.config.paths import INSPECTIONS_FOLDER
 from pixal.errors import InputError
 from pixal.execution import check_cluster
 from pixal.io.names import printable
@@ -24,7 +25,6 @@ from pixal.tasks.photographs.inspection.findings import UNREADABLE, duplicate_gr
 from pixal.tasks.photographs.inspection.outliers import Z_LIMIT, Values, robust_scores
 from pixal.tasks.photographs.inspection.photographs import InspectedType, inspect_type
 from pixal.tasks.photographs.inspection.results import (
-    OUTPUT_FOLDER,
     Inspection,
     InspectionFiles,
     photograph_rows,
@@ -63,7 +63,7 @@ def inspect(
     """Inspect the photographs of a folder; see ``pixal.inspect``."""
     listed = list_photographs(source)
     listed_others = {} if against is None else list_photographs(against)
-    files = InspectionFiles(Path(OUTPUT_FOLDER, _name(source)) if out is None else Path(out))
+    files = InspectionFiles(Path(INSPECTIONS_FOLDER, _name(source)) if out is None else Path(out))
     files.check([Path(folder) for folder in (source, against) if folder is not None])
     check_cluster(config.execution, reads=[Path(folder) for folder in (source, against) if folder is not None])
     measure = partial(_inspect_types, sample=sample, config=config, quiet=quiet)

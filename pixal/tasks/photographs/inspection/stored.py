@@ -7,11 +7,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pixal.config.paths import INSPECTIONS_FOLDER
 from pixal.errors import InputError, PixalError
 from pixal.io import ownership
 from pixal.io.files import file_stat
 from pixal.io.records import read_record, read_table
-from pixal.tasks.photographs.inspection.results import COLUMNS, FIGURE_COLUMNS, OUTPUT_FOLDER, InspectionFiles
+from pixal.tasks.photographs.inspection.results import COLUMNS, FIGURE_COLUMNS, InspectionFiles
 
 if TYPE_CHECKING:
     from pixal.database.inspections import InspectionContent, InspectionSource
@@ -33,7 +34,9 @@ def stored_inspections(component: str, known: Iterable[str]) -> Iterator[Inspect
     """
     from pixal.database.inspections import InspectionSource
 
-    found = {str(path.parent): path.parent for path in sorted(Path(OUTPUT_FOLDER).absolute().glob("*/inspection.yaml"))}
+    found = {
+        str(path.parent): path.parent for path in sorted(Path(INSPECTIONS_FOLDER).absolute().glob("*/inspection.yaml"))
+    }
     for folder in {**{name: Path(name) for name in known}, **found}.values():
         files = InspectionFiles(folder)
         if not files.record.is_file() or not ownership.owns(files.record):

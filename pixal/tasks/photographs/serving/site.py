@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pixal.config.paths import INSPECTIONS_FOLDER
 from pixal.errors import ConfigError
 from pixal.server.site import Component
-from pixal.tasks.photographs.inspection.results import OUTPUT_FOLDER
 from pixal.tasks.photographs.serving.component import ServedComponent
 from pixal.tasks.photographs.serving.pictures import PictureCache
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -28,7 +28,7 @@ class PhotographSite:
     @property
     def inspections(self) -> Path:
         """The folder that ``pixal inspect`` writes into by default."""
-        return Path(OUTPUT_FOLDER).absolute()
+        return Path(INSPECTIONS_FOLDER).absolute()
 
     def components(self) -> Mapping[str, Component]:
         """The configured component, and those that have results in the same folder."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, mannwhitneyu, t
 
 from pixal.report.document import DriftFinding
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
@@ -94,6 +94,10 @@ class Difference:
     method: str
 
 
+_Change = tuple[Difference, Callable[[], float]]
+"""A difference without its p-value, and what computes that."""
+
+
 def find_drift(samples: Mapping[str, tuple[Sample, Sample]], level: float) -> list[DriftFinding]:
     """Return the differences between training and a batch.
 
@@ -137,8 +141,11 @@ def find_differences(
     compared = [(name, quantity, *both) for name, pair in values.items() for quantity, both in _comparable(*pair)]
     processed = [(name, *pair) for name, pair in counts.items() if pair[0].tried and pair[1].tried]
     count = len(compared) + len(processed)
-    tests = [_compare_values(*arguments, level=level / count) for arguments in compared]
-    tests += [_compare_shares(*arguments) for arguments in processed]
+    changes = [_compare_values(*arguments, level=level / count) for arguments in compared]
+    changes += [_compare_shares(*arguments) for arguments in processed]
+    if not any(difference.is_relevant for difference, _ in changes):
+        return []  # without the p-values, for which SciPy is imported: that takes longer than many verdicts
+    tests = [replace(difference, p_value=p_value()) for difference, p_value in changes]
     corrected = holm([test.p_value for test in tests])
     found = {
         (test.type, test.quantity): replace(test, p_value=p_value)
@@ -199,7 +206,7 @@ def _values(sample: Sample) -> dict[str, Values]:
     }
 
 
-def _compare_values(name: str, quantity: str, training: Values, batch: Values, *, level: float) -> Difference:
+def _compare_values(name: str, quantity: str, training: Values, batch: Values, *, level: float) -> _Change:
     """Compare a quantity of a batch with training.
 
     The test is Mann-Whitney's U if so few values can reach ``level`` at all; else the prediction interval.
@@ -209,27 +216,51 @@ def _compare_values(name: str, quantity: str, training: Values, batch: Values, *
     if not is_absolute:
         min_change, training, batch = float(np.log1p(min_change)), np.log(training), np.log(batch)
     change = float(np.median(batch) - np.median(training))
-    ranks = mannwhitneyu(batch, training)
-    order = float(ranks.statistic) / (len(batch) * len(training))
+    order = _share_in_order(training, batch)
     is_relevant = abs(change) >= min_change and max(order, 1 - order) >= _MIN_ORDER
     is_relevant = is_relevant and (change < 0 or quantity not in _LOWER_ONLY)
     if 2 / comb(len(batch) + len(training), len(batch)) <= level:
-        return Difference(name, quantity, *medians, is_relevant, float(np.nan_to_num(ranks.pvalue, nan=1)), "rank")
-    p_value = _prediction_p_value(training, batch, _MIN_SPREAD * min_change)
-    return Difference(name, quantity, *medians, is_relevant, p_value, "interval")
+        difference = Difference(name, quantity, *medians, is_relevant, np.nan, "rank")
+        return difference, partial(_rank_p_value, training, batch)
+    difference = Difference(name, quantity, *medians, is_relevant, np.nan, "interval")
+    return difference, partial(_prediction_p_value, training, batch, _MIN_SPREAD * min_change)
+
+
+def _share_in_order(training: Values, batch: Values) -> float:
+    """The share of pairs (batch, training) in which the value of the batch is the larger one; equal values are half."""
+    ordered = np.sort(training)
+    below = sum(np.searchsorted(ordered, batch, side=side).sum() for side in ("left", "right"))
+    return float(below) / (2 * len(batch) * len(training))
+
+
+def _rank_p_value(training: Values, batch: Values) -> float:
+    """Return the p-value of Mann-Whitney's U; 1 where all values are equal."""
+    from scipy.stats import mannwhitneyu
+
+    return float(np.nan_to_num(mannwhitneyu(batch, training).pvalue, nan=1))
 
 
 def _prediction_p_value(training: Values, batch: Values, min_spread: float) -> float:
     """Return the p-value of the batch's mean in the prediction interval of normal training values (Student's t)."""
+    from scipy.special import stdtr
+
     spread = max(float(training.std(ddof=1)), min_spread)
     distance = abs(float(batch.mean() - training.mean())) / (spread * np.sqrt(1 / len(batch) + 1 / len(training)))
-    return float(2 * t.sf(distance, len(training) - 1))
+    return float(2 * stdtr(len(training) - 1, -distance))
 
 
-def _compare_shares(name: str, training: Counts, batch: Counts) -> Difference:
+def _compare_shares(name: str, training: Counts, batch: Counts) -> _Change:
     """Test for a larger share of photographs that could not be processed (Fisher's exact test, one-sided)."""
     table = [[sample.tried - sample.processed, sample.processed] for sample in (batch, training)]
     training_share, batch_share = (1 - sample.processed / sample.tried for sample in (training, batch))
-    p_value = float(fisher_exact(table, alternative="greater").pvalue)
     is_relevant = batch_share - training_share >= _MIN_SHARE
-    return Difference(name, "unprocessed", training_share, batch_share, is_relevant, p_value, "share")
+    difference = Difference(name, "unprocessed", training_share, batch_share, is_relevant, np.nan, "share")
+    return difference, partial(_share_p_value, table)
+
+
+def _share_p_value(table: list[list[int]]) -> float:
+    if not table[0][0]:
+        return 1.0
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact(table, alternative="greater").pvalue)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.paths import Paths
+from pixal.config.paths import INSPECTIONS_FOLDER, Paths
 from pixal.errors import InputError, PixalError, StorageError
 from pixal.io.files import file_stat
 from pixal.io.locking import lock_folder
@@ -175,14 +175,16 @@ def _record(store: Store, paths: Paths, *, rebuild: bool = False, inspections: S
     """Write batches and inspections that have changed; with ``rebuild``, all. ``inspections``: folders that are new."""
     from pixal.database.inspections import inspection_folders, record_inspections
     from pixal.database.recording import forget_batches, record_batches
-    from pixal.tasks.photographs.inspection.stored import stored_inspections
 
     with store.writing() as connection:
         known = {*inspection_folders(connection), *inspections}
         if rebuild:
             forget_batches(connection)
         record_batches(connection, batch_files(paths))
-        record_inspections(connection, stored_inspections(paths.component, known))
+        if known or Path(INSPECTIONS_FOLDER).is_dir():
+            from pixal.tasks.photographs.inspection.stored import stored_inspections
+
+            record_inspections(connection, stored_inspections(paths.component, known))
     return store
 
 
