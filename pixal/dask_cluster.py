@@ -215,7 +215,7 @@ class _WorkingFolder:
 
     def __init__(self) -> None:
         self._free, self._users = Condition(), 0
-        self._own, self._folder = "", ""
+        self._own, self._folder = "", ""  # where the process was, if that is another folder
 
     @contextmanager
     def entered(self, folder: str) -> Iterator[None]:
@@ -223,8 +223,10 @@ class _WorkingFolder:
         with self._free:
             self._free.wait_for(lambda: not self._users or self._folder == folder)
             if not self._users:
-                self._own, self._folder = os.getcwd(), folder  # noqa: PTH109
-                os.chdir(folder)
+                now = os.getcwd()  # noqa: PTH109
+                self._own, self._folder = (now if now != folder else ""), folder
+                if self._own:
+                    os.chdir(folder)
             self._users += 1
         try:
             yield
@@ -232,7 +234,8 @@ class _WorkingFolder:
             with self._free:
                 self._users -= 1
                 if not self._users:
-                    os.chdir(self._own)
+                    if self._own:
+                        os.chdir(self._own)
                     self._free.notify_all()
 
 

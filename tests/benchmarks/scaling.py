@@ -71,7 +71,8 @@ def _cluster(folder: Path, workers: int, threads: int = 1) -> Iterator[tuple[str
     processes = []
     for name, *rest in commands:
         own = Path(tempfile.mkdtemp(dir=folder))
-        command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *rest, "--no-dashboard"]
+        rest += ["--no-dashboard", *(["--local-directory", str(own)] if name == "worker" else [])]
+        command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *rest]
         with (own / "log").open("wb") as log:
             processes.append(subprocess.Popen(command, cwd=own, env=environment, stdout=log, stderr=log))
     try:

@@ -210,11 +210,12 @@ def test_detect_works_without_the_photographs(batch: Path) -> None:
 
 
 @pytest.fixture
-def dask() -> Iterator[Execution]:
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Execution]:
     """A Dask cluster within this process, and the settings that name it."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        **{"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None},
+        local_directory=str(tmp_path_factory.mktemp("dask")),
     ) as cluster:
         yield Execution(backend="dask", scheduler=cluster.scheduler_address)
         from pixal import execution

@@ -54,11 +54,14 @@ def working_directory(_: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def dask() -> Iterator[Execution]:
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Execution]:
     """Settings for a Dask cluster in this process."""
     distributed = pytest.importorskip("distributed")
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            **{"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None},
+            local_directory=str(tmp_path_factory.mktemp("dask")),
+        ) as cluster,
     ):
         yield Execution(backend="dask", scheduler=cluster.scheduler_address)
         for connected in execution._clusters.values():
@@ -173,7 +176,8 @@ def separate_cluster(folder: Path, workers: int) -> Iterator[tuple[Execution, li
         for number, (name, *options) in enumerate(commands):
             own = folder / f"{name}{number}"
             own.mkdir()
-            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *options, "--no-dashboard"]
+            options += ["--no-dashboard", *(["--local-directory", str(own)] if name == "worker" else [])]
+            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *options]
             with (own / "log").open("wb") as log:
                 processes.append(subprocess.Popen(command, cwd=own, env=environment, stderr=log, stdout=log))
         settings = Execution(backend="dask", scheduler=address)
