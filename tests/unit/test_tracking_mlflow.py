@@ -745,6 +745,7 @@ def test_the_address_of_the_runs_is_said_once_without_a_password(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs process groups")
 def test_a_real_server_gets_a_run_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real process, which imports MLflow itself."""
     from mlflow import MlflowClient
