@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 
+_LEVEL = 0  # the other levels of ISA-L use a buffer that is not cleared: in threads, their bytes differed now and then
 _SUB = 1  # row filter: each byte minus that of the pixel to its left
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES = len(_SIGNATURE) + 25
@@ -26,9 +27,9 @@ _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # grey, RGB, RGBA
 def encode_png(image: NDArray[Any], *, fingerprint: str | None = None) -> bytes:
     """Encode an image as PNG.
 
-    The format is defined in W3C, Portable Network Graphics (third edition), 2025. ISA-L compresses the data. A
-    photograph of 1920x1080 pixels with alpha takes 21 ms; OpenCV with its fastest settings takes 49 ms, and the file
-    is not smaller.
+    The format is defined in W3C, Portable Network Graphics (third edition), 2025. The same image gives the same bytes.
+    ISA-L compresses the data, at level 0: a photograph of 1920x1080 pixels with alpha takes 20 ms; OpenCV with its
+    fastest settings takes 49 ms, for a file that is a fifth smaller.
 
     Args:
         image: Grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4) image, uint8 or uint16.
@@ -48,7 +49,7 @@ def encode_png(image: NDArray[Any], *, fingerprint: str | None = None) -> bytes:
     np.subtract(rows[:, pixel:], rows[:, :-pixel], out=filtered[:, 1 + pixel :])
     header = struct.pack(">IIBBBBB", width, height, 8 * depth, _COLOUR_TYPES[channels], 0, 0, 0)
     text = () if fingerprint is None else ((b"tEXt", _KEYWORD + fingerprint.encode("latin-1")),)
-    chunks = ((b"IHDR", header), *text, (b"IDAT", isal_zlib.compress(filtered, 1)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), *text, (b"IDAT", isal_zlib.compress(filtered, _LEVEL)), (b"IEND", b""))
     return _SIGNATURE + b"".join(_chunk(name, data) for name, data in chunks)
 
 

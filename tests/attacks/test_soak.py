@@ -89,7 +89,8 @@ def test_a_watch_over_many_parts(server: ForkServer, work_of: WorkOf, photograph
     assert watch.wait() in DONE, watch.output
     assert "Traceback" not in watch.output
     validated += verdicts(watch)
-    assert PARTS <= validated <= PARTS + 16  # a killed run loses at most the verdicts that are not yet in its journal
+    # A killed run loses the verdicts that are not yet in its journal, and may not have said those that just got there.
+    assert abs(validated - PARTS) <= 16
 
     one = tmp_path / "one"
     shutil.copytree(work_of("train").end, one)
