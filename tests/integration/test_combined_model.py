@@ -17,6 +17,7 @@ from helpers import write_configs
 import pixal
 from pixal.errors import ModelError, Stopped
 from pixal.io.files import file_hash
+from pixal.tracking import Tracker
 from pixal.train_model.autoencoder.model import Autoencoder
 from pixal.train_model.family import FitControl
 
@@ -67,11 +68,15 @@ def stopped_in(fit: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_train_resume_and_validate(
-    prepared: Path, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Path, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked_runs: list[Tracker]
 ) -> None:
     whole, resumed = (shutil.copytree(prepared, tmp_path / name) for name in ("whole", "resumed"))
     monkeypatch.chdir(whole)
     pixal.train(quiet=True)
+    logged = [(row.name, row.step) for row in tracked_runs[0].metrics]
+    assert len(logged) == len(set(logged))
+    curves = ("fold_1/loss", "fold_2/val_loss", "loss", "learning_rate")  # those of its autoencoder
+    assert {(name, epoch) for name in curves for epoch in (1, 2)} <= set(logged)
     expected = hashes(whole)
     assert {name for name in expected if name.startswith(("pixal_combined", "checkpoints"))} == {
         "pixal_combined.keras",

@@ -129,8 +129,6 @@ def test_two_runs_have_two_folders() -> None:
 
 @pytest.mark.parametrize("name", ["csv", "tensorboard"])
 def test_a_folder_that_cannot_be_written_is_one_warning(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    if name == "tensorboard":
-        pytest.importorskip("tensorboard")
     Path("runs").write_text("a file")
     with tracked_run(load_config(None, [f"tracking.loggers={name}"]), "front", "train") as run:
         run.log_metric("loss", 0.5, 1)
@@ -140,7 +138,6 @@ def test_a_folder_that_cannot_be_written_is_one_warning(name: str, caplog: pytes
 
 
 def test_tensorboard_reads_the_scalars() -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.compat.proto.event_pb2 import Event
 
     with tracked_run(load_config(None, ["tracking.loggers=tensorboard"]), "front", "train") as run:
