@@ -240,7 +240,7 @@ def test_columns_fields_and_files_of_the_results() -> None:
 def test_files_that_a_page_names_exist(page: Path) -> None:
     paths = r"`(?:python )?((?:pixal|tests|docs)/[\w/.]*|configs/|configs/[\w]*\.yaml|\.ci/\w+)[ `]"
     for name in re.findall(paths, page.read_text(encoding="utf-8")):
-        assert (ROOT / name).exists(), f"{page.name}: {name}"
+        assert (ROOT / name).exists() or MADE & set(Path(name).parts), f"{page.name}: {name}"
 
 
 def test_files_and_members_that_the_architecture_names_exist() -> None:
