@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from pixal.config.schema import Tracking
@@ -33,6 +34,7 @@ class MlflowLogger(RunLogger):
         """See ``open``."""
         self._register, self._deferred = register, deferred
         self._sender: Sender | None = None
+        self._held = ExitStack()  # while a deferred run goes on
         self._file: RunFile | None = None
 
     @classmethod
@@ -49,12 +51,16 @@ class MlflowLogger(RunLogger):
     def start(self, run: TrackedRun) -> None:
         """Open the run, and let it be followed."""
         try:
-            if not self._deferred:
+            if self._deferred:
+                session = uuid.uuid4().hex
+                self._held.enter_context(waiting_runs.following(session))
+            else:
                 self._sender = start_sender()
+                session = self._sender.session
             start = RunStart(
                 id=run.id,
                 store=store_key(),
-                session="" if self._sender is None else self._sender.session,
+                session=session,
                 experiment=run.experiment,
                 name=run.run_name,
                 command=run.command,
@@ -99,6 +105,7 @@ class MlflowLogger(RunLogger):
         """Close the run, and wait until it is sent, for a limited time in all runs of this process."""
         assert run.end_time is not None
         self._add(end=RunEnd(status=run.status, time=run.end_time, name=run.run_name).model_dump())
+        self._held.close()
         if self._file is None:
             return
         self._file.close()

@@ -42,7 +42,7 @@ class RunStart(_Model):
 
     Attributes:
         store: Which store it is meant for; see ``store_key``.
-        session: The sender that follows the run while it grows; "" for none.
+        session: The process that follows the run while it grows: it holds a lock; see ``following``.
         register: Whether its model is registered.
     """
 
@@ -210,7 +210,7 @@ def kept_runs(store: str) -> Iterator[tuple[Path, RunStart, list[Entry]]]:
 
 @contextmanager
 def following(session: str) -> Iterator[None]:
-    """Let other senders know that the runs of a session have theirs."""
+    """Let other senders know that the runs of a session are still written, or have a sender."""
     lock = FileLock(_session_lock(session), timeout=1)
     Path(FOLDER).mkdir(exist_ok=True)
     with suppress(OSError, NotImplementedError, Timeout):  # network drives without locks
@@ -263,12 +263,14 @@ def discard(path: Path) -> None:
 def _is_followed(run: GrowingRun, *, has_ended: bool) -> bool:
     """Whether another process writes the run, or sends it."""
     age = time.time() - run.path.stat().st_mtime
-    if not run.start.session:
-        return not has_ended and age < _LONGEST
     if not has_ended and age < _STARTING:
         return True
+    path = _session_lock(run.start.session)
+    if not path.exists():
+        return False
     try:
-        with FileLock(_session_lock(run.start.session), timeout=0):
+        with FileLock(path, timeout=0):
+            path.unlink(missing_ok=True)  # of a process that was killed
             return False
     except Timeout:
         return True

@@ -793,3 +793,23 @@ def wait_until(attempt: Callable[[], Any]) -> Any:
             if time.monotonic() > end:
                 raise
             time.sleep(0.2)
+
+
+def test_a_deferred_run_that_goes_on_for_days_is_left_alone(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watched folder logs nothing until it ends."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(store / "mlflow.db", "mlflow.db")
+    monkeypatch.setattr(tracker, "_defers", True)
+    with tracked_run(config_named("Days"), "front", "validate", deferred=True) as run:
+        (path,) = Path("mlflow_unsent").glob("*.jsonl")
+        os.utime(path, (3, 3))
+        mlflow_sender.send_kept_runs()
+        assert path.is_file()
+        run.log_metric("parts", 2)
+    finish_sending()
+    mlflow_sender.send_kept_runs(wait=60)
+    (found,) = runs_in(tmp_path, "Days")
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"parts": 2})
+    assert not Path("mlflow_unsent").exists()
