@@ -10,11 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, gumbel_r
 
-from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture
+from pixal.calibration.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_by_texture,
+    calibrate_scores,
+    held_out_maps,
+)
 from pixal.calibration.maps import above, calibrated_maps, part_scores, raw_maps
 from pixal.calibration.settings import Threshold
 from pixal.calibration.single_image import shift_far, shift_near
-from pixal.calibration.spread import error_variance
+from pixal.calibration.spread import ErrorMoments, error_variance
 from pixal.calibration.thresholds import choose_threshold, fit_gumbel, p_values, set_threshold
 from pixal.errors import ConfigError
 
@@ -468,6 +474,44 @@ def test_scores_of_selected_parts_are_kept_apart_and_found_again(parts: list[tup
     else:
         np.testing.assert_array_equal(calibration.scores, scores[~is_selected])
         np.testing.assert_array_equal(calibration.losses, scores[~is_selected] / 2)
+
+
+def test_a_calibration_stays_as_it_is_if_no_scores_would_be_left_or_removed() -> None:
+    scores, variance = np.array([1.0, 2.0, 3.0]), np.ones((1, 1, 1), np.float32)
+    calibration, stand_ins = Calibration(variance, scores), Calibration(variance, scores, stand_ins=True)
+    assert calibration.without(np.zeros(3, bool)) is calibration
+    assert calibration.without(np.ones(3, bool)) is calibration
+    assert stand_ins.without(np.array([True, False, False])) is stand_ins
+    assert calibration.without(np.array([True, False, False])) is not calibration
+
+
+def test_errors_in_units_of_good_parts_are_scored_without_a_variance() -> None:
+    errors = np.random.default_rng(0).gamma(2, 1, (5, 12, 14, 2)).astype(np.float32)
+    mask, weights, rows = ellipse(12, 14), np.array([3.0, 1.0], np.float32), np.array([3, 0, 4])
+    calibration = calibrate_scores(errors, rows, mask=mask, weights=weights, smoothing=0.8)
+    expected = [
+        np.sqrt((slow_blur((0.75 * error[..., 0] ** 2 + 0.25 * error[..., 1] ** 2) * mask, 0.8) * mask).max())
+        for error in errors[rows]
+    ]
+    np.testing.assert_allclose(calibration.scores, expected, rtol=1e-4)
+    np.testing.assert_array_equal(calibration.variance, np.ones((12, 14, 2)))
+
+
+def test_maps_of_held_out_parts_are_those_of_signed_errors_by_default() -> None:
+    errors = np.random.default_rng(1).normal(2, 1, (4, 9, 9, 1)).astype(np.float32)
+    mask, folds = np.ones((9, 9), bool), [np.array([0, 1]), np.array([2, 3])]
+    options = {"mask": mask, "weights": np.ones(1, np.float32), "smoothing": 1.0}
+    total = {distances: ErrorMoments(errors, np.arange(4), distances) for distances in (False, True)}
+    default, signed, distances = (
+        np.array(list(held_out_maps(errors, folds, moments, **options, **more)))
+        for moments, more in (
+            (total[False], {}),
+            (total[False], {"distances": False}),
+            (total[True], {"distances": True}),
+        )
+    )
+    np.testing.assert_array_equal(default, signed)
+    assert not np.allclose(default, distances)
 
 
 @pytest.mark.parametrize("count", [3, 24, 500])
