@@ -95,8 +95,10 @@ def _first_page(file: BinaryIO) -> Any:
                 raise ValueError("several values for a tag that has one")
             if page.is_tiled and not (page.tilewidth and page.tilelength):
                 raise ValueError("tiles without pixels")
-            if not (page.imagelength and page.imagewidth and len(page.dataoffsets) == len(page.databytecounts)):
-                raise ValueError("no pixels")
+            if not (page.imagelength and page.imagewidth and page.samplesperpixel and page.bitspersample):
+                raise ValueError("no pixels, or pixels without bits")
+            if len(page.dataoffsets) != len(page.databytecounts):
+                raise ValueError("strips without a length")
             return page
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, struct.error) as error:
         raise InputError("is not an image, or is damaged") from error

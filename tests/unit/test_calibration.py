@@ -485,6 +485,18 @@ def test_a_calibration_stays_as_it_is_if_no_scores_would_be_left_or_removed() ->
     assert calibration.without(np.array([True, False, False])) is not calibration
 
 
+@pytest.mark.parametrize(("selected", "scores"), [([1], []), ([], [2.0]), ([4], [2.0]), ([-1], [2.0])])
+def test_selected_parts_that_do_not_belong_to_the_scores_are_refused(selected: list[int], scores: list[float]) -> None:
+    calibration = Calibration(
+        np.ones((1, 1, 1), np.float32),
+        np.array([1.0, 2.0, 3.0]),
+        selected=np.array(selected, np.intp),
+        selected_scores=np.array(scores),
+    )
+    with pytest.raises(ValueError, match="selected parts"):
+        calibration.check((1, 1, 1))
+
+
 def test_errors_in_units_of_good_parts_are_scored_without_a_variance() -> None:
     errors = np.random.default_rng(0).gamma(2, 1, (5, 12, 14, 2)).astype(np.float32)
     mask, weights, rows = ellipse(12, 14), np.array([3.0, 1.0], np.float32), np.array([3, 0, 4])
