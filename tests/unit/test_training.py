@@ -550,8 +550,8 @@ def test_a_killed_run_resumes_with_the_same_files(one_hot: bool, tmp_path: Path)
         (tmp_path / "out/Part" / ("" if one_hot else "front") / "metadata/model_training.yaml").unlink()
     assert records[0].files == records[1].files
     runs = [run for run in TRACKED if run.status == "FINISHED"]
-    metrics = [[(row.name, row.value, row.step) for row in run.metrics] for run in runs]
-    assert metrics[0] == metrics[1]
+    curves = [sorted((row.name, row.step, row.value) for row in run.metrics) for run in runs]
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.usefixtures("always_saved")

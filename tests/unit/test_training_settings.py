@@ -13,6 +13,7 @@ from pixal.tasks.photographs.training.train import _PhotographTraining
 
 CHANGED: dict[str, Any] = {
     "false_alarm_rate": 0.2,
+    "adapt": True,
     "views_per_part": 2,
     "part_pattern": "(part_[0-9]+)",
     "notify": {"command": "true"},
