@@ -74,7 +74,7 @@ CASES = [
     Case(signal.SIGKILL),
     Case(signal.SIGKILL),
 ]
-SEEDS = range(tries(3, 50))
+SEEDS = range(tries(2, 50))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -204,7 +204,7 @@ def test_a_watch_judges_strange_names_once(
     assert len(verdicts) == len(set(verdicts))
 
 
-@pytest.mark.parametrize("chosen", [TYPES[:2], TYPES[2 : tries(7, len(TYPES))]], ids=["figures", "no figures"])
+@pytest.mark.parametrize("chosen", [TYPES[:2], TYPES[2 : tries(5, len(TYPES))]], ids=["figures", "no figures"])
 def test_types_may_have_almost_any_name(
     chosen: tuple[str, ...], rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def check_warning(command: Command) -> None:
     assert "Traceback" not in command.output, command.output
 
 
-@pytest.mark.parametrize("seed", range(tries(2, 40)))
+@pytest.mark.parametrize("seed", range(tries(1, 40)))
 def test_a_kill_while_the_store_is_made(
     tracking: ForkServer, store: tuple[Path, float], tmp_path: Path, seed: int
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_kill_while_the_store_is_made(
     assert left <= {"artifact.txt", "mlflow.db", "mlruns"}
 
 
-@pytest.mark.parametrize("seed", range(tries(2, 40)))
+@pytest.mark.parametrize("seed", range(tries(1, 40)))
 def test_a_damaged_store(tracking: ForkServer, store: tuple[Path, float], tmp_path: Path, seed: int) -> None:
     """It is never deleted; the run is stored, or kept and stored when there is a whole store."""
     generator, folder = random.Random(seed), tmp_path / "work"
