@@ -136,6 +136,8 @@ def _run_tests(name: str, tree: ast.Module, importers: set[str]) -> None:
         sys.meta_path.insert(0, _Loader(name, tree))
         for module in importers:
             sys.modules.pop(module, None)
+            package, _, attribute = module.rpartition(".")  # from package import attribute would give the old module
+            vars(sys.modules.get(package, sys)).pop(attribute, None)
         import pytest
 
         files = [f"tests/unit/{test}.py" for test in TESTS[name]]
