@@ -178,7 +178,8 @@ def test_all_files_of_the_contract_exist(a_type: Done) -> None:
     for name in ("results.csv", "results.json", "report.html", "metrics.json"):
         assert (a_type.validate / name).is_file()
     hidden = [path for path in a_type.folder.rglob("*") if path.name.startswith((".", "unfinished_", "tmp"))]
-    left = [path for path in hidden if path.name != MANIFEST]
+    # The process that sends runs to MLflow may still be at work, with a lock in its folder.
+    left = [path for path in hidden if path.name != MANIFEST and path.parent.name != "mlflow_unsent"]
     assert left == []
 
 
