@@ -117,8 +117,7 @@ def _evaluate(options: argparse.Namespace) -> ExitStatus:
         config=_load_config(options),
         quiet=options.quiet,
     )
-    sys.stdout.write(evaluation.summary() + "\n")
-    return _report_failures(evaluation.failures)
+    return _report(evaluation)
 
 
 def _sensitivity(options: argparse.Namespace) -> ExitStatus:
@@ -132,8 +131,7 @@ def _sensitivity(options: argparse.Namespace) -> ExitStatus:
         quiet=options.quiet,
         **defect_options(options),
     )
-    sys.stdout.write(sensitivity.summary() + "\n")
-    return _report_failures(sensitivity.failures)
+    return _report(sensitivity)
 
 
 def _compare(options: argparse.Namespace) -> ExitStatus:
@@ -147,8 +145,7 @@ def _compare(options: argparse.Namespace) -> ExitStatus:
         quiet=options.quiet,
         **defect_options(options),
     )
-    sys.stdout.write(comparison.summary() + "\n")
-    return _report_failures(comparison.failures)
+    return _report(comparison)
 
 
 def _history(options: argparse.Namespace) -> ExitStatus:
@@ -174,8 +171,7 @@ def _learning(options: argparse.Namespace) -> ExitStatus:
     from pixal.commands.learning_parser import run_learning
 
     result = run_learning(options, _load_config(options))
-    sys.stdout.write(result.summary() + "\n")
-    return _report_failures(result.failures)
+    return _report(result)
 
 
 def _serve(options: argparse.Namespace) -> ExitStatus:
@@ -194,8 +190,7 @@ def _arrange(options: argparse.Namespace) -> ExitStatus:
     arranged = pixal.arrange(
         options.tables, options.inputs, options.out, **{name: getattr(options, name) for name in names}
     )
-    sys.stdout.write(arranged.summary() + "\n")
-    return _report_failures(arranged.failures)
+    return _report(arranged)
 
 
 def _benchmark(options: argparse.Namespace) -> ExitStatus:
@@ -215,8 +210,7 @@ def _demo(options: argparse.Namespace) -> ExitStatus:
     batch = pixal.demo(
         options.dir, task=options.task, config=options.config, overrides=options.overrides, quiet=options.quiet
     )
-    sys.stdout.write(batch.summary() + "\n")
-    return _report_failures(batch.failures)
+    return _report(batch)
 
 
 def _init(options: argparse.Namespace) -> ExitStatus:
@@ -256,6 +250,12 @@ def _verdict_status(batch: Results, options: argparse.Namespace) -> ExitStatus:
     if options.fail_on_anomaly and batch.failed:
         return ExitStatus.ANOMALY
     return ExitStatus.BAD_INPUT if batch.all_failed else status
+
+
+def _report(result: Results) -> ExitStatus:
+    """Print the summary of a result and its failures, and return the exit status."""
+    sys.stdout.write(result.summary() + "\n")
+    return _report_failures(result.failures)
 
 
 def _report_failures(failures: Sequence[Failure | str]) -> ExitStatus:
