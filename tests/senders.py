@@ -9,8 +9,7 @@ from threading import Thread
 
 import pytest
 
-from pixal import mlflow_sender
-from pixal.tracking import sender
+from pixal.tracking import mlflow_sender, sender
 
 
 class SenderThread:
@@ -29,6 +28,8 @@ class SenderThread:
                     with suppress(Exception):
                         mlflow_sender.send_kept_runs()
 
+        if not follow:
+            self.stdout.close()  # nobody listens
         self.thread = Thread(target=work, daemon=True)
         self.thread.start()
 

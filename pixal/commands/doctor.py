@@ -17,9 +17,9 @@ from typing import Any
 
 from pixal.execution import processors
 from pixal.extras import install_advice, missing_extras
-from pixal.mlflow_store import LOCAL_STORE
 from pixal.registry import DEFECTS, MODELS, TASKS, Registry
 from pixal.tracking import is_tracking, waiting_runs
+from pixal.tracking.mlflow_store import LOCAL_STORE
 from pixal.version import __version__
 
 _PACKAGES = (

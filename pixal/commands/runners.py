@@ -120,32 +120,20 @@ def _evaluate(options: argparse.Namespace) -> ExitStatus:
     return _report(evaluation)
 
 
-def _sensitivity(options: argparse.Namespace) -> ExitStatus:
+def _planted(options: argparse.Namespace) -> ExitStatus:
+    """Run ``sensitivity`` or ``compare``."""
     from pixal.commands.planted_parser import defect_options
 
-    sensitivity = pixal.sensitivity(
+    own = {"rates": options.rates} if options.command == "sensitivity" else {"candidates": options.candidates}
+    result = getattr(pixal, options.command)(
         options.input,
-        rates=options.rates,
         config=_load_config(options),
         force=options.force,
         quiet=options.quiet,
+        **own,
         **defect_options(options),
     )
-    return _report(sensitivity)
-
-
-def _compare(options: argparse.Namespace) -> ExitStatus:
-    from pixal.commands.planted_parser import defect_options
-
-    comparison = pixal.compare(
-        options.input,
-        candidates=options.candidates,
-        config=_load_config(options),
-        force=options.force,
-        quiet=options.quiet,
-        **defect_options(options),
-    )
-    return _report(comparison)
+    return _report(result)
 
 
 def _history(options: argparse.Namespace) -> ExitStatus:
@@ -283,8 +271,8 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], ExitStatus]] = {
     "import": _import,
     "encode": _encode,
     "evaluate": _evaluate,
-    "sensitivity": _sensitivity,
-    "compare": _compare,
+    "sensitivity": _planted,
+    "compare": _planted,
     "history": _history,
     "accept": _learning,
     "promote": _learning,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pixal.config import Config
 from pixal.config.schema import Parameters
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pixal.database.selection import Selection
     from pixal.defects.options import DefectOptions
     from pixal.server.site import Site
+    from pixal.tracking.run import TrackedModel
     from pixal.train_model.stored_model import StoredModel
 
 
@@ -212,6 +213,22 @@ class Task(ABC):
 
     def check_model(self, stored: StoredModel) -> None:
         """Raise ``ModelError`` if a stored model, whose files were verified, cannot be used."""
+        return
+
+    def log_model(
+        self, client: Any, run_id: str, model: TrackedModel, tags: Mapping[str, str], *, register: bool, trusted: bool
+    ) -> None:
+        """Log a stored model as a model of MLflow. By default, only the files of the run are logged.
+
+        Args:
+            client: A client of the store (``mlflow.MlflowClient``).
+            run_id: The run that trained the model.
+            model: The stored model.
+            tags: The tags of the run.
+            register: Whether to add a version to the registered model of that name.
+            trusted: Whether the run comes from the process that trained the model. Otherwise it comes from a file that
+                anyone may have written, and only files that PIXAL wrote may be logged.
+        """
         return
 
     def check(self, source: str | Path | None, config: Config) -> Overview:

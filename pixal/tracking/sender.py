@@ -20,13 +20,17 @@ from typing import IO, NamedTuple, Protocol
 from pixal.tracking.environment import is_local, store_key, time_limit
 
 # Not -m, which would import a folder named pixal from the working directory.
-_PROGRAM = "import sys; sys.path[:] = [path for path in sys.path if path]; from pixal.mlflow_sender import main; main()"
+_PROGRAM = """\
+import sys
+sys.path[:] = [path for path in sys.path if path]
+from pixal.tracking.mlflow_sender import main
+main()
+"""
 
 _USUAL = 1.0  # seconds for the rest of a run, which do not count: a process may have many runs
 
 _waited: dict[str, float] = {}  # seconds that this process has waited for a store
 _senders: dict[tuple[Path, str], Sender] = {}  # by working directory and store
-_left: list[subprocess.Popen[bytes]] = []  # processes that outlive this one
 
 
 class Report(NamedTuple):
@@ -131,7 +135,7 @@ def start_sender() -> Sender:
 
 def send_later() -> None:
     """Start a process that sends the runs that are kept, and outlives this one. Nobody waits for it."""
-    _left.append(launch(follow=False))
+    launch(follow=False)
 
 
 def launch(*, follow: bool = True) -> subprocess.Popen[bytes]:
@@ -141,10 +145,18 @@ def launch(*, follow: bool = True) -> subprocess.Popen[bytes]:
         follow: Whether it follows the runs of this process, or sends those that are kept.
     """
     pipe = subprocess.PIPE if follow else subprocess.DEVNULL
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM],
         stdin=pipe,
         stdout=pipe,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal does not stop it
     )
+    atexit.register(_leave_running, process)
+    return process
+
+
+def _leave_running(process: subprocess.Popen[bytes]) -> None:
+    """Let a process outlive this one; ``Popen`` would warn that nobody has waited for it."""
+    if process.poll() is None:
+        process.returncode = 0

@@ -22,11 +22,9 @@ import numpy as np
 import pytest
 from senders import SenderThread, finish_sending, sending_in_threads
 
-from pixal import mlflow_sender
 from pixal.config import load_config
 from pixal.io import ownership
 from pixal.io.files import file_hash, write_bytes
-from pixal.mlflow_store import make_local_store
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters
 from pixal.tasks.photographs.verdicts.results import RESULT_COLUMNS
 from pixal.tracking import (
@@ -35,11 +33,13 @@ from pixal.tracking import (
     TrackedModel,
     Tracker,
     mlflow_logger,
+    mlflow_sender,
     sender,
     tracked_run,
     tracker,
     waiting_runs,
 )
+from pixal.tracking.mlflow_store import make_local_store
 from pixal.tracking.waiting_runs import RunFile, RunStart
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
@@ -380,9 +380,10 @@ def test_a_deferred_run_is_sent_by_another_process(
     (tmp_path / "pixal").mkdir()
     (tmp_path / "pixal/__init__.py").write_text("raise SystemExit('not PIXAL')")  # of the user
     monkeypatch.setattr(tracker, "_defers", True)
-    monkeypatch.setattr(sender, "launch", LAUNCH)
+    started = []
+    monkeypatch.setattr(sender, "launch", lambda **options: started.append(LAUNCH(**options)))
     deferred("Deferred")
-    assert sender._left.pop().wait(240) == 0
+    assert started.pop().wait(240) == 0
     assert not Path("mlflow_unsent").exists()
     (run,) = runs_in(tmp_path, "Deferred")
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"parts": 1})
@@ -779,8 +780,9 @@ def test_a_real_server_gets_a_run_while_it_goes_on(tmp_path: Path, monkeypatch: 
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-        for process in sender._senders.values():
-            process.close()
+        for following in sender._senders.values():
+            following.close()
+            following._process.wait(60)
 
 
 def wait_until(attempt: Callable[[], Any]) -> Any:

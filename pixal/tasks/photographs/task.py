@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pixal.config import Config
 from pixal.outcome import Outcome
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pixal.tasks.photographs.serving.site import PhotographSite
     from pixal.tasks.photographs.verdicts.benchmark_results import MasterResults
     from pixal.tasks.photographs.verdicts.results import Batch
+    from pixal.tracking.run import TrackedModel
     from pixal.train_model.stored_model import StoredModel
 
 
@@ -194,6 +195,14 @@ class Photographs(Task):
         from pixal.tasks.photographs.training.stored import trained_model
 
         trained_model(stored)
+
+    def log_model(
+        self, client: Any, run_id: str, model: TrackedModel, tags: Mapping[str, str], *, register: bool, trusted: bool
+    ) -> None:
+        """Log the model as one that ``mlflow.pyfunc.load_model`` applies to photographs."""
+        from pixal.tasks.photographs.mlflow_model import log_model
+
+        log_model(client, run_id, model, tags, register=register, trusted=trusted)
 
     def check(self, source: str | Path | None, config: Config) -> Check:
         """Check photographs and settings."""

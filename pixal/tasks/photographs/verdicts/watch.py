@@ -18,7 +18,6 @@ from pixal.notifications.notifier import Notifier, notifying
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
-from pixal.tasks.photographs.verdicts.adaptation import adapt
 from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem, source_text
 from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.history import record_history
@@ -32,7 +31,7 @@ from pixal.tasks.photographs.verdicts.reporting import (
     write_results,
 )
 from pixal.tasks.photographs.verdicts.results import Batch
-from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
+from pixal.tasks.photographs.verdicts.type_verdicts import adapted_verdicts
 from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 
@@ -247,9 +246,8 @@ class _Watcher:
         """
         self.batch = self._batches.begin(self.folder, self._name, {name}, first)
         claim_outputs(self._config.paths, "component_validate_path", [None, name])
-        model = self._models.load(name)
-        adaptation = adapt(self._config, name, model, source_text(self.folder))
-        validation = TypeValidation(TypeVerdicts(name, model, None, self._config, adaptation))
+        source = source_text(self.folder)
+        validation = TypeValidation(adapted_verdicts(name, self._models.load(name), None, self._config, source=source))
         validation.resume(photographs, keep_deleted_in=self.folder)
         self.types[name] = validation
 

@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixal.io import ownership
-from pixal.tracking.run import MODEL_TAG, TrackedModel
+from pixal.tracking.run import TrackedModel
 from pixal.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAINING_TAG = "pixal.training_run"
-"""Tag (with ``.TYPE``) with the id of the run that trained the model of a batch."""
-
-_TASK = "photographs"  # the one whose models score photographs
 _STRINGS, _COUNTS = ("type", "image", "verdict", "reason"), ("regions",)
 
 
@@ -73,20 +69,13 @@ def log_model(
 ) -> None:
     """Log a stored model as a model of MLflow, unless it was replaced since the run.
 
-    Args:
-        client: A client of the store.
-        run_id: The run that trained it.
-        model: The stored model.
-        tags: The tags of the run, which the model gets, too.
-        register: Whether to add a version to the registered model of that name.
-        trusted: Whether the run comes from the process that trained the model, and not from a file that anyone may have
-            written: then only files that PIXAL wrote are sent.
+    See ``Task.log_model`` for the arguments. The model gets the tags of the run.
     """
     from pixal.io.files import has_hash
     from pixal.train_model.model_file.archive import MODEL_FILE_ENDING, write_model_file
     from pixal.train_model.stored_model import read_stored
 
-    if model.task != _TASK or not has_hash(model.record_file, model.record_sha256):
+    if not has_hash(model.record_file, model.record_sha256):
         return
     logged = [client.get_logged_model(output.model_id) for output in client.get_run(run_id).outputs.model_outputs]
     if any(entry.status == "READY" for entry in logged):  # an earlier attempt has come this far
@@ -100,30 +89,6 @@ def log_model(
         file = Path(folder) / f"{name}{MODEL_FILE_ENDING}"
         write_model_file(file, stored, task=model.task)
         _log_file(client, run_id, file, name, tags, register=register)
-
-
-def link_to_training(client: Any, run_id: str, experiment_id: str, tags: Mapping[str, str]) -> None:
-    """Link a run that used models to the runs that trained them, as far as they are in the experiment.
-
-    Args:
-        client: A client of the store.
-        run_id: The run.
-        experiment_id: Its experiment.
-        tags: Its tags.
-    """
-    from mlflow.entities import LoggedModelInput, RunTag
-
-    start = f"{MODEL_TAG}."
-    for tag, fingerprint in tags.items():
-        if not tag.startswith(start) or not re.fullmatch(r"\w+", fingerprint):
-            continue
-        search = f"tags.`{MODEL_TAG}` = '{fingerprint}'"
-        found = client.search_runs([experiment_id], search, max_results=1, order_by=["attributes.start_time DESC"])
-        for run in found:
-            client.log_batch(run_id, tags=[RunTag(f"{TRAINING_TAG}.{tag.removeprefix(start)}", run.info.run_id)])
-            models = [LoggedModelInput(output.model_id) for output in run.outputs.model_outputs]
-            if models:
-                client.log_inputs(run_id, models=models)
 
 
 def model_name(component: str, owner: str | None) -> str:

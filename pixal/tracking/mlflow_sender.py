@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Event, Thread, Timer
 from typing import IO
 
-from pixal.mlflow_utils import RunWriter, set_up_mlflow
 from pixal.tracking import waiting_runs
 from pixal.tracking.environment import store_key
+from pixal.tracking.mlflow_writer import RunWriter, set_up_mlflow
 from pixal.tracking.run import now
 from pixal.tracking.waiting_runs import Entry, GrowingRun, RunEnd
 
