@@ -10,6 +10,9 @@ from pixal.registry import MODELS
 
 _EXTRAS = {
     "tensorflow": ("TensorFlow", "pip install 'pixal[cpu]', or with an NVIDIA GPU pip install 'pixal[gpu]'"),
+    "scipy": ("SciPy", "pip install 'pixal[analysis]'"),
+    "sklearn": ("scikit-learn", "pip install 'pixal[analysis]'"),
+    "skimage": ("scikit-image", "pip install 'pixal[analysis]'"),
     "distributed": ("Dask", "pip install 'pixal[cluster]'"),
     "openpyxl": ("openpyxl", "pip install 'pixal[tables]'"),
     "fastapi": ("FastAPI", "pip install 'pixal[serve]'"),
@@ -40,6 +43,12 @@ def require_extra(module: str, purpose: str) -> None:
     """
     if find_spec(module) is None:
         raise ConfigError(f"{purpose} needs {install_advice(module)}")
+
+
+def require_analysis(purpose: str) -> None:
+    """Check that all packages for statistics are installed; see ``require_extra``."""
+    for module in ("scipy", "sklearn", "skimage"):
+        require_extra(module, purpose)
 
 
 def missing_extras() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pixal.commands.starting import copy_settings
 from pixal.config import load_config
-from pixal.extras import require_for_model
+from pixal.extras import require_analysis, require_for_model
 from pixal.io.demo_folder import open_demo_folder, working_directory
 from pixal.outcome import Results
 from pixal.registry import TASKS
@@ -67,6 +67,7 @@ def demo(
         other: Task = TASKS.load(name)()
         return other.demo(folder, config=config, overrides=overrides, quiet=quiet)
     settings = load_config(config, overrides)
+    require_analysis("pixal demo")
     require_for_model(settings.model_training.model)
     open_demo_folder(folder, Path(PHOTOGRAPHS) / "train" / COMPONENT)
     source = settings.source

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from pixal.plotting import style
 
@@ -97,14 +96,19 @@ def latent_distances(training_latents: Array, latents: Array) -> tuple[Array, Ar
     scale = good.std(0)
     scale = np.where(scale > 1e-9 * max(1.0, np.abs(good).max()), scale, scale.max() or 1.0)
     good, others = good / scale, np.asarray(latents, np.float64) / scale
-    nearest = cdist(others, good).min(1)
+    nearest = _distances(others, good).min(1)
     if len(good) < 2:
         return np.zeros(0), nearest
-    apart = cdist(good, good)
+    apart = _distances(good, good)
     np.fill_diagonal(apart, np.inf)
     among = apart.min(1)
     unit = float(np.median(among)) or 1.0
     return among / unit, nearest / unit
+
+
+def _distances(points: Array, others: Array) -> Array:
+    """The Euclidean distances of points (n, L) from other points (m, L), (n, m)."""
+    return np.array([np.linalg.norm(others - point, axis=1) for point in points]).reshape(len(points), len(others))
 
 
 def _number_texts(positions: Array, data_size: Array) -> list[tuple[tuple[float, float], str]]:

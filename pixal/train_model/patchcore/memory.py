@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_argmin_min
-from sklearn.random_projection import SparseRandomProjection
 
 from pixal.train_model.family import Rows
 
 PROJECTED_DIMENSIONS = 128  # dimensions in which the coreset is chosen
 
+_BLOCK = (256, 2048)  # patches and stored patches whose distances are computed together: 4 MB
+
 
 def nearest_distances(patches: NDArray[np.float32], memory: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Euclidean distance of each of the patches (n, D) from its nearest neighbour in the memory (m, D): (n,)."""
-    if not len(patches):
-        return np.zeros(0, np.float32)
-    return np.asarray(pairwise_distances_argmin_min(patches, memory)[1], np.float32)
+    """Euclidean distance of each of the patches (n, D) from its nearest neighbour in the memory (m, D): (n,).
+
+    The sums are in double precision, because they are differences of large numbers. scikit-learn gives the same
+    distances to the last bit of float32, but would be needed where a model is only applied.
+    """
+    squares = np.full(len(patches), np.inf)
+    for first in range(0, len(memory), _BLOCK[1]):
+        stored = memory[first : first + _BLOCK[1]].astype(np.float64)
+        stored_norms = np.einsum("md,md->m", stored, stored)
+        for start in range(0, len(patches), _BLOCK[0]):
+            rows = slice(start, start + _BLOCK[0])
+            block = patches[rows].astype(np.float64)
+            products = block @ stored.T
+            products *= -2
+            products += stored_norms
+            nearest = products.min(1) + np.einsum("nd,nd->n", block, block)
+            np.minimum(squares[rows], nearest, out=squares[rows])
+    return np.asarray(np.sqrt(np.maximum(squares, 0)), np.float32)
 
 
 def coreset(patches: NDArray[np.float32], count: int, seed: int) -> Rows:
@@ -36,6 +50,8 @@ def coreset(patches: NDArray[np.float32], count: int, seed: int) -> Rows:
     if count >= len(patches):
         return np.arange(len(patches))
     if patches.shape[1] > PROJECTED_DIMENSIONS:
+        from sklearn.random_projection import SparseRandomProjection  # training only
+
         projection = SparseRandomProjection(PROJECTED_DIMENSIONS, random_state=seed)
         patches = np.asarray(projection.fit_transform(patches), np.float32)
     return farthest_first(patches, count)

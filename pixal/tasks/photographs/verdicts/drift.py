@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pixal.report.document import DriftFinding
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
 from pixal.tasks.photographs.verdicts.drift_messages import advice, message
+from pixal.validation.hypothesis_tests import fisher_test, rank_test, student_tail
 
 Values = NDArray[np.float64]
 """A quantity of N photographs, (N,)."""
@@ -144,7 +145,7 @@ def find_differences(
     changes = [_compare_values(*arguments, level=level / count) for arguments in compared]
     changes += [_compare_shares(*arguments) for arguments in processed]
     if not any(difference.is_relevant for difference, _ in changes):
-        return []  # without the p-values, for which SciPy is imported: that takes longer than many verdicts
+        return []
     tests = [replace(difference, p_value=p_value()) for difference, p_value in changes]
     corrected = holm([test.p_value for test in tests])
     found = {
@@ -221,7 +222,7 @@ def _compare_values(name: str, quantity: str, training: Values, batch: Values, *
     is_relevant = is_relevant and (change < 0 or quantity not in _LOWER_ONLY)
     if 2 / comb(len(batch) + len(training), len(batch)) <= level:
         difference = Difference(name, quantity, *medians, is_relevant, np.nan, "rank")
-        return difference, partial(_rank_p_value, training, batch)
+        return difference, partial(rank_test, batch, training)
     difference = Difference(name, quantity, *medians, is_relevant, np.nan, "interval")
     return difference, partial(_prediction_p_value, training, batch, _MIN_SPREAD * min_change)
 
@@ -233,20 +234,11 @@ def _share_in_order(training: Values, batch: Values) -> float:
     return float(below) / (2 * len(batch) * len(training))
 
 
-def _rank_p_value(training: Values, batch: Values) -> float:
-    """Return the p-value of Mann-Whitney's U; 1 where all values are equal."""
-    from scipy.stats import mannwhitneyu
-
-    return float(np.nan_to_num(mannwhitneyu(batch, training).pvalue, nan=1))
-
-
 def _prediction_p_value(training: Values, batch: Values, min_spread: float) -> float:
     """Return the p-value of the batch's mean in the prediction interval of normal training values (Student's t)."""
-    from scipy.special import stdtr
-
     spread = max(float(training.std(ddof=1)), min_spread)
     distance = abs(float(batch.mean() - training.mean())) / (spread * np.sqrt(1 / len(batch) + 1 / len(training)))
-    return float(2 * stdtr(len(training) - 1, -distance))
+    return 2 * student_tail(len(training) - 1, distance)
 
 
 def _compare_shares(name: str, training: Counts, batch: Counts) -> _Change:
@@ -255,12 +247,4 @@ def _compare_shares(name: str, training: Counts, batch: Counts) -> _Change:
     training_share, batch_share = (1 - sample.processed / sample.tried for sample in (training, batch))
     is_relevant = batch_share - training_share >= _MIN_SHARE
     difference = Difference(name, "unprocessed", training_share, batch_share, is_relevant, np.nan, "share")
-    return difference, partial(_share_p_value, table)
-
-
-def _share_p_value(table: list[list[int]]) -> float:
-    if not table[0][0]:
-        return 1.0
-    from scipy.stats import fisher_exact
-
-    return float(fisher_exact(table, alternative="greater").pvalue)
+    return difference, partial(fisher_test, table)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixal.execution import check_cluster, in_background, progress
+from pixal.extras import require_analysis
 from pixal.io.files import require_writable
 from pixal.io.locking import explained_by_lock
 from pixal.io.output_folders import Side, check_outputs, claim_outputs, remove_unfinished
@@ -160,7 +161,10 @@ def detect(
 
 
 def _read_truths(path: str | Path | None, types: list[str]) -> dict[str, Truth]:
-    return {} if path is None else read_truth(Path(path), types)
+    if path is None:
+        return {}
+    require_analysis("--truth")
+    return read_truth(Path(path), types)
 
 
 def _model_of(name: str, config: PhotographConfig) -> str | None:
