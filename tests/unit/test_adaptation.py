@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pixal.calibration.adaptation import adapt_rate
+from pixal.config import load_config
+from pixal.tasks.photographs.settings import photograph_config
+from pixal.tasks.photographs.verdicts import adaptation
+from pixal.tasks.photographs.verdicts.history import up_to_date
 
 
 def test_parts_that_passed_raise_the_rate_and_false_alarms_lower_it() -> None:
@@ -32,3 +40,21 @@ def test_the_requested_share_of_parts_fails_after_a_shift(seed: int) -> None:
         failed.append(bool(p_value < adapt_rate(requested, failed)))
     assert np.mean(p_values < requested) > 0.12
     assert np.mean(failed[300:]) == pytest.approx(requested, abs=0.02)
+
+
+def test_the_history_is_brought_up_to_date_once_for_all_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = photograph_config(load_config(overrides=["validation.adapt=True"]))
+    config.paths.resolve("component_validate_path").mkdir(parents=True)
+    updates: list[Any] = []
+
+    def counted(paths: Any) -> Any:
+        updates.append(paths)
+        return up_to_date(paths)
+
+    monkeypatch.setattr(adaptation, "up_to_date", counted)
+    rates = adaptation.RateAdapter(config, "lot")
+    model: Any = SimpleNamespace(record=SimpleNamespace(record_sha256="0" * 64))
+    found = [rates.adapt(name, model) for name in ("front", "back")]
+    assert [(each.rate, each.problem) for each in found if each is not None] == [(0.01, "")] * 2
+    assert len(updates) == 1

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pixal.calibration.adaptation import adapt_rate
 from pixal.errors import PixalError
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.verdicts.history import up_to_date
+
+if TYPE_CHECKING:
+    from pixal.database.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -52,27 +57,42 @@ class Adaptation:
         return sentence
 
 
-def adapt(config: PhotographConfig, type_name: str, model: TrainedModel, source: str) -> Adaptation | None:
-    """Adapt the false-alarm rate of a type; None if ``validation.adapt`` is off.
+class RateAdapter:
+    """Adapts the false-alarm rates of the types of one command; the history is brought up to date once for all."""
 
-    Args:
-        config: The settings.
-        type_name: The type.
-        model: Its model; verdicts of other models do not count.
-        source: The source of the batch that is validated now, see ``source_text``; earlier verdicts on it do not count.
-    """
-    if not config.validation.adapt:
-        return None
-    from pixal.database.judged_parts import judged_good_parts
+    def __init__(self, config: PhotographConfig, source: str) -> None:
+        """Read nothing yet.
 
-    requested = config.validation.rate_per_photograph
-    if not config.paths.resolve("component_validate_path").is_dir():
-        return Adaptation(requested, requested)
-    try:
-        with up_to_date(config.paths).reading() as connection:
-            parts = judged_good_parts(connection, type_name, model.record.record_sha256, source)
-    except (PixalError, OSError) as error:
-        _log.warning("%s: the false-alarm rate is not adapted: %s", type_name, error)
-        return Adaptation(requested, requested, problem=str(error))
-    rate = adapt_rate(requested, parts.failed)
-    return Adaptation(requested, rate, len(parts.failed), sum(parts.failed), parts.unmarked)
+        Args:
+            config: The settings.
+            source: The source of the batch that is validated now, see ``source_text``; earlier verdicts on it do not
+                count.
+        """
+        self._config, self._source = config, source
+
+    def adapt(self, type_name: str, model: TrainedModel) -> Adaptation | None:
+        """Adapt the rate of a type; None if ``validation.adapt`` is off.
+
+        Args:
+            type_name: The type.
+            model: Its model; verdicts of other models do not count.
+        """
+        if not self._config.validation.adapt:
+            return None
+        from pixal.database.judged_parts import judged_good_parts
+
+        requested = self._config.validation.rate_per_photograph
+        if not self._config.paths.resolve("component_validate_path").is_dir():
+            return Adaptation(requested, requested)
+        try:
+            with self._history.reading() as connection:
+                parts = judged_good_parts(connection, type_name, model.record.record_sha256, self._source)
+        except (PixalError, OSError) as error:
+            _log.warning("%s: the false-alarm rate is not adapted: %s", type_name, error)
+            return Adaptation(requested, requested, problem=str(error))
+        rate = adapt_rate(requested, parts.failed)
+        return Adaptation(requested, rate, len(parts.failed), sum(parts.failed), parts.unmarked)
+
+    @cached_property
+    def _history(self) -> Store:
+        return up_to_date(self._config.paths)

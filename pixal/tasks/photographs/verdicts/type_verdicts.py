@@ -23,7 +23,7 @@ from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.input_step import common_shape
 from pixal.tasks.photographs.settings import PhotographConfig, Plotting, Validation
 from pixal.tasks.photographs.training.stored import TrainedModel
-from pixal.tasks.photographs.verdicts.adaptation import Adaptation, adapt
+from pixal.tasks.photographs.verdicts.adaptation import Adaptation
 from pixal.tasks.photographs.verdicts.drift import Sample
 from pixal.tasks.photographs.verdicts.figures import TypeFigureData, save_type_figures
 from pixal.tasks.photographs.verdicts.part_files import (
@@ -56,28 +56,6 @@ def verdict_key(prepared: str, files: object, validation: Validation, plotting: 
         plotting: Today's settings of the figures; they say which files a verdict has.
     """
     return fingerprint("verdict", prepared, files, result_settings(validation), result_settings(plotting))
-
-
-def adapted_verdicts(
-    name: str,
-    model: TrainedModel,
-    truth: Truth | None,
-    config: PhotographConfig,
-    *,
-    source: str,
-    component: PhotographConfig | None = None,
-) -> TypeVerdicts:
-    """The verdicts on the parts of one type in a batch, with the false-alarm rate that ``validation.adapt`` asks for.
-
-    Args:
-        name: The type.
-        model: Its model.
-        truth: What is known about the parts; None if nothing is.
-        config: The settings; their paths are those of the batch.
-        source: The source of the batch, see ``source_text``.
-        component: The settings whose paths lead to earlier batches. Default: ``config``.
-    """
-    return TypeVerdicts(name, model, truth, config, adapt(component or config, name, model, source))
 
 
 class TypeVerdicts:

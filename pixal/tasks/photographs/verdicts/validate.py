@@ -17,6 +17,7 @@ from pixal.plotting.style import import_matplotlib
 from pixal.tasks.photographs.discovery import list_photographs
 from pixal.tasks.photographs.preprocessing.folders import read_validation_inputs
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.verdicts.adaptation import RateAdapter
 from pixal.tasks.photographs.verdicts.batch_record import BATCH_RECORD, check_types, source_text, write_batch_record
 from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.detect_type import TypeDetection
@@ -31,7 +32,7 @@ from pixal.tasks.photographs.verdicts.reporting import (
 )
 from pixal.tasks.photographs.verdicts.results import RESULT_FILES, Batch
 from pixal.tasks.photographs.verdicts.truth import Truth, read_truth
-from pixal.tasks.photographs.verdicts.type_verdicts import adapted_verdicts
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import TypeValidation, planned_files
 
 _log = logging.getLogger(__name__)
@@ -68,10 +69,11 @@ def validate(
     root = config.paths.resolve(_SIDE)
     check_cluster(config.execution, reads=[source, config.paths.resolve("component_model_path")], writes=[root])
     truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
-    types = [
-        TypeValidation(adapted_verdicts(name, models.load(name), truths.get(name), config, source=source_text(source)))
-        for name in photographs
-    ]
+    rates, types = RateAdapter(config, source_text(source)), []
+    for name in photographs:
+        trained = models.load(name)
+        adaptation = rates.adapt(name, trained)
+        types.append(TypeValidation(TypeVerdicts(name, trained, truths.get(name), config, adaptation)))
     validated, seconds = 0, 0.0
     with exclusive_run(config) as tracker:
         folders = {path.parent for path in planned}
@@ -130,13 +132,11 @@ def detect(
         models_of = {name: _model_of(name, config) for name in names}
         models = {model: Models(config, model) for model in dict.fromkeys(models_of.values())}
         truths = _read_truths(truth, names)
-        types = []
+        rates, types = RateAdapter(component, stored.record.source), []
         for name, model in models_of.items():
             trained = models[model].load(name)
-            verdicts = adapted_verdicts(
-                name, trained, truths.get(name), config, source=stored.record.source, component=component
-            )
-            types.append(TypeDetection(verdicts))
+            adaptation = rates.adapt(name, trained)
+            types.append(TypeDetection(TypeVerdicts(name, trained, truths.get(name), config, adaptation)))
     check_outputs(config.paths, _SIDE, [None, *names])
     check_cluster(config.execution, writes=[config.paths.resolve(_SIDE)])
     with exclusive_run(component, "detect") as tracker:

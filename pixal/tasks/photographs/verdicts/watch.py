@@ -18,6 +18,7 @@ from pixal.notifications.notifier import Notifier, notifying
 from pixal.tasks.photographs.discovery import EXTENSIONS, Photograph, list_photographs
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.settings import PhotographConfig
+from pixal.tasks.photographs.verdicts.adaptation import RateAdapter
 from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem, source_text
 from pixal.tasks.photographs.verdicts.batches import Batches
 from pixal.tasks.photographs.verdicts.history import record_history
@@ -31,7 +32,7 @@ from pixal.tasks.photographs.verdicts.reporting import (
     write_results,
 )
 from pixal.tasks.photographs.verdicts.results import Batch
-from pixal.tasks.photographs.verdicts.type_verdicts import adapted_verdicts
+from pixal.tasks.photographs.verdicts.type_verdicts import TypeVerdicts
 from pixal.tasks.photographs.verdicts.validate_type import TypeValidation
 from pixal.tasks.photographs.verdicts.verdict_store import StoredVerdict
 
@@ -124,6 +125,7 @@ class _Watcher:
     def __init__(self, folder: Path, config: PhotographConfig, model: str | None, name: str | None) -> None:
         self.folder, self._config, self._models = folder, config, Models(config, model)
         self._batches, self._name = Batches(config.paths), name
+        self._rates = RateAdapter(config, source_text(folder))
         self.batch: BatchRecord | None = None
         self.notifier: Notifier | None = None
         self.types: dict[str, TypeValidation] = {}
@@ -246,8 +248,9 @@ class _Watcher:
         """
         self.batch = self._batches.begin(self.folder, self._name, {name}, first)
         claim_outputs(self._config.paths, "component_validate_path", [None, name])
-        source = source_text(self.folder)
-        validation = TypeValidation(adapted_verdicts(name, self._models.load(name), None, self._config, source=source))
+        model = self._models.load(name)
+        adaptation = self._rates.adapt(name, model)
+        validation = TypeValidation(TypeVerdicts(name, model, None, self._config, adaptation))
         validation.resume(photographs, keep_deleted_in=self.folder)
         self.types[name] = validation
 
