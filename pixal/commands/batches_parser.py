@@ -5,14 +5,14 @@ from __future__ import annotations
 from pixal.commands.options import AddCommand, add_workers, describe
 
 _HISTORY = """\
-Show how many parts failed in each batch, and when the rate changed.
+Show how many parts failed in each batch.
 
 All batches of the component count, the newest and those in validate/COMPONENT/batches. For each image
 type, a control chart (p-chart) compares the failure rates: a rate outside its limits differs from the
-others by more than chance. Drift that validate found is named with its batch.
+others by more than chance. Drift that validate found is listed with the batch.
 
 validate writes each batch into a database, validate/COMPONENT/history.db, which any SQLite browser
-opens. This command adds what is missing there, prints the rates, and writes history.html
+opens. This command adds batches that are missing there, prints the rates, and writes history.html
 (charts, and a map of the places where regions were found) and history.csv next to it.
 
   pixal history                                       all batches
@@ -51,13 +51,13 @@ def add_batch_commands(add: AddCommand) -> None:
 
 
 def _add_history(add: AddCommand) -> None:
-    command = add("history", "show failure rates of all batches, and when they changed")
+    command = add("history", "show failure rates of all batches")
     describe(command, _HISTORY)
     command.add_argument(
         "--by",
         metavar="WHAT",
         default="batch",
-        help="count together by batch, day (of the photographs), type or model (default: batch)",
+        help="group by batch, day (of the photographs), type or model (default: batch)",
     )
     command.add_argument(
         "--type", dest="types", metavar="TYPE", nargs="+", help="count only these image types (default: all)"
@@ -74,7 +74,7 @@ def _add_history(add: AddCommand) -> None:
     command.add_argument(
         "--marks",
         metavar="CSV",
-        help="first store the marks that were exported from a report.html; the rates then say how many failed parts "
+        help="first store the marks that were exported from a report.html; the table then shows how many failed parts "
         "were false alarms, and how many that passed were missed",
     )
     command.add_argument("--json", action="store_true", help="print JSON, and write no files")

@@ -1,4 +1,4 @@
-"""The command ``compare``, which judges several models by the same planted defects."""
+"""The command ``compare``: several models on the same planted defects."""
 
 from __future__ import annotations
 

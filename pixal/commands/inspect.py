@@ -18,7 +18,7 @@ def inspect(
     config: Config | str | Path | None = None,
     quiet: bool = False,
 ) -> Results:
-    """Look at photographs before any training: what is damaged, blurred, badly exposed, unusual or there twice.
+    """Find problems with photographs before training: damaged, blurred, badly exposed, unusual, or duplicates.
 
     Writes ``inspection.html``, ``photographs.csv`` (one row per photograph) and ``inspection.yaml``. No model and no
     settings of a component are needed. Where settings name the component, or it has results already, its ``history.db``

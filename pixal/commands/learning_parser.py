@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from pixal.outcome import Results
 
 _PROMOTE = """\
-Compare the candidate of a type with the model in use, and put it in its place if it is not worse.
+Compare the candidate of a type with the model in use, and replace that model unless the candidate is worse.
 
-train --candidate makes a candidate. Both models are compared part by part: on all parts that were ever
-marked (a part that a model was trained on has the score of a model that did not see it), on the last
-three batches, and on planted defects. out/COMPONENT/learning/candidate/TYPE/promotion.html shows what
-is newly found, newly lost and changed, how many good parts fail, and a recommendation that says why.
-A candidate that is worse is not put in place. --check only compares.
+train --candidate trains a candidate. Both models are compared part by part: on all marked parts (a part
+that a model was trained on gets a held-out score), on the last three batches, and on planted defects.
+out/COMPONENT/learning/candidate/TYPE/promotion.html shows which defects are newly found or lost, which
+verdicts change, how many good parts fail, and a recommendation with reasons. --check only compares.
 
-Nothing of the replaced model is lost: it is kept in out/COMPONENT/learning/earlier, and --back puts it
-back. Verdicts name their model; pixal detect repeats those of the newest batch.
+The replaced model is kept in out/COMPONENT/learning/earlier; --back returns to it. Every verdict names
+its model; pixal detect repeats the verdicts of the newest batch.
 
   pixal promote front --check
   pixal promote front
@@ -35,32 +34,32 @@ _ACCEPT = """\
 Make training photographs and known defects from the marks of inspectors.
 
 A part marked as a false alarm becomes a training photograph of its type. A part marked as missed or
-confirmed becomes a known defect, with the box that was drawn or the regions that were found, cut out
-in the reference frame. Both are data sets with versions, in out/COMPONENT/TYPE/accepted: a copy of
-each photograph, and accepted.yaml with its origin, hash, who and when. No part is in it twice.
+confirmed becomes a known defect, cut out in the reference frame: the box that was drawn, else the
+regions that were found. Both are data sets with versions, in out/COMPONENT/TYPE/accepted: a copy of
+each photograph, and accepted.yaml with its source, hash, inspector and time. No part is added twice.
 
 Marks come from the database (validate/COMPONENT/history.db), where pixal serve and
-pixal history --marks store them, or from a table: that of the button in a report.html, or one with
-the columns type, image, mark (false alarm, missed or confirmed), and optionally x, y, width, height
+pixal history --marks store them, or from a table: exported from a report.html, or with the columns
+ type, image, mark (false alarm, missed or confirmed), and optionally x, y, width, height
 (a box in pixels of the photograph), comment, made_by, batch, score.
 
-With --confirmed, parts whose pass was confirmed become training photographs, too.
-The same command adds what is new, and removes parts whose mark was taken back.
+With --confirmed, parts whose pass was confirmed also become training photographs.
+The same command adds new parts, and removes parts whose mark was undone.
 
   pixal accept
   pixal accept --marks marks.csv --type front
-  pixal accept --undo                      what the last run has added is removed again
+  pixal accept --undo                      remove what the last run added
 """
 
 _RECALIBRATE = """\
-Adapt the calibration of a model to parts that are confirmed to be good, without a new fit (seconds).
+Adapt the calibration of a model to confirmed good parts, in seconds, without a new fit.
 
-Where validate reports drift, for example under another light, and the parts are good, the spread of the
-errors, the threshold, and the light that batches are compared with no longer fit. They are taken from
-confirmed good parts instead: parts marked as false alarms or whose pass was confirmed, or with --batch
-all parts of a batch that are not marked as defective. At least 8 are needed.
+Use it when validate reports drift, for example in other light, and the parts are good. The spread of the
+errors, the threshold, and the light that batches are compared with are computed anew from confirmed good
+parts: parts marked as false alarms or whose pass was confirmed, or with --batch all parts of a batch that
+are not marked as defective. At least 8 are needed.
 
-What has changed is printed, and stored in the record of the model. The result is a candidate;
+The changes are printed, and stored in the record of the model. The result is a candidate;
 pixal promote --check compares it with the model in use.
 
   pixal recalibrate front --batch lot7
@@ -85,7 +84,9 @@ def run_learning(options: argparse.Namespace, config: Config) -> Results:
 
 
 def _add_accept(add: AddCommand) -> None:
-    command = describe(add("accept", "make training photographs and known defects from marks"), _ACCEPT)
+    command = describe(
+        add("accept", "make training photographs and known defects from the marks of inspectors"), _ACCEPT
+    )
     command.add_argument("--marks", metavar="CSV", help="first store the marks of this table in the database")
     command.add_argument(
         "--type", dest="types", metavar="TYPE", nargs="+", help="only these image types (default: all)"
@@ -93,7 +94,7 @@ def _add_accept(add: AddCommand) -> None:
     command.add_argument(
         "--confirmed",
         action="store_true",
-        help="take over parts whose pass was confirmed, too, as training photographs",
+        help="also use parts whose pass was confirmed as training photographs",
     )
     command.add_argument(
         "--undo",
@@ -102,27 +103,27 @@ def _add_accept(add: AddCommand) -> None:
         type=count,
         const=True,
         default=False,
-        help="remove what the last run has added, or the run of this number (run in accepted.yaml)",
+        help="remove what the last run added, or the run with this number (run in accepted.yaml)",
     )
 
 
 def _add_promote(add: AddCommand) -> None:
     command = describe(
-        add("promote", "put a candidate in place of the model in use, or an earlier model back"), _PROMOTE
+        add("promote", "replace the model in use by a candidate, or return to an earlier model"), _PROMOTE
     )
     command.add_argument("types", nargs="*", metavar="TYPE", help="image types (default: all that have a candidate)")
     what = command.add_mutually_exclusive_group()
-    what.add_argument("--check", action="store_true", help="compare the two models only; write the page")
+    what.add_argument("--check", action="store_true", help="only compare the two models, and write the page")
     what.add_argument(
         "--back",
         metavar="NAME",
         nargs="?",
         const=True,
         default=False,
-        help="put back the model that was in use before, or the earlier one of this name (see --list)",
+        help="return to the previous model, or to the earlier one of this name (see --list)",
     )
     what.add_argument("--list", dest="overview", action="store_true", help="list the models of each type")
-    what.add_argument("--force", action="store_true", help="put the candidate in place although it is worse")
+    what.add_argument("--force", action="store_true", help="replace the model in use even if the candidate is worse")
     add_planted_defects(command, widths="1 to 4", sizes="2 to 16", contrasts="-0.2 0.2")
     add_workers(command)
 

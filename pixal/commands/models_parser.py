@@ -15,11 +15,11 @@ versions and hashes, and the licence of pretrained weights. It holds no photogra
 """
 
 _IMPORT = """\
-Store the model of a file that pixal export wrote as a model of the component. The verdicts are those
-of the exported model.
+Store a model file that pixal export wrote as a model of the component. It gives the same verdicts as
+the exported model.
 
 The file is checked first: one that a newer version wrote, or that was changed in any way, is refused.
-Another model of the type is only replaced with --force; it is kept as a file in replaced_models, in
+Another model of the type is replaced only with --force; it is kept as a file in replaced_models, in
 the folder of the type.
 
   pixal import COMPONENT_front.pixal
@@ -40,6 +40,6 @@ def add_model_commands(add: AddCommand) -> None:
         "-o", "--out", metavar="FILE", help="the file to write (default: ./COMPONENT_TYPE.pixal); it ends in .pixal"
     )
     command.add_argument("--force", action="store_true", help="replace a model file of the same name")
-    command = describe(add("import", "store the model of such a file as a model of the component"), _IMPORT)
+    command = describe(add("import", "store an exported model as a model of the component"), _IMPORT)
     command.add_argument("file", metavar="FILE", help="a file that pixal export wrote")
     command.add_argument("--force", action="store_true", help="replace another model of the type, which is kept")

@@ -16,12 +16,12 @@ in the folder of photographs are listed. Existing files are never overwritten.
 """
 
 _CHECK = """\
-Check the settings and the photographs before a long run, and say what the commands would do.
+Check the settings and the photographs before a long run, and show what the commands would do.
 Nothing is written.
 
-Found are: bad settings, photographs that cannot be read or have another size than the others of
-their type, too few photographs, a folder one level too high, and output folders that cannot be
-used. With a problem, the exit status is 2.
+The checks find invalid settings, photographs that cannot be read or differ in size from the others
+of their type, too few photographs, a folder one level too high, and output folders that cannot be
+used. If there is a problem, the exit status is 2.
 
   pixal check                             the settings alone
   pixal check -i photos/MY_COMPONENT
@@ -36,20 +36,20 @@ run next. Nothing is written.
 """
 
 _CLEAN = """\
-Say what takes space and can be made again, with the command that makes it: cut-out and aligned
-photographs of trained types, models that compare has trained, the model inputs of batches and, with
---maps, their anomaly maps. With --yes it is removed.
+List files that can be made again, with their sizes and the command that makes them: cut-out and
+aligned photographs of trained types, models that compare has trained, the model inputs of batches
+and, with --maps, their anomaly maps. With --yes, remove them.
 
-Models, verdicts, reports, figures and marks stay, and so does every file that PIXAL did not write.
-What was made of photographs that are gone stays, too.
+Models, verdicts, reports, figures and marks are kept, as are files that PIXAL did not write and files
+made from photographs that no longer exist.
 
   pixal clean
   pixal clean --maps --yes
 """
 
 _DOCTOR = """\
-Show what PIXAL finds on this machine: versions, GPU (or why there is none), networks of rembg,
-weights of backbones, the MLflow store. Paste the output into a bug report. Nothing is written, and
+Show versions, GPU (or why none is used), networks of rembg, weights of backbones, and the MLflow
+store on this computer. Paste the output into a bug report. Nothing is written, and
 no network is used.
 """
 
@@ -65,15 +65,17 @@ def add_overview_commands(add: AddCommand) -> None:
     command.add_argument(
         "-i", "--input", metavar="DIR", help="folder of the component's photographs: one sub-folder per image type"
     )
-    command = describe(add("check", "check settings and photographs; say what would be done"), _CHECK)
+    command = describe(add("check", "check settings and photographs before a long run"), _CHECK)
     command.add_argument("-i", "--input", metavar="DIR", help="folder of photographs (default: check the settings)")
     _add_json(command)
-    _add_json(describe(add("status", "show types, models and batches, what is out of date, what is next"), _STATUS))
-    command = describe(add("clean", "remove what can be made again; say before what that is"), _CLEAN)
-    command.add_argument(
-        "--maps", action="store_true", help="also the anomaly maps of batches, of which serve draws outlines"
+    _add_json(
+        describe(add("status", "show types, models and batches, what is out of date, and the next command"), _STATUS)
     )
-    command.add_argument("--yes", action="store_true", help="remove it (default: only say what would be removed)")
+    command = describe(add("clean", "list and remove files that can be made again"), _CLEAN)
+    command.add_argument(
+        "--maps", action="store_true", help="also the anomaly maps of batches, which serve needs to draw outlines"
+    )
+    command.add_argument("--yes", action="store_true", help="remove the files (default: only list them)")
     _add_json(describe(add("doctor", "show versions, GPU, weights and tracking, for a bug report"), _DOCTOR))
 
 

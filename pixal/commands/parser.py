@@ -37,14 +37,14 @@ exit status:
 
 usual steps:
   pixal init COMPONENT                     write the folder of settings (configs)
-  pixal inspect -i photos/COMPONENT        what is wrong with the photographs, before training
+  pixal inspect -i photos/COMPONENT        find problems with the photographs, before training
   pixal preprocess -i photos/COMPONENT     photographs of good parts, one folder per image type
   pixal train                              one model per type, or one for all (one_hot_encoding)
   pixal validate -i batch/COMPONENT        a verdict per part; then open validate/COMPONENT/report.html
-  pixal serve                              judge the parts in a browser; all batches, figures and histories
-  pixal export TYPE                        the model as one file, for pixal import on another computer
-  pixal accept && pixal train --candidate  marks of inspectors make the next model; then pixal promote
-  pixal status                             what is out of date, and the command to run next
+  pixal serve                              review parts in a browser; show all batches and their history
+  pixal accept && pixal train --candidate  train a new model on the marks of inspectors; then pixal promote
+  pixal export TYPE                        the model as one file, for another computer
+  pixal status                             show what is out of date, and the next command
   mlflow ui                                show the tracked runs; start it in the same folder
 
 Settings are in configs/parameters.yaml and configs/paths.yaml. See also: pixal COMMAND --help
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pixal {__version__}")
-    shtab.add_argument_to(parser, help="print the completion for a shell; docs/usage.md says where to put it")
+    shtab.add_argument_to(parser, help="print the completion script of a shell (see docs/usage.md)")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = partial(_add_command, commands)
     for add_group in (

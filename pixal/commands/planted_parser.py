@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _SENSITIVITY = """\
 Measure which defects the trained model finds, with defects planted on good parts.
 
-Each good part of the training set is scored by a model that did not see it. For each kind of defect
-this gives the size that is found in 9 of 10 cases, and a map of the places where only larger ones
-are found. Results: metadata/sensitivity.yaml and figures/sensitivity.png, sensitivity_map.png.
+Each good part of the training set is scored by a model that was not trained on it. For each kind of
+defect this gives the size that is found in 9 of 10 cases, and a map of the places where only larger
+defects are found. Results: metadata/sensitivity.yaml and figures/sensitivity.png, sensitivity_map.png.
 
 The same command resumes an interrupted run.
 
@@ -27,7 +27,7 @@ The same command resumes an interrupted run.
 _COMPARE = """\
 Train several models on the same good parts, and compare which planted defects they find.
 
-All candidates hold out the same parts and see the same defects at the same places. The table says for
+All candidates hold out the same parts and see the same defects at the same places. The table shows for
 each how many it finds at the false-alarm rate (validation.false_alarm_rate), the area under the ROC
 curve against good parts, time and memory, and how much better or worse it is than the first one, with
 intervals. Results: metadata/comparison.yaml, comparison.csv and figures/comparison.png.
@@ -66,7 +66,7 @@ def defect_options(options: argparse.Namespace) -> DefectOptions:
 
 
 def _add_sensitivity(add: AddCommand) -> None:
-    command = add("sensitivity", "measure which planted defects the trained model finds, from which size on")
+    command = add("sensitivity", "measure the smallest planted defects that the trained model finds")
     describe(command, _SENSITIVITY)
     command.add_argument(
         "-i",
@@ -81,7 +81,7 @@ def _add_sensitivity(add: AddCommand) -> None:
         nargs="+",
         type=float,
         default=[],
-        help="further false-alarm rates to report, besides validation.false_alarm_rate",
+        help="more false-alarm rates to report, in addition to validation.false_alarm_rate",
     )
     command.add_argument(
         "--force",
@@ -113,7 +113,7 @@ def _add_compare(add: AddCommand) -> None:
     command.add_argument(
         "--force",
         action="store_true",
-        help="score the defects again (default: skip a candidate that was already judged by the same defects)",
+        help="score the defects again (default: skip a candidate that was already scored on the same defects)",
     )
     add_workers(command)
 
@@ -134,7 +134,7 @@ def add_planted_defects(command: argparse.ArgumentParser, *, widths: str, sizes:
         metavar="C",
         nargs="+",
         type=float,
-        help=f"contrasts against what lies beneath, below 0 for darker (default: {contrasts})",
+        help=f"contrasts relative to the surface under the defect; negative: darker (default: {contrasts})",
     )
     command.add_argument(
         "--defects",

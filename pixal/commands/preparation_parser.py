@@ -5,16 +5,16 @@ from __future__ import annotations
 from pixal.commands.options import PHOTOGRAPHS, AddCommand, add_workers, count, describe
 
 _INSPECT = """\
-Look at photographs before any training: what is damaged, out of focus, badly exposed, of another
-size, unusual, or there twice. Each finding says what to do.
+Find problems with photographs before training: damaged, out of focus, badly exposed, of another
+size, unusual, or duplicates. Each finding says what to do.
 
-It works on any folder of photographs, and needs no model and no settings of a component.
+It works on any folder of photographs, and needs no model and no settings.
 Results: inspection.html (open this first), photographs.csv with one row per photograph and a
 suggested use (train, check, leave out), and inspection.yaml for programs.
 The component's history.db has the same rows, and pixal serve shows them.
 
 With --against it also compares light, colour, contrast, noise and sharpness with another folder,
-for example new photographs with those for training, and names photographs that are in both.
+for example new photographs with those for training, and lists photographs that are in both.
 
   pixal inspect -i photos/COMPONENT
   pixal inspect -i photos/june --against photos/may
@@ -22,15 +22,15 @@ for example new photographs with those for training, and names photographs that 
 """
 
 _ARRANGE = """\
-Make an input folder from tables that say what photographs show.
+Make an input folder from tables that describe photographs.
 
 Good parts go to DIR/TYPE/train/good, others to DIR/TYPE/test/KIND, the layout of MVTec AD, which
 preprocess, validate and benchmark read. With --truth, only DIR/TYPE/labels.csv is written, for
-validate --truth. Without --type there is no folder of a type.
+validate --truth. Without --type there are no folders of types.
 
-A row finds its photograph by its path below a folder, else by its name, else by its name without
-extension. What matches nothing is listed (exit status 3). Nothing is overwritten; arranged.yaml says
-where each file comes from.
+Photographs are found by their path below a folder, else by their name, else by their name without
+extension. Rows without a photograph are listed (exit status 3). Nothing is overwritten; arranged.yaml
+lists the source of each file.
 
   pixal arrange -t parts.xlsx -i photos -o data --file image --label result --kind defect
   pixal arrange -t a.csv b.csv -i lot1 lot2 -o data --type side --link
@@ -50,7 +50,7 @@ def add_preparation_commands(add: AddCommand) -> None:
 
 
 def _add_inspect(add: AddCommand) -> None:
-    command = add("inspect", "look at photographs before training: what is blurred, dark, there twice")
+    command = add("inspect", "find blurred, dark, damaged and duplicate photographs before training")
     describe(command, _INSPECT)
     command.add_argument("-i", "--input", metavar="DIR", required=True, help=PHOTOGRAPHS)
     command.add_argument("--against", metavar="DIR", help="compare with the photographs in this folder, type by type")
@@ -64,7 +64,7 @@ def _add_inspect(add: AddCommand) -> None:
 
 
 def _add_arrange(add: AddCommand) -> None:
-    command = add("arrange", "make an input folder, or a truth, from tables (CSV, XLSX) and folders")
+    command = add("arrange", "make an input folder, or true labels, from tables (CSV, XLSX) and folders")
     describe(command, _ARRANGE)
     command.add_argument("-t", "--tables", metavar="TABLE", nargs="+", required=True, help="CSV or XLSX files")
     command.add_argument("-i", "--inputs", metavar="DIR", nargs="+", required=True, help="folders of photographs")
@@ -74,7 +74,7 @@ def _add_arrange(add: AddCommand) -> None:
     command.add_argument(
         "--label",
         metavar="COLUMN",
-        help="column that says whether a part is good (0, good, ok) or not (1, bad, nok); default: good without a kind",
+        help="column with the label: good (0, good, ok) or not (1, bad, nok); default: good without a kind",
     )
     command.add_argument("--kind", metavar="COLUMN", help="column with the kind of the defect")
     command.add_argument("--split", metavar="COLUMN", help="column that says train or test (default: good ones train)")

@@ -1,4 +1,4 @@
-"""The command ``serve``: results in a browser, where parts are judged."""
+"""The command ``serve``: results in a browser, where parts are reviewed."""
 
 from __future__ import annotations
 

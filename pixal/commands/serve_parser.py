@@ -8,20 +8,20 @@ LOOPBACK = "127.0.0.1"
 PORT = 8765
 
 _SERVE = """\
-Show results in a browser, and judge parts there with keys: confirm, false alarm, missed, comment.
+Show results in a browser, and review parts with the keyboard: confirm, false alarm, missed, comment.
 
-Shown are all batches of the component and of those next to it, with histories, figures and
-inspections. A batch that validate --watch is working on grows on the page. Each mark is stored in
-validate/COMPONENT/history.db before the page says so; several people can judge at the same time.
-The marks of a batch can be saved as CSV, and those of a report.html can be loaded.
+The pages show all batches of the component and of the components next to it, with history, figures
+and inspections. Parts that validate --watch processes appear as they are done. Each mark is stored in
+validate/COMPONENT/history.db before the page shows it as stored; several people can review at the same
+time. The marks of a batch can be saved as CSV, and those exported from a report.html can be loaded.
 
-Only this machine can open the pages, unless --host is given. Then the address that is printed
-holds a token, without which nothing is shown. The connection is not encrypted: use it in a network
-that you trust.
+Only this computer can open the pages, unless --host is given. Then the printed address contains a
+token, which each request needs. The connection is not encrypted: use it only in a network that you
+trust.
 
   pixal serve
   pixal serve --port 9000
-  pixal serve --host 0.0.0.0              for other machines, with a token
+  pixal serve --host 0.0.0.0              for other computers, with a token
 """
 
 
@@ -31,13 +31,13 @@ def add_serve_command(add: AddCommand) -> None:
     Args:
         add: Adds a command by its name and its line in the help, with the options that all commands have.
     """
-    command = describe(add("serve", "show results in a browser, and judge parts there"), _SERVE)
+    command = describe(add("serve", "show results in a browser, and review parts"), _SERVE)
     command.add_argument(
         "--host",
         metavar="HOST",
         default=LOOPBACK,
-        help=f"name or address to listen at; other than this machine, a token is needed (default: {LOOPBACK})",
+        help=f"name or address to listen at; for other computers a token is needed (default: {LOOPBACK})",
     )
     command.add_argument(
-        "--port", metavar="N", type=count, default=PORT, help=f"port; 0 takes a free one (default: {PORT})"
+        "--port", metavar="N", type=count, default=PORT, help=f"port; 0: any free port (default: {PORT})"
     )

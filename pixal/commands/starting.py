@@ -64,7 +64,10 @@ def write_start(
         raise InputError(f"{component!r} cannot be the name of a component: it becomes the name of a folder")
     for path in sorted(DEFAULTS.glob("*.yaml")):
         if (folder / path.name).exists():
-            raise InputError(f"{folder / path.name} exists; edit it, or name another folder with --config")
+            raise InputError(
+                f"{folder / path.name} exists; name another folder with --config, or change the entries component in "
+                "paths.yaml"
+            )
     return StartedConfig(
         folder, component, tuple(copy_settings(DEFAULTS, folder, component)), source, dict(types or {})
     )

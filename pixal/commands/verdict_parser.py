@@ -40,8 +40,8 @@ def _add_train(add: AddCommand) -> None:
     command.add_argument(
         "--candidate",
         action="store_true",
-        help="train a candidate beside the model in use, with the good parts that accept has taken over; then "
-        "pixal promote compares the two",
+        help="train a candidate, also on the good parts of pixal accept, and keep the model in use; pixal promote "
+        "compares the two",
     )
     command.add_argument(
         "--epochs",
@@ -69,13 +69,13 @@ def _add_validate(add: AddCommand) -> None:
     command.add_argument(
         "--force",
         action="store_true",
-        help="make all verdicts again (default: keep stored verdicts of the same photograph, model and settings)",
+        help="repeat all verdicts (default: keep stored verdicts of the same photograph, model and settings)",
     )
     command.add_argument(
         "--watch",
         action="store_true",
         help="give new photographs in the folder a verdict when their files are complete, and keep tables and report "
-        "up to date, until Ctrl-C; the same command resumes (validation.watch_interval: seconds between two looks at "
+        "up to date, until Ctrl-C; the same command resumes (validation.watch_interval: seconds between two scans of "
         "the folder)",
     )
     _add_verdict_options(command)
@@ -83,13 +83,15 @@ def _add_validate(add: AddCommand) -> None:
     command.add_argument(
         "--model",
         metavar="TYPE-or-FILE",
-        help="use the model of this type for all photographs, instead of that of their own type; "
+        help="use the model of this type for all photographs, instead of the model of their own type; "
         "COMPONENT/TYPE: a model of another component; FILE.pixal: a model that pixal export wrote",
     )
 
 
 def _add_detect(add: AddCommand) -> None:
-    command = add("detect", "repeat the verdicts on a batch that validate prepared (new threshold, new model)")
+    command = add(
+        "detect", "repeat the verdicts of a batch with another threshold or model, without preparing it again"
+    )
     command.add_argument(
         "-i", "--input", metavar="DIR", help="a folder that validate wrote (default: that of the batch)"
     )
@@ -102,7 +104,7 @@ def _add_verdict_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--truth",
         metavar="DIR",
-        help="measure the verdicts against the truth in this folder: labels.csv (name,label[,kind]) and masks/NAME.png "
-        "of each type",
+        help="compare the verdicts with the true labels in this folder: labels.csv (name,label[,kind]) and "
+        "masks/NAME.png of each type",
     )
     command.add_argument("--fail-on-anomaly", action="store_true", help="exit with status 4 if a part fails")

@@ -20,7 +20,7 @@ MARK_NAMES: tuple[MarkName, ...] = ("confirmed", "false alarm", "missed", "comme
 LONGEST_COMMENT, LONGEST_NAME = 2000, 80  # characters
 
 _BOX = ("x", "y", "width", "height")
-_JUDGEMENTS = ("confirmed", "false alarm", "missed")  # the marks after which a part is not left any more
+_REVIEWS = ("confirmed", "false alarm", "missed")  # the marks after which a part is not left any more
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,9 @@ def marks_of(connection: Connection, verdict: RowMapping) -> list[Mark]:
     return [_as_mark(row) for row in connection.execute(query).mappings()]
 
 
-def is_judged() -> ColumnElement[bool]:
-    """Whether somebody has judged a verdict, for queries of verdicts joined with ``PHOTOGRAPHS``."""
-    return is_marked(*_JUDGEMENTS)
+def is_reviewed() -> ColumnElement[bool]:
+    """Whether somebody has reviewed a verdict, for queries of verdicts joined with ``PHOTOGRAPHS``."""
+    return is_marked(*_REVIEWS)
 
 
 def is_marked(*marks: str) -> ColumnElement[bool]:
@@ -158,7 +158,7 @@ def _check(verdict: RowMapping, new: NewMark) -> None:
     """Raise ``InputError`` if a mark does not fit the verdict."""
     problem = ""
     if verdict["verdict"] == "error" and new.mark != "comment":
-        problem = "a photograph that could not be processed has no verdict to judge; write a comment"
+        problem = "a photograph that could not be processed has no verdict to review; write a comment"
     elif not verdict["photograph"]:
         problem = "the photograph is not known, because it could not be read"
     elif new.mark == "false alarm" and verdict["verdict"] != "fail":

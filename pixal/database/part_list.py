@@ -8,11 +8,11 @@ from typing import Any, Literal, cast, get_args
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, case, func, select
 
-from pixal.database.marks import is_judged
+from pixal.database.marks import is_reviewed
 from pixal.database.schema import BATCHES, DATA_SETS, MARKS, MODELS, PARTS, PHOTOGRAPHS, REGIONS, VERDICTS
 
 Order = Literal["worst", "name", "taken"]
-Judged = Literal["", "left", "judged", "wrong"]
+Reviewed = Literal["", "left", "reviewed", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class PartFilter:
 
     Attributes:
         verdict: "pass", "fail" or "error"; "" for all.
-        judged: "left" (nobody has judged it), "judged", "wrong" (marked as false alarm or missed); "" for all.
+        reviewed: "left" (nobody has reviewed it), "reviewed", "wrong" (marked as false alarm or missed); "" for all.
         type: The image type; "" for all.
         text: What the name or the reason contains; "" for all.
         order: "worst" (the highest score in units of the threshold first), "name" or "taken".
     """
 
     verdict: str = ""
-    judged: Judged = ""
+    reviewed: Reviewed = ""
     type: str = ""
     text: str = ""
     order: Order = "worst"
@@ -36,10 +36,10 @@ class PartFilter:
     @classmethod
     def of(cls, values: dict[str, str]) -> PartFilter:
         """The filter of a query string. Values that are not known are left out."""
-        judged, order = values.get("judged", ""), values.get("order", "worst")
+        reviewed, order = values.get("reviewed", ""), values.get("order", "worst")
         return cls(
             verdict=values.get("verdict", "") if values.get("verdict") in ("pass", "fail", "error") else "",
-            judged=cast(Judged, judged) if judged in get_args(Judged) else "",
+            reviewed=cast(Reviewed, reviewed) if reviewed in get_args(Reviewed) else "",
             type=values.get("only", ""),
             text=values.get("text", "").strip(),
             order=cast(Order, order) if order in get_args(Order) else "worst",
@@ -47,7 +47,7 @@ class PartFilter:
 
     def values(self) -> dict[str, str]:
         """The values of a query string that give this filter, without those that are the default."""
-        found = {"verdict": self.verdict, "judged": self.judged, "only": self.type, "text": self.text}
+        found = {"verdict": self.verdict, "reviewed": self.reviewed, "only": self.type, "text": self.text}
         found["order"] = "" if self.order == "worst" else self.order
         return {name: value for name, value in found.items() if value}
 
@@ -60,18 +60,18 @@ class Counts:
         photographs: All of them.
         failed: With the verdict fail.
         errors: That could not be processed.
-        judged: With a verdict that somebody has judged.
+        reviewed: With a verdict that somebody has reviewed.
     """
 
     photographs: int
     failed: int
     errors: int
-    judged: int
+    reviewed: int
 
     @property
     def left(self) -> int:
-        """Number of verdicts that nobody has judged. Photographs that could not be processed do not count."""
-        return self.photographs - self.errors - self.judged
+        """Number of verdicts that nobody has reviewed. Photographs that could not be processed do not count."""
+        return self.photographs - self.errors - self.reviewed
 
 
 def list_batches(connection: Connection) -> list[RowMapping]:
@@ -118,11 +118,11 @@ def verdicts_of(connection: Connection, batch_id: int) -> dict[tuple[str, str], 
 
 
 def count_parts(connection: Connection, batch_id: int) -> Counts:
-    """How many photographs a batch has, and how many of their verdicts are judged."""
+    """How many photographs a batch has, and how many of their verdicts are reviewed."""
     conditions = (
         VERDICTS.c.verdict == "fail",
         VERDICTS.c.verdict == "error",
-        is_judged() & (VERDICTS.c.verdict != "error"),
+        is_reviewed() & (VERDICTS.c.verdict != "error"),
     )
     sums = [func.coalesce(func.sum(case((condition, 1), else_=0)), 0) for condition in conditions]
     query = _verdicts(batch_id).with_only_columns(func.count(), *sums)
@@ -136,9 +136,9 @@ def types_of(connection: Connection, batch_id: int) -> list[str]:
 
 
 def part_order(connection: Connection, batch_id: int, chosen: PartFilter) -> list[tuple[str, str, str, bool]]:
-    """Type, photograph and verdict of each part that is chosen, and whether it is judged, in order."""
+    """Type, photograph and verdict of each part that is chosen, and whether it is reviewed, in order."""
     query = _chosen(batch_id, chosen).with_only_columns(
-        VERDICTS.c.type, VERDICTS.c.image, VERDICTS.c.verdict, is_judged()
+        VERDICTS.c.type, VERDICTS.c.image, VERDICTS.c.verdict, is_reviewed()
     )
     return [(row[0], row[1], row[2], bool(row[3])) for row in connection.execute(query)]
 
@@ -172,13 +172,13 @@ def part_details(connection: Connection, verdict_id: int) -> tuple[RowMapping, l
 
 
 def views_of_part(connection: Connection, part_id: int) -> list[RowMapping]:
-    """All photographs of a part with its name, in this batch and others: batch, type, image, verdict, and judged."""
+    """All photographs of a part with its name, in this batch and others: batch, type, image, verdict, and reviewed."""
     serial = select(PARTS.c.name).where(PARTS.c.id == part_id).scalar_subquery()
     query = (
         select(
             *(BATCHES.c.name.label("batch"), VERDICTS.c.type, VERDICTS.c.image, VERDICTS.c.verdict),
             (PARTS.c.id == part_id).label("is_here"),
-            is_judged().label("is_judged"),
+            is_reviewed().label("is_reviewed"),
         )
         .join(PARTS, PARTS.c.id == VERDICTS.c.part_id)
         .join(BATCHES, BATCHES.c.id == VERDICTS.c.batch_id)
@@ -214,11 +214,11 @@ def _chosen(batch_id: int, chosen: PartFilter) -> Select[Any]:
         query = query.where(VERDICTS.c.verdict == chosen.verdict)
     if chosen.type:
         query = query.where(VERDICTS.c.type == chosen.type)
-    if chosen.judged == "left":
-        query = query.where(~is_judged(), VERDICTS.c.verdict != "error")
-    elif chosen.judged == "judged":
-        query = query.where(is_judged())
-    elif chosen.judged == "wrong":
+    if chosen.reviewed == "left":
+        query = query.where(~is_reviewed(), VERDICTS.c.verdict != "error")
+    elif chosen.reviewed == "reviewed":
+        query = query.where(is_reviewed())
+    elif chosen.reviewed == "wrong":
         query = query.where(_marked("false alarm", "missed"))
     if chosen.text:
         contains = (VERDICTS.c[name].icontains(chosen.text, autoescape=True) for name in ("image", "reason"))

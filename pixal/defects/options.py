@@ -12,7 +12,7 @@ class DefectOptions(TypedDict, total=False):
     Attributes:
         kinds: Kinds of planted defects. Default: all.
         sizes: Their sizes in pixels of the reference: the width of lines, the diameter of others.
-        contrasts: Their contrasts; below 0 for darker than what lies beneath.
+        contrasts: Their contrasts relative to the surface under them; negative: darker.
         defects: Number of defects per kind, size and contrast; 20 or more recommended. Default: 20.
     """
 

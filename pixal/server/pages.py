@@ -112,7 +112,7 @@ def show_batch(request: Request, component: str, batch: str, page_number: int = 
 
 @router.get("/c/{component}/b/{batch}/part")
 def show_part(request: Request, component: str, batch: str) -> HTMLResponse:
-    """The page on which parts are judged. Its script asks for the part that the address names."""
+    """The page on which parts are reviewed. Its script asks for the part that the address names."""
     asked = find_asked(request, component, batch)
     return page(
         request,

@@ -74,7 +74,7 @@ def reconstruction(request: Request, component: str, batch: str, type: str, imag
     with asked.store.reading() as connection:
         found = asked.component.has_reconstruction(_key(asked, verdict_or_404(connection, asked, type, image)))
     if not found:
-        raise HTTPException(404, "The model that judged this part is not in use any more, or makes no reconstructions.")
+        raise HTTPException(404, "The model that scored this part is not in use any more, or makes no reconstructions.")
     part = {"type": type, "image": image}
     return page(
         request,

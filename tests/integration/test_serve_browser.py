@@ -1,4 +1,4 @@
-"""``pixal serve`` in headless Chromium: parts judged with keys alone, by two people, over a killed server."""
+"""``pixal serve`` in headless Chromium: parts reviewed with keys alone, by two people, over a killed server."""
 
 from __future__ import annotations
 
@@ -75,30 +75,30 @@ def marks(page: Any) -> str:
     return str(page.locator("#mark-list").inner_text())
 
 
-def test_two_hundred_parts_are_judged_with_keys_alone_over_a_killed_server(browser: Any, tmp_path: Path) -> None:
+def test_two_hundred_parts_are_reviewed_with_keys_alone_over_a_killed_server(browser: Any, tmp_path: Path) -> None:
     write_results(write_settings(tmp_path), PARTS + 1)  # the last one could not be processed
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     fails, half = PARTS // 3 + 1, PARTS // 2
     with command(tmp_path, port) as process, opened(browser, address + BATCH, expect="net::ERR_") as page:
-        page.keyboard.press("Enter")  # judge these parts
+        page.keyboard.press("Enter")  # review these parts
         at(page, 1)
         for number in range(1, half + 1):  # faster than the pictures come: each key waits for its part
             page.keyboard.press("f" if number % 10 == 1 and number <= fails else "c")
         at(page, half + 1)
-        page.locator("#progress", has_text=f"{half} of {PARTS} judged, {PARTS - half} left").wait_for()
+        page.locator("#progress", has_text=f"{half} of {PARTS} reviewed, {PARTS - half} left").wait_for()
         process.send_signal(signal.SIGKILL)
         process.wait()
         page.keyboard.press("c")
         page.locator("#waiting", has_text="1 mark is not stored yet").wait_for()
         page.keyboard.press("k")
         with command(tmp_path, port) as process:
-            page.locator("#progress", has_text=f"{half + 1} of {PARTS} judged").wait_for()
+            page.locator("#progress", has_text=f"{half + 1} of {PARTS} reviewed").wait_for()
             assert not page.locator("#waiting").is_visible()
             page.keyboard.press("n")
             for _ in range(half + 2, PARTS + 1):
                 page.keyboard.press("c")
-            page.locator("#progress", has_text=f"all {PARTS} judged").wait_for()
+            page.locator("#progress", has_text=f"all {PARTS} reviewed").wait_for()
             page.keyboard.press("Escape")
             page.locator("[data-count=left]", has_text="0").wait_for()
             rows = exported(address)
@@ -198,7 +198,7 @@ def test_other_views_of_a_part_and_the_keys_of_the_view(browser: Any, shared: st
         page.keyboard.press("k")
         page.locator("#marks", has_text="false alarm").wait_for()
         page.keyboard.press("u")
-        page.locator("#marks", has_text="not judged").wait_for()
+        page.locator("#marks", has_text="not reviewed").wait_for()
         page.keyboard.press("j")
         page.keyboard.press("f")  # 0004 passed
         page.locator("#problem", has_text="passed, so it cannot be a false alarm").wait_for()
@@ -237,7 +237,7 @@ def test_marks_go_out_and_come_in_as_a_table(browser: Any, shared: str, tmp_path
         table.write_text(report)
         page.set_input_files("#marks-file", table)
         page.locator("#imported", has_text="1 stored").wait_for()
-        page.locator("[data-count=judged]", has_text="2").wait_for()
+        page.locator("[data-count=reviewed]", has_text="2").wait_for()
         table.write_text("no,marks\n1,2\n")
         page.set_input_files("#marks-file", table)
         page.locator("#problem", has_text="holds no marks").wait_for()

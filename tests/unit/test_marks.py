@@ -92,12 +92,12 @@ def test_what_was_said_about_another_verdict_is_replaced(store: Store) -> None:
     mark(store, FAILED, "confirmed")
     with store.writing() as connection:  # as a new model would
         connection.execute(VERDICTS.update().where(VERDICTS.c.image == FAILED).values(verdict="pass"))
-        assert count_parts(connection, 1).judged == 0
+        assert count_parts(connection, 1).reviewed == 0
     mark(store, FAILED, "confirmed")
     assert holding(store, FAILED) == [("Ann", "confirmed")]
     with store.reading() as connection:
         assert [found.verdict for found in marks_of(connection, verdict_on(connection, FAILED))] == ["pass"]
-        assert count_parts(connection, 1).judged == 1
+        assert count_parts(connection, 1).reviewed == 1
         assert not read_marks(connection)[-1].is_defective
     undo(store)
     assert holding(store, FAILED) == [("Ann", "confirmed")]
@@ -173,23 +173,23 @@ def test_counts_and_filters(store: Store) -> None:
     number = batch_id(store)
     mark(store, FAILED, "false alarm")
     mark(store, FAILED, "confirmed", by="Ben")
-    mark(store, PASSED, "comment", comment="not a judgement")
+    mark(store, PASSED, "comment", comment="not a review")
     with store.reading() as connection:
         counts = count_parts(connection, number)
-        assert (counts.photographs, counts.failed, counts.errors, counts.judged, counts.left) == (18, 6, 2, 1, 15)
+        assert (counts.photographs, counts.failed, counts.errors, counts.reviewed, counts.left) == (18, 6, 2, 1, 15)
         order = part_order(connection, number, PartFilter())
         assert [entry[2] for entry in order] == ["fail"] * 6 + ["pass"] * 10 + ["error"] * 2
-        assert [entry[:2] for entry in part_order(connection, number, PartFilter(judged="wrong"))] == [
+        assert [entry[:2] for entry in part_order(connection, number, PartFilter(reviewed="wrong"))] == [
             ("front", FAILED)
         ]
-        assert len(part_order(connection, number, PartFilter(judged="left"))) == 15
-        assert len(part_order(connection, number, PartFilter(judged="judged", type="front"))) == 1
+        assert len(part_order(connection, number, PartFilter(reviewed="left"))) == 15
+        assert len(part_order(connection, number, PartFilter(reviewed="reviewed", type="front"))) == 1
         assert len(part_order(connection, number, PartFilter(text="aligned"))) == 2
         assert part_order(connection, number, PartFilter(text="%")) == []
         total, rows = list_parts(connection, number, PartFilter(verdict="fail", order="name"), start=1, count=2)
         assert (total, [row["image"] for row in rows]) == (6, ["0003.png", "0006.png"])
         views = views_of_part(connection, verdict_on(connection, FAILED)["part_id"])
-        assert [(view["type"], bool(view["is_judged"])) for view in views] == [("back", False), ("front", True)]
+        assert [(view["type"], bool(view["is_reviewed"])) for view in views] == [("back", False), ("front", True)]
 
 
 def test_the_exported_table_comes_in_as_it_was(store: Store, template: bytes, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_part_that_failed_and_has_another_defect_counts_as_missed(store: Store
 
 
 def test_good_parts_of_a_batch_count_when_all_that_failed_are_marked(store: Store) -> None:
-    def judged(source: str = "new", unmarked: str = "") -> list[bool]:
+    def failed(source: str = "new", unmarked: str = "") -> list[bool]:
         with store.reading() as connection:
             model = connection.execute(select(MODELS.c.sha256).where(MODELS.c.type == "front")).scalar_one()
             assert judged_good_parts(connection, "front", "another model", source) == JudgedParts([])
@@ -249,16 +249,16 @@ def test_good_parts_of_a_batch_count_when_all_that_failed_are_marked(store: Stor
 
     mark(store, "0000.png", "false alarm")
     mark(store, "0003.png", "confirmed")
-    assert judged(unmarked="lot1") == []  # 0006.png failed, too
+    assert failed(unmarked="lot1") == []  # 0006.png failed, too
     mark(store, "0006.png", "false alarm")
     mark(store, "0001.png", "missed")
     # good: 0000 and 0006, which failed, and 0002, 0004, 0005, 0007; 0008 could not be processed
-    assert judged() == [True, False, False, False, True, False]
+    assert failed() == [True, False, False, False, True, False]
     undo(store)
-    assert judged() == [True, False, False, False, False, True, False]
+    assert failed() == [True, False, False, False, False, True, False]
     mark(store, "0006.png", "confirmed", by="Ben")  # they disagree
-    assert judged() == [True, False, False, False, False, False]
+    assert failed() == [True, False, False, False, False, False]
     with store.reading() as connection:
         batch = find_batch(connection, "lot1")
     assert batch is not None
-    assert judged(str(batch["source"])) == []
+    assert failed(str(batch["source"])) == []

@@ -25,7 +25,7 @@ find("#marks-file").addEventListener("change", async (event) => {
 for (const select of findAll(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, button, a")) return;
-  if (event.key === "Enter" && find("#judge")) find("#judge").click();
+  if (event.key === "Enter" && find("#review")) find("#review").click();
   if (event.key === "/") {
     event.preventDefault();
     find("#text").focus();

@@ -1,5 +1,5 @@
 /* Marks on their way to the server. They wait here, also over a reload, until it says that they are stored. */
-const base = find("#judge").dataset.address;
+const base = find("#review").dataset.address;
 const storage = `pixal-waiting:${base}`;
 const REFUSED = [400, 404, 409, 413, 422]; // what a request will not change by being repeated
 const RETRY = 1500; // milliseconds

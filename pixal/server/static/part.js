@@ -4,10 +4,10 @@ const asked = [query.get("type"), query.get("image")];
 query.delete("type");
 query.delete("image");
 const filterText = query.toString();
-const component = find("#judge").dataset.component;
+const component = find("#review").dataset.component;
 const [tint, reference] = [find("#tint"), find("#reference")];
 const AHEAD = 3; // parts that are fetched before they are asked for
-const LONGEST_WAIT = 8000; // milliseconds for a picture, after which the part can be judged without it
+const LONGEST_WAIT = 8000; // milliseconds for a picture, after which the part can be reviewed without it
 let order = [], at = -1, current = null, ready = Promise.resolve();
 const fetched = new Map(); // key → promise of the details
 
@@ -35,8 +35,8 @@ async function loadOrder() {
   if (current) showPosition();
 }
 
-function showCounts({ judged, photographs, errors, left }) {
-  find("#progress").textContent = left ? `${judged} of ${photographs - errors} judged, ${left} left` : `all ${judged} judged`;
+function showCounts({ reviewed, photographs, errors, left }) {
+  find("#progress").textContent = left ? `${reviewed} of ${photographs - errors} reviewed, ${left} left` : `all ${reviewed} reviewed`;
 }
 
 const showPosition = () => {
@@ -179,7 +179,7 @@ function showValues() {
 function showViews() {
   const others = current.views.filter((seen) => !(seen.is_here && seen.type === current.type && seen.image === current.image));
   const entries = others.map((seen) => {
-    const label = [seen.is_here ? seen.type : `${seen.type}, batch ${seen.batch}`, seen.is_judged ? "judged" : ""].filter(Boolean).join(" · ");
+    const label = [seen.is_here ? seen.type : `${seen.type}, batch ${seen.batch}`, seen.is_reviewed ? "reviewed" : ""].filter(Boolean).join(" · ");
     const parent = seen.is_here ? base : `${component}/b/${encodeURIComponent(seen.batch)}`;
     const address = (path) => `${parent}${path}?${new URLSearchParams({ type: seen.type, image: seen.image })}`;
     const link = element("a", { href: address("/part") }, element("img", { src: address("/picture/thumbnail"), alt: "", width: 78, height: 44, loading: "lazy" }),

@@ -1,4 +1,4 @@
-/* Judge the part that is shown; buttons, keys and events; and the start of the page. This script comes last. */
+/* Review the part that is shown; buttons, keys and events; and the start of the page. This script comes last. */
 const missedBoxes = () => current.marks.filter((mark) => mark.mark === "missed" && mark.box).map((mark) => mark.box);
 
 // Actions run one after the other, in the order of the keys, and each on the part that was shown when its turn came.
@@ -7,8 +7,8 @@ const inOrder = (action) => {
   chain = chain.then(action).catch((error) => showProblem(error.message));
 };
 
-// Whether a mark judges the verdict of a part. Marks of another verdict, of an earlier model, do not.
-const isJudgement = (mark, part) => mark.mark !== "comment" && (!mark.id || mark.verdict === part.verdict);
+// Whether a mark reviews the verdict of a part. Marks of another verdict, of an earlier model, do not.
+const isReview = (mark, part) => mark.mark !== "comment" && (!mark.id || mark.verdict === part.verdict);
 
 function showMarks() {
   const part = current;
@@ -22,11 +22,11 @@ function showMarks() {
     return entry;
   });
   find("#mark-list").replaceChildren(...entries);
-  const judged = part.marks.filter((mark) => isJudgement(mark, part)).map((mark) => mark.mark);
-  find("#marks").textContent = judged.length ? `✓ ${[...new Set(judged)].join(", ")}` : part.verdict === "error" ? "" : "not judged";
+  const reviewed = part.marks.filter((mark) => isReview(mark, part)).map((mark) => mark.mark);
+  find("#marks").textContent = reviewed.length ? `✓ ${[...new Set(reviewed)].join(", ")}` : part.verdict === "error" ? "" : "not reviewed";
   for (const button of findAll("[data-verb]")) {
     const verb = button.dataset.verb;
-    if (["confirmed", "false alarm", "missed"].includes(verb)) button.setAttribute("aria-pressed", String(judged.includes(verb)));
+    if (["confirmed", "false alarm", "missed"].includes(verb)) button.setAttribute("aria-pressed", String(reviewed.includes(verb)));
     const impossible = { "confirmed": part.verdict === "error", "missed": part.verdict === "error", "false alarm": part.verdict !== "fail" };
     button.disabled = Boolean(impossible[verb]);
   }
@@ -41,7 +41,7 @@ function addMark(mark, more = {}) {
   sendMark({ path: "/marks", body: { type, image, mark, ...more } });
 }
 
-async function judge(mark) {
+async function review(mark) {
   await ready;
   if (find(`[data-verb="${mark}"]`).disabled) {
     const why = current.verdict === "error" ? "could not be processed: write a comment" : "passed, so it cannot be a false alarm";
@@ -52,7 +52,7 @@ async function judge(mark) {
   if (find("#advance").checked) await step(1);
 }
 
-async function judgeMissed() {
+async function reviewMissed() {
   await ready;
   if (find('[data-verb="missed"]').disabled) return;
   const part = current;
@@ -68,7 +68,7 @@ function onStored({ body }, { marks, counts, undone }) {
   const { type, image } = undone || body;
   if (undone) {
     const entry = order.find((part) => part[0] === type && part[1] === image);
-    if (entry) entry[3] = (marks || []).some((mark) => isJudgement(mark, { verdict: entry[2] }));
+    if (entry) entry[3] = (marks || []).some((mark) => isReview(mark, { verdict: entry[2] }));
     inOrder(() => open(type, image));
   }
   if (!marks) return;
@@ -108,10 +108,10 @@ async function step(by) {
 }
 
 async function stepToLeft() {
-  const isLeft = ([, , verdict, judged]) => !judged && verdict !== "error";
+  const isLeft = ([, , verdict, reviewed]) => !reviewed && verdict !== "error";
   const next = order.find((entry, index) => index > at && isLeft(entry)) || order.find(isLeft);
   if (next) await Promise.race([open(next[0], next[1]), Promise.resolve()]);
-  else showProblem("Nothing is left to judge.");
+  else showProblem("Nothing is left to review.");
 }
 
 function startComment() {
@@ -151,8 +151,8 @@ const back = () => inOrder(async () => {
 });
 const modes = ["slider", "side", "photo", "reference"];
 const verbs = {
-  confirmed: () => inOrder(() => judge("confirmed")), "false alarm": () => inOrder(() => judge("false alarm")),
-  missed: () => inOrder(judgeMissed), comment: () => inOrder(async () => (await ready, startComment())),
+  confirmed: () => inOrder(() => review("confirmed")), "false alarm": () => inOrder(() => review("false alarm")),
+  missed: () => inOrder(reviewMissed), comment: () => inOrder(async () => (await ready, startComment())),
   undo: () => inOrder(() => sendMark({ path: "/marks/undo", body: {} })),
 };
 const next = () => inOrder(() => (showProblem(""), step(1))), previous = () => inOrder(() => (showProblem(""), step(-1)));
@@ -166,7 +166,7 @@ const keys = {
   r: () => setMode(stage.dataset.mode === "reference" ? "photo" : "reference"),
   Escape: back,
 };
-const ONCE = ["c", "f", "m", "t", "u"]; // a key that is held down judges one part only
+const ONCE = ["c", "f", "m", "t", "u"]; // a key that is held down reviews one part only
 document.addEventListener("keydown", (event) => {
   if (drawing.done) return drawWithKeys(event);
   if (event.ctrlKey || event.metaKey || event.altKey) return;
