@@ -28,6 +28,7 @@ _ROUNDS = 2  # of simulating the limit at the bound, and of finding the bound fo
 _DIRECTIONS = 720  # in which the edge of the set of likely curves is searched
 _TURNS = 3
 _HALVINGS = 50
+_ROUNDING = 1e-9  # logits per standard deviation of the log sizes; smaller slopes are 0
 _FURTHEST = 60.0  # logits, and log sizes from the data, within which a bound is searched
 
 
@@ -59,10 +60,11 @@ class DetectionCurve:
 
     @cached_property
     def a90(self) -> float | None:
-        """The size that is found in 90 % of cases; None if no curve is fitted."""
+        """The size that is found in 90 % of cases, infinite if it is too large for a float; None without a curve."""
         if self.intercept is None or self.slope is None:
             return None
-        return float(np.exp((_TARGET_LOGIT - self.intercept) / self.slope))
+        with np.errstate(over="ignore"):
+            return float(np.exp((_TARGET_LOGIT - self.intercept) / self.slope))
 
     @cached_property
     def a90_95(self) -> float | None:
@@ -203,7 +205,7 @@ def fit_detection_curve(sizes: NDArray[Any], found: NDArray[Any]) -> DetectionCu
         return DetectionCurve("not growing", None, None, distinct, hits, planted)
     columns, middle, scale = _standardised(np.log(distinct))
     level, steepness = fit_logistic(columns, hits[None], planted)[0]
-    if steepness <= 0:
+    if steepness <= _ROUNDING:
         return DetectionCurve("not growing", None, None, distinct, hits, planted)
     slope = float(steepness / scale)
     return DetectionCurve("fitted", float(level - slope * middle), slope, distinct, hits, planted)

@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from pixal.errors import InputError
-from pixal.validation.detection_probability import fit_detection_curve
+from pixal.validation.detection_probability import DetectionCurve, fit_detection_curve
 from pixal.validation.logistic import fit_logistic, log_likelihood
 
 SIZES = np.geomspace(1, 16, 7)
@@ -124,6 +124,16 @@ def test_larger_defects_that_are_not_found_more_often_give_no_size(found: list[i
     assert (curve.outcome, curve.a90, curve.a90_95) == ("not growing", None, None)
     low, high = curve.band(np.array([2.0]))
     assert (low[0], high[0]) == (0, 1)
+
+
+def test_equal_rates_at_two_sizes_are_no_slope_whatever_rounding_gives() -> None:
+    for found in (13, 17, 18):
+        assert fit_detection_curve(*counted([4, 12], [found, found], [20, 20])).outcome == "not growing"
+
+
+def test_a_size_too_large_for_a_number_is_infinite() -> None:
+    curve = DetectionCurve("fitted", 0.0, 1e-3, SIZES, np.zeros(7, int), np.ones(7, int))
+    assert curve.a90 == np.inf
 
 
 def test_a_slope_that_may_be_0_gives_a_size_but_no_bound() -> None:
