@@ -292,6 +292,7 @@ def test_steps_in_wrong_order_name_the_step_to_run_first(
     assert "run align" in failed(capsys, "make_input", *mode)
 
 
+@pytest.mark.slow
 def test_training_on_one_image_works_with_a_warning(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted(photos.glob("front/*"))[1:]:
         path.unlink()

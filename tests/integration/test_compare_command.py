@@ -63,6 +63,7 @@ def rows() -> dict[str, dict[str, Any]]:
     return {row["candidate"]: row for row in read_record(RECORD)["candidates"]}
 
 
+@pytest.mark.slow
 def test_a_worse_candidate_is_found_and_an_equal_one_is_not_called_different(
     work: Path, tracked_runs: list[Tracker]
 ) -> None:
@@ -107,6 +108,7 @@ def test_all_candidates_see_the_same_defects_on_the_same_parts(work: Path, monke
     assert plans[0] == plans[1]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome, scored = TypeMeasurement._outcome, []
 

@@ -538,6 +538,7 @@ def test_an_untrained_type_is_named(copied: Done) -> None:
     assert messages == "pixal: error: type front was never trained (trained in out/Part: back)\n"
 
 
+@pytest.mark.slow
 def test_inputs_that_do_not_match_the_model_are_refused(copied: Done) -> None:
     def refused(*arguments: str | Path) -> str:
         messages = run(*arguments, "-q", *NO_FIGURE_OPTIONS, status=2)

@@ -99,6 +99,7 @@ def test_a_family_trains_stores_and_validates(
     np.testing.assert_allclose(part_scores(maps), [scores[name] for name in inputs.names], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gaussian_needs_no_tensorflow(batch: Path, tmp_path: Path) -> None:
     configs = tmp_path / "configs"
     configs.mkdir()

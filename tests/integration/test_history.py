@@ -159,6 +159,7 @@ def test_marks_of_a_report_come_in_once(work: Path, capsys: pytest.CaptureFixtur
     assert "holds no marks" in run(capsys, "--marks", str(RESULTS / "history.csv"), status=2)
 
 
+@pytest.mark.slow
 def test_the_threshold_adapts_to_false_alarms_of_earlier_batches(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -268,6 +268,7 @@ def test_the_result_is_a_data_frame_and_shows_itself_in_a_notebook(photographs: 
     assert "<b>" not in text
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_the_page_is_accessible_and_fits_a_phone(photographs: Path) -> None:
     plant(photographs / "may/front")

@@ -83,6 +83,7 @@ def test_verdicts_are_the_same_after_the_journey(home: Path, elsewhere: Path, mo
     assert pixal.export(out="again.pixal").read_bytes() == model.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_model_of_all_types(home: Path, rendered: Path, elsewhere: Path) -> None:
     config = pixal.load_config("configs", ["model_training.one_hot_encoding=True"])
     for name in ("front", "back"):

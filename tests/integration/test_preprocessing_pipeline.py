@@ -289,6 +289,7 @@ def test_the_reference_is_chosen_or_named(batch: Path, tmp_path: Path) -> None:
         reference("preprocessing.alignment.reference=imag_001.jpg")
 
 
+@pytest.mark.slow
 def test_mask_image_and_ignored_regions(
     done: tuple[Path, Outcome], batch: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

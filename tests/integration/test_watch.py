@@ -312,6 +312,7 @@ pixal.validate(sys.argv[1], quiet=True)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_without_incomplete_files(
     workdir: Path, photos: Path, one_batch: Path, validated: list[str]
 ) -> None:

@@ -204,6 +204,7 @@ def test_input_noise_is_added_only_in_training() -> None:
         np.testing.assert_array_equal(quiet, np.asarray(model.model(images, training=False)))
 
 
+@pytest.mark.slow
 def test_every_output_activation_trains_and_reconstructs_good_parts() -> None:
     """With the projection, the errors are close to those of the linear activation, and outputs are in its bounds."""
     inputs = good_parts()
@@ -617,6 +618,7 @@ def test_one_good_part_gives_finite_losses_and_errors(projection: str, loss: str
         np.testing.assert_allclose(error.reshape(8, -1), good_parts().data - good_parts().data[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("types", "settings"),
     [

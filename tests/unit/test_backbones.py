@@ -360,6 +360,7 @@ def test_a_checkpoint_gives_the_same_weights_as_safetensors(old: bool, tmp_path:
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 def test_weights_of_pytorch_are_assigned_to_keras_applications_in_their_order(ending: str, tmp_path: Path) -> None:
     network = build_backbone("mobilenet_v2", (32, 32)).complete_model

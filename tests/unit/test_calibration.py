@@ -396,6 +396,7 @@ def test_the_p_value_of_a_score_does_not_depend_on_the_rate() -> None:
     assert (first[new > good.max()] < 1 / 25).any()
 
 
+@pytest.mark.slow
 def test_conformal_p_values_of_good_parts_are_valid() -> None:
     generator = np.random.default_rng(7)
     p = np.array([p_values(row[:1], row[1:], "conformal")[0] for row in generator.random((3000, 50))])

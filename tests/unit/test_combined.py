@@ -81,6 +81,7 @@ def fitted(inputs: InputSet, rows: NDArray[np.intp] | None = None, **changes: An
     return model
 
 
+@pytest.mark.slow
 def test_the_error_is_the_mean_of_the_members_maps_in_units_of_the_spread_of_their_scores() -> None:
     inputs, mask, rows = good_and_spotted(), part(), np.arange(GOOD)
     folds = make_folds(inputs.subset(rows), 5, 42)
@@ -152,6 +153,7 @@ def test_without_colours_the_autoencoder_alone_judges(tmp_path: Path, aligned: b
     assert loaded.error(inputs, slice(None)).tobytes() == model.error(inputs, slice(None)).tobytes()
 
 
+@pytest.mark.slow
 def test_parts_are_held_out_of_both_members() -> None:
     images = parts(GOOD)
     images[2, 15:20, 20:26] += 0.3  # a part unlike all others: no model without it explains the spot
@@ -192,6 +194,7 @@ def test_few_good_parts_give_finite_errors_and_show_a_spot(count: int) -> None:
     assert errors[-1].max() > errors[0].max()
 
 
+@pytest.mark.slow
 def test_a_loaded_model_gives_the_same_bytes(tmp_path: Path) -> None:
     inputs = good_and_spotted()
     model = fitted(inputs)
@@ -208,6 +211,7 @@ def test_a_loaded_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert alone.difference(inputs, slice(None)).tobytes() == model.difference(inputs, slice(None)).tobytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_or_missing_file_is_refused(tmp_path: Path) -> None:
     model = fitted(good_and_spotted())
     for path in model.save(tmp_path):

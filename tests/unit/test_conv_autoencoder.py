@@ -215,6 +215,7 @@ def test_a_fit_on_tiles_keeps_its_best_epoch_and_measures_its_accuracy() -> None
     assert model.grid.tile_shape == (13, 16)
 
 
+@pytest.mark.slow
 def test_with_gaussian_output_errors_are_relative_to_the_standard_deviations() -> None:
     model, history = fitted(options={"output": "gaussian"}, n_epochs=30, learning_rate=0.01)
     assert history.loss[-1] < history.loss[0]
@@ -227,6 +228,7 @@ def test_with_gaussian_output_errors_are_relative_to_the_standard_deviations() -
     np.testing.assert_allclose(model.error(inputs, slice(0, 1))[0][mask], expected[mask], rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("types", "settings"),
     [
@@ -263,6 +265,7 @@ def test_settings_train_and_a_loaded_model_gives_the_same_bits(
         ConvAutoencoder.load(tmp_path, model.spec)
 
 
+@pytest.mark.slow
 def test_gradient_tape_and_xla_give_the_same_numbers(brief: tuple[ConvAutoencoder, History]) -> None:
     model, history = fitted(use_gradient_tape=True, jit_compile=True)
     assert model.spec.jit_compile

@@ -176,6 +176,7 @@ def test_inputs_of_another_preprocessing_are_an_error(work: Path) -> None:
         pixal.encode("back/out.npz", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_one_hot_model_finds_the_types_of_a_mixed_folder(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

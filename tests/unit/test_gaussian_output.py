@@ -283,6 +283,7 @@ def golden() -> Values:
     return calibrated_maps(model.error(inputs, np.arange(9, len(inputs))), variance, **settings)
 
 
+@pytest.mark.slow
 def test_the_map_of_the_stored_input_agrees_with_the_stored_map() -> None:
     actual = golden()
     np.testing.assert_allclose(actual, load_arrays(STORED)["maps"], rtol=1e-3, atol=1e-4)

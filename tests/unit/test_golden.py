@@ -90,6 +90,7 @@ def maps(name: str, inputs: InputSet) -> tuple[AnomalyModel, NDArray[np.float32]
     return model, calibrated_maps(errors, calibration.variance, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_map_of_the_stored_input_agrees_with_the_stored_map(name: str, tmp_path: Path) -> None:
     stored = load_arrays(STORED)
@@ -110,6 +111,7 @@ def test_the_map_of_the_stored_input_agrees_with_the_stored_map(name: str, tmp_p
     assert {path: path.read_bytes() for path in files} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_one_or_two_good_images_give_finite_errors(name: str) -> None:
     inputs = inputs_of(name, load_arrays(STORED)["images"])

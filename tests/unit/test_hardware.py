@@ -167,6 +167,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     keras.mixed_precision.set_global_policy(policy)
 
 
+@pytest.mark.slow
 def test_in_a_new_process_every_setting_takes_effect() -> None:
     report = run(SETTINGS)
     assert (report["intra"], report["inter"]) == (3, 3)
@@ -188,6 +189,7 @@ def test_in_a_new_process_every_setting_takes_effect() -> None:
     assert report["first"] == float(keras.random.uniform((1,))[0])
 
 
+@pytest.mark.slow
 def test_two_devices_share_each_batch_and_train_the_same_model_as_one(tmp_path: Path) -> None:
     """Also where a batch cannot be shared evenly, or holds fewer images than there are devices."""
     settings = {"autoencoder_architecture": [4], "n_epochs": 5, "batchsize": 3, "learning_rate": 0.02}

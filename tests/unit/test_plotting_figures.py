@@ -233,6 +233,7 @@ class TestEveryFigure:
         pixel_map(uniform((4, 5)), label="x", title="t")
         assert plt.get_fignums() == []
 
+    @pytest.mark.slow
     def test_threads_draw_the_same_as_one_thread(self) -> None:
         values = [uniform((20, 30)) ** power for power in range(1, 5)]
         start = threading.Barrier(2)

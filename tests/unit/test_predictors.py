@@ -76,6 +76,7 @@ def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "types", "changes"),
     [

@@ -200,6 +200,7 @@ def folds_of(rows: np.ndarray, held_out: int = 60) -> list[np.ndarray]:
     return [*(np.setdiff1d(rows, part) for part in parts), rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_limit", [4.0, 5e-4])
 def test_announced_fits_in_passes_read_the_inputs_twice(memory_limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, labels = many_inputs()
@@ -261,6 +262,7 @@ def test_a_fit_in_passes_finds_the_rank_of_the_images(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(actual.squared_residuals, 0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact", [True, False])
 def test_memory_stays_below_the_limit_for_large_inputs(
     exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -372,6 +372,7 @@ def deferred(experiment: str) -> None:
         tracker.log_metric("parts", 1)
 
 
+@pytest.mark.slow
 def test_a_deferred_run_is_sent_by_another_process(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -664,6 +665,7 @@ def test_a_run_without_an_end_is_sent_when_nobody_follows_it(
         assert not file.path.exists()
 
 
+@pytest.mark.slow
 def test_the_file_of_a_run_is_for_this_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sender trusts the names of files in it."""
     monkeypatch.chdir(tmp_path)

@@ -268,6 +268,7 @@ def test_a_run_is_tracked_with_metrics_settings_and_files(trained: Trained) -> N
     assert all((folder.parents[2] / path).is_file() for path, _ in tracker.artifacts)
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_files_byte_for_byte(trained: Trained, tmp_path: Path) -> None:
     """The second training is in another folder, after another type, so that the layer counters of Keras differ."""
     folder = write_inputs(tmp_path, {"back": 3, "front": 9}, seed=1)
@@ -531,6 +532,7 @@ def killed_in(fit: int, epoch: int, how: Callable[[], None] = kill) -> pytest.Mo
     return patch
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_a_killed_run_resumes_with_the_same_files(one_hot: bool, tmp_path: Path) -> None:
@@ -554,6 +556,7 @@ def test_a_killed_run_resumes_with_the_same_files(one_hot: bool, tmp_path: Path)
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_saved")
 def test_resume_skips_finished_models_continues_the_interrupted_one_and_trains_the_rest(tmp_path: Path) -> None:
     component = write_inputs(tmp_path, {"back": 2, "front": 3, "side": 1})
@@ -606,6 +609,7 @@ def test_resume_with_another_setting_or_input_is_refused(tmp_path: Path) -> None
     assert state.read_bytes() == saved
 
 
+@pytest.mark.slow
 def test_signals_end_the_run_with_one_line_and_resume_gives_the_same_files(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -756,6 +760,7 @@ def model_files(component: Path, *, state: bool = False) -> dict[str, str]:
     return {path.name: file_hash(path) for kind in kinds for path in folder.glob(kind)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_saved")
 def test_added_epochs_give_the_same_files_as_one_long_training(tmp_path: Path) -> None:
     """3 + 2 + 2 epochs, the last two interrupted twice, give bit for bit the files of 7 epochs."""
