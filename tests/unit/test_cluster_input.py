@@ -99,13 +99,31 @@ def test_normalisation_is_fitted_on_the_training_events_alone(tmp_path):
     assert norm.mean == pytest.approx(values.mean(), rel=1e-6)
     assert norm.deviation == pytest.approx(values.std(), rel=1e-6)
     standard = (values - values.mean()) / values.std()
-    assert norm.positive == pytest.approx(np.percentile(standard[standard > 0], 99.7), rel=0.01)
-    assert norm.negative == pytest.approx(np.percentile(-standard[standard < 0], 99.7), rel=0.01)
+    slices = np.nonzero(charge)[-1]
+    percentiles = [
+        [np.percentile(sign * standard[(sign * standard > 0) & (slices == index)], 90) for index in range(2)]
+        for sign in (1, -1)
+    ]
+    np.testing.assert_allclose([norm.positive, norm.negative], percentiles, rtol=0.01)
     np.testing.assert_allclose(norm.label_scale, np.percentile(np.abs(labels), 99, axis=0), rtol=5e-3)
     inputs = np.concatenate([batch for batch, _ in model_input.stream(config, "train", batch_size=500).batches(1)])
-    expected = np.where(standard > 0, standard / norm.positive, standard / norm.negative).clip(-1, 1)
+    positive, negative = (np.array(scales)[slices] for scales in (norm.positive, norm.negative))
+    expected = np.where(standard > 0, standard / positive, standard / negative).clip(-1, 1)
     np.testing.assert_allclose(inputs[charge != 0], expected, atol=1e-5)
     assert not inputs[charge == 0].any()
+
+
+def test_each_slice_has_its_own_scale_unless_one_is_asked_for():
+    generator = np.random.default_rng(2)
+    charge = generator.exponential(1000, (400, 3, 3, 2)).astype(np.float32) * np.array([1, 10], np.float32)
+    charge[generator.random(charge.shape) < 0.5] = 0
+    for own, values in ((True, [charge[..., 0], charge[..., 1]]), (False, [charge, charge])):
+        fit = NormalizationFit(Clusters(rows=3, columns=3, scale_slices=own))
+        fit.add(Events(np.arange(400), charge, np.ones((400, 4), np.float32)))
+        norm = fit.result()
+        expected = np.array([np.percentile(part[part > 0], 90) for part in values])
+        np.testing.assert_allclose(norm.positive, expected, rtol=0.01)
+        np.testing.assert_allclose(norm.charge(charge), np.minimum(charge / norm.positive, 1), rtol=1e-5)
 
 
 def test_the_normalised_charge_still_tells_where_a_track_was():
@@ -116,7 +134,7 @@ def test_the_normalised_charge_still_tells_where_a_track_was():
     norm = fit.result()
     centroids = centroid(norm.charge(events.charge))
     residuals = clusters.labels[:, :2] - centroids
-    np.testing.assert_allclose(residuals.std(0), (clusters.labels[:, :2] - centroid(events.charge)).std(0), rtol=0.1)
+    np.testing.assert_allclose(residuals.std(0), (clusters.labels[:, :2] - centroid(events.charge)).std(0), rtol=0.15)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +148,7 @@ def test_the_normalised_charge_still_tells_where_a_track_was():
 )
 def test_other_normalisations(options, expected):
     values = np.array([0, 399, 400, 1000, 5000, -300], np.float32).reshape(1, 1, 6, 1)
-    fit = NormalizationFit(Clusters(**options))
+    fit = NormalizationFit(Clusters(slices=[19], **options))
     fit.add(Events(np.arange(1), values, np.ones((1, 4), np.float32)))
     result = fit.result().charge(values).ravel()
     if expected is not None:
@@ -262,7 +280,7 @@ def test_files_that_are_no_parquet_and_pairs_that_do_not_match(tmp_path):
     assert outcome.done == 200
     reasons = {failure.image: failure.reason for failure in outcome.failures}
     assert reasons["recon3D_1.parquet"] == "labels_1.parquet: holds 39 rows, but recon3D_1.parquet holds 40"
-    assert reasons["recon3D_2.parquet"] == "there is no labels_2.parquet with the labels"
+    assert reasons["recon3D_2.parquet"].startswith("there is no labels_2.parquet with the labels; ")
     assert reasons["labels_3.parquet"] == "there is no recon3D_3.parquet with the charges"
     for name in ("part.7.parquet", "part.8.parquet"):
         assert reasons[name].startswith("is no complete parquet file: ")
@@ -325,8 +343,8 @@ def test_settings_that_cannot_be_used(tmp_path, override, message):
 
 def test_a_stored_normalisation_keeps_its_numbers():
     content = {
-        "logarithm": False, "mean": 1.5, "deviation": 2.0, "positive": 1.0, "negative": 3.0, "thresholds": None,
-        "bits": None, "label_scale": (1, 2, 3, 4),
+        "logarithm": False, "mean": 1.5, "deviation": 2.0, "positive": (1.0, 2.0), "negative": (3.0, 4.0),
+        "thresholds": None, "bits": None, "label_scale": (1, 2, 3, 4),
     }  # fmt: skip
     assert Normalization.model_validate(Normalization(**content).model_dump()) == Normalization(**content)
 

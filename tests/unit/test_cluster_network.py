@@ -56,6 +56,21 @@ def randomised(model: Any, seed: int = 1) -> Any:
     return model
 
 
+@pytest.mark.parametrize("bits", [4, None])
+def test_a_separable_convolution_equals_its_two_convolutions(bits):
+    layer = cluster_layers.QuantizedSeparableConv2D(5, 3, bits=bits)
+    inputs = np.round(np.random.default_rng(3).uniform(-128, 127, (4, *SHAPE))).astype(np.float32) / 128
+    layer.build(inputs.shape)
+    randomised(layer)
+    kernels = [quantize(kernel, bits, symmetric=True) for kernel in (layer.depthwise_kernel, layer.pointwise_kernel)]
+    expected = keras.ops.separable_conv(inputs, *kernels, padding="valid") + quantize(layer.bias, bits)
+    outputs = layer(inputs)
+    if bits is None:
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(outputs, expected)  # all sums are exact
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8, 12])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_quantize_gives_the_nearest_level(bits: int, symmetric: bool) -> None:

@@ -131,7 +131,16 @@ def test_all_figures_and_the_page_are_written(tmp_path: Path) -> None:
     p_values = np.array([0.2, 0.0005])
     displayed = Displayed(2)
     displayed.add(
-        Predictions("part.0.parquet", events, mean[:2], covariance[:2], np.ones(2), np.ones(2, int), p_values)
+        Predictions(
+            file="part.0.parquet",
+            events=events,
+            mean=mean[:2],
+            covariance=covariance[:2],
+            half_widths=np.ones((2, 2, 4)),
+            charge=np.ones(2),
+            size=np.ones(2, int),
+            p_value=p_values,
+        )
     )
     drawn = draw(
         tmp_path / "figures",

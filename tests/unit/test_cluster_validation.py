@@ -14,8 +14,10 @@ import pixal
 from pixal.config.paths import COMPONENT_ENTRIES, Paths
 from pixal.errors import InputError, ModelError
 from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.measures.summary import standard_deviations
 from pixal.tasks.charge_clusters.model_input import read_model_input
 from pixal.tasks.charge_clusters.usual import UsualClusters, quantities_of
+from pixal.train_model.stored_model import load_stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
 
@@ -48,6 +50,10 @@ def test_without_an_input_the_test_events_are_predicted(trained):
             np.array(rows[f"{name}_{kind}"]) for kind in ("true", "predicted", "sigma", "pull")
         )
         np.testing.assert_allclose(pull, (true - predicted) / sigma, rtol=1e-4, atol=1e-4)
+        for level in ("68", "95"):
+            inside = np.mean(np.abs(true - predicted) <= rows[f"{name}_half_{level}"])
+            measured = results.metrics["network"]["targets"][name][f"interval_coverage_{level}"]["value"]
+            assert inside == pytest.approx(measured, abs=1e-9)
     metrics = json.loads((config.paths.resolve("component_validate_path") / "metrics.json").read_text())
     residual = np.array(rows["x_true"]) - np.array(rows["x_predicted"])
     assert metrics["network"]["targets"]["x"]["residual_width"]["value"] == pytest.approx(
@@ -80,6 +86,52 @@ def test_of_a_file_that_was_trained_on_only_test_events_are_used(trained):
     test = read_model_input(config).events["test"]
     assert results.events == 60 + test
     assert [rows["file"].count(name) for name in (new.name, "part.1.parquet")] == [60, test]
+
+
+def test_events_without_labels_are_predicted_by_detect_alone(trained, tmp_path):
+    folder, config = trained
+    columns = events_of(80, seed=9)
+    columns["5"][3] = np.nan
+    write(folder / "labelled/part.0.parquet", columns)
+    pixal.validate(folder / "labelled", config=config, quiet=True)
+    expected = rows_of(config)
+    charges = {name: values for name, values in columns.items() if name.isdecimal()}
+    write(tmp_path / "files/part.0.parquet", charges)
+    write(tmp_path / "files/recon3D_1.parquet", charges)
+    results = pixal.detect(tmp_path / "files", config=config, quiet=True)
+    assert results.events == 158
+    assert [failure.reason for failure in results.failures] == [
+        "left out 1 of 80 rows with charges that are not finite"
+    ] * 2
+    assert rows_of(config) == expected  # the results of validate are kept
+    rows = pq.read_table(results.written[0]).to_pydict()
+    shared = [name for name in expected if name not in ("file", "p_value", "unusual")]
+    assert set(expected) - set(rows) == {f"{name}_{kind}" for name in TARGETS for kind in ("true", "pull")}
+    for name in set(shared) & set(rows):
+        assert rows[name][:79] == rows[name][79:] == expected[name]
+    assert all(0 < value <= 1 for value in rows["p_value"])
+    for command in (pixal.preprocess, pixal.validate):
+        with pytest.raises(InputError, match="without labels only detect can predict"):
+            command(tmp_path / "files", config=config, quiet=True)
+    with pytest.raises(InputError, match="name them with -i"):
+        pixal.detect(config=config)
+
+
+def test_the_pulls_of_held_out_events_have_a_mean_square_of_one(trained):
+    _, config = trained
+    network = load_stored(config, None).load_model()
+    charge, labels = next(read_model_input(config).stream(config, "validation", batch_size=1).raw())
+    mean, covariance = network.predict(charge)
+    pulls = (labels - mean) / standard_deviations(covariance)
+    np.testing.assert_allclose(np.square(pulls).mean(axis=0), 1, rtol=1e-5)
+    limits = network.interval_factors[:, None] * (1 + 1e-9)  # the quantiles are pulls of events
+    inside = (np.abs(pulls) <= limits).sum(axis=1)
+    wanted = np.ceil(np.array([[0.68], [0.95]]) * (len(labels) + 1))
+    np.testing.assert_array_equal(inside, np.broadcast_to(wanted, (2, 4)))
+    correlation = covariance[:, 0, 1] / np.sqrt(covariance[:, 0, 0] * covariance[:, 1, 1])
+    network.covariance_scale = np.ones(4)
+    first = network.predict(charge)[1]
+    np.testing.assert_allclose(first[:, 0, 1] / np.sqrt(first[:, 0, 0] * first[:, 1, 1]), correlation, rtol=1e-9)
 
 
 def test_an_unusual_cluster_is_flagged(trained):
@@ -128,6 +180,7 @@ def test_the_quantities_of_a_cluster():
             -density,
         ]
         np.testing.assert_allclose(quantities[event], expected, rtol=1e-5)
+    np.testing.assert_array_equal(quantities_of(raw, None, covariance), quantities[:, :3])
 
 
 def test_p_values_of_usual_clusters_are_uniform(tmp_path):
@@ -135,7 +188,8 @@ def test_p_values_of_usual_clusters_are_uniform(tmp_path):
     usual = UsualClusters.fit(generator.normal([8, 2, -3, 5], [1, 0.1, 2, 3], (4000, 4)))
     usual.save(tmp_path)
     usual = UsualClusters.load(tmp_path)
-    p_values = usual.p_values(generator.normal([8, 2, -3, 5], [1, 0.1, 2, 3], (4000, 4)))
-    for level in (0.01, 0.1, 0.5):
-        assert (p_values <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(2 * level * (1 - level) / 2000))
+    quantities = generator.normal([8, 2, -3, 5], [1, 0.1, 2, 3], (4000, 4))
+    for p_values in (usual.p_values(quantities), usual.p_values(quantities[:, :3])):
+        for level in (0.01, 0.1, 0.5):
+            assert (p_values <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(2 * level * (1 - level) / 2000))
     assert usual.p_values(np.array([[8, 2.9, -3, 5]]))[0] < 1e-3

@@ -27,22 +27,29 @@ class ClusterFile:
 
     Attributes:
         path: The file with the charges.
-        labels: The file with the labels; the same one in the merged layout.
+        labels: The file with the labels; the same one in the merged layout. None: the truth is not read.
         rows: Number of clusters.
         edge_column: The column that tells whether a cluster is contained; None: there is none.
     """
 
     path: Path
-    labels: Path
+    labels: Path | None
     rows: int
     edge_column: str | None
 
 
-def find_files(source: str | Path, settings: Clusters) -> tuple[list[ClusterFile], list[Failure]]:
+def find_files(
+    source: str | Path, settings: Clusters, *, labelled: bool = True
+) -> tuple[list[ClusterFile], list[Failure]]:
     """Find the parquet files in a folder, or check a single one.
 
     ``recon3D*.parquet`` belongs to ``labels*.parquet`` with the same ending; any other file holds charges and labels.
     Numbers in names are sorted by value: ``part.2`` comes before ``part.10``.
+
+    Args:
+        source: The folder or the file.
+        settings: Say which columns and clusters are used.
+        labelled: Whether the labels are needed. False: they are neither looked for nor read.
 
     Returns:
         The files that can be used, and what is wrong with the others.
@@ -59,14 +66,14 @@ def find_files(source: str | Path, settings: Clusters) -> tuple[list[ClusterFile
     files, failures = [], []
     for path in charges:
         try:
-            files.append(_check(path, settings))
+            files.append(_check(path, settings, labelled=labelled))
         except InputError as error:
             failures.append(failure(path, "reading", str(error)))
     known = {_labels_of(path) for path in charges}
     failures += [
         failure(path, "reading", f"there is no {_CHARGES}{path.name.removeprefix(_LABELS)} with the charges")
         for path in paths
-        if path not in charges and path not in known
+        if labelled and path not in charges and path not in known
     ]
     if not files:
         first = f"; the first: {failures[0]}" if failures else ""
@@ -108,7 +115,7 @@ def _labels_of(path: Path) -> Path:
     return path.with_name(_LABELS + path.name.removeprefix(_CHARGES))
 
 
-def _check(path: Path, settings: Clusters) -> ClusterFile:
+def _check(path: Path, settings: Clusters, *, labelled: bool) -> ClusterFile:
     """Check the columns and the number of rows. Raise ``InputError`` if they do not fit."""
     with open_parquet(path) as file:
         rows, names = file.metadata.num_rows, set(file.schema_arrow.names)
@@ -116,20 +123,27 @@ def _check(path: Path, settings: Clusters) -> ClusterFile:
     if not rows:
         raise InputError("holds no rows")
     labels = _labels_of(path)
+    if labelled:
+        _check_labels(labels, path, rows)
+    edge = next((name for name in (AT_EDGE, CHARGE_AT_EDGE) if name in names), None)
+    if settings.contained and (edge is None or labels != path):
+        raise InputError(f"has no column {AT_EDGE} or {CHARGE_AT_EDGE}, which clusters.contained needs")
+    return ClusterFile(path, labels if labelled else None, rows, edge)
+
+
+def _check_labels(labels: Path, path: Path, rows: int) -> None:
+    """Check that ``labels`` holds the labels of the ``rows`` of ``path``. Raise ``InputError`` if it does not."""
     if not labels.exists():
-        raise InputError(f"there is no {labels.name} with the labels")
+        raise InputError(f"there is no {labels.name} with the labels; without labels only detect can predict")
     try:
         with open_parquet(labels) as file:
+            if missing := [name for name in LABEL_COLUMNS if name not in file.schema_arrow.names]:
+                raise InputError(f"has no column {missing[0]!r} with labels; without labels only detect can predict")
             _require_numbers(file, LABEL_COLUMNS)
-            names |= set(file.schema_arrow.names)
             if file.metadata.num_rows != rows:
                 raise InputError(f"holds {file.metadata.num_rows} rows, but {path.name} holds {rows}")
     except InputError as error:
         raise error if labels == path else InputError(f"{labels.name}: {error}") from error
-    edge = next((name for name in (AT_EDGE, CHARGE_AT_EDGE) if name in names), None)
-    if settings.contained and (edge is None or labels != path):
-        raise InputError(f"has no column {AT_EDGE} or {CHARGE_AT_EDGE}, which clusters.contained needs")
-    return ClusterFile(path, labels, rows, edge)
 
 
 def _charge_names(names: set[str], settings: Clusters) -> list[str]:

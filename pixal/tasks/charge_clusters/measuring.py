@@ -91,15 +91,16 @@ class Kept:
         return {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
 
 
-def measure_all(kept: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def measure_all(kept: dict[str, NDArray[Any]], factors: NDArray[np.float64]) -> dict[str, Any]:
     """Measures of the network for all targets, and of both centroids for x and y, by name.
 
-    See ``measures.summary.measure``. ``bins`` are those of the cluster size and of the true angles.
+    See ``measures.summary.measure``; ``factors`` are the network's ``interval_factors``. ``bins`` are those of the
+    cluster size and of the true angles.
     """
     truth = kept["truth"]
     binnings = [_binning("size", kept["size"].astype(np.float64))]
     binnings += [_binning(TARGETS[index], truth[:, index]) for index in (2, 3)]
-    estimators = {"network": measure(truth, kept["mean"], kept["covariance"], binnings=binnings)}
+    estimators = {"network": measure(truth, kept["mean"], kept["covariance"], factors=factors, binnings=binnings)}
     for name in ("centroid", "centroid_eta"):
         estimators[name] = measure(truth[:, :2], kept[name], binnings=binnings, targets=TARGETS[:2])
     return estimators

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 
 from pixal.errors import ModelError
 from pixal.inputs import InputSet
+from pixal.io.arrays import load_arrays, save_arrays
+from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.measures.summary import COVERAGES, normal_factors, standard_deviations
 from pixal.tasks.charge_clusters.network import likelihood, model
 from pixal.tasks.charge_clusters.network.settings import FloatNetworkSettings, NetworkSettings
 from pixal.tasks.charge_clusters.normalization import Normalization
@@ -19,6 +24,7 @@ from pixal.train_model.keras_training.keras_family import KerasFamily
 from pixal.train_model.specification import ModelSpecification
 
 _EVENTS_AT_ONCE = 4096
+_CALIBRATION_FILE = "covariance.npz"
 
 
 class ClusterSpecification(ModelSpecification):
@@ -44,6 +50,16 @@ class ClusterNetwork(KerasFamily):
     spec: ClusterSpecification
     loss: likelihood.WarmUpLikelihood
     """The loss of the model that ``compiled`` returns."""
+    covariance_scale: NDArray[np.float64]
+    """What ``predict`` multiplies the standard deviations of the four targets with, (4,). See ``calibrate``."""
+    interval_factors: NDArray[np.float64]
+    """Half widths of the intervals that hold ``COVERAGES`` of the held-out events, in standard deviations, (2, 4)."""
+
+    def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
+        """Check the specification; nothing is built yet. See ``ModelFamily``."""
+        super().__init__(specification)
+        self.covariance_scale = np.ones(len(TARGETS))
+        self.interval_factors = np.tile(normal_factors()[:, None], len(TARGETS))
 
     @property
     def loss_name(self) -> str:
@@ -62,6 +78,35 @@ class ClusterNetwork(KerasFamily):
         trained.optimizer.global_clipnorm = self.spec.gradient_clip
         return trained
 
+    def calibrate(self, raw: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
+        """Adapt the predicted covariances, and the intervals, to held-out events.
+
+        Standard deviations get one factor per target, so that the pulls have a mean square of 1 (Laves et al. 2020,
+        arXiv 2006.13092); correlations stay as they are. Pulls are not normal, so the half width of an interval is a
+        quantile of the absolute pulls (split conformal prediction: Lei et al. 2018, J. Am. Stat. Assoc. 113, 1094).
+
+        Args:
+            raw: Charge in electrons, (n, rows, columns, slices).
+            labels: True targets, (n, 4).
+        """
+        self.covariance_scale = np.ones(len(TARGETS))
+        mean, covariance = self.predict(raw)
+        pulls = np.abs(labels - mean) / standard_deviations(covariance)
+        self.covariance_scale = np.sqrt(np.square(pulls).mean(axis=0))
+        ordered = np.sort(pulls / self.covariance_scale, axis=0)
+        places = [min(math.ceil((len(ordered) + 1) * level), len(ordered)) - 1 for level in COVERAGES]
+        self.interval_factors = ordered[places]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the network, and what ``calibrate`` found."""
+        path = folder / _CALIBRATION_FILE
+        save_arrays(path, covariance_scale=self.covariance_scale, interval_factors=self.interval_factors)
+        return [*super().save(folder), path]
+
+    def _load_other_files(self, folder: Path) -> None:
+        stored = load_arrays(folder / _CALIBRATION_FILE)
+        self.covariance_scale, self.interval_factors = stored["covariance_scale"], stored["interval_factors"]
+
     def predict(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict the targets of clusters.
 
@@ -69,11 +114,12 @@ class ClusterNetwork(KerasFamily):
             raw: Charge in electrons, (n, rows, columns, slices).
 
         Returns:
-            The targets (n, 4) in the units of the labels, and their covariance (n, 4, 4).
+            The targets (n, 4) in the units of the labels, and their calibrated covariance (n, 4, 4).
         """
         scale = np.asarray(self.spec.normalization.label_scale)
         mean, cholesky = likelihood.split_output(self.outputs(raw))
-        scaled = cholesky.astype(np.float64) * scale[:, None]  # with less precision a covariance may not be positive
+        factors = scale * self.covariance_scale
+        scaled = cholesky.astype(np.float64) * factors[:, None]  # with less precision a covariance may not be positive
         return np.asarray(mean * scale), np.asarray(scaled @ scaled.transpose(0, 2, 1))
 
     def outputs(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Normalization(BaseModel):
         logarithm: Whether charges are replaced by sign(q) log2(1 + |q|).
         mean: Mean of the nonzero values; 0 without ``standardize``.
         deviation: Standard deviation of the nonzero values; 1 without ``standardize``.
-        positive: The value, less the mean and divided by the deviation, that becomes 1.
+        positive: For each slice the value, less the mean and divided by the deviation, that becomes 1.
         negative: The same below 0: its absolute value becomes -1.
         thresholds: Digitise instead: the charges in electrons of the steps.
         bits: Round to this many bits; None: do not round.
@@ -35,14 +36,17 @@ class Normalization(BaseModel):
     logarithm: bool
     mean: float
     deviation: float
-    positive: float
-    negative: float
+    positive: tuple[float, ...]
+    negative: tuple[float, ...]
     thresholds: tuple[float, ...] | None
     bits: int | None
     label_scale: tuple[float, float, float, float]
 
     def charge(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's input for charges in electrons, of the same shape. Zeros stay 0; all values are in [-1, 1]."""
+        """The network's input for charges in electrons (n, rows, columns, slices), of the same shape.
+
+        Zeros stay 0; all values are in [-1, 1].
+        """
         result = np.zeros(raw.size, np.float32)
         places = np.flatnonzero(raw)
         values = raw.ravel()[places]
@@ -51,7 +55,9 @@ class Normalization(BaseModel):
             result[places] = steps / len(self.thresholds)
             return result.reshape(raw.shape)
         values = (_transformed(values, self.logarithm) - np.float32(self.mean)) / np.float32(self.deviation)
-        values /= np.where(values > 0, np.float32(self.positive), np.float32(self.negative))
+        slices = places % raw.shape[-1]
+        positive, negative = (np.array(scales, np.float32)[slices] for scales in (self.positive, self.negative))
+        values /= np.where(values > 0, positive, negative)
         values = np.clip(values, -1, 1)
         if self.bits is not None:
             steps = 2 ** (self.bits - 1)
@@ -73,16 +79,18 @@ class NormalizationFit:
     def __init__(self, settings: Clusters) -> None:
         self._settings = settings
         self._count, self._sum, self._squares = 0, 0.0, 0.0
-        self._values = _Histogram()
+        self._values = [_Histogram() for _ in settings.used_slices]
         self._labels = [_Histogram() for _ in range(4)]
 
     def add(self, events: Events) -> None:
         """Add training events."""
-        values = _transformed(events.charge[events.charge != 0], self._settings.logarithm)
-        self._count += len(values)
-        self._sum += float(values.sum(dtype=np.float64))
-        self._squares += float(np.square(values, dtype=np.float64).sum())
-        self._values.add(values)
+        for index, histogram in enumerate(self._values):
+            charge = events.charge[..., index]
+            values = _transformed(charge[charge != 0], self._settings.logarithm)
+            self._count += len(values)
+            self._sum += float(values.sum(dtype=np.float64))
+            self._squares += float(np.square(values, dtype=np.float64).sum())
+            histogram.add(values)
         for histogram, labels in zip(self._labels, np.abs(events.labels).T, strict=True):
             histogram.add(labels)
 
@@ -95,9 +103,13 @@ class NormalizationFit:
             raise InputError("the charges of the training events are all equal; nothing can be learned from them")
         if not settings.standardize:
             mean, deviation = 0.0, 1.0
-        positive = self._values.percentile(settings.clip_percentile, above=mean)
+        histograms = self._values if settings.scale_slices else [_sum_of(self._values)] * len(self._values)
+        percent = settings.clip_percentile
+        high = [histogram.percentile(percent, above=mean) for histogram in histograms]
         # Without a mean, negative charge is noise, which a percentile of its own would make as large as the signal.
-        low = self._values.percentile(100 - settings.clip_percentile, below=mean) if settings.standardize else -positive
+        low = [histogram.percentile(100 - percent, below=mean) for histogram in histograms]
+        if not settings.standardize:
+            low = [-value for value in high]
         scales = settings.label_scales
         if scales == "auto":
             scales = [histogram.percentile(_LABEL_PERCENTILE) or 1.0 for histogram in self._labels]
@@ -106,8 +118,8 @@ class NormalizationFit:
             logarithm=settings.logarithm,
             mean=mean,
             deviation=deviation,
-            positive=max((positive - mean) / deviation, 1e-6),
-            negative=max((mean - low) / deviation, 1e-6),
+            positive=tuple(max((value - mean) / deviation, 1e-6) for value in high),
+            negative=tuple(max((mean - value) / deviation, 1e-6) for value in low),
             thresholds=None if settings.thresholds is None else tuple(settings.thresholds),
             bits=settings.bits,
             label_scale=(x, y, cot_alpha, cot_beta),
@@ -115,26 +127,38 @@ class NormalizationFit:
 
 
 class _Histogram:
-    """Counts of float32 values, in bins that the leading bits of a value name."""
+    """Counts of float32 values, in bins that the leading bits of a value name.
+
+    Attributes:
+        counts: (2^20,).
+    """
 
     def __init__(self) -> None:
-        self._counts = np.zeros(2 ** (32 - _SHIFT), np.int64)
+        self.counts = np.zeros(2 ** (32 - _SHIFT), np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32) >> np.uint32(_SHIFT)
-        self._counts += np.bincount(bits, minlength=len(self._counts))
+        self.counts += np.bincount(bits, minlength=len(self.counts))
 
     def percentile(self, percent: float, *, above: float = -np.inf, below: float = np.inf) -> float:
         """The percentile of the values between two limits; 0 without values."""
-        used = np.flatnonzero(self._counts)
+        used = np.flatnonzero(self.counts)
         values = ((used.astype(np.uint32) << np.uint32(_SHIFT)) | np.uint32(2 ** (_SHIFT - 1))).view(np.float32)
         inside = (values > above) & (values < below)
         order = np.argsort(values[inside])
-        values, counts = values[inside][order], self._counts[used[inside]][order]
+        values, counts = values[inside][order], self.counts[used[inside]][order]
         if not len(values):
             return 0.0
         place = min(np.searchsorted(np.cumsum(counts), percent / 100 * counts.sum()), len(values) - 1)
         return float(values[place])
+
+
+def _sum_of(histograms: Sequence[_Histogram]) -> _Histogram:
+    """The histogram of the values of all."""
+    total = _Histogram()
+    for histogram in histograms:
+        total.counts += histogram.counts
+    return total
 
 
 def _transformed(values: NDArray[np.float32], logarithm: bool) -> NDArray[Any]:

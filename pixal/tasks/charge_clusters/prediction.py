@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.tasks.charge_clusters.measures.summary import standard_deviations
 from pixal.tasks.charge_clusters.models import ClusterNetwork
 from pixal.tasks.charge_clusters.reading import Events
 from pixal.tasks.charge_clusters.usual import UsualClusters, charge_and_size, quantities_of
@@ -22,6 +23,7 @@ class Predictions:
         events: The events.
         mean: Predicted targets, (n, 4).
         covariance: Predicted covariance, (n, 4, 4).
+        half_widths: Half widths of the calibrated intervals that hold ``COVERAGES`` of the events, (2, n, 4).
         charge: Charge in the last slice, electrons, (n,).
         size: Pixels with charge in the last slice, (n,).
         p_value: How often a usual cluster is as unusual, (n,).
@@ -31,6 +33,7 @@ class Predictions:
     events: Events
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    half_widths: NDArray[np.float64]
     charge: NDArray[np.float64]
     size: NDArray[np.int64]
     p_value: NDArray[np.float64]
@@ -38,7 +41,7 @@ class Predictions:
     @property
     def sigma(self) -> NDArray[np.float64]:
         """Predicted standard deviations, (n, 4)."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+        return standard_deviations(self.covariance)
 
     @property
     def residual(self) -> NDArray[np.float64]:
@@ -47,11 +50,15 @@ class Predictions:
 
 
 def predict(
-    network: ClusterNetwork, usual: UsualClusters, parts: Iterator[tuple[str, Events]]
+    network: ClusterNetwork, usual: UsualClusters, parts: Iterator[tuple[str, Events]], *, labelled: bool = True
 ) -> Iterator[Predictions]:
-    """Predict the events of ``parts``, which have the name of their file."""
+    """Predict the events of ``parts``, which have the name of their file.
+
+    Without labels, the likelihood of the truth does not count for the p-value.
+    """
     for file, events in parts:
         mean, covariance = network.predict(events.charge)
-        quantities = quantities_of(events.charge, events.labels - mean, covariance)
+        quantities = quantities_of(events.charge, events.labels - mean if labelled else None, covariance)
         charge, size = charge_and_size(events.charge)
-        yield Predictions(file, events, mean, covariance, charge, size, usual.p_values(quantities))
+        half_widths = network.interval_factors[:, None] * standard_deviations(covariance)
+        yield Predictions(file, events, mean, covariance, half_widths, charge, size, usual.p_values(quantities))

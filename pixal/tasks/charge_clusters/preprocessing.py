@@ -44,7 +44,7 @@ def preprocess(source: str | Path, config: ClusterConfig, *, force: bool, quiet:
         InputError: No file can be read, or a split would be empty.
     """
     files, failures = find_files(source, config.clusters)
-    paths = sorted({path for file in files for path in (file.path, file.labels)})
+    paths = sorted({path for file in files for path in (file.path, file.labels) if path})
     planned = [record_path(config)]
     check_outputs(config.paths, "component_model_path", [None], source=source, files=paths, planned=planned)
     root = config.paths.resolve("component_model_path")
@@ -53,7 +53,8 @@ def preprocess(source: str | Path, config: ClusterConfig, *, force: bool, quiet:
         remove_unfinished(config.paths, "component_model_path", [None])
         stack.enter_context(log_to_file(config.paths.resolve("log_path"), "preprocess"))
         hashes = [file_hash(file.path) for file in files]
-        depends_on = [hashes, [file_hash(file.labels) for file in files], result_settings(config.clusters)]
+        label_hashes = [file_hash(file.labels) for file in files if file.labels]
+        depends_on = [hashes, label_hashes, result_settings(config.clusters)]
         digest = fingerprint(*depends_on, config.model_training.seed)
         done = None if force else _finished(config, digest)
         if done is not None:

@@ -31,7 +31,7 @@ class Events:
     Attributes:
         rows: Their rows in the file, (n,).
         charge: Charge in electrons, (n, rows, columns, slices) float32.
-        labels: x, y, cotAlpha, cotBeta, (n, 4) float32.
+        labels: x, y, cotAlpha, cotBeta, (n, 4) float32; NaN where they are not read.
     """
 
     rows: NDArray[np.int64]
@@ -80,9 +80,12 @@ class EventReader:
     def _read_labels(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The labels of all rows, (n, 4), and whether the settings let a row be used, (n,)."""
         edge = self._file.edge_column if self._settings.contained else None
-        with open_parquet(self._file.labels) as file:
-            table = file.read([*LABEL_COLUMNS, *([edge] if edge else [])], use_threads=False)
-        labels = _matrix(table.columns[: len(LABEL_COLUMNS)])
+        names = [*(LABEL_COLUMNS if self._file.labels else ()), *([edge] if edge else [])]
+        with open_parquet(self._file.labels or self._file.path) as file:
+            table = file.read(names, use_threads=False)
+        labels = np.full((self._file.rows, len(LABEL_COLUMNS)), np.nan, np.float32)
+        if self._file.labels:
+            labels = _matrix(table.columns[: len(LABEL_COLUMNS)])
         contained = np.ones(len(labels), bool)
         if edge:
             at_edge = np.asarray(table[edge].to_numpy(), np.float64)
@@ -102,10 +105,10 @@ class EventReader:
 
     def _usable(self, labels: NDArray[np.float32], charge: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Count the rows with bad values, and return which rows have none."""
-        labelled = np.isfinite(labels).all(1)
+        labelled = np.isfinite(labels).all(1) | (self._file.labels is None)
         charged = np.isfinite(charge.sum((1, 2, 3)))  # a sum is finite where all are; electrons do not overflow
         in_scale = np.ones(len(labels), bool)
-        if self._settings.label_scales != "auto":
+        if self._file.labels and self._settings.label_scales != "auto":
             with np.errstate(invalid="ignore"):
                 in_scale &= (np.abs(labels) <= _LARGEST_LABEL * np.array(self._settings.label_scales)).all(1)
         self._left_out["labels"] += int((~labelled).sum())

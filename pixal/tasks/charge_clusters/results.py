@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from pixal.io.files import atomic_write
 from pixal.outcome import Failure, Tabular
 from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.measures.summary import COVERAGES
 from pixal.tasks.charge_clusters.prediction import Predictions
 
 RESULTS_FILE, METRICS_FILE, REPORT_FILE = "results.parquet", "metrics.json", "report.html"
+PREDICTIONS_FILE = "predictions.parquet"
 
-_MEASURES = ("residual_width", "pull_width", "coverage_68", "coverage_95")
+_MEASURES = ("residual_width", "pull_width", "interval_coverage_68", "interval_coverage_95")
 _PAIRS = [(row, column) for row in range(len(TARGETS)) for column in range(row)]
 
 
@@ -76,8 +78,58 @@ class ClusterResults(Tabular):
         lines = [f"{'target':<10} {'residual width':>14} {'pull width':>11} {'68 %':>7} {'95 %':>7}"]
         for row in self.rows:
             widths = f"{row['residual_width']:>14.4g} {row['pull_width']:>11.3f}"
-            lines.append(f"{row['target']:<10} {widths} {row['coverage_68']:>7.3f} {row['coverage_95']:>7.3f}")
+            lines.append(
+                f"{row['target']:<10} {widths} {row['interval_coverage_68']:>7.3f} {row['interval_coverage_95']:>7.3f}"
+            )
         return "\n".join([*lines, "", self.headline, f"report: {self.folder / REPORT_FILE}"])
+
+
+@dataclass
+class ClusterPredictions(Tabular):
+    """What ``pixal.detect`` returns for charge clusters.
+
+    Attributes:
+        folder: The folder of the results.
+        events: Number of events.
+        unusual: Number of events that were flagged as unusual.
+        failures: What was left out, and why.
+        failed: 0: there are no verdicts.
+    """
+
+    folder: Path
+    events: int
+    unusual: int
+    failures: list[Failure] = field(default_factory=list)
+    failed: int = 0
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no event could be processed."""
+        return not self.events
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return ("events", "unusual")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row: how many events there are."""
+        return [{"events": self.events, "unusual": self.unusual}]
+
+    @property
+    def headline(self) -> str:
+        """How many events there are."""
+        return f"{self.events} events predicted, {self.unusual} unusual"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The table of all events."""
+        return (self.folder / PREDICTIONS_FILE,)
+
+    def summary(self) -> str:
+        """How many events there are, and the path of the table."""
+        return f"{self.headline}\npredictions: {self.folder / PREDICTIONS_FILE}"
 
 
 class ResultsWriter:
@@ -112,17 +164,23 @@ class ResultsWriter:
 def table_columns(predictions: Predictions, unusual_rate: float) -> dict[str, Any]:
     """The columns of ``results.parquet`` for some events.
 
-    For each target: ``NAME_true``, ``NAME_predicted``, ``NAME_sigma`` and ``NAME_pull``; for each pair of targets
-    ``covariance_FIRST_SECOND``.
+    For each target: ``NAME_true``, ``NAME_predicted``, ``NAME_sigma``, ``NAME_pull``, and the half widths of the
+    calibrated intervals ``NAME_half_68`` and ``NAME_half_95``; for each pair of targets ``covariance_FIRST_SECOND``.
+    Without labels there are no ``NAME_true`` and ``NAME_pull``.
     """
     events = predictions.events
     columns: dict[str, Any] = {"file": [predictions.file] * len(events), "row": events.rows}
     residual, sigma = predictions.residual, predictions.sigma
+    labelled = bool(np.isfinite(events.labels).all())  # events with a label that is not finite are not read
     for index, name in enumerate(TARGETS):
-        columns[f"{name}_true"] = _single(events.labels[:, index])
+        if labelled:
+            columns[f"{name}_true"] = _single(events.labels[:, index])
         columns[f"{name}_predicted"] = _single(predictions.mean[:, index])
         columns[f"{name}_sigma"] = _single(sigma[:, index])
-        columns[f"{name}_pull"] = _single(residual[:, index] / sigma[:, index])
+        if labelled:
+            columns[f"{name}_pull"] = _single(residual[:, index] / sigma[:, index])
+        for level, half in zip(COVERAGES, predictions.half_widths, strict=True):
+            columns[f"{name}_half_{level * 100:.0f}"] = _single(half[:, index])
     for row, column in _PAIRS:
         columns[f"covariance_{TARGETS[column]}_{TARGETS[row]}"] = _single(predictions.covariance[:, row, column])
     return columns | {

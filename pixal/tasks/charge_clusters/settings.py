@@ -51,6 +51,8 @@ class Clusters(Section):
             pixel with the mean charge looks like one without charge.
         clip_percentile: Percentile of the positive charges that becomes 1; its negative becomes -1. With
             ``standardize``: of the standardised positive (and of the negative) charges that becomes 1 (and -1).
+        scale_slices: Whether each slice has a percentile of its own; the first slices hold less charge. False: all
+            slices are divided by the same one, as in the publication.
         label_scales: What x, y (µm), cotAlpha and cotBeta are divided by; ``auto``: the 99th percentile of their
             absolute values in the training events.
     """
@@ -69,7 +71,8 @@ class Clusters(Section):
     thresholds: Annotated[list[Positive], Field(min_length=1)] | None = None
     bits: Annotated[int, Field(ge=2, le=16)] | None = None
     standardize: bool = False
-    clip_percentile: Annotated[float, Field(gt=50, le=100)] = 99.7
+    clip_percentile: Annotated[float, Field(gt=50, le=100)] = 90.0
+    scale_slices: bool = True
     label_scales: Annotated[list[Positive], Field(min_length=4, max_length=4)] | Literal["auto"] = [
         75.0,
         18.75,

@@ -61,6 +61,25 @@ class ChargeClusters(Task):
             )
         return validate(source, cluster_config(config), quiet=quiet)
 
+    def detect(
+        self,
+        source: str | Path | None,
+        config: Config,
+        *,
+        batch: str | None,
+        truth: str | Path | None,
+        quiet: bool,
+    ) -> Results:
+        """Predict events whose truth is not known."""
+        self._require_network()
+        from pixal.tasks.charge_clusters.detecting import detect
+
+        if batch is not None or truth is not None:
+            raise InputError("--batch and --truth do not apply to charge clusters; validate compares with the truth")
+        if source is None:
+            raise InputError("detect predicts the events of files without labels; name them with -i")
+        return detect(source, cluster_config(config), quiet=quiet)
+
     def demo(self, folder: Path, *, config: str | Path | None, overrides: Sequence[str], quiet: bool) -> Results:
         """Simulate a sensor, and run all steps."""
         self._require_network()

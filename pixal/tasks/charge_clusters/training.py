@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixal.config.section import result_settings
 from pixal.errors import InputError
@@ -166,7 +167,9 @@ class _TrainingRun:
         for pattern in ("*.keras", "*.h5", "*.weights.*"):  # also files of models with another name or family
             for stale in folder.glob(pattern):
                 ownership.remove(stale)
-        files = [*network.save(folder), *self._save_references(network, folder)]
+        charge, labels = next(self._stream("validation").raw())
+        network.calibrate(charge, labels)
+        files = [*network.save(folder), *self._save_references(network, charge, labels, folder)]
         figure = self._draw_loss(network, history)
         content = with_hash(self._record(network, history, files, checkpoint) | self.plan.store_last_state(checkpoint))
         record = ModelRecord.read(content)
@@ -174,9 +177,10 @@ class _TrainingRun:
         checkpoint.remove()
         return record, files, figure
 
-    def _save_references(self, network: ClusterNetwork, folder: Path) -> list[Path]:
+    def _save_references(
+        self, network: ClusterNetwork, charge: NDArray[np.float32], labels: NDArray[np.float32], folder: Path
+    ) -> list[Path]:
         """What validation compares with, from the validation events: usual clusters, and centroids."""
-        charge, labels = next(self._stream("validation").raw())
         mean, covariance = network.predict(charge)
         usual = UsualClusters.fit(quantities_of(charge, labels - mean, covariance))
         x, y = self.config.clusters.pitch

@@ -83,7 +83,7 @@ def validate(
                 first = f"; the first: {events.failures[0]}" if events.failures else ""
                 raise InputError(f"{source}: there is no event to validate{first}")
         arrays = kept.arrays()
-        metrics = {"events": writer.events, "unusual": writer.unusual, **measure_all(arrays)}
+        metrics = {"events": writer.events, "unusual": writer.unusual, **measure_all(arrays, network.interval_factors)}
         if sensor is not None:
             metrics["bound"] = bound_of(arrays["truth"], sensor, network.spec.clusters)
         write_bytes(folder / METRICS_FILE, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())

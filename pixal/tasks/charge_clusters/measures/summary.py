@@ -24,6 +24,12 @@ COVERAGES = 0.68, 0.95
 MIN_EVENTS = 2
 """Fewer events have no width."""
 
+
+def normal_factors() -> Array:
+    """Half widths of the intervals that hold ``COVERAGES`` of a normal distribution, in standard deviations, (2,)."""
+    return np.asarray(stats.norm.ppf(0.5 + np.array(COVERAGES) / 2))
+
+
 _Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
 
 
@@ -47,6 +53,7 @@ def measure(
     mean: NDArray[Any],
     covariance: NDArray[Any] | None = None,
     *,
+    factors: Array | None = None,
     binnings: Sequence[Binning] = (),
     targets: Sequence[str] = TARGETS,
 ) -> dict[str, Any]:
@@ -58,6 +65,7 @@ def measure(
         truth: (n, T), in the units of the labels.
         mean: The predictions, (n, T).
         covariance: The predicted covariances, (n, T, T); None: the estimator predicts none, and there are no pulls.
+        factors: Half widths of the calibrated intervals in predicted standard deviations, (2, T), or None.
         binnings: Quantities for ``bins``.
         targets: The T names.
 
@@ -79,7 +87,7 @@ def measure(
     residuals = truth - mean
     result: dict[str, Any] = {
         "events": len(truth),
-        "targets": _measure_targets(truth, mean, sigma, targets),
+        "targets": _measure_targets(truth, mean, sigma, targets, factors),
         "residual_correlations": _correlations(residuals),
     }
     if covariance is not None and sigma is not None:
@@ -87,26 +95,31 @@ def measure(
         result["joint_coverage"] = _joint_coverage(residuals, covariance)
     result["bins"] = {
         binning.name: [
-            _measure_bin(truth, mean, sigma, targets, binning, index) for index in range(len(binning.edges) - 1)
+            _measure_bin(truth, mean, sigma, targets, factors, binning, index)
+            for index in range(len(binning.edges) - 1)
         ]
         for binning in binnings
     }
     return result
 
 
-def measure_target(truth: Array, prediction: Array, sigma: Array | None = None) -> dict[str, Any]:
+def measure_target(
+    truth: Array, prediction: Array, sigma: Array | None = None, factors: Array | None = None
+) -> dict[str, Any]:
     """Measure the predictions of one target.
 
     Args:
         truth: (n,), n at least ``MIN_EVENTS``.
         prediction: (n,).
         sigma: Predicted standard deviations, (n,), or None.
+        factors: Half widths of the calibrated intervals in standard deviations, (2,), or None.
 
     Returns:
         By name, ``value`` and its 95 % interval ``low``, ``high``: ``residual_mean``; ``residual_width``, the standard
         deviation; ``half_width_68`` and ``half_width_95``, the distance from 0 within which that fraction of the
         residuals is; ``correlation`` of prediction and truth, None if one of them is constant; with ``sigma`` also
-        ``pull_mean``, ``pull_width``, ``coverage_68`` and ``coverage_95``.
+        ``pull_mean``, ``pull_width``, ``coverage_68`` and ``coverage_95`` of the intervals of a normal distribution;
+        with ``factors`` also ``interval_coverage_68`` and ``interval_coverage_95``, of the calibrated intervals.
     """
     residuals = truth - prediction
     distances = np.sort(np.abs(residuals))
@@ -120,9 +133,10 @@ def measure_target(truth: Array, prediction: Array, sigma: Array | None = None) 
     if sigma is not None:
         pulls = residuals / sigma
         result |= {"pull_mean": _mean(pulls), "pull_width": _width(pulls)}
-        for level in COVERAGES:
-            inside = int((np.abs(pulls) <= stats.norm.ppf(0.5 + level / 2)).sum())
-            result[f"coverage_{level * 100:.0f}"] = _rate(inside, len(pulls))
+        for name, limits in (("coverage", normal_factors()), ("interval_coverage", factors)):
+            for level, limit in zip(COVERAGES, () if limits is None else limits, strict=limits is not None):
+                inside = int((np.abs(pulls) <= limit).sum())
+                result[f"{name}_{level * 100:.0f}"] = _rate(inside, len(pulls))
     return result
 
 
@@ -141,15 +155,28 @@ def equal_bins(values: NDArray[Any], count: int) -> list[float]:
     return [float(edge) for edge in np.linspace(np.min(values), np.max(values), count + 1)]
 
 
-def _measure_targets(truth: Array, mean: Array, sigma: Array | None, targets: Sequence[str]) -> dict[str, Any]:
+def _measure_targets(
+    truth: Array, mean: Array, sigma: Array | None, targets: Sequence[str], factors: Array | None
+) -> dict[str, Any]:
     return {
-        name: measure_target(truth[:, index], mean[:, index], None if sigma is None else sigma[:, index])
+        name: measure_target(
+            truth[:, index],
+            mean[:, index],
+            None if sigma is None else sigma[:, index],
+            None if factors is None else factors[:, index],
+        )
         for index, name in enumerate(targets)
     }
 
 
 def _measure_bin(
-    truth: Array, mean: Array, sigma: Array | None, targets: Sequence[str], binning: Binning, index: int
+    truth: Array,
+    mean: Array,
+    sigma: Array | None,
+    targets: Sequence[str],
+    factors: Array | None,
+    binning: Binning,
+    index: int,
 ) -> dict[str, Any]:
     low, high = binning.edges[index], binning.edges[index + 1]
     is_last = index == len(binning.edges) - 2
@@ -157,7 +184,8 @@ def _measure_bin(
     count = int(inside.sum())
     measured = None
     if count >= MIN_EVENTS:
-        measured = _measure_targets(truth[inside], mean[inside], None if sigma is None else sigma[inside], targets)
+        chosen = None if sigma is None else sigma[inside]
+        measured = _measure_targets(truth[inside], mean[inside], chosen, targets, factors)
     return {"low": float(low), "high": float(high), "events": count, "targets": measured}
 
 

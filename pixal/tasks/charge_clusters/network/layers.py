@@ -37,18 +37,16 @@ class _QuantizedLayer(layers.Layer):
 class QuantizedSeparableConv2D(_QuantizedLayer, layers.SeparableConv2D):
     """A depthwise and a 1 x 1 convolution, without an activation. Kernels are rounded symmetrically.
 
-    The sums between the two convolutions are not rounded. ``bits``: of the weights; None: float32.
+    The sums between the two convolutions are not rounded, so the two are computed as one, with the product of their
+    kernels: TensorFlow's depthwise convolution takes a third of a training step longer. ``bits``: of the weights;
+    None: float32.
     """
 
     def call(self, inputs: Any) -> Any:
         """Convolve images (n, H, W, C)."""
-        outputs = ops.separable_conv(
-            inputs,
-            quantize(self.depthwise_kernel, self.bits, symmetric=True),
-            quantize(self.pointwise_kernel, self.bits, symmetric=True),
-            strides=self.strides,
-            padding=self.padding,
-        )
+        depthwise = quantize(self.depthwise_kernel, self.bits, symmetric=True)  # (side, side, C, 1)
+        pointwise = quantize(self.pointwise_kernel, self.bits, symmetric=True)  # (1, 1, C, filters)
+        outputs = ops.conv(inputs, depthwise * pointwise, strides=list(self.strides), padding=self.padding)
         return outputs + quantize(self.bias, self.bits)
 
 
