@@ -6,7 +6,7 @@ Planted defects of several sizes were found or missed. The probability of detect
 summarise it:
 
 - **a90**: the size that is found in 9 of 10 cases.
-- **a90/95**: the size of which one can say with 95 % confidence that it is found in 9 of 10 cases.
+- **a90/95**: its upper confidence bound: the size that is found in 9 of 10 cases, with 95 % confidence.
 """
 
 import matplotlib.pyplot as plt
