@@ -114,7 +114,7 @@ class Cluster:
             count: Number of items to work on at the same time.
 
         Raises:
-            ClusterError: The scheduler was lost, or workers end again and again.
+            ClusterError: The scheduler was lost, or workers keep ending.
             ConfigError: A worker has another version, or does not see the working directory.
         """
         length = min(max(len(items) // (_BUNDLES_PER_THREAD * count), 1), _LARGEST_BUNDLE)
@@ -180,7 +180,7 @@ class _Calls(Generic[Item, Result]):
                     results: list[Result] = self._waiting[0][1].result()
             except KilledWorker as error:
                 raise ClusterError(
-                    f"the workers of the Dask scheduler {self._cluster.scheduler} end again and again, for example for "
+                    f"the workers of the Dask scheduler {self._cluster.scheduler} keep ending, for example for "
                     "lack of memory; what is done is stored: change the workers, and run the same command again"
                 ) from error
             except CancelledError:  # the worker that held the function was lost, or the scheduler

@@ -2,8 +2,8 @@
 Channels
 ========
 
-The input of a model is not R, G and B, but *channels*: values that are computed for each pixel. There are 23. The default
-uses four: lightness, two colour differences, and edges.
+The input of a model is not R, G and B, but *channels*: values that are computed for each pixel. There are 23. The
+default uses four: lightness, two colour differences, and edges.
 
 Each channel has a fixed scale from 0 to 1. So the same colour has the same value in every photograph.
 """

@@ -84,5 +84,5 @@ ax.set(xlabel="score", ylabel="parts")
 ax.legend()
 
 # %%
-# A p-value is the fraction of good parts that would score this high. Among 30 good parts no rank can be below 1/31; smaller
-# values are extrapolated by a fitted tail. The text of :doc:`../method` has the formulas.
+# A p-value is the fraction of good parts that would score this high. Among 30 good parts no rank can be below 1/31;
+# smaller values are extrapolated by a fitted tail. The text of :doc:`../method` has the formulas.

@@ -81,7 +81,7 @@ def _add_history(add: AddCommand) -> None:
     command.add_argument(
         "--rebuild",
         action="store_true",
-        help="make the database again from the files of the batches; batches whose folder was deleted are forgotten, "
+        help="make the database again from the files of the batches; batches whose folder was deleted are removed, "
         "marks are kept",
     )
 

@@ -57,7 +57,7 @@ def read_limited(path: Path, limits: YamlLimits) -> str:
     with path.open("rb") as file:
         data = file.read(limits.size + 1)
     if len(data) > limits.size:
-        raise YamlLimitError(problem=f"has more than {limits.size >> 10} kB, which no such file needs")
+        raise YamlLimitError(problem=f"is larger than {limits.size >> 10} kB, the limit for this file")
     return data.decode("utf-8")
 
 

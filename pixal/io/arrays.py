@@ -157,7 +157,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > max(_ALWAYS_UNPACKED, _LARGEST_RATIO * path.stat().st_size):
-            raise ValueError(f"it says that it unpacks to {unpacked / 1e6:.0f} MB, which no photographs do")
+            raise ValueError(f"its headers declare {unpacked / 1e6:.0f} MB, more than such a file can contain")
         yield archive
 
 

@@ -39,7 +39,7 @@ def read_bytes(path: Path, *, max_bytes: int | None = None) -> bytes:
             size = before.st_size
             if max_bytes is not None and size > max_bytes:
                 raise InputError(
-                    f"is too large: the file has {size / 1e6:.0f} MB, and {max_bytes / 1e6:.0f} MB are the most"
+                    f"is too large: the file has {size / 1e6:.0f} MB, the limit is {max_bytes / 1e6:.0f} MB"
                 )
             data = file.read(size + 1)
             after = os.fstat(file.fileno())

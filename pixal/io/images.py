@@ -310,8 +310,8 @@ def _check_memory(header: _Header, max_bytes: int) -> None:
     decoded = header.height * header.width * max(header.channels, 3) * max(header.bits // 8, 1)
     if decoded > max_bytes:
         raise InputError(
-            f"is too large: {header.width}x{header.height} pixels are {decoded / 1e6:.0f} MB when decoded, and "
-            f"{max_bytes / 1e6:.0f} MB are the most; reduce it or cut the part out"
+            f"is too large: {header.width}x{header.height} pixels are {decoded / 1e6:.0f} MB when decoded, "
+            f"the limit is {max_bytes / 1e6:.0f} MB; reduce or crop the image"
         )
 
 

@@ -121,7 +121,7 @@ def _check_roots(paths: Paths, types: Sequence[str | None]) -> None:
             if len(names) > 1 and "log" not in entry:
                 raise InputError(
                     f"paths.yaml: {entry} is {folder} for the types {names[0]} and {names[1]}, which would overwrite "
-                    "each other's files; let the entry lie in that of the component (base: *component_model)"
+                    "each other's files; give the entry the base of the component (base: *component_model)"
                 )
 
 
@@ -144,7 +144,7 @@ def _check_separate(entry: str, folder: Path, other_entry: str, other: Path) -> 
         raise InputError(_same_folder(entry, other_entry, folder))
     if first.is_relative_to(second) or second.is_relative_to(first):
         raise InputError(
-            f"paths.yaml: {entry} ({folder}) and {other_entry} ({other}) lie in one another; "
+            f"paths.yaml: {entry} ({folder}) and {other_entry} ({other}) are inside one another; "
             "choose two separate folders"
         )
 

@@ -1,4 +1,4 @@
-"""Make the MLflow store of the working directory, whole or not at all."""
+"""Create the MLflow store of the working directory, complete or not at all."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MAX_CHECKED = 50 << 20  # bytes of a store that is checked for damage, which ta
 
 
 def make_local_store(path: Path) -> None:
-    """Make the store of the working directory, whole or not at all.
+    """Create the store of the working directory if there is none, complete or not at all.
 
-    A store without any run is compared with a new one: a process that was killed while it made the store, as PIXAL did
-    it earlier, left a part of one. Such a file is renamed, not deleted. A store with runs is never touched.
+    A store without runs is compared with a new one, because a process that was killed while it created the store leaves
+    an incomplete one. Such a file is renamed, not deleted. A store with runs is never changed.
     """
     if path.exists() and _count_runs(path) != 0:
         return
@@ -48,7 +48,7 @@ def _make_or_replace(path: Path) -> None:
             aside = path.with_name(f"{path.stem}_unfinished_{uuid.uuid4().hex[:6]}{path.suffix}")
             path.rename(aside)
             _log.warning(
-                "%s was not made completely, and holds no run; it is now %s, and a new one is made", path, aside
+                "%s is incomplete and contains no runs; it was renamed to %s, and a new store is created", path, aside
             )
         try:
             os.link(temporary, path)  # unlike a rename, it does not replace the store of another process

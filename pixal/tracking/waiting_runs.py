@@ -169,7 +169,7 @@ class GrowingRun:
             raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
         self._first = self.read()
         if not self._first or self._first[0].start is None or path.stem != self._first[0].start.id:
-            raise ValueError("it does not begin like one")
+            raise ValueError("its first line does not start a run")
         self.start: RunStart = self._first[0].start
 
     def read(self) -> list[Entry]:
@@ -197,7 +197,7 @@ def kept_runs(store: str) -> Iterator[tuple[Path, RunStart, list[Entry]]]:
         except FileNotFoundError:  # another process has sent it
             continue
         except (OSError, ValueError, ValidationError) as error:
-            _log.warning("%s is not a run that PIXAL kept: %s", path, str(error).splitlines()[0])
+            _log.warning("%s is not a run that can be sent: %s", path, str(error).splitlines()[0])
             continue
         if run.start.store != store or _is_followed(run, has_ended=entries[-1].end is not None):
             continue

@@ -1,4 +1,4 @@
-"""Compare two models that judged the same planted defects on the same good parts: paired tests and intervals."""
+"""Compare two models on the same planted defects and the same good parts: paired tests and intervals."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def compare_judged(model: Judged, baseline: Judged, *, comparisons: int = 1) -> 
         ValueError: The defects or the parts are not the same.
     """
     if len(model.good) != len(baseline.good) or not np.array_equal(model.parts, baseline.parts):
-        raise ValueError("the models judged other defects or other parts")
+        raise ValueError("the models were scored on different defects or parts")
     alpha = (1 - LEVEL) / comparisons
     only_model = int((model.found & ~baseline.found).sum())
     only_baseline = int((baseline.found & ~model.found).sum())

@@ -384,7 +384,7 @@ class TestSpecialFiles:
         path = tmp_path / "a.png"
         path.touch()
         os.truncate(path, 10**12)
-        with pytest.raises(InputError, match="1000000 MB, and 500 MB are the most"):
+        with pytest.raises(InputError, match="1000000 MB, the limit is 500 MB"):
             Photograph("T", path, "a.png", "a").read()
 
 

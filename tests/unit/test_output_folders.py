@@ -64,7 +64,7 @@ def test_a_single_photograph_next_to_the_output_folder(tmp_path: Path) -> None:
 def test_roots_must_be_separate(tmp_path: Path, model: str, validate: str) -> None:
     roots = {MODEL: str(tmp_path / model), VALIDATE: str(tmp_path / validate)}
     for side in (MODEL, VALIDATE):
-        with pytest.raises(InputError, match=r"are the same folder|lie in one another"):
+        with pytest.raises(InputError, match=r"are the same folder|are inside one another"):
             claim_outputs(paths(tmp_path, **roots), side, [None, "front"])
     assert list(tmp_path.iterdir()) == []
 

@@ -91,5 +91,5 @@ def test_the_interval_is_that_of_a_slow_bootstrap() -> None:
 
 
 def test_other_defects_are_refused() -> None:
-    with pytest.raises(ValueError, match="other defects or other parts"):
+    with pytest.raises(ValueError, match="different defects or parts"):
         compare_judged(judged([1, 2], [0, 1], [0, 0]), judged([1, 2], [1, 0], [0, 0]))

@@ -112,7 +112,7 @@ def test_a_file_of_100_megabytes_is_refused_by_its_size(tmp_path: Path, limits: 
     path = configs(tmp_path) / "parameters.yaml"
     with path.open("wb") as file:
         file.truncate(100_000_000)
-    with pytest.raises((ConfigError, InputError), match=f"more than {limits.size >> 10} kB"):
+    with pytest.raises((ConfigError, InputError), match=f"larger than {limits.size >> 10} kB"):
         read_record(path) if read is None else read(tmp_path)
 
 

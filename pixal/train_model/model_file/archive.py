@@ -152,7 +152,7 @@ def _checked_manifest(file: BinaryIO, archive: zipfile.ZipFile) -> Manifest:
     names = [member.filename for member in members]
     size = file.seek(0, 2)
     if len(names) > _MOST_MEMBERS:
-        raise InputError(f"it holds {len(names)} members, and a model has far fewer")
+        raise InputError(f"it contains {len(names)} members, more than a model can have")
     for name in names:
         if not is_safe(name):
             raise InputError(f"its member {printable(name)!r} leads out of the folder that it is unpacked in")
