@@ -61,7 +61,7 @@ def _run(arguments: Sequence[str] | None, received: Received) -> ExitStatus:
 
 
 def _defer_runs() -> None:
-    """Let another process write the run into MLflow, whose import takes longer than some verdicts."""
+    """Defer the run to another process, because importing MLflow takes longer than some verdicts."""
     from pixal.tracking import defer_runs
 
     defer_runs()

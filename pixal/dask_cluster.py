@@ -193,7 +193,7 @@ class _Calls(Generic[Item, Result]):
         raise self._cluster.lost()
 
     def cancel(self) -> None:
-        """Give up what was not taken."""
+        """Cancel the items whose results were not taken."""
         if self._waiting and self._cluster.is_connected:
             with suppress(Exception):  # the scheduler may be lost meanwhile
                 self._cluster.client.cancel([future for _, future in self._waiting])
@@ -280,7 +280,7 @@ def _other_versions(versions: tuple[str, str]) -> str:
 
 
 def _examine(versions: tuple[str, str], reads: Sequence[str], writes: Sequence[str], marker: str) -> str:
-    """What is wrong with this worker; "" if nothing is. Called in a worker."""
+    """The problem of this worker; "" if there is none. Called in a worker."""
     if problem := _other_versions(versions):
         return problem
     for path in reads:

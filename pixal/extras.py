@@ -26,7 +26,7 @@ _EXTRAS = {
 
 
 def install_advice(module: str) -> str:
-    """What a missing module is called, and how to install it."""
+    """The name of a missing module, and how to install it."""
     name, command = _EXTRAS[module]
     return f"{name}, which is not installed: {command}"
 

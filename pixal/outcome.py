@@ -1,4 +1,4 @@
-"""What a command finished, what it could not process, and its results as a table."""
+"""Results of commands: what was finished, what could not be processed, and tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Failure:
 
 
 class ItemRecord(Protocol):
-    """What a step recorded about one image."""
+    """The record of a step for one image."""
 
     @property
     def image(self) -> str:
@@ -52,12 +52,12 @@ class ItemRecord(Protocol):
 
     @property
     def reason(self) -> str:
-        """What was wrong, if it did not."""
+        """The reason, if it did not."""
 
 
 @dataclass
 class Outcome:
-    """What one step finished, and what it and the steps before it could not process.
+    """The result of a step: what it finished, and what it and the steps before it could not process.
 
     Attributes:
         done: Number of images that the last step finished.
@@ -90,11 +90,11 @@ class Outcome:
 
 
 class Results(Protocol):
-    """What ``validate``, ``detect``, ``evaluate`` and ``benchmark`` return, for every task."""
+    """The result of ``validate``, ``detect``, ``evaluate`` and ``benchmark``, for every task."""
 
     @property
     def failures(self) -> Sequence[Failure | str]:
-        """What could not be processed, each with its reason."""
+        """The inputs that could not be processed, each with the reason."""
 
     @property
     def failed(self) -> int:
@@ -123,22 +123,22 @@ class WithoutVerdicts:
 
 
 class Cleaned(Protocol):
-    """What ``clean`` returns."""
+    """The result of ``clean``."""
 
     @property
     def size(self) -> int:
         """Size in bytes of what can be removed, or was."""
 
     def summary(self) -> str:
-        """What it is, one line each."""
+        """The items, one line each."""
 
 
 class Overview(Protocol):
-    """What ``check``, ``status`` and ``doctor`` return."""
+    """The result of ``check``, ``status`` and ``doctor``."""
 
     @property
     def problems(self) -> Sequence[str]:
-        """What has to be solved before a run, each in one sentence."""
+        """The problems to solve before a run, each in one sentence."""
 
     def summary(self) -> str:
         """The overview as text for the terminal."""
@@ -148,7 +148,7 @@ class Overview(Protocol):
 
 
 class Tabular:
-    """What the results of commands have in common: a table, and the files that were written."""
+    """Base class of results: a table, and the files that were written."""
 
     @property
     @abstractmethod

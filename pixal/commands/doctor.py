@@ -39,7 +39,7 @@ print(json.dumps({"version": tf.__version__, "cuda": bool(build.get("is_cuda_bui
 
 @dataclass(frozen=True)
 class Doctor:
-    """What PIXAL finds on this machine.
+    """The result of ``pixal.doctor``.
 
     Attributes:
         findings: Sections of values by name.
@@ -62,7 +62,7 @@ class Doctor:
 
 
 def doctor() -> Doctor:
-    """Look at the platform, the packages, the GPU, the weights on this machine, and the tracking store.
+    """Check the platform, the packages, the GPU, the weights on this machine, and the tracking store.
 
     Returns:
         The findings, and what stops a command. Nothing is written, and no network is used.
@@ -112,7 +112,7 @@ def _installed(package: str) -> str:
 
 
 def _tensorflow() -> dict[str, str]:
-    """What TensorFlow says of itself and of GPUs; it is asked in another process, which may crash or print."""
+    """Version and GPUs of TensorFlow, read in another process, because it may crash or print."""
     if find_spec("tensorflow") is None:
         return {"version": "not installed"}
     try:
@@ -177,7 +177,7 @@ def _is_on() -> str:
 
 
 def _extensions() -> dict[str, str]:
-    """What other packages have registered."""
+    """The extensions that other packages have registered."""
 
     def others(registry: Registry) -> str:
         names = sorted(set(registry.class_paths()) - set(registry.builtin))

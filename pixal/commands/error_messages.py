@@ -1,4 +1,4 @@
-"""Say in one line on standard error why a command has failed or stopped, and give the exit status."""
+"""Report in one line on standard error why a command has failed or stopped; return the exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AFTER_STOP = {
 
 
 def report_stop(error: BaseException, command: str, received: Received) -> ExitStatus:
-    """Say that a signal has stopped a command, and how to go on.
+    """Report that a signal has stopped a command, and how to continue.
 
     Args:
         error: The interruption, or the error that a library made of it.
@@ -37,7 +37,7 @@ def report_stop(error: BaseException, command: str, received: Received) -> ExitS
 
 
 def report_error(error: Exception) -> ExitStatus:
-    """Say why a command has failed, and what to do."""
+    """Report why a command has failed, and what to do."""
     if isinstance(error, PixalError):
         return _print_error(ExitStatus.BAD_INPUT, f"error: {error}")
     if isinstance(error, OSError) and (storage := storage_error(error)):

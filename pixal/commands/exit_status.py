@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """How a command ended.
+    """Exit statuses of commands.
 
     Attributes:
         DONE: Everything was processed.

@@ -59,7 +59,7 @@ def promote(
     quiet: bool = False,
     **planted: Unpack[DefectOptions],
 ) -> Results:
-    """Put the candidate of a type in place of the model in use, or an earlier model back.
+    """Replace the model in use of a type by its candidate, or return to an earlier model.
 
     Before, both models are compared: on all parts that were ever marked (with held-out scores where a model was trained
     on them), on the last batches, and on planted defects. ``promotion.html`` in the folder of the candidate shows it,

@@ -40,7 +40,7 @@ def init(
 
 
 def check(input_path: str | Path | None = None, *, config: Config | str | Path | None = None) -> Overview:
-    """Look for what would stop or spoil a run, and say what the commands would do. Nothing is written.
+    """Find problems before a run, and list what the commands would do. Nothing is written.
 
     Args:
         input_path: The folder of photographs. Default: check the settings alone.

@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _complete_paths(commands: Commands) -> None:
-    """Let the shell complete names of files and folders, where an option takes one."""
+    """Enable the completion of file and folder names for options that take one."""
     for command in commands.choices.values():
         for action in command._actions:
             if set(re.findall("[A-Z]+", str(action.metavar))) & {"DIR", "FILE", "NPZ", "IMAGE", "TABLE"}:

@@ -1,4 +1,4 @@
-"""What each command of the command line does: it calls one public function, and prints the result."""
+"""The functions of the commands: each calls one public function, and prints the result."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _REPEAT_AFTER = 0.01  # seconds after which a signal is handled again whose exce
 
 @dataclass
 class Received:
-    """What the process was asked to do.
+    """The signal that the process has received.
 
     Attributes:
         number: The signal that asked it to stop; None if there was none.

@@ -33,7 +33,7 @@ class StartedConfig:
     types: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """What was written, and the next commands."""
+        """The written files, and the next commands."""
         option = "" if self.folder == Path(CONFIGS) else f" -c {shlex.quote(str(self.folder))}"
         source = shlex.quote(str(self.source or f"photos/{self.component}"))
         types = [f"  {name}: {count} photographs" for name, count in self.types.items()]

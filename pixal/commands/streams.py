@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def tolerant_streams() -> Iterator[None]:
-    """Let the work of the block go on when its messages cannot be written.
+    """Continue the work of the block if its messages cannot be written.
 
     A closed stream is opened to nothing: otherwise the next file that is opened would get its number, and messages of
     libraries would be written into that file.

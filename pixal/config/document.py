@@ -118,7 +118,7 @@ class Document:
             _log.warning("%s: %s: %s %s; %s is used", source, former.key, value, former.reason, default)
 
     def _source(self, key: Key) -> str:
-        """Where a key, or else the nearest key above it, was set."""
+        """The source of a key, or of the nearest key above it that was set."""
         while key and key not in self.sources:
             key = key[:-1]
         return self.sources.get(key, "configuration")

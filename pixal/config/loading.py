@@ -62,7 +62,7 @@ class Config:
 
 
 class TaskSettings(Protocol):
-    """What ``load_config`` needs from a task: the types of its settings."""
+    """The types of the settings of a task, for ``load_config``."""
 
     parameters_type: type[Parameters]
     config_type: type[Config]

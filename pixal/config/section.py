@@ -1,4 +1,4 @@
-"""What all sections of the settings are built from: the base class, common types, and marks on single settings."""
+"""The base class of the sections of the settings, common types, and marks on single settings."""
 
 from __future__ import annotations
 

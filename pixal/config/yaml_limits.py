@@ -13,7 +13,7 @@ import yaml
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 CONSTRUCTION_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""What PyYAML raises for a value that its tag, written or implied, does not allow: ``!!int x``, ``2026-99-99``."""
+"""Exceptions of PyYAML for a value that its tag, written or implied, does not allow: ``!!int x``, ``2026-99-99``."""
 
 _MAX_DEPTH = 50  # PIXAL's own files have at most 8 levels
 _MAX_REPEATED = 10_000  # nodes that aliases may add
@@ -24,7 +24,7 @@ _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class YamlLimits:
-    """How large a YAML text may be.
+    """Limits on the size of a YAML text.
 
     Attributes:
         size: In bytes.

@@ -1,4 +1,4 @@
-"""What ``pixal history`` shows: failure rates, scores and drift of the batches of a component."""
+"""The result of ``pixal history``: failure rates, scores and drift of the batches of a component."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``pixal inspect`` found, in the database: written from its files, and read for pages."""
+"""The results of ``pixal inspect`` in the database: written from its files, and read for pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InspectionContent:
-    """What the files of an inspection hold.
+    """The content of the files of an inspection.
 
     Attributes:
         values: The columns ``source``, ``against``, ``created`` and ``pixal_version`` of ``inspections``.

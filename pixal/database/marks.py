@@ -25,7 +25,7 @@ _REVIEWS = ("confirmed", "false alarm", "missed")  # the marks after which a par
 
 @dataclass(frozen=True)
 class NewMark:
-    """What an inspector says about a verdict.
+    """The mark of an inspector on a verdict.
 
     Attributes:
         mark: "confirmed" (the verdict is right), "false alarm" (a part that failed is good), "missed" (a defect was not

@@ -54,7 +54,7 @@ class PartFilter:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many photographs of a batch there are.
+    """Numbers of photographs of a batch.
 
     Attributes:
         photographs: All of them.
@@ -118,7 +118,7 @@ def verdicts_of(connection: Connection, batch_id: int) -> dict[tuple[str, str], 
 
 
 def count_parts(connection: Connection, batch_id: int) -> Counts:
-    """How many photographs a batch has, and how many of their verdicts are reviewed."""
+    """Count the photographs of a batch, and those whose verdicts are reviewed."""
     conditions = (
         VERDICTS.c.verdict == "fail",
         VERDICTS.c.verdict == "error",

@@ -37,7 +37,7 @@ PartKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class PhotographFacts:
-    """What the files of a batch tell about a photograph, besides its verdict.
+    """The data on a photograph in the files of a batch, except its verdict.
 
     Attributes:
         path: Its absolute path.
@@ -52,7 +52,7 @@ class PhotographFacts:
 
 @dataclass(frozen=True)
 class BatchContent:
-    """What the files of a batch hold.
+    """The content of the files of a batch.
 
     Attributes:
         results: The content of ``results.json``.

@@ -12,12 +12,12 @@ from pixal.database.schema import MARKS
 
 FALSE_ALARM, CONFIRMED, MISSED, COMMENT = "false alarm", "confirmed", "missed", "comment"
 CONFIRMED_GOOD = "confirmed good"
-"""How the confirmation that a part which passed is good is called here."""
+"""The name of a confirmed pass in this module."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What an inspector said about a photograph.
+    """The mark of an inspector on a photograph.
 
     Attributes:
         batch: Name of the batch.

@@ -1,4 +1,4 @@
-"""What a kind of planted defect is, and how it is found by its name."""
+"""Kinds of planted defects: their properties, and how they are found by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixal.registry import DEFECTS
 
 
 class Place(Enum):
-    """Where on a part defects of a kind occur."""
+    """The places on a part where defects of a kind occur."""
 
     INSIDE = "anywhere on the part"
     PRINT_EDGE = "at the edges of what is printed on the part"

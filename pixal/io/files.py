@@ -164,7 +164,7 @@ of creation on Windows.
 
 
 def file_stat(path: Path) -> FileStat:
-    """What changes when a file is written.
+    """The properties of a file that change when it is written.
 
     Raises:
         InputError: If the file does not exist or cannot be read.

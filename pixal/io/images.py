@@ -205,7 +205,7 @@ def figure_png(figure: Figure, *, dpi: int = 150, fingerprint: str | None = None
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header of an image file states.
+    """The content of the header of an image file.
 
     Attributes:
         height: Height in pixels, without the EXIF orientation.

@@ -16,7 +16,7 @@ from pixal.io.records import to_builtin
 
 
 class OutputRecord(BaseModel):
-    """What is known of one output file; subclasses add fields. All values are None if the output was not made.
+    """The record of one output file; subclasses add fields. All values are None if the output was not made.
 
     Attributes:
         file: Name of the output file.

@@ -12,7 +12,7 @@ from pixal.io.files import FileStat, file_hash, file_stat
 
 
 class WrittenFile(BaseModel):
-    """What a file was when it had been written.
+    """Identity of a file when it was written: size, time and hash.
 
     Attributes:
         sha256: The SHA-256 of its content.

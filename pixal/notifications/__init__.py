@@ -1,1 +1,1 @@
-"""Tell other programs about verdicts at once: a webhook or a command, without ever delaying a verdict."""
+"""Send verdicts to other programs in the background: to a webhook or a command."""

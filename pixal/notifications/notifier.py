@@ -77,7 +77,7 @@ class Notifier:
         self._thread.start()
 
     def verdict(self, part: PartResult, component: str, batch: BatchOrigin, model: ModelOrigin) -> None:
-        """Tell about a verdict, if the settings ask for it. Never raises: a verdict does not depend on it."""
+        """Send a verdict, if the settings select it. Raises no errors: verdicts do not depend on it."""
         if self._settings.verdicts == "failures" and part.verdict == "pass":
             return
         content = message_of(part, component, batch, model)

@@ -45,7 +45,7 @@ class _Model(BaseModel):
 
 @dataclass(frozen=True)
 class PartTruth:
-    """What is known about a part.
+    """The true label of a part.
 
     Attributes:
         label: 0 for a good part, 1 for a defective one.
@@ -142,7 +142,7 @@ class ModelOrigin(_Model):
 
 
 class TypeSummary(_Model):
-    """How the parts of one type were validated, and how many there are.
+    """Threshold, model and counts of the parts of one type.
 
     Attributes:
         threshold: A part fails above this score.
@@ -194,7 +194,7 @@ class DriftFinding:
 
 
 class DriftSummary(_Model):
-    """How a batch differs from training.
+    """The drift of a batch against training.
 
     Attributes:
         level: Probability that a batch taken like training has any finding.

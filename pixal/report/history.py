@@ -26,7 +26,7 @@ _LARGEST_SHARE = 0.25  # of the model input; larger regions, for example under a
 
 @dataclass(frozen=True)
 class RegionPlaces:
-    """Where regions of one type are.
+    """The places of the regions of one type.
 
     Attributes:
         boxes: (n, 4), x, y, width and height of each region in the model input.
@@ -61,7 +61,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Section:
-    """What the page shows of one type."""
+    """The data of one type on the page."""
 
     name: str
     rows: list[_Row]
@@ -156,7 +156,7 @@ def _period(rates: Sequence[Rate]) -> str:
 
 
 def _events(rates: Sequence[Rate], by: str) -> list[str]:
-    """What a reader should know first: rates outside their limits, and drift, in the order of time."""
+    """The most important notes: rates outside their limits, and drift, in the order of time."""
     events = []
     for rate in sorted(rates, key=lambda rate: (rate.first, rate.type)):
         where = rate.group if by == "type" else f"{rate.group}, {rate.type}"

@@ -52,7 +52,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class InspectedTypeSummary:
-    """What the page shows of one type.
+    """The data of one type on the page.
 
     Attributes:
         name: The type.

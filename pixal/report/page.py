@@ -1,4 +1,4 @@
-"""What the HTML pages share: templates, hashes for the content security policy, formats, and how they are written."""
+"""Shared by the HTML pages: templates, hashes for the content security policy, formats, and how they are written."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def join_views(results: Sequence[PartResult], pattern: str | None = None) -> tup
 
 
 def part_headline(parts: Sequence[PartVerdict]) -> str:
-    """How many parts have which verdict, and how many lack a view."""
+    """Number of parts by verdict, and of parts with a missing view."""
     counts = {verdict: sum(part.verdict == verdict for part in parts) for verdict in ("pass", "fail", "error")}
     missing = sum(bool(part.missing) for part in parts)
     text = f"{len(parts)} parts, joined from their views: {counts['pass']} pass, {counts['fail']} fail"

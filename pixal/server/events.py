@@ -52,7 +52,7 @@ async def _follow(request: Request, component: str, batch: str) -> AsyncIterator
 
 
 def _state(request: Request, component: str, batch: str) -> dict[str, Any] | None:
-    """What a page shows of the batch; None while it cannot be read, for example because it is moved."""
+    """The state of the batch for a page; None while it cannot be read, for example because it is moved."""
     try:
         asked = find_asked(request, component, batch)
         with asked.store.reading() as connection:

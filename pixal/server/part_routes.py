@@ -1,4 +1,4 @@
-"""What the page of a part asks for: the order of the parts, the values of one, its pictures and outlines."""
+"""Data for the page of a part: the order of the parts, the values of one, its pictures and outlines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the routes share: the component and batch of an address, who asks, and templates."""
+"""Shared by the routes: the component and the batch of an address, the inspector, and templates."""
 
 from __future__ import annotations
 

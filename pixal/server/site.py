@@ -1,4 +1,4 @@
-"""What the pages show: components, and where their files and pictures come from. A task implements it."""
+"""The content of the pages of ``pixal serve``: components, their files and their pictures. A task implements it."""
 
 from __future__ import annotations
 

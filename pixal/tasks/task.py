@@ -78,7 +78,7 @@ class Task(ABC):
         out: str | Path | None,
         quiet: bool,
     ) -> Results:
-        """Say what is wrong with the files in ``source``, before any training."""
+        """Find problems with the files in ``source`` before training."""
         self._does_not_apply("inspect")
 
     def remove_bg(self, source: str | Path, config: Config, *, force: bool, quiet: bool) -> Outcome:
@@ -195,7 +195,7 @@ class Task(ABC):
         self._does_not_apply("accept")
 
     def site(self, config: Config) -> Site:
-        """What ``pixal serve`` shows."""
+        """The content of the pages of ``pixal serve``."""
         self._does_not_apply("serve")
 
     def benchmark(
@@ -232,7 +232,7 @@ class Task(ABC):
         return
 
     def check(self, source: str | Path | None, config: Config) -> Overview:
-        """Look for what would stop or spoil a run on the files in ``source``. None: check the settings alone."""
+        """Find problems of a run on the files in ``source``. None: check only the settings."""
         self._does_not_apply("check")
 
     def status(self, config: Config) -> Overview:

@@ -1,4 +1,4 @@
-"""What the environment says about tracking: whether it is on, which MLflow store is used, and how long it may take."""
+"""Environment variables for tracking: whether it is on, which MLflow store is used, and time limits."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class MlflowLogger(RunLogger):
 
 
 def _say_where(experiment: str) -> None:
-    """Say once where the runs are. The address makes MLflow's page show runs, and not traces of language models."""
+    """Log the address of the runs once. With it MLflow's page shows runs, and not traces of language models."""
     address = os.environ.get(STORE, "http://127.0.0.1:5000")
     if not address.startswith("http") or experiment in _said:
         return

@@ -112,7 +112,7 @@ class _Session:
         self._failed: set[Path] = set()  # that could not be sent when they had ended
 
     def run(self, woken: Event, is_over: Event) -> None:
-        """Look for what the runs have logged, and send it, until there is nothing more to come."""
+        """Send what the runs log until all runs have ended."""
         set_up_mlflow()
         last = time.monotonic()
         while True:

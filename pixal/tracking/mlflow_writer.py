@@ -137,7 +137,7 @@ class RunWriter:
             self._client.log_artifact(self._run_id, str(file.path), file.folder)
 
     def _log_model(self, model: TrackedModel) -> None:
-        """Let the task log the model: it knows how models of its kind are applied."""
+        """Log the model through its task, which defines how its models are applied."""
         if model.task not in TASKS.class_paths():  # a kept run, of a package that is no longer installed
             return
         task = TASKS.load(model.task)()

@@ -78,7 +78,7 @@ class TrackedModel(NamedTuple):
 
 @dataclass
 class TrackedRun:
-    """What a run has logged so far.
+    """A run with the data that it has logged so far.
 
     Attributes:
         experiment: Name of the experiment.

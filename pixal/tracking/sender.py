@@ -34,7 +34,7 @@ _senders: dict[tuple[Path, str], Sender] = {}  # by working directory and store
 
 
 class Report(NamedTuple):
-    """What became of a run.
+    """The outcome of sending a run.
 
     Attributes:
         problem: Why it is not in MLflow; "" if it is.

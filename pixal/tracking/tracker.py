@@ -155,13 +155,13 @@ def untracked() -> Iterator[None]:
 
 
 def defer_runs() -> None:
-    """Let runs that may be deferred be written after this process has ended."""
+    """Allow deferred runs to be written after this process has ended."""
     global _defers
     _defers = True
 
 
 def start_tracking(config: Config) -> None:
-    """Get ready for a run that is about to start, in the background: MLflow takes seconds to import.
+    """Start the process that sends runs in the background, because MLflow takes seconds to import.
 
     Raises:
         ConfigError: The package of a logger is missing; the message holds the command that installs it.

@@ -38,7 +38,7 @@ class _Model(BaseModel):
 
 
 class RunStart(_Model):
-    """How a run begins; see ``TrackedRun``.
+    """The start of a run; see ``TrackedRun``.
 
     Attributes:
         store: Which store it is meant for; see ``store_key``.
@@ -57,7 +57,7 @@ class RunStart(_Model):
 
 
 class RunEnd(_Model):
-    """How a run has ended; see ``TrackedRun``."""
+    """The end of a run; see ``TrackedRun``."""
 
     status: Status
     time: int
@@ -210,7 +210,7 @@ def kept_runs(store: str) -> Iterator[tuple[Path, RunStart, list[Entry]]]:
 
 @contextmanager
 def following(session: str) -> Iterator[None]:
-    """Let other senders know that the runs of a session are still written, or have a sender."""
+    """Hold a lock that shows other senders that the runs of a session are being written or sent."""
     lock = FileLock(_session_lock(session), timeout=1)
     Path(FOLDER).mkdir(exist_ok=True)
     with suppress(OSError, NotImplementedError, Timeout):  # network drives without locks

@@ -243,7 +243,7 @@ class Checkpoint:
 
 
 def read_dependencies(folder: Path) -> dict[str, Any]:
-    """What the run of the checkpoint in ``folder`` depends on; empty if there is no readable checkpoint."""
+    """The inputs and settings of the run of the checkpoint in ``folder``; empty without a readable checkpoint."""
     try:
         return dict(read_state(folder / _STATE).notes["dependencies"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -34,7 +34,7 @@ NOT_FITTED = "the model is neither trained nor loaded"
 
 @dataclass(frozen=True)
 class FitControl:
-    """What controls a fit by epochs. Families without epochs ignore it.
+    """Control of a fit by epochs. Families without epochs ignore it.
 
     Attributes:
         validation_rows: Rows whose loss decides which epoch is best and when to stop; None: the settings decide.

@@ -1,4 +1,4 @@
-"""How a fit went."""
+"""The history of a fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class History:
-    """How a fit went: one value per epoch. The lists stay empty for a family without epochs.
+    """The history of a fit: one value per epoch. The lists stay empty for a family without epochs.
 
     Attributes:
         loss: Mean loss of the training rows.

@@ -1,4 +1,4 @@
-"""What validation needs of a trained model, whatever computes it."""
+"""The interface of a trained model that validation needs, with or without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training run starts (new, from a checkpoint or from a trained model), and what it stores for later runs."""
+"""The start of a training run (new, from a checkpoint or from a trained model), and its state for later runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EPOCHS = "number of epochs"
 
 
 class ResumePlan:
-    """How a run of ``train`` starts.
+    """The start of a run of ``train``.
 
     Attributes:
         trained: The record of a complete model with the same input, settings and versions; None if there is none.

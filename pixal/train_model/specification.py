@@ -1,4 +1,4 @@
-"""What a model is built from, and what training stores about a model in ``metadata/model_training.yaml``."""
+"""The specification of a model, and the record that training stores in ``metadata/model_training.yaml``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Specification = TypeVar("Specification", bound="ModelSpecification")
 
 
 class ModelSpecification(ModelTraining):
-    """What a model is built from: the settings of ``model_training`` and a description of the input.
+    """The specification of a model: the settings of ``model_training`` and a description of the input.
 
     Unknown keys are ignored, because ``metadata/model_training.yaml`` holds more. A setting that was added after a
     model was trained has its default. A family that stores values found by a fit derives a class of its own.

@@ -178,7 +178,7 @@ class _TrainingRun:
 
     @cached_property
     def specification(self) -> ModelSpecification:
-        """What the model is built from."""
+        """The specification of the model."""
         data, settings = self.training_set, self.config.model_training
         return ModelSpecification.read(
             settings.model_dump()
@@ -198,7 +198,7 @@ class _TrainingRun:
 
     @cached_property
     def plan(self) -> ResumePlan:
-        """Where the run starts."""
+        """The start of the run: new, from a checkpoint, or from a trained model."""
         settings = result_settings(self.specification)
         dependencies = {
             "input": self.training_set.sha256,

@@ -19,7 +19,7 @@ from pixal.train_model.specification import ModelSpecification
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What one model is trained on.
+    """The training set of one model.
 
     Attributes:
         owner: The type that the model is for; None for one model of all types.
@@ -67,7 +67,7 @@ class FinishedFit:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a task adds to a fitted model.
+    """The files, figures and metadata that a task adds to a fitted model.
 
     Attributes:
         figures: Figure files, to be tracked.

@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Judged:
-    """What one model says about planted defects and about the good parts that they were planted on.
+    """The scores of one model for planted defects and for the good parts that they were planted on.
 
     Attributes:
         peaks: (D,), how far each defect stands out: the largest value of the anomaly map in its neighbourhood.
@@ -45,7 +45,7 @@ class Judged:
 
     @property
     def auroc(self) -> float:
-        """How often a defect stands out more than a good part scores: the area under the ROC curve."""
+        """The area under the ROC curve: the probability that a defect has a larger value than a good part."""
         return float(self._wins.sum() / (len(self.peaks) * len(self.good)))
 
     @property
@@ -76,7 +76,7 @@ def pool_judged(judged: Sequence[Judged]) -> Judged:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better a model is than another one on the same defects and parts.
+    """The difference between two models on the same defects and parts.
 
     Attributes:
         detection_rate: Difference of the fractions of defects that are found.

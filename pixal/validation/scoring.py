@@ -60,7 +60,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class PartGeometry:
-    """Where a part lies on its photograph.
+    """The geometry of a part on its photograph.
 
     Attributes:
         size: Height and width of the photograph, pixels.
@@ -73,7 +73,7 @@ class PartGeometry:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about a part.
+    """The prediction for a part.
 
     Attributes:
         map: The anomaly map in the type's input frame, (h, w) float32.

@@ -25,7 +25,7 @@ _STRINGS, _COUNTS = ("type", "image", "verdict", "reason"), ("regions",)
 
 
 class PhotographModel:
-    """What ``mlflow.pyfunc.load_model`` wraps."""
+    """The model that ``mlflow.pyfunc.load_model`` wraps."""
 
     def __init__(self, file: str | Path) -> None:
         """Load a model file. Raise ``InputError`` or ``ModelError`` if it is not what PIXAL wrote."""
@@ -34,7 +34,7 @@ class PhotographModel:
         self._scorer = Scorer(file)
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Give photographs their verdicts.
+        """Compute the verdicts of photographs.
 
         Args:
             model_input: The path of a photograph or of a folder of photographs; or several, as a list or as the first
@@ -60,7 +60,7 @@ class PhotographModel:
 
 
 def _load_pyfunc(path: str) -> PhotographModel:
-    """What MLflow calls to load a model."""
+    """Load a model; MLflow calls this function by its name."""
     return PhotographModel(path)
 
 

@@ -50,7 +50,7 @@ class ImageRecord(BaseModel):
 
 
 class PoseRecord(BaseModel):
-    """How well a photograph was aligned, and its pose; None if no pose was found.
+    """The alignment of a photograph: quality, and pose; None if no pose was found.
 
     Attributes:
         inliers: Number of matches that agree with the homography.

@@ -137,7 +137,7 @@ class Preprocessor(Section):
     light_matching: Literal["auto", "gain", "field", "local", "none"] = "auto"
 
     def pooling(self, pixels: int, *, texture: bool) -> int:
-        """What ``pool_size`` stands for. ``auto``: 2, but 1 for textures that are small.
+        """The value of ``pool_size``. ``auto``: 2, but 1 for textures that are small.
 
         The features of a texture need its detail, and an input of as many pixels costs no more than a pooled large one.
 

@@ -19,7 +19,7 @@ _MIN_UNIT = 1e-6  # if all scores are 0
 
 @dataclass(frozen=True)
 class Scale:
-    """What the errors of a member are like for good parts of a type.
+    """Statistics of the errors of a member on good parts of a type.
 
     Attributes:
         variance: The variance of the errors at each pixel, (H, W, C).

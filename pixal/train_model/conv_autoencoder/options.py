@@ -51,7 +51,7 @@ class ConvAutoencoderOptions(Section):
 
 
 class ConvSpecification(ModelSpecification):
-    """What a convolutional autoencoder is built from.
+    """The specification of a convolutional autoencoder.
 
     Attributes:
         spread: The root mean square deviation of good parts from their mean in each of the C channels, found by the

@@ -60,5 +60,5 @@ class OnnxNetwork:
 
 
 def notes_text(notes: Mapping[str, Any]) -> str:
-    """What is stored with a network, as the text in its file."""
+    """The text that is stored with a network in its file."""
     return json.dumps(notes, sort_keys=True)

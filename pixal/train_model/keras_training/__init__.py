@@ -1,1 +1,1 @@
-"""What all families trained with Keras share: the training loop, losses, learning rates, hardware and files."""
+"""Shared by all families trained with Keras: the training loop, losses, learning rates, hardware and files."""

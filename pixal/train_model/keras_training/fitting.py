@@ -145,7 +145,7 @@ class _Fit:
                 variable.assign(value)
 
     def state(self, *, with_times: bool = True) -> tuple[Iterator[tuple[str, NDArray[Any]]], dict[str, Any]]:
-        """What ``restore`` needs: arrays by name, and notes as JSON values."""
+        """The state for ``restore``: arrays by name, and notes as JSON values."""
         notes = {
             "epoch": len(self.history.loss),
             "history": self.history.as_notes(with_times=with_times),

@@ -133,7 +133,7 @@ class ImageLoss(keras.losses.Loss):
         return ops.mean(losses, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """What Keras needs to rebuild the loss. The weights are compressed: as text they would be very large."""
+        """The configuration from which Keras rebuilds the loss, with compressed weights, which are large as text."""
         weights = None if self._weights is None else _pack(ops.convert_to_numpy(self._weights))
         config: dict[str, Any] = super().get_config()
         return config | {"huber_delta": self.huber_delta, "weights": weights}

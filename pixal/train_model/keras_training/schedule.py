@@ -48,7 +48,7 @@ def typical_rates(histories: list[History]) -> list[float] | None:
 
 
 def _count_plateaus(settings: ModelTraining, history: History) -> int:
-    """How often the validation loss did not improve for ``plateau_patience`` epochs."""
+    """Number of times that the validation loss did not improve for ``plateau_patience`` epochs."""
     plateaus, waited, best = 0, 0, np.inf
     for loss in history.validation_loss:
         waited += 1

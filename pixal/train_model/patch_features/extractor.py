@@ -1,4 +1,4 @@
-"""What computes patch features from images, whatever runs the network."""
+"""The interface of patch feature extractors, independent of the library that runs the network."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def default_levels(count: int) -> list[Level]:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the distances of good parts are like at a level.
+    """Statistics of the distances of good parts at a level.
 
     Attributes:
         center: The mean distance in each cell, (p,).
@@ -65,7 +65,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class LearnedLevel:
-    """What a model learned from the good parts of one type at one level.
+    """The fitted arrays of one type at one level.
 
     Attributes:
         arrays: What the family learned.

@@ -38,7 +38,7 @@ class PatchOptions(Section):
 
 
 class PatchSpecification(ModelSpecification):
-    """What a model of patch features is built from.
+    """The specification of a model of patch features.
 
     Attributes:
         backbone_weights: ``source`` and ``sha256`` of the backbone's weights, found by the fit; None before it.

@@ -1,4 +1,4 @@
-"""How images are prepared for pretrained networks."""
+"""The preparation of images for pretrained networks."""
 
 from __future__ import annotations
 

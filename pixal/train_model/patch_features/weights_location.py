@@ -1,4 +1,4 @@
-"""Where the weights of backbones are on this machine; Keras is not imported."""
+"""The location of the weights of backbones on this machine; Keras is not imported."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ def _canny(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 STEPS = {"grey": _grey, "equalize": _equalize, "canny": _canny}
-"""What can be done with photographs on the way, by name."""
+"""The conversions of photographs, by name."""
 
 
 @dataclass
 class Arrangement:
-    """What ``arrange`` did.
+    """The result of ``arrange``.
 
     Attributes:
         folder: The folder that was made.

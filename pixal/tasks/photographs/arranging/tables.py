@@ -40,7 +40,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Row:
-    """What a table says about a photograph.
+    """The row of a table for a photograph.
 
     Attributes:
         where: The table and the line, for messages.

@@ -134,7 +134,7 @@ def _best(comparisons: Sequence[TypeComparison], reasons: list[str]) -> str:
 
 
 class _Clock:
-    """Says whether there is time for another family: it is assumed to take as much longer as ``FAMILIES`` says."""
+    """Whether there is time for another family: it is assumed to take as much longer as ``FAMILIES`` says."""
 
     def __init__(self, budget: float) -> None:
         self._budget, self._start = budget, time.monotonic()

@@ -1,4 +1,4 @@
-"""What a model costs: memory while it is trained, and time per part."""
+"""The cost of a model: memory while it is trained, and time per part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMED_PARTS = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
         training_seconds: The duration of training: all fits and the calibration.

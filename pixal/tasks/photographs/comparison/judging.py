@@ -63,7 +63,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class TypeJudgement:
-    """What a candidate says about the planted defects of one type.
+    """The scores of a candidate for the planted defects of one type.
 
     Attributes:
         plan: What was planted, on which part.

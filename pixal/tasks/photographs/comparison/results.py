@@ -64,7 +64,7 @@ class ComparisonFiles:
 
 @dataclass(frozen=True)
 class TypeComparison:
-    """What the candidates find of the planted defects of one type. The first candidate is the baseline.
+    """The comparison of the candidates on the planted defects of one type. The first candidate is the baseline.
 
     Attributes:
         name: The type.
@@ -94,7 +94,7 @@ class TypeComparison:
 
     @cached_property
     def differences(self) -> dict[str, Difference]:
-        """How much better each other candidate is than the baseline."""
+        """The difference of each other candidate to the baseline."""
         first, *others = self.judged
         count = len(others)
         return {name: compare_judged(self.judged[name], self.judged[first], comparisons=count) for name in others}
@@ -106,7 +106,7 @@ class TypeComparison:
         return np.array([d.kind for photograph in plan.photographs for d in photograph.defects])[self.drawn]
 
     def found_by_kind(self, candidate: str) -> dict[str, tuple[int, int]]:
-        """How many defects of each kind a candidate finds, and of how many."""
+        """Numbers of found and planted defects of each kind, for a candidate."""
         found = self.judged[candidate].found
         return {
             str(kind): (int(found[self.kinds == kind].sum()), int((self.kinds == kind).sum()))
@@ -232,7 +232,7 @@ def _interval_text(value: float, interval: Interval) -> str:
 
 
 def difference_sentence(name: str, baseline: str, difference: Difference) -> str:
-    """Say whether a candidate finds more than another one."""
+    """A sentence on whether a candidate finds more than another one."""
     percent = f"{100 * abs(difference.detection_rate):.1f} % of the planted defects"
     low, high = (100 * end for end in difference.detection_interval)
     interval = f"{100 * (1 - difference.alpha):.3g} % interval of the difference: {low:+.1f} to {high:+.1f} %"

@@ -1,4 +1,4 @@
-"""The command ``compare``: train candidates on the same good parts, and judge them by the same planted defects."""
+"""The command ``compare``: train candidates on the same good parts, and compare them on the same planted defects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pixal.tracking import Tracker, tracked_run, untracked
 _log = logging.getLogger(__name__)
 
 BUDGET = replace(SMALL, folds=None)
-"""What is planted: four sizes and a contrast of 0.2, on all held-out parts."""
+"""The planted defects: four sizes and a contrast of 0.2, on all held-out parts."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ def compare(
     force: bool = False,
     quiet: bool = False,
 ) -> Comparison:
-    """Train and judge the candidates; see ``pixal.compare``.
+    """Train and compare the candidates; see ``pixal.compare``.
 
     Args:
         input_path: As for ``train``.

@@ -86,5 +86,5 @@ def _in_both(name: str, ours: InspectedType, theirs: InspectedType, other: str) 
         return []
     nearly = "nearly " if all(group.kind == NEAR for group in shared) else ""
     message = f"{numbered(len(names))} {'is' if len(names) == 1 else 'are'} {nearly}the same as in {other}"
-    advice = "Parts that a model was trained on say nothing about how it judges others: remove them from one folder."
+    advice = "Parts that a model was trained on cannot test it: remove them from one folder."
     return [Finding(name, "in_both", message, advice, names)]

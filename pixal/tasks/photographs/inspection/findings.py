@@ -1,4 +1,4 @@
-"""Say what the figures of the photographs mean, in sentences with what to do."""
+"""Turn the figures of the photographs into findings: sentences that say what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOOK = "Look at {them}; leave {them} out of the training if the part or the set
 
 @dataclass(frozen=True)
 class _Deviation:
-    """What it means that a figure of a photograph is far from that of the others.
+    """The meaning of an outlier in a figure of the photographs.
 
     Attributes:
         figure: The figure.
@@ -90,7 +90,7 @@ TOO_GOOD = frozenset({"sharp", "high_contrast", "smooth"})
 
 
 def find_problems(inspected: InspectedType, duplicates: Sequence[Duplicates]) -> list[Finding]:
-    """What is remarkable about the photographs of one type, the most important first.
+    """The findings on the photographs of one type, the most important first.
 
     Args:
         inspected: The photographs.
@@ -199,7 +199,7 @@ def _names(inspected: InspectedType, groups: Sequence[Duplicates]) -> tuple[str,
 
 
 def _of_all(inspected: InspectedType) -> Iterator[Finding]:
-    """What holds for most photographs of the type, or for their number."""
+    """The findings on most photographs of the type, or on their number."""
     count = len(inspected.readable)
     formats = Counter(f"{photo.format} with {photo.bits} bits" for photo in inspected.readable)
     if len(formats) > 1:

@@ -23,7 +23,7 @@ _MIN_RELATIVE = {"brightness": 0.15, "warmth": 0.06, "tint": 0.06, "spread": 0.2
 _MIN_ABSOLUTE = {"clipped_dark": 0.05, "clipped_bright": 0.05}
 _TINY = 1e-9  # smaller levels have no logarithm that means anything
 TOGETHER = tuple(_MIN_RELATIVE)
-"""The figures that are also judged together."""
+"""The figures whose combination is also tested."""
 
 
 def robust_scores(values: Mapping[str, Values]) -> dict[str, Values]:

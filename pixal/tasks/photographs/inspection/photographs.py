@@ -33,7 +33,7 @@ _SMALLEST_LEVEL = 1e-4  # of noise and contrast: a fortieth of a level of 8 bits
 
 @dataclass(frozen=True)
 class InspectedPhotograph:
-    """What is known of one file.
+    """The measured properties of one file.
 
     Attributes:
         photograph: The file.

@@ -80,7 +80,7 @@ class InspectionFiles:
 
 @dataclass(frozen=True)
 class Inspection(Tabular):
-    """What ``pixal.inspect`` found.
+    """The result of ``pixal.inspect``.
 
     Attributes:
         files: The files that were written: ``files.page``, ``files.table``, ``files.record``.
@@ -114,7 +114,7 @@ class Inspection(Tabular):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found, the most important first."""
+        """The findings, the most important first."""
         return self.document.findings
 
     @property

@@ -23,7 +23,7 @@ _NO_REASON = TOO_GOOD | {"duplicate", "in_both"}  # duplicates have a rule of th
 
 @dataclass(frozen=True)
 class Use:
-    """What to do with one photograph.
+    """The suggested use of one photograph.
 
     Attributes:
         use: One of ``USES``.

@@ -50,7 +50,7 @@ class StoredModelSummary(_Stored):
 
 
 class StoredResults(_Stored):
-    """What is read of ``results.json``."""
+    """The fields of ``results.json`` that are read."""
 
     created: str
     model: StoredModelSummary

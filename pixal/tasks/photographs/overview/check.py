@@ -46,7 +46,7 @@ class TypeCheck(BaseModel):
 
 
 class Check(BaseModel):
-    """What a run would meet.
+    """The result of ``pixal.check``.
 
     Attributes:
         component: The name of the component.
@@ -85,7 +85,7 @@ class Check(BaseModel):
 
 
 def check(source: str | Path | None, config: PhotographConfig) -> Check:
-    """Look for what would stop or spoil a run on the photographs in ``source``; None: check the settings alone.
+    """Find problems of a run on the photographs in ``source``; None: check only the settings.
 
     Raises:
         InputError: There are no photographs.

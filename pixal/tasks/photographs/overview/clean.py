@@ -41,7 +41,7 @@ class CleanItem:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What ``pixal.clean`` found, and whether it was removed.
+    """The result of ``pixal.clean``: files that can be made again, and whether they were removed.
 
     Attributes:
         items: What can be made again.
@@ -57,7 +57,7 @@ class Cleaning:
         return sum(item.size for item in self.items if not item.kept)
 
     def summary(self) -> str:
-        """What can be removed, one item per line, and what to do."""
+        """The items that can be removed, one per line, and the next command."""
         if not self.items:
             return "there is nothing to remove"
         lines = [_line(item) for item in self.items]

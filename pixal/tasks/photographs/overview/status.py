@@ -110,7 +110,7 @@ class BatchStatus(_Row):
 
 
 class NextCommand(_Row):
-    """What to do next.
+    """The next step.
 
     Attributes:
         command: The command; None if there is nothing to run.

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CutOut:
-    """What the alignment step needs from a cut-out photograph, in a few kilobytes.
+    """The data of a cut-out photograph that the alignment step needs, in a few kilobytes.
 
     Attributes:
         packed_mask: The foreground mask as compressed bits.

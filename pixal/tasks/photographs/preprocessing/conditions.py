@@ -1,4 +1,4 @@
-"""How photographs were taken: light, focus, and how well they were aligned, as numbers that compare batches."""
+"""Conditions of photographs: light, focus and quality of alignment, as numbers to compare batches."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ConditionsRecord(Protocol):
 
 @dataclass(frozen=True)
 class Conditions:
-    """How the photographs of a type were taken.
+    """The conditions of the photographs of a type.
 
     Attributes:
         values: One row per photograph that could be processed, columns as in ``CONDITIONS``, (N, 6); NaN where unknown.

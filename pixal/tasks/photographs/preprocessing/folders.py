@@ -1,4 +1,4 @@
-"""Where preprocessing keeps the files of a type, and the order of its steps."""
+"""The folders and files of the preprocessing of a type, and the order of its steps."""
 
 from __future__ import annotations
 

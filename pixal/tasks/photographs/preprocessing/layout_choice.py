@@ -89,7 +89,7 @@ class _Sample:
 
 @dataclass(frozen=True)
 class _Trial:
-    """How well the masks of one method agree.
+    """The agreement of the masks of one method.
 
     Attributes:
         method: The method.

@@ -58,7 +58,7 @@ class AlignmentFailure:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model gets of one photograph, and what was measured on the way.
+    """The model input of one photograph, and its measured properties.
 
     Attributes:
         values: The input, (h, w, C) float32.

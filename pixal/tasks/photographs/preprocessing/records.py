@@ -47,7 +47,7 @@ class AlignmentRecord(OutputRecord, AlignedImageRecord):
 
 
 class SharedRecord(OutputRecord):
-    """What the aligned photographs of a type have in common, in ``alignment.yaml``. ``file`` is ``reference.npz``.
+    """The common data of the aligned photographs of a type, in ``alignment.yaml``. ``file`` is ``reference.npz``.
 
     Attributes:
         left_out_of_consensus: Photographs whose mask has no vote, each with its IoU with the majority.
@@ -95,7 +95,7 @@ class InputFileRecord(OutputRecord):
 
 
 class TypeRecord(BaseModel):
-    """What was fitted for one type, in ``preprocessing.yaml``.
+    """The fitted preprocessing of one type, in ``preprocessing.yaml``.
 
     Attributes:
         background_method: The background method used.

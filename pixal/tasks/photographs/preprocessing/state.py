@@ -186,7 +186,7 @@ class PreprocessingState:
 
     @property
     def _light_matching(self) -> LightMatching:
-        """What ``light_matching`` stands for: textures differ from the reference everywhere, so they get one gain."""
+        """The value of ``light_matching``. ``auto``: one gain for textures, because they differ from the reference."""
         method = self.settings.preprocessor.light_matching
         if method != "auto":
             return method

@@ -108,7 +108,7 @@ class Evaluation(Tabular):
 
     @property
     def headline(self) -> str:
-        """How many types and images."""
+        """Numbers of types and images."""
         images = sum(evaluation.n_images for evaluation in self.types.values())
         return f"{len(self.types)} types, {images} images"
 

@@ -128,7 +128,7 @@ def fit_curves(
 
 @dataclass(frozen=True)
 class BlindSpots:
-    """Where on a part larger defects are needed than elsewhere.
+    """The places on a part where only larger defects are found than elsewhere.
 
     Attributes:
         shift: (H, W) float32 in the reference frame: how much the logit of the probability of detection differs there.

@@ -31,7 +31,7 @@ _MAX_ROWS = 4  # photographs that the model gets together
 
 
 class PhotographOutcome(OutputRecord):
-    """What was found on one photograph with planted defects, in the journal. There is no file: ``file`` is its number.
+    """The result of one photograph with planted defects, in the journal. There is no file: ``file`` is its number.
 
     Attributes:
         drawn: Per planned defect its contrast as drawn; None if it could not be drawn.
@@ -73,7 +73,7 @@ class ScoredDefect:
 
 @dataclass(frozen=True)
 class Scores:
-    """What planting and scoring has given.
+    """The results of planting and scoring defects.
 
     Attributes:
         defects: The defects that were drawn.

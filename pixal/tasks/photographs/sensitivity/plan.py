@@ -87,7 +87,7 @@ class Budget:
 
 FULL = Budget()
 SMALL = Budget(line_sizes=(1, 1.5, 2.5, 4), patch_sizes=(2, 4, 8, 16), contrasts=(-0.2, 0.2), folds=1)
-"""What is planted after training: at most half a minute of work for photographs of 1920 x 1080 pixels."""
+"""The defects planted after training: at most half a minute of work for photographs of 1920 x 1080 pixels."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class PlannedPhotograph:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is planted on the photographs of one type.
+    """The defects planted on the photographs of one type.
 
     Attributes:
         photographs: The photographs. A part occurs several times if there are more defects than parts have room for,

@@ -207,7 +207,7 @@ def _kind_of_reason(reason: str) -> str:
 
 
 def _sentence(kind: str, curves: Sequence[KindCurve], marked_shift: float | None) -> str:
-    """Say from which size on defects of a kind are found, by contrast."""
+    """A sentence on the size from which defects of a kind are found, by contrast."""
     clauses = []
     for curve in curves:
         clause = f"{_contrast_text(curve)}, {_size_text(curve)}"

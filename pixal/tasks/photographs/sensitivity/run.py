@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 AFTER_TRAINING = {"auto": SMALL, "full": FULL}
-"""What is planted after training, by the setting ``validation.sensitivity``; nothing for other values."""
+"""The defects planted after training, by the setting ``validation.sensitivity``; none for other values."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Sensitivity(Tabular, WithoutVerdicts):
 
     @property
     def headline(self) -> str:
-        """How many types were measured."""
+        """Number of types that were measured."""
         return f"{len(self.sentences)} type{'' if len(self.sentences) == 1 else 's'} measured with planted defects"
 
     @property

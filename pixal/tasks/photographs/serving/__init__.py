@@ -1,1 +1,1 @@
-"""What ``pixal serve`` shows of photographs: components, and the pictures of their parts."""
+"""The photographs in ``pixal serve``: components, and the pictures of their parts."""

@@ -118,7 +118,7 @@ class ServedComponent:
         return history(self._config, by="batch", selection=Selection()).write_page()
 
     def has_reconstruction(self, part: PartKey) -> bool:
-        """Whether the model that judged the part is still in use, and reconstructs parts."""
+        """Whether the model that scored the part is still in use, and reconstructs parts."""
         return self._reconstructions.are_there(part)
 
     def _make(self, kind: PictureKind, part: PartKey, verdict: StoredVerdict) -> Picture | None:

@@ -35,7 +35,7 @@ class Reconstructions:
         self._model = lru_cache(maxsize=2)(partial(_load, config))
 
     def are_there(self, part: PartKey) -> bool:
-        """Whether the model that judged a part is in use, and of a family that makes reconstructions."""
+        """Whether the model that scored a part is in use, and of a family that makes reconstructions."""
         return self._gives(part.type, part.model_sha256)
 
     def draw(self, part: PartKey, verdict: StoredVerdict, paths: Paths) -> Picture | None:
@@ -75,7 +75,7 @@ class Reconstructions:
     def _read_input(
         self, type_name: str, verdict: StoredVerdict, paths: Paths, record: ModelSpecification
     ) -> NDArray[np.float32] | None:
-        """The input of a part, (H, W, C); None if it is not the one that was judged."""
+        """The input of a part, (H, W, C); None if it is not the one that was scored."""
         archive = (
             paths.resolve("component_validate_path", type_name) / self._config.preprocessing.preprocessor.file_name
         )

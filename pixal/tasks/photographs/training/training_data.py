@@ -129,7 +129,7 @@ class TrainingData:
         return np.array([name in names for name in self.inputs.names])
 
     def records(self, type_name: str) -> list[InputRecord]:
-        """How the photographs of a type were prepared."""
+        """The records of the preparation of the photographs of a type."""
         return self._record.images(type_name)
 
     @property
@@ -161,7 +161,7 @@ class TrainingData:
 
     @property
     def conditions(self) -> list[Conditions]:
-        """How the photographs of each type were taken, as far as ``make_input`` recorded it."""
+        """The conditions (light, focus, alignment) of each type that ``make_input`` recorded."""
         record = self._record
         return [Conditions.from_records(record.images(name), record.photographs.get(name, 0)) for name in self.states]
 

@@ -41,7 +41,7 @@ class Adaptation:
 
     @property
     def sentence(self) -> str:
-        """What was done, for the reader of the results."""
+        """A sentence on the adaptation, for the results."""
         if self.problem:
             return f"the false-alarm rate could not be adapted ({self.problem}), so it is {100 * self.requested:.3g} %"
         sentence = (

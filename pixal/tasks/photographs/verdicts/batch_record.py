@@ -50,7 +50,7 @@ class BatchRecord(BaseModel):
 
     @property
     def origin(self) -> BatchOrigin:
-        """What the results tell about the batch."""
+        """The description of the batch in the results."""
         return BatchOrigin(name=self.name, source=self.source, started=self.started)
 
     def with_types(self, types: Collection[str]) -> BatchRecord:

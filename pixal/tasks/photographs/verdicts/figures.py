@@ -21,7 +21,7 @@ _LABELS = 5  # parts that are labelled in the figure of the latent space
 
 @dataclass(frozen=True)
 class TypeFigureData:
-    """What the figures of a type show.
+    """The data of the figures of a type.
 
     Attributes:
         type_name: The image type.

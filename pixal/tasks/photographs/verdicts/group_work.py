@@ -1,4 +1,4 @@
-"""What a worker of a cluster does with a few photographs: it prepares, scores and draws them."""
+"""The work of a cluster's worker on a few photographs: prepare, score and draw them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _models: dict[tuple[str, str], Predictor] = {}
 
 @dataclass(frozen=True)
 class ValidatedGroup:
-    """What a worker sends back. The files of the parts are written.
+    """The result of a worker, which has written the files of the parts.
 
     Attributes:
         verdicts: The verdicts, in the order of the photographs.

@@ -148,7 +148,7 @@ class Models:
         return None if self._one_hot else self._owner or type_name
 
     def _explained_by_lock(self, type_name: str) -> AbstractContextManager[None]:
-        """Where a model cannot be read because ``train`` is storing it, say so."""
+        """If a model cannot be read because ``train`` is storing it, raise an error that says it."""
         return explained_by_lock(self._config.paths.resolve("component_model_path", self._owner_of(type_name)))
 
 

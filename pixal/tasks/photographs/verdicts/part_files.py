@@ -31,7 +31,7 @@ _GREY = 64  # of the background of an overlay whose photograph is missing
 
 @dataclass(frozen=True)
 class PartFolders:
-    """Where the files of a type's parts go.
+    """The folders of the files of a type's parts.
 
     Attributes:
         figures: The overlays.
@@ -65,7 +65,7 @@ class ScoredPart:
 
 @dataclass(frozen=True)
 class SavedPart:
-    """What ``save_part`` wrote.
+    """The files that ``save_part`` wrote.
 
     Attributes:
         images: File names of the report's images, see ``StoredVerdict``.

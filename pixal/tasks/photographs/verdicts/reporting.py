@@ -152,7 +152,7 @@ def write_results(
 
 
 def _part_notes(parts: Sequence[PartVerdict], config: PhotographConfig) -> list[str]:
-    """What a reader should know about parts with several views."""
+    """Notes on parts with several views."""
     validation = config.validation
     notes = [f"{part_headline(parts)} (parts.csv)"]
     lacking = [f"{part.part} ({', '.join(part.missing)})" for part in parts if part.missing]
@@ -216,7 +216,7 @@ def _named_model(types: Sequence[TypeVerdicts]) -> str | None:
 
 
 def _sensitivity(types: Sequence[TypeVerdicts], config: PhotographConfig) -> dict[str, tuple[str, ...]]:
-    """What is known of the defects that the model of each type finds; not of a model that ``--model`` named."""
+    """The measured sensitivity of the model of each type; not of a model that ``--model`` named."""
     found = {}
     for verdicts in types:
         if other_model(verdicts.name, verdicts.model) is None:

@@ -70,7 +70,7 @@ class Batch(Tabular):
 
     @property
     def headline(self) -> str:
-        """How many parts have which verdict."""
+        """Number of parts by verdict."""
         errors = len(self.failures)
         passed = len(self.parts) - self.failed - errors
         return f"{len(self.parts)} parts: {passed} pass, {self.failed} fail, {errors} could not be processed"

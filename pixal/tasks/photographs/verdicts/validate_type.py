@@ -256,7 +256,7 @@ class TypeValidation:
         return parts
 
     def _chunk_size(self, parts: Sequence[PreparedPart]) -> int:
-        """How many photographs the next chunk has, if they are as large as those of ``parts``."""
+        """The size of the next chunk, for photographs as large as those of ``parts``."""
         workers = worker_count(self._config.execution)
         largest = max((3 * part.record.size[0] * part.record.size[1] for part in parts), default=0)
         return int(np.clip(_CHUNK_BYTES // max(largest, 1), workers, PARTS_PER_WORKER * workers))

@@ -161,7 +161,7 @@ class _Watcher:
         self._update(changed=count > 0)
 
     def scan(self) -> None:
-        """Look at the folder once: validate the files that are complete, and update the results."""
+        """Scan the folder once: validate the files that are complete, and update the results."""
         listed = self._list()
         pending: dict[Path, _PendingFile] = {}
         ready = {name: [photo for photo in photos if self._is_ready(photo, pending)] for name, photos in listed.items()}
