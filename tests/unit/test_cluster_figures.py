@@ -28,7 +28,8 @@ def test_each_slice_of_an_event_has_a_panel() -> None:
     panels = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title() for ax in panels] == names
     np.testing.assert_array_equal(panels[1].images[0].get_array(), charge[..., 1])
-    assert panels[1].images[0].get_extent() == [-525.0, 525.0, 81.25, -81.25], "in µm, from the centre"
+    assert panels[1].images[0].get_extent() == [-525.0, 525.0, -81.25, 81.25], "in µm, from the centre"
+    assert panels[1].images[0].origin == "lower", "y rises with the row"
     assert legends(figure) == ["truth", "prediction"]
     assert [tuple(line.get_xydata()[0]) for line in panels[0].lines] == [(5, 1), (4, 2)]
 

@@ -20,6 +20,8 @@ from pixal.tasks.charge_clusters.measures.summary import (
     measure,
     measure_target,
 )
+from pixal.tasks.charge_clusters.measuring import bound_of
+from pixal.tasks.charge_clusters.settings import Clusters
 from pixal.tasks.charge_clusters.simulation import Sensor, respond, simulate
 
 WIDTHS = np.array([9.0, 2.0, 0.4, 0.03])
@@ -178,6 +180,20 @@ def test_bound_equals_a_slow_computation() -> None:
     covariance = np.cov(samples.T) + sensor.noise**2 * np.eye(samples.shape[1])
     expected = np.sqrt(np.diag(np.linalg.inv(jacobian.T @ np.linalg.solve(covariance, jacobian))))
     np.testing.assert_allclose(cramer_rao(label, sensor)[0], expected, rtol=0.07)
+
+
+def test_the_stated_bound_is_the_median_over_all_events_and_in_each_bin() -> None:
+    truth = simulate(60, seed=4).labels.astype(np.float64)
+    kept = {"truth": truth, "size": np.arange(60) % 30}
+    stated = bound_of(kept, Sensor(), Clusters().model_dump())
+    bounds = cramer_rao(truth.astype(np.float32))
+    np.testing.assert_allclose([stated[name] for name in TARGETS], np.median(bounds, axis=0))
+    assert [len(bins) for bins in stated["bins"].values()] == [8, 8, 8]
+    edges = np.linspace(truth[:, 2].min(), truth[:, 2].max(), 9)
+    place = np.clip(np.searchsorted(edges, truth[:, 2], side="right") - 1, 0, 7)
+    for index, found in enumerate(stated["bins"]["cotAlpha"]):
+        expected = np.median(bounds[place == index], axis=0)
+        np.testing.assert_allclose([found[name] for name in TARGETS], expected)
 
 
 def test_bound_grows_with_the_noise_and_needs_some() -> None:

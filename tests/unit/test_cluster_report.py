@@ -40,7 +40,7 @@ def report_of(folder: Path, **changed: Any) -> ClusterReport:
     content: dict[str, Any] = {
         "figures": [ReportFigure(folder / "event.png", "Charge of an event.")],
         "events": events,
-        "bound": {"x": 3.21},
+        "bound": {"x": 3.21, "bins": {"cotAlpha": [{"x": 2.71}, {"x": 1.61}, {}]}},
         "notes": ["Row 5 of part.1.parquet has no charge."],
         "about": {"model": "mdn", "weights": 2029},
     }
@@ -71,6 +71,7 @@ def test_the_page_states_the_measures(page: str, tmp_path: Path) -> None:
     ):
         assert expected in text
     assert "By true cot α" in text
+    assert [text.count(f"bound {value}") for value in ("2.7", "1.6")] == [1, 1], "one in each bin that has one"
     assert 'class="worse"' in page, "the network is worse than the better centroid by more than 5 %"
 
 

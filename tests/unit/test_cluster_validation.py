@@ -117,13 +117,14 @@ def test_events_without_labels_are_predicted_by_detect_alone(trained, tmp_path):
         pixal.detect(config=config)
 
 
-def test_the_pulls_of_held_out_events_have_a_mean_square_of_one(trained):
+def test_predictions_are_calibrated_on_held_out_events(trained):
     _, config = trained
     network = load_stored(config, None).load_model()
     charge, labels = next(read_model_input(config).stream(config, "validation", batch_size=1).raw())
     mean, covariance = network.predict(charge)
     pulls = (labels - mean) / standard_deviations(covariance)
     np.testing.assert_allclose(np.square(pulls).mean(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose((labels - mean).mean(axis=0, dtype=np.float64), 0, atol=1e-5)
     limits = network.interval_factors[:, None] * (1 + 1e-9)  # the quantiles are pulls of events
     inside = (np.abs(pulls) <= limits).sum(axis=1)
     wanted = np.ceil(np.array([[0.68], [0.95]]) * (len(labels) + 1))

@@ -97,26 +97,40 @@ def measure_all(kept: dict[str, NDArray[Any]], factors: NDArray[np.float64]) -> 
     See ``measures.summary.measure``; ``factors`` are the network's ``interval_factors``. ``bins`` are those of the
     cluster size and of the true angles.
     """
-    truth = kept["truth"]
-    binnings = [_binning("size", kept["size"].astype(np.float64))]
-    binnings += [_binning(TARGETS[index], truth[:, index]) for index in (2, 3)]
+    truth, binnings = kept["truth"], _binnings(kept)
     estimators = {"network": measure(truth, kept["mean"], kept["covariance"], factors=factors, binnings=binnings)}
     for name in ("centroid", "centroid_eta"):
         estimators[name] = measure(truth[:, :2], kept[name], binnings=binnings, targets=TARGETS[:2])
     return estimators
 
 
-def bound_of(truth: NDArray[np.float64], sensor: Sensor, settings: dict[str, Any]) -> dict[str, float]:
-    """The Cramér-Rao bound of each target, by name: the median over some events.
+def bound_of(kept: dict[str, NDArray[Any]], sensor: Sensor, settings: dict[str, Any]) -> dict[str, Any]:
+    """The Cramér-Rao bound of each target, by name: the median over some events; ``bins``: that of the same bins.
 
     A mean would be that of the few events which tell next to nothing about a target, for example about x if a steep
     track stays in the middle of a pixel.
     """
+    truth = kept["truth"]
     used = replace(sensor, noise=float(np.hypot(sensor.noise, settings["noise"])))
     slices = Clusters.model_validate(settings).used_slices
-    bounds = np.median(cramer_rao(truth[:_BOUND_EVENTS].astype(np.float32), used, slices), axis=0)
-    return {name: float(value) for name, value in zip(TARGETS, bounds, strict=True) if np.isfinite(value)}
+    bounds = cramer_rao(truth[:_BOUND_EVENTS].astype(np.float32), used, slices)
+    bins = {
+        binning.name: [
+            _medians(bounds[binning.inside(index)[:_BOUND_EVENTS]]) for index in range(len(binning.edges) - 1)
+        ]
+        for binning in _binnings(kept)
+    }
+    return _medians(bounds) | {"bins": bins}
 
 
-def _binning(name: str, values: NDArray[np.float64]) -> Binning:
-    return Binning(name, values, equal_bins(values, _BINS))
+def _medians(bounds: NDArray[np.float64]) -> dict[str, Any]:
+    """The finite medians by target; none without events."""
+    medians = np.median(bounds, axis=0) if len(bounds) else np.full(len(TARGETS), np.nan)
+    return {name: float(value) for name, value in zip(TARGETS, medians, strict=True) if np.isfinite(value)}
+
+
+def _binnings(kept: dict[str, NDArray[Any]]) -> list[Binning]:
+    """Bins of the cluster size and of the true angles."""
+    quantities = {"size": kept["size"].astype(np.float64)}
+    quantities |= {TARGETS[index]: kept["truth"][:, index] for index in (2, 3)}
+    return [Binning(name, values, equal_bins(values, _BINS)) for name, values in quantities.items()]

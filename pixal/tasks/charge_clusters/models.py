@@ -24,7 +24,7 @@ from pixal.train_model.keras_training.keras_family import KerasFamily
 from pixal.train_model.specification import ModelSpecification
 
 _EVENTS_AT_ONCE = 4096
-_CALIBRATION_FILE = "covariance.npz"
+_CALIBRATION_FILE = "calibration.npz"
 
 
 class ClusterSpecification(ModelSpecification):
@@ -50,6 +50,8 @@ class ClusterNetwork(KerasFamily):
     spec: ClusterSpecification
     loss: likelihood.WarmUpLikelihood
     """The loss of the model that ``compiled`` returns."""
+    offset: NDArray[np.float64]
+    """What ``predict`` adds to the means, in the units of the labels, (4,). See ``calibrate``."""
     covariance_scale: NDArray[np.float64]
     """What ``predict`` multiplies the standard deviations of the four targets with, (4,). See ``calibrate``."""
     interval_factors: NDArray[np.float64]
@@ -58,7 +60,7 @@ class ClusterNetwork(KerasFamily):
     def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
         """Check the specification; nothing is built yet. See ``ModelFamily``."""
         super().__init__(specification)
-        self.covariance_scale = np.ones(len(TARGETS))
+        self.offset, self.covariance_scale = np.zeros(len(TARGETS)), np.ones(len(TARGETS))
         self.interval_factors = np.tile(normal_factors()[:, None], len(TARGETS))
 
     @property
@@ -79,19 +81,21 @@ class ClusterNetwork(KerasFamily):
         return trained
 
     def calibrate(self, raw: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
-        """Adapt the predicted covariances, and the intervals, to held-out events.
+        """Adapt the predictions, their covariances, and the intervals, to held-out events.
 
-        Standard deviations get one factor per target, so that the pulls have a mean square of 1 (Laves et al. 2020,
-        arXiv 2006.13092); correlations stay as they are. Pulls are not normal, so the half width of an interval is a
-        quantile of the absolute pulls (split conformal prediction: Lei et al. 2018, J. Am. Stat. Assoc. 113, 1094).
+        The mean of the residuals becomes 0, as that of the centroid with an offset. Standard deviations get one factor
+        per target, so that the pulls have a mean square of 1 (Laves et al. 2020, arXiv 2006.13092); correlations stay
+        as they are. Pulls are not normal, so the half width of an interval is a quantile of the absolute pulls (split
+        conformal prediction: Lei et al. 2018, J. Am. Stat. Assoc. 113, 1094).
 
         Args:
             raw: Charge in electrons, (n, rows, columns, slices).
             labels: True targets, (n, 4).
         """
-        self.covariance_scale = np.ones(len(TARGETS))
+        self.offset, self.covariance_scale = np.zeros(len(TARGETS)), np.ones(len(TARGETS))
         mean, covariance = self.predict(raw)
-        pulls = np.abs(labels - mean) / standard_deviations(covariance)
+        self.offset = (labels - mean).mean(axis=0, dtype=np.float64)
+        pulls = np.abs(labels - mean - self.offset) / standard_deviations(covariance)
         self.covariance_scale = np.sqrt(np.square(pulls).mean(axis=0))
         ordered = np.sort(pulls / self.covariance_scale, axis=0)
         places = [min(math.ceil((len(ordered) + 1) * level), len(ordered)) - 1 for level in COVERAGES]
@@ -100,12 +104,14 @@ class ClusterNetwork(KerasFamily):
     def save(self, folder: Path) -> list[Path]:
         """Write the network, and what ``calibrate`` found."""
         path = folder / _CALIBRATION_FILE
-        save_arrays(path, covariance_scale=self.covariance_scale, interval_factors=self.interval_factors)
+        found = {"covariance_scale": self.covariance_scale, "interval_factors": self.interval_factors}
+        save_arrays(path, offset=self.offset, **found)
         return [*super().save(folder), path]
 
     def _load_other_files(self, folder: Path) -> None:
         stored = load_arrays(folder / _CALIBRATION_FILE)
-        self.covariance_scale, self.interval_factors = stored["covariance_scale"], stored["interval_factors"]
+        self.offset, self.covariance_scale = stored["offset"], stored["covariance_scale"]
+        self.interval_factors = stored["interval_factors"]
 
     def predict(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict the targets of clusters.
@@ -120,7 +126,7 @@ class ClusterNetwork(KerasFamily):
         mean, cholesky = likelihood.split_output(self.outputs(raw))
         factors = scale * self.covariance_scale
         scaled = cholesky.astype(np.float64) * factors[:, None]  # with less precision a covariance may not be positive
-        return np.asarray(mean * scale), np.asarray(scaled @ scaled.transpose(0, 2, 1))
+        return np.asarray(mean * scale + self.offset), np.asarray(scaled @ scaled.transpose(0, 2, 1))
 
     def outputs(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """The 14 outputs of the network for charges in electrons, (n, 14)."""

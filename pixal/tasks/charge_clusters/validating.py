@@ -85,7 +85,7 @@ def validate(
         arrays = kept.arrays()
         metrics = {"events": writer.events, "unusual": writer.unusual, **measure_all(arrays, network.interval_factors)}
         if sensor is not None:
-            metrics["bound"] = bound_of(arrays["truth"], sensor, network.spec.clusters)
+            metrics["bound"] = bound_of(arrays, sensor, network.spec.clusters)
         write_bytes(folder / METRICS_FILE, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
         for name, values in metrics["network"]["targets"].items():
             for measure, value in values.items():

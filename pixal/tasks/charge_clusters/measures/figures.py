@@ -62,8 +62,9 @@ def event_display(
             ax.set_axis_off()
             continue
         colours = "RdBu_r" if low else style.VALUE_MAP
-        extent = (-half[0], half[0], half[1], -half[1])
-        image = ax.imshow(charge[..., index], cmap=colours, vmin=low, vmax=limit, extent=extent, aspect="auto")
+        extent = (-half[0], half[0], -half[1], half[1])
+        look: dict[str, Any] = {"cmap": colours, "vmin": low, "vmax": limit, "aspect": "auto"}
+        image = ax.imshow(charge[..., index], extent=extent, origin="lower", **look)
         name = slice_names[index] if slice_names else f"slice {index + 1} of {slices}"
         style.label_axes(
             ax, "x (µm)" if index >= slices - across else "", "y (µm)" if not index % across else "", panel=name
@@ -175,7 +176,7 @@ def coverage(truth: Array, mean: Array, sigma: Array, *, title: str) -> Figure:
         sigma: Predicted standard deviations, (n, 4).
         title: Title of the figure.
     """
-    figure, axes = style.new_figure(2, 1, size=(6, 6.2), title=title, sharex=True, height_ratios=[3, 1.4])
+    figure, axes = style.new_figure(2, 1, size=(7, 6.2), title=title, sharex=True, height_ratios=[3, 1.4])
     levels = np.linspace(0.01, 0.99, 99)
     distances = np.sort(np.abs(truth - mean) / sigma, axis=0)
     upper, lower = axes[0, 0], axes[1, 0]

@@ -16,6 +16,20 @@ from pixal.tasks.charge_clusters.measures.summary import TARGETS, UNITS
 from pixal.version import __version__
 
 _FOLDER = Path(__file__).parent
+_NETWORK_TABLES = (
+    ("residuals", {"residual_mean": "mean", "half_width_68": "68 % within ±", "half_width_95": "95 % within ±"}),
+    (
+        "pulls and coverage",
+        {
+            "pull_mean": "mean pull",
+            "pull_width": "pull width",
+            "interval_coverage_68": "68 %, calibrated",
+            "interval_coverage_95": "95 %, calibrated",
+            "coverage_68": "68 %, normal",
+            "coverage_95": "95 %, normal",
+        },
+    ),
+)
 _NAMES = {"size": "pixels of the cluster", "cotAlpha": "true cot α", "cotBeta": "true cot β"}
 
 
@@ -66,7 +80,7 @@ class ClusterReport:
             returns; further estimators are shown, too.
         figures: The figures, in order.
         events: The events that can be opened.
-        bound: The Cramér-Rao bound by target, if it is known.
+        bound: The Cramér-Rao bound by target, and its ``bins``, as ``measuring.bound_of`` returns it; empty: unknown.
         notes: Sentences to read first.
         about: Model and settings, by name.
     """
@@ -76,7 +90,7 @@ class ClusterReport:
     metrics: Mapping[str, Any]
     figures: Sequence[ReportFigure] = ()
     events: Sequence[ReportEvent] = ()
-    bound: Mapping[str, float] = field(default_factory=dict)
+    bound: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -95,8 +109,9 @@ def write_report(path: Path, report: ClusterReport) -> None:
         version=__version__,
         targets=list(zip(TARGETS, UNITS, strict=True)),
         network=report.metrics["network"]["targets"],
+        network_tables=[(caption, measures.items()) for caption, measures in _NETWORK_TABLES],
         columns=_widths(report),
-        bins=_bins(report.metrics),
+        bins=_bins(report.metrics, report.bound.get("bins", {})),
         picture=_data_uri,
     )
     write_stream(path, stream)
@@ -110,7 +125,8 @@ def _widths(report: ClusterReport) -> list[tuple[str, dict[str, str]]]:
             widths = {target: _interval(values["residual_width"]) for target, values in measured["targets"].items()}
             columns.append((name.replace("centroid_eta", "centroid with eta correction"), widths))
     if report.bound:
-        columns.append(("Cramér-Rao bound", {target: f"{value:.3g}" for target, value in report.bound.items()}))
+        bounds = {target: f"{report.bound[target]:.3g}" for target in TARGETS if target in report.bound}
+        columns.append(("Cramér-Rao bound (median)", bounds))
     return columns
 
 
@@ -118,8 +134,10 @@ def _interval(measured: Mapping[str, float]) -> str:
     return f"{measured['value']:.3g} ({measured['low']:.3g} to {measured['high']:.3g})"
 
 
-def _bins(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """For each quantity the rows of its table: the bin, and by target widths of network and better centroid."""
+def _bins(metrics: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """For each quantity the rows of its table: the bin, and by target widths of network and better centroid, and the
+    Cramér-Rao bound where it is known.
+    """
     tables = []
     for name, network in metrics["network"]["bins"].items():
         others = [
@@ -127,12 +145,15 @@ def _bins(metrics: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
             for key, measured in metrics.items()
             if key != "network" and isinstance(measured, Mapping) and name in measured.get("bins", {})
         ]
-        rows = [_bin_row(one, [bins[index] for bins in others]) for index, one in enumerate(network)]
+        known = bounds.get(name, [{}] * len(network))
+        rows = [_bin_row(one, [bins[index] for bins in others], known[index]) for index, one in enumerate(network)]
         tables.append((_NAMES.get(name, name), [row for row in rows if row["cells"]]))
     return tables
 
 
-def _bin_row(network: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _bin_row(
+    network: Mapping[str, Any], others: Sequence[Mapping[str, Any]], bounds: Mapping[str, float]
+) -> dict[str, Any]:
     cells = {}
     for target, values in (network["targets"] or {}).items():
         width = values["residual_width"]["value"]
@@ -143,6 +164,7 @@ def _bin_row(network: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) ->
         ]
         best = min(rivals, default=None)
         cells[target] = {"width": width, "best": best, "ratio": width / best if best else None}
+        cells[target]["bound"] = bounds.get(target)
         cells[target]["pull"] = values.get("pull_width", {}).get("value")
     return {"low": network["low"], "high": network["high"], "events": network["events"], "cells": cells}
 

@@ -47,6 +47,12 @@ class Binning:
     values: NDArray[Any]
     edges: Sequence[float]
 
+    def inside(self, index: int) -> NDArray[np.bool_]:
+        """Which events are in bin ``index``, (n,)."""
+        low, high = self.edges[index], self.edges[index + 1]
+        is_last = index == len(self.edges) - 2
+        return np.asarray((self.values >= low) & ((self.values < high) | (is_last & (self.values == high))))
+
 
 def measure(
     truth: NDArray[Any],
@@ -179,8 +185,7 @@ def _measure_bin(
     index: int,
 ) -> dict[str, Any]:
     low, high = binning.edges[index], binning.edges[index + 1]
-    is_last = index == len(binning.edges) - 2
-    inside = (binning.values >= low) & ((binning.values < high) | (is_last & (binning.values == high)))
+    inside = binning.inside(index)
     count = int(inside.sum())
     measured = None
     if count >= MIN_EVENTS:
