@@ -18,7 +18,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Judged:
+class PlantedScores:
     """The scores of one model for planted defects and for the good parts that they were planted on.
 
     Attributes:
@@ -63,13 +63,13 @@ class Judged:
         return unsorted
 
 
-def pool_judged(judged: Sequence[Judged]) -> Judged:
+def pool_paired(paired: Sequence[PlantedScores]) -> PlantedScores:
     """Join what models of several types say: values in units of the threshold of the type, parts of all types."""
-    starts = np.cumsum([0, *(len(each.good) for each in judged)])
-    return Judged(
-        np.concatenate([each.peaks / each.threshold for each in judged]),
-        np.concatenate([each.parts + start for each, start in zip(judged, starts, strict=False)]),
-        np.concatenate([each.good / each.threshold for each in judged]),
+    starts = np.cumsum([0, *(len(each.good) for each in paired)])
+    return PlantedScores(
+        np.concatenate([each.peaks / each.threshold for each in paired]),
+        np.concatenate([each.parts + start for each, start in zip(paired, starts, strict=False)]),
+        np.concatenate([each.good / each.threshold for each in paired]),
         1.0,
     )
 
@@ -104,7 +104,7 @@ class Difference:
         return "better" if low > 0 else "worse"
 
 
-def compare_judged(model: Judged, baseline: Judged, *, comparisons: int = 1) -> Difference:
+def compare_paired(model: PlantedScores, baseline: PlantedScores, *, comparisons: int = 1) -> Difference:
     """Compare a model with another one.
 
     McNemar's exact test (McNemar 1947) asks whether, among the defects that only one of two models finds, both find as

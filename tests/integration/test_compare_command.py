@@ -130,7 +130,7 @@ def test_what_is_done_is_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(peaks) == 48
     third = "gaussian,model_options={}"
     pixal.compare(candidates=["gaussian", BLURRED, third], **OPTIONS, config=config(), quiet=True)
-    assert len(scored) - count <= count / 2, "only the third candidate is judged"
+    assert len(scored) - count <= count / 2, "only the third candidate is paired"
     assert rows()["gaussian"] == first["gaussian"]
     pixal.compare(candidates=["gaussian", BLURRED], **OPTIONS, config=config(), force=True, quiet=True)
     assert {name: row["detection_rate"] for name, row in rows().items()} == {

@@ -13,8 +13,8 @@ from pixal.config.schema import ModelTraining
 from pixal.config.section import result_settings
 from pixal.tasks.photographs.comparison import choice
 from pixal.tasks.photographs.comparison.cost import Cost
-from pixal.tasks.photographs.comparison.judging import TypeJudgement
 from pixal.tasks.photographs.comparison.results import TypeComparison
+from pixal.tasks.photographs.comparison.scoring import CandidateScores
 from pixal.tasks.photographs.sensitivity.plan import Budget, plan_photographs
 
 PART = np.ones((60, 90), bool)
@@ -32,7 +32,7 @@ def comparison(name: str, shifts: dict[str, float], scale: float = 1.0) -> TypeC
         name,
         0.01,
         {
-            family: TypeJudgement(PLAN, scale * (peaks + shift), scale * good, scale, Cost(1.0, None, 0.1))
+            family: CandidateScores(PLAN, scale * (peaks + shift), scale * good, scale, Cost(1.0, None, 0.1))
             for family, shift in shifts.items()
         },
     )

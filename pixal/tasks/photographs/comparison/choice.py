@@ -15,7 +15,6 @@ from pixal.errors import ConfigError, InputError
 from pixal.io.provenance import fingerprint
 from pixal.io.records import read_record
 from pixal.tasks.photographs.comparison.candidates import make_candidates
-from pixal.tasks.photographs.comparison.judging import CandidateRun, Prepared, TypeJudgement
 from pixal.tasks.photographs.comparison.results import ComparisonFiles, TypeComparison, difference_sentence
 from pixal.tasks.photographs.comparison.run import (
     BUDGET,
@@ -25,13 +24,14 @@ from pixal.tasks.photographs.comparison.run import (
     left_out_if_it_fails,
     write_comparison,
 )
+from pixal.tasks.photographs.comparison.scoring import CandidateRun, CandidateScores, Prepared
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tracking import untracked
-from pixal.validation.paired import compare_judged, pool_judged
+from pixal.validation.paired import compare_paired, pool_paired
 
 _log = logging.getLogger(__name__)
 
-# The families from cheap to costly, with the time that training and judging take relative to the first one.
+# The families from cheap to costly, with the time that training and scoring take relative to the first one.
 FAMILIES = {"gaussian": 1.0, "padim": 3.0, "autoencoder": 4.0, "combined": 7.0, "patchcore": 20.0}
 
 
@@ -88,7 +88,7 @@ def _choose(prepared: Prepared, key: str, *, quiet: bool) -> str:
     config = prepared.config
     candidates = make_candidates(list(FAMILIES), config, prepared.preprocessor)
     result = Comparison()
-    judgements: dict[str, dict[str, TypeJudgement]] = {}
+    scored: dict[str, dict[str, CandidateScores]] = {}
     reasons: list[str] = []
     clock = _Clock(config.model_training.budget_s)
     with exclusive_comparison(prepared) as tracker:
@@ -107,12 +107,12 @@ def _choose(prepared: Prepared, key: str, *, quiet: bool) -> str:
                 run.train(quiet=quiet)
                 if run.needs_one_fold:
                     raise ConfigError("with these settings its fits are costly, so that it holds out other parts")
-                judgements[name] = run.judge(BUDGET, run.gap, force=False, quiet=quiet)
-        if not judgements:
+                scored[name] = run.score(BUDGET, run.gap, force=False, quiet=quiet)
+        if not scored:
             raise ConfigError(f"model_training.model: auto finds no family to train: {'; '.join(result.left_out)}")
-        family = _best(compare_types(prepared, judgements), reasons)
+        family = _best(compare_types(prepared, scored), reasons)
         choice = {"family": family, "reasons": reasons, "budget_s": config.model_training.budget_s, "key": key}
-        write_comparison(prepared, judgements, BUDGET, result, tracker, choice=choice)
+        write_comparison(prepared, scored, BUDGET, result, tracker, choice=choice)
     for reason in reasons:
         _log.info("%s", reason)
     _log.info("model family: %s (%s)", family, ", ".join(map(str, result.records.values())))
@@ -121,12 +121,12 @@ def _choose(prepared: Prepared, key: str, *, quiet: bool) -> str:
 
 def _best(comparisons: Sequence[TypeComparison], reasons: list[str]) -> str:
     """The family that finds significantly more than cheaper ones; add one sentence per comparison to ``reasons``."""
-    best, *others = comparisons[0].judgements
+    best, *others = comparisons[0].scored
     pooled = {
-        family: pool_judged([comparison.judged[family] for comparison in comparisons]) for family in (best, *others)
+        family: pool_paired([comparison.paired[family] for comparison in comparisons]) for family in (best, *others)
     }
     for family in others:
-        difference = compare_judged(pooled[family], pooled[best], comparisons=len(others))
+        difference = compare_paired(pooled[family], pooled[best], comparisons=len(others))
         reasons.append(difference_sentence(family, best, difference))
         if difference.verdict == "better":
             best = family

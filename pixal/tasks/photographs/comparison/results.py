@@ -15,9 +15,9 @@ from pixal.config import Config
 from pixal.io.images import write_figure
 from pixal.io.provenance import provenance
 from pixal.io.records import write_record, write_table
-from pixal.tasks.photographs.comparison.judging import TypeJudgement
+from pixal.tasks.photographs.comparison.scoring import CandidateScores
 from pixal.validation.intervals import Interval, rate_interval
-from pixal.validation.paired import Difference, Judged, compare_judged
+from pixal.validation.paired import Difference, PlantedScores, compare_paired
 
 TABLE_COLUMNS = (
     *("candidate", "detection_rate", "detection_low", "detection_high", "difference", "difference_low"),
@@ -69,45 +69,45 @@ class TypeComparison:
     Attributes:
         name: The type.
         rate: The false-alarm rate.
-        judgements: What each candidate says, by its name.
+        scored: The scores of each candidate, by its name.
     """
 
     name: str
     rate: float
-    judgements: Mapping[str, TypeJudgement]
+    scored: Mapping[str, CandidateScores]
 
     @property
     def baseline(self) -> str:
         """The candidate that the others are compared with."""
-        return next(iter(self.judgements))
+        return next(iter(self.scored))
 
     @cached_property
     def drawn(self) -> NDArray[np.bool_]:
         """(D,), which of the planned defects could be drawn."""
-        missing = [np.isnan(judgement.peaks) for judgement in self.judgements.values()]
+        missing = [np.isnan(scores.peaks) for scores in self.scored.values()]
         return np.asarray(~np.any(missing, axis=0))
 
     @cached_property
-    def judged(self) -> dict[str, Judged]:
+    def paired(self) -> dict[str, PlantedScores]:
         """The drawn defects, by candidate."""
-        return {name: judgement.judged(self.drawn) for name, judgement in self.judgements.items()}
+        return {name: scores.paired(self.drawn) for name, scores in self.scored.items()}
 
     @cached_property
     def differences(self) -> dict[str, Difference]:
         """The difference of each other candidate to the baseline."""
-        first, *others = self.judged
+        first, *others = self.paired
         count = len(others)
-        return {name: compare_judged(self.judged[name], self.judged[first], comparisons=count) for name in others}
+        return {name: compare_paired(self.paired[name], self.paired[first], comparisons=count) for name in others}
 
     @cached_property
     def kinds(self) -> NDArray[np.str_]:
         """(drawn D,), the kind of each drawn defect."""
-        plan = self.judgements[self.baseline].plan
+        plan = self.scored[self.baseline].plan
         return np.array([d.kind for photograph in plan.photographs for d in photograph.defects])[self.drawn]
 
     def found_by_kind(self, candidate: str) -> dict[str, tuple[int, int]]:
         """Numbers of found and planted defects of each kind, for a candidate."""
-        found = self.judged[candidate].found
+        found = self.paired[candidate].found
         return {
             str(kind): (int(found[self.kinds == kind].sum()), int((self.kinds == kind).sum()))
             for kind in np.unique(self.kinds)
@@ -120,12 +120,12 @@ class TypeComparison:
 
     def summary(self) -> str:
         """The table and the sentences as text."""
-        judged = self.judged[self.baseline]
+        paired = self.paired[self.baseline]
         head = (
-            f"{self.name}: {len(judged.peaks)} planted defects on {len(judged.good)} held-out good parts, "
+            f"{self.name}: {len(paired.peaks)} planted defects on {len(paired.good)} held-out good parts, "
             f"{100 * self.rate:g} % false alarms"
         )
-        rows = [_HEAD, *(self._cells(name) for name in self.judgements)]
+        rows = [_HEAD, *(self._cells(name) for name in self.scored)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
         lines = [
             "  ".join(_align(cell, width, number) for number, (cell, width) in enumerate(zip(row, widths, strict=True)))
@@ -137,16 +137,16 @@ class TypeComparison:
         """Write record, table and figure. ``origin`` says what they were made from."""
         from pixal.plotting.comparison import PlottedCandidate, comparison_figure
 
-        write_table(files.table, TABLE_COLUMNS, map(self._row, self.judgements))
+        write_table(files.table, TABLE_COLUMNS, map(self._row, self.scored))
         candidates = [
             PlottedCandidate(
                 name,
                 {kind: found / planted for kind, (found, planted) in self.found_by_kind(name).items()},
-                self.judged[name].detection_rate,
+                self.paired[name].detection_rate,
                 difference.detection_rate if (difference := self.differences.get(name)) else 0.0,
                 difference.detection_interval if difference else None,
             )
-            for name in self.judgements
+            for name in self.scored
         ]
         title = f"{self.name}: planted defects that are found at {100 * self.rate:g} % false alarms"
         write_figure(files.figure, comparison_figure(candidates, title=title))
@@ -156,42 +156,39 @@ class TypeComparison:
         """The measures of each candidate, for tracking."""
         names = ("detection_rate", "auroc", "training_seconds")
         return {
-            f"{self.name}/{name}/{key}": row[key]
-            for name in self.judgements
-            for row in (self._row(name),)
-            for key in names
+            f"{self.name}/{name}/{key}": row[key] for name in self.scored for row in (self._row(name),) for key in names
         }
 
     def _as_record(self) -> dict[str, Any]:
-        judged = self.judged[self.baseline]
+        paired = self.paired[self.baseline]
         return {
             "false_alarm_rate": self.rate,
             "baseline": self.baseline,
-            "planted": len(judged.peaks),
+            "planted": len(paired.peaks),
             "not_drawn": int((~self.drawn).sum()),
-            "parts": len(judged.good),
+            "parts": len(paired.good),
             "sentences": self.sentences,
             "candidates": [
                 self._row(name)
                 | {
-                    "threshold": self.judged[name].threshold,
+                    "threshold": self.paired[name].threshold,
                     "found_by_kind": {k: {"found": f, "planted": n} for k, (f, n) in self.found_by_kind(name).items()},
                 }
-                for name in self.judgements
+                for name in self.scored
             ],
         }
 
     def _row(self, name: str) -> dict[str, Any]:
-        judged, cost = self.judged[name], self.judgements[name].cost
-        low, high = rate_interval(int(judged.found.sum()), len(judged.found))
+        paired, cost = self.paired[name], self.scored[name].cost
+        low, high = rate_interval(int(paired.found.sum()), len(paired.found))
         row: dict[str, Any] = {
             "candidate": name,
-            "detection_rate": judged.detection_rate,
+            "detection_rate": paired.detection_rate,
             "detection_low": low,
             "detection_high": high,
-            "auroc": judged.auroc,
-            "good_failed": int((judged.good > judged.threshold).sum()),
-            "good_parts": len(judged.good),
+            "auroc": paired.auroc,
+            "good_failed": int((paired.good > paired.threshold).sum()),
+            "good_parts": len(paired.good),
             **asdict(cost),
         }
         if (difference := self.differences.get(name)) is not None:
@@ -208,15 +205,15 @@ class TypeComparison:
         return row
 
     def _cells(self, name: str) -> tuple[str, ...]:
-        judged, cost, difference = self.judged[name], self.judgements[name].cost, self.differences.get(name)
+        paired, cost, difference = self.paired[name], self.scored[name].cost, self.differences.get(name)
         return (
             name,
-            f"{judged.detection_rate:.3f}",
+            f"{paired.detection_rate:.3f}",
             _interval_text(difference.detection_rate, difference.detection_interval) if difference else "baseline",
             f"{difference.p_value:.2g}" if difference else "",
-            f"{judged.auroc:.3f}",
+            f"{paired.auroc:.3f}",
             _interval_text(difference.auroc, difference.auroc_interval) if difference else "baseline",
-            f"{(judged.good > judged.threshold).sum()} of {len(judged.good)}",
+            f"{(paired.good > paired.threshold).sum()} of {len(paired.good)}",
             f"{cost.training_seconds:.1f}",
             f"{1000 * cost.seconds_per_part:.1f}",
             "" if cost.memory_gb is None else f"{cost.memory_gb:.2f}",

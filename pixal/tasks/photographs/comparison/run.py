@@ -16,8 +16,8 @@ from pixal.io.names import printable
 from pixal.io.output_folders import check_outputs, claim_outputs
 from pixal.outcome import WithoutVerdicts
 from pixal.tasks.photographs.comparison.candidates import default_candidates, make_candidates
-from pixal.tasks.photographs.comparison.judging import CandidateRun, Prepared, TypeJudgement
 from pixal.tasks.photographs.comparison.results import ComparisonFiles, TypeComparison
+from pixal.tasks.photographs.comparison.scoring import CandidateRun, CandidateScores, Prepared
 from pixal.tasks.photographs.sensitivity.plan import SMALL, Budget
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tracking import Tracker, tracked_run, untracked
@@ -35,7 +35,7 @@ class Comparison(WithoutVerdicts):
     Attributes:
         types: The comparison of each type.
         records: The record ``comparison.yaml`` of each type.
-        failures: The candidates that were asked for and could not be trained or judged, each with the reason.
+        failures: The candidates that were asked for and could not be trained or scored, each with the reason.
         left_out: The same for candidates that were chosen by default.
     """
 
@@ -79,8 +79,8 @@ def compare(
     runs = [CandidateRun(candidate, prepared) for candidate in make_candidates(texts, config, prepared.preprocessor)]
     result = Comparison()
     with exclusive_comparison(prepared) as tracker:
-        judgements = _judge_all(runs, budget, result, is_default=not candidates, force=force, quiet=quiet)
-        write_comparison(prepared, judgements, budget, result, tracker)
+        scored = _score_all(runs, budget, result, is_default=not candidates, force=force, quiet=quiet)
+        write_comparison(prepared, scored, budget, result, tracker)
     return result
 
 
@@ -103,18 +103,18 @@ def exclusive_comparison(prepared: Prepared) -> Iterator[Tracker]:
         yield stack.enter_context(tracked_run(config, config.paths.component, "compare"))
 
 
-def compare_types(prepared: Prepared, judgements: Mapping[str, Mapping[str, TypeJudgement]]) -> list[TypeComparison]:
-    """The comparison of each type, from the judgements by candidate and type."""
+def compare_types(prepared: Prepared, scored: Mapping[str, Mapping[str, CandidateScores]]) -> list[TypeComparison]:
+    """The comparison of each type, from the scores by candidate and type."""
     rate = prepared.config.validation.false_alarm_rate
     return [
-        TypeComparison(name, rate, {candidate: of_types[name] for candidate, of_types in judgements.items()})
+        TypeComparison(name, rate, {candidate: of_types[name] for candidate, of_types in scored.items()})
         for name in prepared.types
     ]
 
 
 def write_comparison(
     prepared: Prepared,
-    judgements: Mapping[str, Mapping[str, TypeJudgement]],
+    scored: Mapping[str, Mapping[str, CandidateScores]],
     budget: Budget,
     result: Comparison,
     tracker: Tracker,
@@ -124,7 +124,7 @@ def write_comparison(
 
     Args:
         prepared: The prepared good parts.
-        judgements: The judgements by candidate and type.
+        scored: The scores by candidate and type.
         budget: Which defects were planted.
         result: The result of the command, with the candidates that are left out.
         tracker: The tracked run.
@@ -132,7 +132,7 @@ def write_comparison(
     """
     config = prepared.config
     tracker.log_params({"compare": budget.as_record()})
-    for comparison in compare_types(prepared, judgements):
+    for comparison in compare_types(prepared, scored):
         name = comparison.name
         files = ComparisonFiles.of_type(config, name)
         origin = {
@@ -150,13 +150,13 @@ def write_comparison(
         tracker.log_artifacts({f"metadata/{name}": [files.record, files.table], f"figures/{name}": [files.figure]})
 
 
-def _judge_all(
+def _score_all(
     runs: Sequence[CandidateRun], budget: Budget, result: Comparison, *, is_default: bool, force: bool, quiet: bool
-) -> dict[str, dict[str, TypeJudgement]]:
-    """Train all candidates, then judge those that could be trained; return their judgements by name and type.
+) -> dict[str, dict[str, CandidateScores]]:
+    """Train all candidates, then score those that could be trained; return their scores by name and type.
 
     Raises:
-        PixalError: The first candidate cannot be trained or judged, or no other one can.
+        PixalError: The first candidate cannot be trained or scored, or no other one can.
     """
     problems = result.left_out if is_default else result.failures
     trained: list[CandidateRun] = []
@@ -168,13 +168,13 @@ def _judge_all(
     if any(run.needs_one_fold for run in trained):
         budget = replace(budget, folds=1)
     gap = max(run.gap for run in trained)
-    judgements: dict[str, dict[str, TypeJudgement]] = {}
+    scored: dict[str, dict[str, CandidateScores]] = {}
     for run in trained:
         with left_out_if_it_fails(run, problems, must_work=run is runs[0]):
-            judgements[run.candidate.name] = run.judge(budget, gap, force=force, quiet=quiet)
-    if len(judgements) < 2:
+            scored[run.candidate.name] = run.score(budget, gap, force=force, quiet=quiet)
+    if len(scored) < 2:
         raise ConfigError(f"there is nothing to compare {runs[0].candidate.name} with: {'; '.join(problems)}")
-    return judgements
+    return scored
 
 
 @contextmanager

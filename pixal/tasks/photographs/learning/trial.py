@@ -16,8 +16,8 @@ from pixal.io.journal import Journal
 from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import read_record, write_record, write_table
 from pixal.tasks.photographs.comparison.cost import Cost
-from pixal.tasks.photographs.comparison.judging import TypeJudgement
 from pixal.tasks.photographs.comparison.results import TypeComparison
+from pixal.tasks.photographs.comparison.scoring import CandidateScores
 from pixal.tasks.photographs.learning.candidate import candidate_config
 from pixal.tasks.photographs.learning.expected_missed import TRIAL_RECORD
 from pixal.tasks.photographs.learning.model_scores import ModelScores
@@ -186,12 +186,12 @@ def _plant(
     """Plant the same defects on the same parts for both models; or the reason why that is not possible."""
     try:
         measurements = _measurements(name, models, data, config, budget)
-        judgements = {model: _judge(each, models[model], config, quiet) for model, each in measurements.items()}
+        scored = {model: _score_planted(each, models[model], config, quiet) for model, each in measurements.items()}
     except StorageError:  # a full disk is no property of the models
         raise
     except PixalError as error:
         return None, str(error)
-    return TypeComparison(name, config.validation.rate_per_photograph, judgements), ""
+    return TypeComparison(name, config.validation.rate_per_photograph, scored), ""
 
 
 def _measurements(
@@ -223,7 +223,9 @@ def _measurements(
     return {model: measurement(model, both) for model in models}
 
 
-def _judge(measurement: TypeMeasurement, model: TrainedModel, config: PhotographConfig, quiet: bool) -> TypeJudgement:
+def _score_planted(
+    measurement: TypeMeasurement, model: TrainedModel, config: PhotographConfig, quiet: bool
+) -> CandidateScores:
     folder = candidate_config(config).paths.resolve("metadata_path", measurement.name)
     path = folder / f"trial_{model.record_sha256[:12]}.journal"
     ownership.note(path)
@@ -233,7 +235,7 @@ def _judge(measurement: TypeMeasurement, model: TrainedModel, config: Photograph
     good = [outcome.score for outcome in outcomes if not outcome.peaks]
     threshold = measurement.cut(config.validation.rate_per_photograph).on_map
     cost = Cost(model.record.training_seconds, None, 0.0)
-    return TypeJudgement(measurement.plan, np.array(peaks, np.float64), np.array(good, np.float64), threshold, cost)
+    return CandidateScores(measurement.plan, np.array(peaks, np.float64), np.array(good, np.float64), threshold, cost)
 
 
 def _write(

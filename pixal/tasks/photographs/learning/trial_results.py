@@ -142,15 +142,15 @@ class TypeTrial:
                 "sentences": [self.planted_sentence],
                 **{
                     model: {
-                        "found": int(judged.found.sum()),
-                        "detection_rate": judged.detection_rate,
-                        "interval": rate_interval(int(judged.found.sum()), len(judged.found)),
+                        "found": int(paired.found.sum()),
+                        "detection_rate": paired.detection_rate,
+                        "interval": rate_interval(int(paired.found.sum()), len(paired.found)),
                         "by_kind": {
                             kind: {"found": found, "planted": count}
                             for kind, (found, count) in self.planted.found_by_kind(model).items()
                         },
                     }
-                    for model, judged in self.planted.judged.items()
+                    for model, paired in self.planted.paired.items()
                 },
             }
         return {

@@ -1,4 +1,4 @@
-"""Train one candidate of a comparison, and judge it by planted defects."""
+"""Train one candidate of a comparison, and score planted defects with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pixal.tasks.photographs.training.stored import TrainedModel, load_trained
 from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.training.training_data import TrainingData, find_training_data
 from pixal.train_model.family import anomaly_family_named
-from pixal.validation.paired import Floats, Judged
+from pixal.validation.paired import Floats, PlantedScores
 
 _RECORD, _PEAKS, _JOURNAL = "cost.yaml", "planted.npz", "planted.journal"
 
@@ -62,15 +62,15 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class TypeJudgement:
+class CandidateScores:
     """The scores of a candidate for the planted defects of one type.
 
     Attributes:
-        plan: What was planted, on which part.
-        peaks: (D,), per planned defect how far it stands out; NaN if it could not be drawn.
+        plan: The planted defects of each part.
+        peaks: (D,), the largest value of the map at each planned defect; NaN if it could not be drawn.
         good: (P,), the scores of the held-out parts without a defect.
         threshold: The threshold on the map at the configured false-alarm rate.
-        cost: What the model costs.
+        cost: Time and memory of the model.
     """
 
     plan: Plan
@@ -79,14 +79,14 @@ class TypeJudgement:
     threshold: float
     cost: Cost
 
-    def judged(self, drawn: NDArray[np.bool_]) -> Judged:
+    def paired(self, drawn: NDArray[np.bool_]) -> PlantedScores:
         """The defects at the positions ``drawn`` (D,), in the form that is compared."""
         parts = [photograph.part for photograph in self.plan.photographs for _ in photograph.defects]
-        return Judged(self.peaks[drawn], np.array(parts, np.intp)[drawn], self.good, self.threshold)
+        return PlantedScores(self.peaks[drawn], np.array(parts, np.intp)[drawn], self.good, self.threshold)
 
 
 class CandidateRun:
-    """Trains and judges one candidate. What an earlier run has done is kept.
+    """Trains one candidate, and scores planted defects with it. Results of earlier runs are kept.
 
     Attributes:
         candidate: The candidate.
@@ -121,7 +121,7 @@ class CandidateRun:
                 content = {"model_record_sha256": model.record_sha256, "memory_gb": memory.gb}
                 write_record(self._metadata(name) / _RECORD, content)
 
-    def judge(self, budget: Budget, gap: int, *, force: bool, quiet: bool) -> dict[str, TypeJudgement]:
+    def score(self, budget: Budget, gap: int, *, force: bool, quiet: bool) -> dict[str, CandidateScores]:
         """Plant the defects and score them, unless that is already done.
 
         Args:
@@ -131,16 +131,16 @@ class CandidateRun:
             quiet: Show no progress bars.
 
         Returns:
-            The judgement of each type.
+            The scores of each type.
         """
         return {
-            name: self._judge_type(name, data, model, budget, gap, force, quiet)
+            name: self._score_type(name, data, model, budget, gap, force, quiet)
             for name, data, model in self._by_type()
         }
 
-    def _judge_type(
+    def _score_type(
         self, name: str, data: TrainingData, model: TrainedModel, budget: Budget, gap: int, force: bool, quiet: bool
-    ) -> TypeJudgement:
+    ) -> CandidateScores:
         config, folder = self.candidate.config, self._metadata(name)
         measurement = TypeMeasurement(name, data, model, config, budget, prepared=self._prepared.config, gap=gap)
         stored = self._record(name)
@@ -161,7 +161,7 @@ class CandidateRun:
         arrays = load_arrays(folder / _PEAKS)
         cost = Cost(model.record.training_seconds, stored.get("memory_gb"), float(stored["seconds_per_part"]))
         threshold = measurement.cut(config.validation.false_alarm_rate).on_map
-        return TypeJudgement(measurement.plan, arrays["peaks"], arrays["good"], threshold, cost)
+        return CandidateScores(measurement.plan, arrays["peaks"], arrays["good"], threshold, cost)
 
     def _make_input(self, quiet: bool) -> None:
         """Make another model input of the component's aligned photographs."""
