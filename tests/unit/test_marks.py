@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from served import write_results, write_settings
 from sqlalchemy import RowMapping, select
 
-from pixal.database.judged_parts import JudgedParts, judged_good_parts
 from pixal.database.mark_table import export_marks, import_table
 from pixal.database.marks import NewMark, add_mark, find_verdict, marks_of, undo_mark, withdraw_mark
 from pixal.database.part_list import PartFilter, count_parts, find_batch, list_parts, part_order, views_of_part
+from pixal.database.reviewed_parts import ReviewedParts, reviewed_good_parts
 from pixal.database.schema import MARKS, MODELS, VERDICTS
 from pixal.database.store import Store
 from pixal.database.stored_marks import read_marks
@@ -242,8 +242,8 @@ def test_good_parts_of_a_batch_count_when_all_that_failed_are_marked(store: Stor
     def failed(source: str = "new", unmarked: str = "") -> list[bool]:
         with store.reading() as connection:
             model = connection.execute(select(MODELS.c.sha256).where(MODELS.c.type == "front")).scalar_one()
-            assert judged_good_parts(connection, "front", "another model", source) == JudgedParts([])
-            parts = judged_good_parts(connection, "front", model, source)
+            assert reviewed_good_parts(connection, "front", "another model", source) == ReviewedParts([])
+            parts = reviewed_good_parts(connection, "front", model, source)
             assert parts.unmarked == unmarked
             return parts.failed
 

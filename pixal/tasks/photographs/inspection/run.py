@@ -73,10 +73,10 @@ def inspect(
         if not any(inspected.readable for inspected in types.values()):
             first = next(photo for inspected in types.values() for photo in inspected.photographs)
             raise InputError(f"{source}: no photograph can be read; the first is {first.image}: {first.problem}")
-        judged = _judge(types, others, _label(against), config.validation.drift_level)
-        document = _document(types, judged, source, against, sum(map(len, listed.values())))
+        examined = _examine(types, others, _label(against), config.validation.drift_level)
+        document = _document(types, examined, source, against, sum(map(len, listed.values())))
         inspection = Inspection(
-            files, document, _failures(types), tuple(photograph_rows(types, judged.findings, judged.uses))
+            files, document, _failures(types), tuple(photograph_rows(types, examined.findings, examined.uses))
         )
         component = "" if config.source == DEFAULTS else config.paths.component
         write_files(inspection, make_thumbnails(types, document, config.execution, quiet=quiet), component)
@@ -108,14 +108,14 @@ def _sample(photographs: Sequence[Photograph], count: int | None) -> list[Photog
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What was found.
+class _Examined:
+    """The findings on all photographs.
 
     Attributes:
         findings: The findings, the most important first.
         uses: The suggested use of each photograph, by type and name.
         others: The photographs that each type was compared with.
-        notes: What was not done.
+        notes: Comparisons that could not be made.
     """
 
     findings: tuple[Finding, ...]
@@ -124,10 +124,10 @@ class _Judged:
     notes: tuple[str, ...]
 
 
-def _judge(
+def _examine(
     types: Mapping[str, InspectedType], others: Mapping[str, InspectedType], other: str, level: float
-) -> _Judged:
-    """Find what is remarkable, and suggest a split. ``other`` is the name of the other folder; "" without one."""
+) -> _Examined:
+    """Find problems of the photographs, and suggest a split. ``other`` is the name of the other folder; "" without one."""
     matching = {name: others[same] for name, same in matching_types(types, others).items() if others[same].readable}
     pairs = {name: (types[name], same) for name, same in matching.items()}
     findings = compare_folders(pairs, other, level) if pairs else []
@@ -139,11 +139,15 @@ def _judge(
         uses[name] = suggest_split(inspected, problems, duplicates)
     missing = [name for name in types if name not in matching] if other else []
     notes = tuple(f"{name} was not compared, because {other} has no photographs of this type" for name in missing)
-    return _Judged(tuple(findings), uses, matching, notes)
+    return _Examined(tuple(findings), uses, matching, notes)
 
 
 def _document(
-    types: Mapping[str, InspectedType], judged: _Judged, source: str | Path, against: str | Path | None, found: int
+    types: Mapping[str, InspectedType],
+    inspected: _Examined,
+    source: str | Path,
+    against: str | Path | None,
+    found: int,
 ) -> InspectionDocument:
     written = provenance()
     return InspectionDocument(
@@ -152,9 +156,9 @@ def _document(
         created=written["created"],
         pixal_version=written["pixal_version"],
         found=found,
-        findings=judged.findings,
-        types=tuple(_summary(types[name], judged.uses[name], judged.others.get(name)) for name in types),
-        notes=judged.notes,
+        findings=inspected.findings,
+        types=tuple(_summary(types[name], inspected.uses[name], inspected.others.get(name)) for name in types),
+        notes=inspected.notes,
     )
 
 

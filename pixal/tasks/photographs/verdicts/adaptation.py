@@ -79,14 +79,14 @@ class RateAdapter:
         """
         if not self._config.validation.adapt:
             return None
-        from pixal.database.judged_parts import judged_good_parts
+        from pixal.database.reviewed_parts import reviewed_good_parts
 
         requested = self._config.validation.rate_per_photograph
         if not self._config.paths.resolve("component_validate_path").is_dir():
             return Adaptation(requested, requested)
         try:
             with self._history.reading() as connection:
-                parts = judged_good_parts(connection, type_name, model.record.record_sha256, self._source)
+                parts = reviewed_good_parts(connection, type_name, model.record.record_sha256, self._source)
         except (PixalError, OSError) as error:
             _log.warning("%s: the false-alarm rate is not adapted: %s", type_name, error)
             return Adaptation(requested, requested, problem=str(error))

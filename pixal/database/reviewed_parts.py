@@ -1,4 +1,4 @@
-"""Which good parts of earlier batches failed, as far as inspectors have said so."""
+"""Good parts of earlier batches, according to the marks of inspectors, and whether they failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixal.database.schema import BATCHES, MODELS, PHOTOGRAPHS, VERDICTS
 
 
 @dataclass(frozen=True)
-class JudgedParts:
+class ReviewedParts:
     """Good parts of earlier batches.
 
     Attributes:
@@ -26,7 +26,7 @@ class JudgedParts:
     unmarked: str = ""
 
 
-def judged_good_parts(connection: Connection, type_name: str, model_sha256: str, source: str) -> JudgedParts:
+def reviewed_good_parts(connection: Connection, type_name: str, model_sha256: str, source: str) -> ReviewedParts:
     """Return whether each good part of earlier batches failed.
 
     A part that failed is good if it is marked as a false alarm, and a part that passed unless it is marked as missed.
@@ -55,9 +55,9 @@ def judged_good_parts(connection: Connection, type_name: str, model_sha256: str,
     for _, rows in groupby(connection.execute(query), key=lambda row: row.batch_id):
         parts = list(rows)
         if not all(part.confirmed or part.false_alarm for part in parts if part.verdict == "fail"):
-            return JudgedParts(failed, parts[0].name)
+            return ReviewedParts(failed, parts[0].name)
         failed += [part.verdict == "fail" for part in parts if _is_good(part)]
-    return JudgedParts(failed)
+    return ReviewedParts(failed)
 
 
 def _is_good(part: Row[Any]) -> bool:
