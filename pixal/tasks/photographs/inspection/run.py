@@ -127,7 +127,7 @@ class _Examined:
 def _examine(
     types: Mapping[str, InspectedType], others: Mapping[str, InspectedType], other: str, level: float
 ) -> _Examined:
-    """Find problems of the photographs, and suggest a split. ``other`` is the name of the other folder; "" without one."""
+    """Find problems, and suggest a split. ``other`` is the name of the other folder; "" without one."""
     matching = {name: others[same] for name, same in matching_types(types, others).items() if others[same].readable}
     pairs = {name: (types[name], same) for name, same in matching.items()}
     findings = compare_folders(pairs, other, level) if pairs else []
