@@ -117,7 +117,7 @@ def test_events_without_labels_are_predicted_by_detect_alone(trained, tmp_path):
         pixal.detect(config=config)
 
 
-def test_predictions_are_calibrated_on_held_out_events(trained):
+def test_predictions_are_calibrated_on_held_out_events(trained, tmp_path):
     _, config = trained
     network = load_stored(config, None).load_model()
     charge, labels = next(read_model_input(config).stream(config, "validation", batch_size=1).raw())
@@ -130,6 +130,8 @@ def test_predictions_are_calibrated_on_held_out_events(trained):
     wanted = np.ceil(np.array([[0.68], [0.95]]) * (len(labels) + 1))
     np.testing.assert_array_equal(inside, np.broadcast_to(wanted, (2, 4)))
     correlation = covariance[:, 0, 1] / np.sqrt(covariance[:, 0, 0] * covariance[:, 1, 1])
+    with pytest.raises(ModelError, match=r"calibration\.npz is missing or damaged; run train again"):
+        network._load_other_files(tmp_path)
     network.covariance_scale = np.ones(4)
     first = network.predict(charge)[1]
     np.testing.assert_allclose(first[:, 0, 1] / np.sqrt(first[:, 0, 0] * first[:, 1, 1]), correlation, rtol=1e-9)

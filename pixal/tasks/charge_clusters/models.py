@@ -109,7 +109,11 @@ class ClusterNetwork(KerasFamily):
         return [*super().save(folder), path]
 
     def _load_other_files(self, folder: Path) -> None:
-        stored = load_arrays(folder / _CALIBRATION_FILE)
+        path = folder / _CALIBRATION_FILE
+        try:
+            stored = load_arrays(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise ModelError(f"{path} is missing or damaged; run train again") from error
         self.offset, self.covariance_scale = stored["offset"], stored["covariance_scale"]
         self.interval_factors = stored["interval_factors"]
 
