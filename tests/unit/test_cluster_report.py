@@ -44,6 +44,7 @@ def report_of(folder: Path, **changed: Any) -> ClusterReport:
         "notes": ["Row 5 of part.1.parquet has no charge."],
         "about": {"model": "mdn", "weights": 2029},
     }
+    metrics["bound"] = content["bound"]  # as in metrics.json
     return ClusterReport("Sensor", "2026-01-02T03:04:05Z", metrics, **(content | changed))
 
 

@@ -143,7 +143,7 @@ def _bins(metrics: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[tuple[s
         others = [
             measured["bins"][name]
             for key, measured in metrics.items()
-            if key != "network" and isinstance(measured, Mapping) and name in measured.get("bins", {})
+            if key not in ("network", "bound") and isinstance(measured, Mapping) and name in measured.get("bins", {})
         ]
         known = bounds.get(name, [{}] * len(network))
         rows = [_bin_row(one, [bins[index] for bins in others], known[index]) for index, one in enumerate(network)]
