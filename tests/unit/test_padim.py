@@ -14,7 +14,7 @@ from patch_parts import SHAPE, TINY, built, input_set, part
 from pixal.errors import ConfigError, ModelError
 from pixal.train_model.padim.distribution import distribution, left_out_distances, mahalanobis
 from pixal.train_model.padim.model import Padim
-from pixal.train_model.patch_features.levels import spread_out
+from pixal.train_model.patch_features.levels import scale_of, spread_out
 from pixal.train_model.patch_features.resnets import RESNETS, ResNet
 
 REGULARISATION = 0.01
@@ -73,10 +73,21 @@ def test_left_out_distances_are_those_from_a_distribution_without_the_image(coun
     np.testing.assert_allclose(left_out_distances(good, added), np.stack(expected), rtol=1e-4)
 
 
-def slow_scale(distances: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def slow_scale(distances: NDArray[Any], grid: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The mean and the spread of distances (n, p) in each cell."""
-    deviation = distances.std(0, ddof=1)
-    return distances.mean(0), np.maximum(deviation, 2 * np.median(deviation))
+    deviation, cells = distances.std(0, ddof=1), np.argwhere(grid)
+    nearby = [deviation[np.abs(cells - cell).max(1) <= 2].max() for cell in cells]
+    return distances.mean(0), np.maximum(nearby, 1.5 * np.median(deviation))
+
+
+def test_a_cell_that_never_varied_counts_like_cells_nearby_that_did() -> None:
+    """Digits of serial numbers: the next part may have one that no good part had at this place."""
+    grid = np.ones((9, 9), np.bool_)
+    distances = np.random.default_rng(0).normal(5, 1, (20, 81)).astype(np.float32)
+    distances[:, 40] *= 10  # the cell in the middle
+    spread = scale_of(distances, grid)[0].spread.reshape(9, 9)
+    assert (spread[2:7, 2:7] == spread[4, 4]).all()
+    assert spread[2, 2] > 4 * spread[1, 1]
 
 
 def test_errors_agree_with_the_formulas_on_the_features_of_the_fitted_rows() -> None:
@@ -93,10 +104,10 @@ def test_errors_agree_with_the_formulas_on_the_features_of_the_fitted_rows() -> 
     )
     excess = []
     for index in range(5):
-        mean, spread = slow_scale(np.delete(left_out, index, 0))
+        mean, spread = slow_scale(np.delete(left_out, index, 0), grid)
         excess.append(np.maximum(left_out[index] - mean, 0) / spread)
     unit = np.median(np.max(excess, axis=1))
-    mean, spread = slow_scale(left_out)
+    mean, spread = slow_scale(left_out, grid)
     new = np.maximum(slow_distances(features[rows], features, added) - mean, 0) / spread / unit
     for values, errors in (
         (new, padim.error(inputs, slice(None))),

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 LEVEL_NAMES = ("fine", "middle", "coarse")
 _MIN_SPREAD = 1e-6
+_MEDIANS = 1.5  # the smallest spread, in medians of the standard deviation over the cells
+_REACH = 2  # cells around a cell whose standard deviations count for it
 
 Distances = NDArray[np.float32]
 """Distances of n images in the p cells of a level that lie on the part, (n, p)."""
@@ -48,8 +50,9 @@ class Scale:
 
     Attributes:
         center: The mean distance in each cell, (p,).
-        spread: The standard deviation in each cell, but at least twice its median over the cells, (p,). So the cells
-            count alike, but for those where good parts differ (a serial number): few parts say little about one cell.
+        spread: The largest standard deviation in a square of cells around each cell, but at least 1.5 times its median
+            over the cells, (p,). So the cells count alike, but for those where good parts differ (a serial number). Few
+            parts say little about one cell: next to cells that varied, one that never did may vary on the next part.
         unit: The number of spreads that stands for 1.
     """
 
@@ -91,7 +94,7 @@ class LearnedLevel:
         return cls(arrays, scale, np.zeros((0, len(scale.center)), np.float32))
 
 
-def scale_of(distances: Distances) -> tuple[Scale, Distances]:
+def scale_of(distances: Distances, cells: NDArray[np.bool_]) -> tuple[Scale, Distances]:
     """Return the scale of a level, and the distances in this scale, each with the moments of the other parts.
 
     The unit is the median, over good parts, of the largest of these values. So half of all good parts reach 1
@@ -100,6 +103,7 @@ def scale_of(distances: Distances) -> tuple[Scale, Distances]:
     Args:
         distances: Of good parts, (n, p), each from a model without it, smoothed. With one part there is no such model,
             and the scale changes nothing.
+        cells: The cells that lie on the part, (h, w), p of them.
     """
     count, doubles = len(distances), distances.astype(np.float64)
     if count < 2:
@@ -107,7 +111,7 @@ def scale_of(distances: Distances) -> tuple[Scale, Distances]:
         return Scale(0 * ones, ones, 1.0), distances
     center = doubles.mean(0)
     squares = np.square(doubles - center)
-    spread = _spread(squares.sum(0) / (count - 1))
+    spread = _spread(squares.sum(0) / (count - 1), cells)
     if count < 3:  # one other part has no spread
         excess = 2 * np.maximum(doubles - center, 0) / spread
     else:
@@ -115,7 +119,7 @@ def scale_of(distances: Distances) -> tuple[Scale, Distances]:
         rest = (squares.sum(0) - squares * (count / (count - 1))) / (count - 2)
         excess = np.stack(
             [
-                np.maximum(deviation, 0) * (count / (count - 1)) / _spread(variance)
+                np.maximum(deviation, 0) * (count / (count - 1)) / _spread(variance, cells)
                 for deviation, variance in zip(doubles - center, rest, strict=True)
             ]
         )
@@ -124,10 +128,13 @@ def scale_of(distances: Distances) -> tuple[Scale, Distances]:
     return scale, np.asarray(excess / unit, np.float32)
 
 
-def _spread(variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ``spread`` of a scale, above 0."""
+def _spread(variance: NDArray[np.float64], cells: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The ``spread`` of a scale, above 0, from the variance in each cell, (p,)."""
     deviation = np.sqrt(np.maximum(variance, 0))
-    return np.asarray(np.maximum(deviation, max(2 * float(np.median(deviation)), _MIN_SPREAD)), np.float64)
+    grid = np.zeros(cells.shape)
+    grid[cells] = deviation
+    nearby = cv2.dilate(grid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))[cells]
+    return np.asarray(np.maximum(nearby, max(_MEDIANS * float(np.median(deviation)), _MIN_SPREAD)), np.float64)
 
 
 def smooth_cells(distances: Distances, cells: NDArray[np.bool_], sigma: float) -> Distances:

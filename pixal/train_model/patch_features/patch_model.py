@@ -111,7 +111,7 @@ class PatchModel(PatchMaps, AnomalyModel):
                     distances = self._left_out(store, type_rows, cells, level, arrays)
                 else:  # no other part says how far a good part is from what one part taught
                     distances = np.zeros((len(type_rows), len(cells)), np.float32)
-                scale, left_out = scale_of(smooth_cells(distances, grid, features.levels[level].smoothing))
+                scale, left_out = scale_of(smooth_cells(distances, grid, features.levels[level].smoothing), grid)
                 self._learned[-1].append(LearnedLevel(arrays, scale, left_out))
         return History()
 
