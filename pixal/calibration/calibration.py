@@ -33,6 +33,8 @@ class Calibration:
         selected: (K,), the positions among all N + K held-out good parts of those that are no sample of good parts,
             because they were chosen for their high scores. They tell nothing about how often good parts score high.
         selected_scores: (K,), their scores.
+        gain: (H, W), at least 1: what the anomaly map is multiplied by, because known defects recur at some places; see
+            ``pixal.calibration.recurrence``. None: nothing is raised.
     """
 
     variance: NDArray[np.float32]
@@ -42,6 +44,7 @@ class Calibration:
     losses: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     selected: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     selected_scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    gain: NDArray[np.float32] | None = None
 
     @property
     def all_scores(self) -> NDArray[np.float64]:
@@ -81,6 +84,8 @@ class Calibration:
         arrays = [("variance", self.variance, shape), ("scores", self.scores, (max(1, len(self.scores)),))]
         if self.center is not None:
             arrays.append(("mean distance", self.center, shape))
+        if self.gain is not None:
+            arrays.append(("gain", self.gain, shape[:2]))
         if (
             len(self.selected) != len(self.selected_scores)
             or not np.isin(self.selected, np.arange(len(self.scores) + len(self.selected))).all()
@@ -95,6 +100,8 @@ class Calibration:
                 raise ValueError(f"the {name} of good parts holds values that are not finite")
             if values.min() < 0:
                 raise ValueError(f"the {name} of good parts holds negative values")
+        if self.gain is not None and self.gain.min() < 1:
+            raise ValueError("the gain is below 1 at some pixels")
         if not self.variance.all():
             raise ValueError("the variance of good parts is 0 at some pixels")
         if not self.scores.any():
@@ -178,11 +185,37 @@ def calibrate_scores(
         weights: (C,), the weight of each channel.
         smoothing: The Gaussian sigma of the maps, input pixels.
     """
-    variance, scores = np.ones(errors.shape[1:], np.float32), []
-    for row in rows:
-        scores.append(part_scores(calibrated_maps(errors[row][None], variance, mask, weights, smoothing))[0])
-        release_pages(errors)
-    return Calibration(variance, np.array(scores, np.float64))
+    maps = _unit_maps(errors, rows, mask=mask, weights=weights, smoothing=smoothing)
+    scores = [part_scores(anomaly_map[None])[0] for anomaly_map in maps]
+    return Calibration(np.ones(errors.shape[1:], np.float32), np.array(scores, np.float64))
+
+
+def maps_of_held_out(
+    errors: Maps,
+    folds: Sequence[NDArray[np.intp]],
+    *,
+    is_calibrated: bool,
+    mask: NDArray[np.bool_],
+    weights: NDArray[np.float32],
+    smoothing: float,
+    distances: bool,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the map (H, W) of each held-out part, in the order of the scores of ``calibrate`` or ``calibrate_scores``.
+
+    Args:
+        errors: (N, H, W, C), of held-out parts.
+        folds: The row indices of each fold in ``errors``.
+        is_calibrated: Whether the errors are already in units of what good parts reach.
+        mask: (H, W), the pixels of the part.
+        weights: (C,), the weight of each channel.
+        smoothing: The Gaussian sigma of the maps, input pixels.
+        distances: Whether the errors are distances.
+    """
+    rows = np.concatenate(folds)
+    if is_calibrated:
+        return _unit_maps(errors, rows, mask=mask, weights=weights, smoothing=smoothing)
+    total = ErrorMoments(errors, rows, distances)
+    return held_out_maps(errors, folds, total, mask=mask, weights=weights, smoothing=smoothing, distances=distances)
 
 
 def calibrate_by_texture(
@@ -211,3 +244,13 @@ def calibrate_by_texture(
     variance = error_variance(moments.variance, mask)
     maps = calibrated_maps(above(far, moments.center), variance, mask, weights, smoothing)
     return Calibration(variance, part_scores(maps), stand_ins=True, center=moments.center)
+
+
+def _unit_maps(
+    errors: Maps, rows: NDArray[np.intp], *, mask: NDArray[np.bool_], weights: NDArray[np.float32], smoothing: float
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the map (H, W) of each part whose errors are already calibrated; see ``calibrate_scores``."""
+    variance = np.ones(errors.shape[1:], np.float32)
+    for row in rows:
+        yield calibrated_maps(errors[row][None], variance, mask, weights, smoothing)[0]
+        release_pages(errors)

@@ -256,7 +256,10 @@ def anomaly_maps(
         center = None if calibration.center is None else calibration.center[:height, :width]
         variance = np.ascontiguousarray(calibration.variance[:height, :width])
         deviations = above(errors, center)
-        return deviations, calibrated_maps(deviations, variance, mask, weights, map_smoothing)
+        maps = calibrated_maps(deviations, variance, mask, weights, map_smoothing)
+        if calibration.gain is not None:
+            maps *= calibration.gain[:height, :width]
+        return deviations, maps
 
 
 def score_parts(

@@ -49,6 +49,7 @@ class AcceptedPart(BaseModel):
         boxes: Boxes around the defects in pixels of the photograph: those that the inspector drew, or else the regions
             that were found.
         reference_boxes: The same boxes in pixels of the reference frame; empty if the photograph was not aligned.
+        reference_sha256: SHA-256 of the pixels of the reference photograph of that frame; "" if there is none.
         cut_outs: Files with the defects, cut out in the reference frame, in the folder of the data set.
         sampled: Whether all good parts of its batch were taken over together, so that they are a sample of good parts.
             If not, a false alarm was chosen for its high score.
@@ -74,6 +75,7 @@ class AcceptedPart(BaseModel):
     comment: str = ""
     boxes: tuple[PhotographBox, ...] = ()
     reference_boxes: tuple[PhotographBox, ...] = ()
+    reference_sha256: str = ""
     cut_outs: tuple[str, ...] = ()
     sampled: bool = False
     accepted_by: str

@@ -165,7 +165,9 @@ class _TypeAcceptance:
         write_bytes(folder / file, data)
         reference_boxes: tuple[PhotographBox, ...] = ()
         cut_outs: tuple[str, ...] = ()
+        frame = ""
         if boxes and verdict.record.has_pose and self._state is not None:
+            frame = data_hash(self._state.reference.image.tobytes())
             reference_boxes = boxes_in_reference(boxes, verdict.record.homography, self._state)
             cut_outs = write_cut_outs(folder, stem, data, verdict.record.homography, self._state, reference_boxes)
         return AcceptedPart(
@@ -184,6 +186,7 @@ class _TypeAcceptance:
             comment=mark.comment,
             boxes=boxes,
             reference_boxes=reference_boxes,
+            reference_sha256=frame,
             cut_outs=cut_outs,
             sampled=sampled and mark.is_good,
             accepted_by=_user(),

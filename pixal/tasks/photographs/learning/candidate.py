@@ -14,6 +14,7 @@ from pixal.io.locking import lock_folder
 from pixal.io.output_folders import claim_outputs
 from pixal.outcome import Outcome
 from pixal.tasks.photographs.learning.candidate_input import write_candidate_input
+from pixal.tasks.photographs.learning.known_places import KNOWN_PLACES, hash_places
 from pixal.tasks.photographs.learning.learning_status import CANDIDATE
 from pixal.tasks.photographs.overview.changes import model_changes
 from pixal.tasks.photographs.settings import PhotographConfig
@@ -74,7 +75,7 @@ def train_candidate(config: PhotographConfig, *, resume: bool = False, quiet: bo
             _, failures = write_candidate_input(data, settings, target)
             outcome.failures += failures
             made = find_training_data(target.paths.resolve("component_model_path", data.owner), target)[0]
-            if _is_same(current, made, settings):
+            if _is_same(current, made, settings, target):
                 same.append(label)
                 continue
         folder = target.paths.resolve("component_model_path", data.owner)
@@ -82,8 +83,8 @@ def train_candidate(config: PhotographConfig, *, resume: bool = False, quiet: bo
         _log.info("%s: the candidate is in %s; next: pixal promote --check %s", label, folder, data.owner or "")
     if not outcome.done:
         raise InputError(
-            f"a candidate for {', '.join(same)} would be the same as the model in use: no accepted parts are new, and "
-            "the settings are the same; run accept first"
+            f"a candidate for {', '.join(same)} would be the same as the model in use: no accepted parts are new, "
+            "known defects recur at the same places as before, and the settings are the same; run accept first"
         )
     return outcome
 
@@ -110,8 +111,8 @@ def _with_family(config: PhotographConfig, current: StoredModel) -> PhotographCo
     return replace(config, parameters=parameters)
 
 
-def _is_same(current: StoredModel, made: TrainingData, config: PhotographConfig) -> bool:
-    """Whether training on ``made`` would give the model in use again."""
+def _is_same(current: StoredModel, made: TrainingData, config: PhotographConfig, target: PhotographConfig) -> bool:
+    """Whether training on ``made`` in the folders of ``target`` would give the model in use again."""
     validation = config.validation
     unused = marked(type(validation), Mark.NOT_IN_TRAINING) | marked(type(validation), Mark.NO_RESULT)
     now = {key: value for key, value in validation.model_dump(mode="json").items() if key not in unused}
@@ -119,6 +120,7 @@ def _is_same(current: StoredModel, made: TrainingData, config: PhotographConfig)
     is_same_validation = all(before.get(key) == value for key, value in now.items())
     return (
         made.sha256 == current.record.input_sha256
+        and hash_places(made.known_places(target.paths)) == (current.record.model_extra or {}).get(KNOWN_PLACES, {})
         and is_same_validation
         and not model_changes(config, current.record, made.sha256)
     )

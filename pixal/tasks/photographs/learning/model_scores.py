@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pixal.calibration.calibration import Calibration
+from pixal.calibration.recurrence import only_at
 from pixal.errors import InputError, ModelError
 from pixal.io.files import data_hash
 from pixal.tasks.photographs.discovery import Photograph
-from pixal.tasks.photographs.learning.accepted import PhotographBox
+from pixal.tasks.photographs.learning.accepted import AcceptedParts, PhotographBox
+from pixal.tasks.photographs.learning.known_places import places_of
 from pixal.tasks.photographs.learning.past_parts import PastPart
 from pixal.tasks.photographs.parts import PreparedPart
+from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import TrainedModel
 from pixal.tasks.photographs.training.training_data import TrainingData
@@ -85,6 +90,12 @@ class ModelScores:
         return self.verdicts.cut
 
     @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The pixels of the part in the model's frame, (H, W)."""
+        frame = (*self.model.record.shape[:2], 1)
+        return on_canvas(self.model.states[self.name].mask[..., None], frame)[..., 0]
+
+    @property
     def good_scores(self) -> Sequence[float]:
         """The scores of the held-out good parts that the threshold comes from; empty without any on its scale."""
         calibration = self.model.calibrations[self.name]
@@ -109,19 +120,41 @@ class ModelScores:
                 found[index] = PartScore(score, failed, use="trained on" if score is None else "held out")
                 continue
             try:
-                waiting.append((index, self._prepared(part)))
+                prepared = (index, self._prepared(part))
             except (InputError, ModelError) as error:
                 found[index] = PartScore(None, reason=str(error))
+                continue
+            if part.sha256 in self._known_defects:
+                found.update(self._score([prepared], self._calibration_without(part)))
+            else:
+                waiting.append(prepared)
             if len(waiting) == _CHUNK:
                 found.update(self._score(waiting))
                 waiting = []
         found.update(self._score(waiting))
         return [found[index] for index in range(len(parts))]
 
-    def _score(self, waiting: Sequence[tuple[int, PreparedPart]]) -> dict[int, PartScore]:
+    @cached_property
+    def _known_defects(self) -> set[str]:
+        """The SHA-256 of the parts whose defects raise the map at places where they recur."""
+        if self.model.calibrations[self.name].gain is None:
+            return set()
+        return {part.sha256 for part in AcceptedParts.read(self._config.paths, self.name).of("known_defects")}
+
+    def _calibration_without(self, part: PastPart) -> Calibration:
+        """The calibration as if the defects of a part were not known, so that its score says something."""
+        calibration, state = self.model.calibrations[self.name], self.model.states[self.name]
+        assert calibration.gain is not None
+        places = places_of(self._config.paths, self.name, state, self.mask, without=[part.sha256])
+        return replace(calibration, gain=only_at(calibration.gain, places))
+
+    def _score(
+        self, waiting: Sequence[tuple[int, PreparedPart]], calibration: Calibration | None = None
+    ) -> dict[int, PartScore]:
         if not waiting:
             return {}
-        scored = self.verdicts.score([part for _, part in waiting], self.verdicts.new_summary())
+        prepared = [part for _, part in waiting]
+        scored = self.verdicts.score(prepared, self.verdicts.new_summary(), calibration=calibration)
         found = {}
         for (index, _), part in zip(waiting, scored, strict=True):
             prediction = part.prediction

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pixal.calibration.calibration import Calibration, calibrate, calibrate_scores
+from pixal.calibration.calibration import Calibration, calibrate, calibrate_scores, maps_of_held_out
+from pixal.calibration.recurrence import places_in, raise_places
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.errors import InputError
 from pixal.io import ownership
@@ -28,7 +28,6 @@ from pixal.tasks.photographs.learning.promotion import model_files
 from pixal.tasks.photographs.learning.trial import marks_of
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.preprocessing.conditions import CONDITIONS, Conditions
-from pixal.tasks.photographs.preprocessing.input_step import on_canvas
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import (
     StoredThreshold,
@@ -127,13 +126,13 @@ def _adapt(name: str, model: TrainedModel, batch: str | None, config: Photograph
         )
     validation = config.validation
     check_enough(len(parts), validation.rate_per_photograph, validation.threshold)
-    calibration = _calibrate(name, model, scores, parts)
+    calibration = _calibrate(model, scores, parts, config)
     conditions = Conditions.from_records([part.record for part in parts], len(parts))
     threshold, method = choose_threshold(calibration, validation.false_alarm_rate, validation.threshold)
     before = model.calibrations[name]
     old_threshold = scores.cut.threshold
     new_threshold, _ = choose_threshold(calibration, validation.rate_per_photograph, validation.threshold)
-    ratio = float(np.median(np.sqrt(calibration.variance / before.variance)[_mask(name, model)]))
+    ratio = float(np.median(np.sqrt(calibration.variance / before.variance)[scores.mask]))
     sentences = [
         f"calibrated on {len(parts)} good parts instead of {len(before.scores)}",
         *_light_sentences(model.conditions[name], conditions),
@@ -171,13 +170,15 @@ def _good_parts(name: str, batch: str | None, config: PhotographConfig) -> tuple
     return list(parts.values()), sum(good[sha256] == "false alarm" for sha256 in parts)
 
 
-def _calibrate(name: str, model: TrainedModel, scores: ModelScores, parts: Sequence[PreparedPart]) -> Calibration:
+def _calibrate(
+    model: TrainedModel, scores: ModelScores, parts: Sequence[PreparedPart], config: PhotographConfig
+) -> Calibration:
     """Calibrate on parts that the model has not seen. Each score uses the spread of the other parts."""
     family, record = scores.verdicts.family, model.record
     images = [part.input for part in parts if part.input is not None]
     inputs = scores.preparation.inputs(images, [part.record.image for part in parts])
     errors = np.concatenate([family.error(inputs, slice(row, row + 1)) for row in range(len(inputs))])
-    mask, rows = _mask(name, model), np.arange(len(errors))
+    mask, rows = scores.mask, np.arange(len(errors))
     weights = np.array(list(record.error_weights.values()), np.float32)
     smoothing = record.map_smoothing
     if family.is_calibrated:
@@ -186,17 +187,25 @@ def _calibrate(name: str, model: TrainedModel, scores: ModelScores, parts: Seque
         made = calibrate(
             errors, [rows], mask=mask, weights=weights, smoothing=smoothing, distances=family.gives_distance
         )
+    gain = model.calibrations[scores.name].gain
+    if gain is not None:
+        maps = maps_of_held_out(
+            errors,
+            [rows],
+            is_calibrated=family.is_calibrated,
+            mask=mask,
+            weights=weights,
+            smoothing=smoothing,
+            distances=family.gives_distance,
+        )
+        validation = config.validation
+        made = raise_places(made, places_in(gain), maps, validation.false_alarm_rate, validation.threshold)
     made = replace(made, losses=part_losses(errors, rows, record, mask=mask, weights=weights, smoothing=smoothing))
     try:
         made.check((record.shape[0], record.shape[1], len(record.error_weights)))
     except ValueError as error:
         raise InputError(f"the parts cannot be used: {error}") from error
     return made
-
-
-def _mask(name: str, model: TrainedModel) -> NDArray[np.bool_]:
-    frame = (*model.record.shape[:2], 1)
-    return on_canvas(model.states[name].mask[..., None], frame)[..., 0]
 
 
 def _light_sentences(before: Conditions, now: Conditions) -> list[str]:

@@ -135,6 +135,8 @@ def save_calibrations(folder: Path, calibrations: dict[str, Calibration]) -> Pat
             arrays[f"selected_scores_{index}"] = calibration.selected_scores
         if calibration.center is not None:
             arrays[f"center_{index}"] = calibration.center
+        if calibration.gain is not None:
+            arrays[f"gain_{index}"] = calibration.gain
     save_arrays(folder / _CALIBRATION, **arrays)
     return folder / _CALIBRATION
 
@@ -183,6 +185,7 @@ def _load_calibrations(folder: Path, record: PhotographModelRecord) -> dict[str,
                 file[f"losses_{i}"],
                 file.get(f"selected_{i}", np.zeros(0, np.intp)),
                 file.get(f"selected_scores_{i}", np.zeros(0)),
+                file.get(f"gain_{i}"),
             )
             calibrations[name].check((height, width, len(record.error_weights)))
     except _DAMAGED as error:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pixal.calibration.calibration import Calibration, calibrate, calibrate_by_texture, calibrate_scores
+from pixal.calibration.calibration import (
+    Calibration,
+    calibrate,
+    calibrate_by_texture,
+    calibrate_scores,
+    maps_of_held_out,
+)
+from pixal.calibration.recurrence import raise_places
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.config.section import Mark, marked, result_settings
@@ -18,6 +27,7 @@ from pixal.errors import ModelError
 from pixal.inputs import evenly_spaced
 from pixal.io.files import write_bytes
 from pixal.outcome import Outcome
+from pixal.tasks.photographs.learning.known_places import KNOWN_PLACES, hash_places
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training import figures
 from pixal.tasks.photographs.training.stored import (
@@ -110,7 +120,12 @@ class _PhotographTraining(TrainingTask):
         """See ``TrainingTask``."""
         for data in self._data.values():
             data.warn_if_few()
-        return [data.training_set(self._config.paths.component) for data in self._data.values()]
+        return [self._training_set(data) for data in self._data.values()]
+
+    def _training_set(self, data: TrainingData) -> TrainingSet:
+        made = data.training_set(self._config.paths.component)
+        places = data.known_places(self._config.paths)
+        return replace(made, depends_on={**made.depends_on, KNOWN_PLACES: hash_places(places)}) if places else made
 
     def check_unchanged(self) -> None:
         """See ``TrainingTask``."""
@@ -125,14 +140,24 @@ class _PhotographTraining(TrainingTask):
     def finish(self, fit: FinishedFit) -> Finished:
         """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
-        calibrations = _calibrate(fit, config.validation.map_smoothing)
+        calibrations, places = _calibrate(fit, config.validation.map_smoothing), data.known_places(config.paths)
         for index, name in enumerate(calibrations):
             rows = folds_of_type(fit.training_set.inputs, index, fit.folds)
             if rows:  # false alarms were chosen for their scores: they are no sample of good parts
                 is_selected = data.is_selected(name, config.paths)[np.concatenate(rows)]
                 calibrations[name] = calibrations[name].without(is_selected)
+            if name in places and rows:
+                calibrations[name] = raise_places(
+                    calibrations[name],
+                    places[name],
+                    _held_out_maps(fit, index, config.validation.map_smoothing),
+                    config.validation.false_alarm_rate,
+                    config.validation.threshold,
+                )
         # A threshold that cannot be used is refused before anything is written.
         record = self._record(calibrations) | {"accepted": data.accepted(config.paths)}
+        if places:
+            record[KNOWN_PLACES] = hash_places(places)
         for name, calibration in calibrations.items():
             plotting = config.plotting
             if warning := loss_cut_warning(plotting.loss_cut, calibration.losses, log_loss=plotting.use_log_loss):
@@ -194,6 +219,21 @@ def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
         calibrations[name] = replace(calibration, losses=losses)
         _check_calibration(name, calibrations[name], fit.errors.shape[1:])
     return calibrations
+
+
+def _held_out_maps(fit: FinishedFit, index: int, smoothing: float) -> Iterator[NDArray[np.float32]]:
+    """The map (H, W) of each held-out part of a type, in the order of its scores."""
+    model = as_anomaly_model(fit.fitted.model)
+    folds = folds_of_type(fit.training_set.inputs, index, fit.folds)
+    return maps_of_held_out(
+        fit.errors,
+        [held_out_positions(rows, fit.folds) for rows in folds],
+        is_calibrated=model.is_calibrated,
+        mask=fit.training_set.masks[index],
+        weights=np.array(list(fit.specification.error_weights.values()), np.float32),
+        smoothing=smoothing,
+        distances=model.gives_distance,
+    )
 
 
 def _check_calibration(name: str, calibration: Calibration, shape: tuple[int, ...]) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.calibration.recurrence import Places
 from pixal.config import Paths
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, has_hash
 from pixal.tasks.photographs.learning.accepted import AcceptedParts
+from pixal.tasks.photographs.learning.known_places import places_of
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
@@ -120,6 +122,12 @@ class TrainingData:
             self.aligned,
             {"preprocessing": [file_hash(self.state_file(name)) for name in self.states]},
         )
+
+    def known_places(self, paths: Paths) -> dict[str, Places]:
+        """Where the known defects of each type recur, (H, W) each; types without such places are left out."""
+        masks = dict(zip(self.states, self.masks, strict=True))
+        found = {name: places_of(paths, name, state, masks[name]) for name, state in self.states.items()}
+        return {name: places for name, places in found.items() if places.any()}
 
     def is_selected(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
         """Which rows of the inputs are accepted parts of a type that were chosen for their scores, (N,)."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from pixal.calibration.calibration import Calibration
 from pixal.config.section import result_settings
 from pixal.execution import map_parallel
 from pixal.inputs import InputSet
@@ -162,8 +163,22 @@ class TypeVerdicts:
                 files=saved.files,
             )
 
-    def score(self, parts: Sequence[PreparedPart], summary: Summary, *, with_latent: bool = False) -> list[ScoredPart]:
-        """Score prepared parts, and add them to ``summary``. Returns one item per part, in the same order."""
+    def score(
+        self,
+        parts: Sequence[PreparedPart],
+        summary: Summary,
+        *,
+        with_latent: bool = False,
+        calibration: Calibration | None = None,
+    ) -> list[ScoredPart]:
+        """Score prepared parts, and add them to ``summary``. Returns one item per part, in the same order.
+
+        Args:
+            parts: The parts.
+            summary: The sums to which they are added.
+            with_latent: Whether to compute their latent vectors.
+            calibration: The calibration of their maps. Default: that of the model.
+        """
         rows = [index for index, part in enumerate(parts) if part.input is not None]
         if not rows:
             return [ScoredPart(part.record, part.photo) for part in parts]
@@ -176,7 +191,7 @@ class TypeVerdicts:
             inputs,
             geometries,
             self.family,
-            self.calibration,
+            calibration or self.calibration,
             mask=self.state.mask,
             cut=self.cut,
             specification=self.model.record,
