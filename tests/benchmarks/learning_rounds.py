@@ -257,17 +257,43 @@ def table(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def marked_table(family: str, measured: list[dict[str, tuple[int, int]]]) -> list[str]:
+    """One line of Markdown: the measures before and after, summed over the seeds."""
+    cells = []
+    for kind in ("recurring", "elsewhere", "false alarms"):
+        for when in (0, 1):
+            pairs = [each[kind] for each in measured[when::2]]
+            cells.append(_cell(sum(count for count, _ in pairs), sum(total for _, total in pairs)))
+    return [f"| {family} | {' | '.join(cells)} |"]
+
+
 def main() -> None:
-    """Run three rounds, print what each candidate was judged by, and write the table."""
+    """Run three rounds, print what each candidate was judged by, and write the tables."""
     from page import write_section
 
     os.environ.setdefault("PIXAL_TRACKING", "off")
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="learning_rounds_"))
-    results = run_rounds(root, rounds=3, train=10, good=16, bad=8, test=60, size=(480, 270), defects=6)
+    size = (480, 270)
+    planted: dict[str, Any] = {"kinds": ["scratch"], "sizes": [3.0], "defects": 4}
+    results = run_rounds(root / "rounds", rounds=3, train=10, good=16, bad=16, test=60, size=size, **planted)
     for result in results[1:]:
         print(f"round {result['round']}: {result['trial']}")  # noqa: T201
-    note = "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05, 16 good and 8 defective parts"
+    note = (
+        "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05, 16 good and 16 defective parts"
+    )
     write_section("learning rounds", table(results), f"{note} per round.")
+    lines = [
+        "| model | missed at the place, before | after | missed elsewhere, before | after | false alarms, before | after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for family, seeds in (("gaussian", (1000, 3000)), ("combined", (2000,))):
+        overrides = [f"model_training.model={family}"]
+        measured = []
+        for seed in seeds:
+            folder = root / f"{family}{seed}"
+            measured += run_marked(folder, train=16, marked=10, test=20, size=size, seed=seed, overrides=overrides)
+        lines += marked_table(family, measured)
+    write_section("ten marked defects", lines, "480x270 pixels, 16 good images for training, false-alarm rate 0.05.")
 
 
 if __name__ == "__main__":

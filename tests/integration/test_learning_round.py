@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.learning_rounds import run_rounds
+from benchmarks.learning_rounds import run_marked, run_rounds
 
 from pixal.io.records import read_record
 
@@ -23,3 +23,19 @@ def test_a_round_gives_fewer_false_alarms_and_no_more_misses(tmp_path: Path, mon
     record = read_record(tmp_path / "out/Part/front/metadata/model_training.yaml")
     assert record["accepted"]["front"]["good_parts"]["version"] == 1
     assert record["n_images"] == 8 + record["accepted"]["front"]["good_parts"]["parts"]
+
+
+@pytest.mark.slow
+def test_ten_marked_defects_raise_detection_of_their_kind_on_new_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A faint stain recurs at one place. No more good parts fail, and the stain is found as often as before elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    before, after = run_marked(tmp_path, train=12, marked=10, test=10, size=(320, 180), seed=0)
+    assert before["recurring"][0] >= 5
+    assert after["recurring"][0] <= before["recurring"][0] - 3
+    assert after["false alarms"][0] <= before["false alarms"][0]
+    assert after["elsewhere"][0] <= before["elsewhere"][0] + 1
+    record = read_record(tmp_path / "out/Part/front/metadata/model_training.yaml")
+    assert record["accepted"]["front"]["known_defects"]["parts"] >= 10
+    assert list(record["known_places"]) == ["front"]
