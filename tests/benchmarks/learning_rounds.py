@@ -278,12 +278,11 @@ def main() -> None:
     results = run_rounds(root / "rounds", rounds=3, train=10, good=16, bad=16, test=60, size=size, **planted)
     for result in results[1:]:
         print(f"round {result['round']}: {result['trial']}")  # noqa: T201
-    note = (
-        "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05, 16 good and 16 defective parts"
-    )
-    write_section("learning rounds", table(results), f"{note} per round.")
+    note = "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05"
+    write_section("learning rounds", table(results), f"{note}, 16 good and 16 defective parts per round.")
     lines = [
-        "| model | missed at the place, before | after | missed elsewhere, before | after | false alarms, before | after |",
+        "| model | missed at the place, before | after | missed elsewhere, before | after | "
+        "false alarms, before | after |",
         "|---|---|---|---|---|---|---|",
     ]
     for family, seeds in (("gaussian", (1000, 3000)), ("combined", (2000,))):

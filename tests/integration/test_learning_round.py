@@ -29,7 +29,7 @@ def test_a_round_gives_fewer_false_alarms_and_no_more_misses(tmp_path: Path, mon
 def test_ten_marked_defects_raise_detection_of_their_kind_on_new_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A faint stain recurs at one place. No more good parts fail, and the stain is found as often as before elsewhere."""
+    """A faint stain recurs at one place. No more good parts fail, and elsewhere nothing changes."""
     monkeypatch.chdir(tmp_path)
     before, after = run_marked(tmp_path, train=12, marked=10, test=10, size=(320, 180), seed=0)
     assert before["recurring"][0] >= 5
