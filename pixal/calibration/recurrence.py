@@ -52,7 +52,8 @@ def raise_places(
     The threshold on a score is high because a part has many pixels, each of which may be high by chance. A place has
     few. The map is multiplied there by the threshold of the whole part, divided by that of the place alone at the share
     ``rate / (1 + number of places)``. So a good part exceeds the threshold at a place as rarely as that. The threshold
-    then comes from the scores of the raised maps, so that the requested rate still holds.
+    then comes from the scores of the raised maps, so that the requested rate still holds. Good parts that were chosen
+    for their high scores count at the places: what was a false alarm there must not be raised.
 
     Args:
         calibration: The calibration without places.
@@ -65,9 +66,8 @@ def raise_places(
     if calibration.stand_ins or not count:
         return calibration
     local = np.array([[values[places == place].max() for place in range(1, count + 1)] for values in maps], np.float64)
-    sampled = np.delete(local, calibration.selected, axis=0)
     threshold, _ = choose_threshold(calibration, rate, settings)
-    of_places = [set_threshold(scores, rate / (1 + count), Threshold())[0] for scores in sampled.T]
+    of_places = [set_threshold(scores, rate / (1 + count), Threshold())[0] for scores in local.T]
     gains = np.array([max(1.0, threshold / of_place) if of_place > 0 else 1.0 for of_place in of_places])
     gain = np.concatenate([[1.0], gains]).astype(np.float32)[places]
     scores = np.maximum(calibration.all_scores, (local * gains).max(1))

@@ -43,6 +43,7 @@ _VARIATIONS = (
 )
 # A fault that recurs: its places as shares of the frame, the spread of the place in pixels at 480x270, and its size.
 _FAULTS = ((0.50, 0.42), (0.40, 0.55), (0.60, 0.52))
+_SHARES = (0.5, 0.3, 0.2)  # of the faults, at each place
 _FAULT_SPREAD, _FAULT_SIZE, _FAULT_CONTRAST = 1.5, 7.0, 0.10
 _SETTINGS = (
     *("model_training.model=gaussian", "validation.sensitivity=off", "validation.false_alarm_rate=0.05"),
@@ -103,7 +104,9 @@ def plant_faults(
             x, y = inside[rng.integers(len(inside))][::-1]
             at = cv2.perspectiveTransform(np.array([[[x, y]]], np.float64), np.linalg.inv(pose))[0, 0]
         else:
-            at = np.array(places[rng.integers(len(places))]) * size + rng.normal(0, _FAULT_SPREAD * unit, 2)
+            shares = np.array(_SHARES[: len(places)])
+            place = np.array(places[rng.choice(len(places), p=shares / shares.sum())]) * size
+            at = place + rng.normal(0, _FAULT_SPREAD * unit, 2)
         turn, shape = float(rng.uniform(0, 360)), int(rng.integers(2**32))
         defect = PlantedDefect("stain", _FAULT_SIZE * unit, -_FAULT_CONTRAST, (float(at[0]), float(at[1])), turn, shape)
         planted = plant(photo, defect, np.linalg.inv(pose), fore > 0)
@@ -275,11 +278,11 @@ def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="learning_rounds_"))
     size = (480, 270)
     planted: dict[str, Any] = {"kinds": ["scratch"], "sizes": [3.0], "defects": 4}
-    results = run_rounds(root / "rounds", rounds=3, train=10, good=16, bad=16, test=60, size=size, **planted)
+    results = run_rounds(root / "rounds", rounds=3, train=10, good=24, bad=20, test=60, size=size, **planted)
     for result in results[1:]:
         print(f"round {result['round']}: {result['trial']}")  # noqa: T201
     note = "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05"
-    write_section("learning rounds", table(results), f"{note}, 16 good and 16 defective parts per round.")
+    write_section("learning rounds", table(results), f"{note}, 24 good and 20 defective parts per round.")
     lines = [
         "| model | missed at the place, before | after | missed elsewhere, before | after | "
         "false alarms, before | after |",
