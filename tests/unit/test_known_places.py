@@ -27,7 +27,7 @@ def accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AcceptedParts:
     return AcceptedParts.read(load_config().paths, "front").write([known(n) for n in range(3)], run=1, created="")
 
 
-def known(number: int, image: np.ndarray[Any, Any] = IMAGE) -> AcceptedPart:
+def known(number: int, image: np.ndarray[Any, Any] = IMAGE, mark: str = "missed") -> AcceptedPart:
     return AcceptedPart(
         kind="known_defects",
         file=f"{number}.png",
@@ -35,7 +35,7 @@ def known(number: int, image: np.ndarray[Any, Any] = IMAGE) -> AcceptedPart:
         image=f"{number}.png",
         source="",
         batch="lot",
-        mark="missed",
+        mark=mark,
         verdict="pass",
         boxes=((20, 16, 4, 4),),
         reference_boxes=((20, 16, 4, 4),),
@@ -65,3 +65,8 @@ def test_boxes_in_another_reference_frame_do_not_count(
     accepted.write([known(0), known(1), known(2, IMAGE[::-1])], run=2, created="")
     assert not places_of(load_config().paths, "front", STATE, MASK).any()
     assert "1 known defects are boxes in another reference frame" in caplog.text
+
+
+def test_regions_that_were_found_do_not_count(accepted: AcceptedParts) -> None:
+    accepted.write([known(0), known(1), known(2, mark="confirmed")], run=2, created="")
+    assert not places_of(load_config().paths, "front", STATE, MASK).any()

@@ -1,4 +1,4 @@
-"""Known defects in the frame of a model's input, and the places where they recur."""
+"""Defects that were missed, in the frame of a model's input, and the places where they recur."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def places_of(
     *,
     without: Sequence[str] = (),
 ) -> Places:
-    """The places where the known defects of a type recur.
+    """The places where defects of a type recur that were missed.
+
+    Boxes of other known defects are regions that a model has found. Not all of them need be defects, and what is found
+    needs no gain.
 
     Args:
         paths: The folders of the component.
@@ -39,7 +42,8 @@ def places_of(
         mask: The pixels of the part in the model's input, (H, W).
         without: The SHA-256 of photographs whose defects do not count.
     """
-    known = [part for part in AcceptedParts.read(paths, type_name).of("known_defects") if part.reference_boxes]
+    accepted = AcceptedParts.read(paths, type_name).of("known_defects")
+    known = [part for part in accepted if part.mark == "missed" and part.reference_boxes]
     frame = data_hash(state.reference.image.tobytes()) if known else ""
     same = [part for part in known if part.reference_sha256 == frame]
     if len(same) < len(known):
