@@ -1,9 +1,8 @@
 """Three rounds of learning from marks: validate, mark by truth, accept, train --candidate, promote.
 
-The parts vary: a share of them has one of three harmless prints, of which the few training photographs show none. Half
-of the defects are at random places. The others are a faint stain that recurs at one of three places, as from a worn
-tool. Each round has a new batch, which is marked by its truth. After each round the model in use is measured on parts
-that are never marked.
+The parts vary: a share of them has one of three harmless prints, of which the few training photographs show none. Each
+round has a new batch, which is marked by its truth. After each round the model in use is measured on parts that are
+never marked.
 
 A second table is about ten marked defects of one kind: the faint stain, at one place. It is measured on new parts
 before and after they are marked, and so is the same stain at random places, of which none was marked.
@@ -177,20 +176,25 @@ def run_rounds(
     test: int,
     size: tuple[int, int],
     seed: int = 0,
+    faults: int = 0,
     **planted: Any,
 ) -> list[dict[str, Any]]:
-    """Run the rounds in an empty folder; return the measures before the first one and after each one."""
+    """Run the rounds in an empty folder; return the measures before the first one and after each one.
+
+    With ``faults``, that many parts of each round have a stain that recurs at three places, and so has half of the
+    defective parts that are never marked.
+    """
     config = settings(root)
+    half = test // 2 if faults else 0
     render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=0, size=size)
-    render(root / "test", train=0, good=test + test // 2, bad=test // 2, seed=seed + 99, varied=_VARIED, size=size)
-    plant_faults(root / "test", test // 2, seed + 99, size)
+    render(root / "test", train=0, good=test + half, bad=test - half, seed=seed + 99, varied=_VARIED, size=size)
+    plant_faults(root / "test", half, seed + 99, size)
     pixal.preprocess(root / "first/train/Part", config=config, quiet=True)
     pixal.train(config=config, quiet=True)
     results: list[dict[str, Any]] = [{"round": 0, **measure(config, root / "test")}]
     for number in range(1, rounds + 1):
         folder = root / f"lot{number}"
-        faults = bad - bad // 2
-        render(folder, train=0, good=good + faults, bad=bad // 2, seed=seed + 10 + number, varied=_VARIED, size=size)
+        render(folder, train=0, good=good + faults, bad=bad, seed=seed + 10 + number, varied=_VARIED, size=size)
         plant_faults(folder, faults, seed + 10 + number, size)
         batch = pixal.validate(folder / "production/Part", batch=f"lot{number}", config=config, quiet=True)
         marks = write_marks(Path(batch.folder), folder, root / "marks.csv")
@@ -278,11 +282,11 @@ def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="learning_rounds_"))
     size = (480, 270)
     planted: dict[str, Any] = {"kinds": ["scratch"], "sizes": [3.0], "defects": 4}
-    results = run_rounds(root / "rounds", rounds=3, train=10, good=24, bad=20, test=60, size=size, **planted)
+    results = run_rounds(root / "rounds", rounds=3, train=10, good=16, bad=8, test=60, size=size, **planted)
     for result in results[1:]:
         print(f"round {result['round']}: {result['trial']}")  # noqa: T201
     note = "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05"
-    write_section("learning rounds", table(results), f"{note}, 24 good and 20 defective parts per round.")
+    write_section("learning rounds", table(results), f"{note}, 16 good and 8 defective parts per round.")
     lines = [
         "| model | missed at the place, before | after | missed elsewhere, before | after | "
         "false alarms, before | after |",
