@@ -10,7 +10,7 @@ from pixal.tasks.charge_clusters.shards import Block, EventStream, ShardWriter
 
 SHAPE = (2, 3, 1)
 PLAIN = Normalization(
-    logarithm=False, mean=0, deviation=1, positive=1e6, negative=1e6, thresholds=None, bits=None,
+    logarithm=False, mean=0, deviation=1, positive=(1e6,), negative=(1e6,), thresholds=None, bits=None,
     label_scale=(1, 1, 1, 1),
 )  # fmt: skip
 
