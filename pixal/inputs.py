@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,7 @@ class InputSet:
         labels: In one-hot mode, (N, T) float32 with a single 1 per row. Otherwise None.
         types: In one-hot mode, the T type names. Otherwise empty.
         targets: The K values per row that a regression model learns to predict, (N, K) float32, or None.
+        path: The file that the data is mapped from; None: it is in memory.
     """
 
     data: NDArray[np.float32]
@@ -40,6 +41,13 @@ class InputSet:
     labels: NDArray[np.float32] | None = None
     types: tuple[str, ...] = ()
     targets: NDArray[np.float32] | None = None
+    path: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the file again, where there is one, instead of getting all rows."""
+        if self.path is not None:
+            return InputSet.load, (self.path,)
+        return InputSet, tuple(getattr(self, field.name) for field in fields(self))
 
     def __post_init__(self) -> None:
         values = int(np.prod(self.shape))
@@ -144,6 +152,7 @@ class InputSet:
                 arrays.get("labels"),
                 tuple(str(name) for name in arrays.get("types", ())),
                 arrays.get("targets"),
+                path.absolute(),
             )
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist; run preprocess first") from error

@@ -8,6 +8,7 @@ import os
 SWITCH = "PIXAL_TRACKING"  # "off" turns tracking off
 TIMEOUT = "PIXAL_TRACKING_TIMEOUT"  # seconds that a tracking server may take in all
 STORE = "MLFLOW_TRACKING_URI"
+VARIABLES = (SWITCH, TIMEOUT, STORE)
 
 _TIMEOUT = 10.0
 _LOCAL_TIMEOUT = 60.0  # no network, but a slow disk; making the store takes seconds

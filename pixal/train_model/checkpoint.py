@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pixal.errors import ModelError, PixalError, Stopped, StorageError
+from pixal.errors import ClusterError, ModelError, PixalError, Stopped, StorageError
 from pixal.io import ownership
 from pixal.io.arrays import create_map
 from pixal.io.files import reserve
@@ -114,7 +114,7 @@ class Checkpoint:
     ) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        if isinstance(error, PixalError) and not isinstance(error, StorageError):
+        if isinstance(error, PixalError) and not isinstance(error, (StorageError, ClusterError)):
             self.remove()  # for example, training diverged: resuming would not help
         if self._request.signal is not None and error is None:
             raise Stopped(f"training stopped after its last fit; {RESUME_HINT}", number=self._request.signal)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from pixal.config.schema import ModelTraining
+from pixal.config.schema import Execution, ModelTraining
 from pixal.config.section import Section
 from pixal.errors import ConfigError, ModelError
 from pixal.extras import require_for_model
@@ -45,6 +45,7 @@ class FitControl:
         checkpoint: Where the fit saves its state after an epoch, and from which it resumes.
         name: The name of the model in a progress bar of the fit itself.
         quiet: Whether to hide such a bar.
+        execution: Where a fit that holds out folds itself does the fits of the folds; None: in this process.
     """
 
     validation_rows: Rows | None = None
@@ -54,6 +55,7 @@ class FitControl:
     checkpoint: Checkpoint | None = None
     name: str = ""
     quiet: bool = True
+    execution: Execution | None = None
 
 
 NO_CONTROL = FitControl()
@@ -121,7 +123,10 @@ class ModelFamily(ABC):
         return
 
     def prepare_fits(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
-        """Compute once what several fits share. Called before the first fit, with the rows of every fit."""
+        """Compute once what several fits share. Called before the first fit, with the rows of every fit.
+
+        On a cluster each worker calls it, and then does some of the fits: what one fit finds, the others do not see.
+        """
         return
 
     @abstractmethod

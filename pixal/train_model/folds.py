@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pixal.config.schema import ModelTraining
+from pixal.config.schema import Execution, ModelTraining
+from pixal.execution import map_parallel
 from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
 from pixal.progress import progress_bar
 from pixal.train_model.checkpoint import Checkpoint
+from pixal.train_model.cluster_work import FoldFit, FoldResult, TrainingOnWorker
 from pixal.train_model.family import FitControl, ModelFamily, Rows, as_anomaly_model
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.schedule import typical_rates
@@ -134,6 +136,7 @@ def fit_all(
     on_final_epoch: Callable[[ModelFamily, int], None] = lambda model, epoch: None,
     on_history: OnHistory | None = None,
     rows: Rows | None = None,
+    execution: Execution | None = None,
 ) -> Fitted:
     """Fit the model without each fold, store the errors of the fold, and then fit it on all rows.
 
@@ -154,19 +157,24 @@ def fit_all(
         on_history: Called after each epoch with the name of the fit (``fold_1``, ...; "" for that of the resulting
             model) and its history so far.
         rows: The rows to learn from; None: all.
+        execution: Where to do the fits without a fold; None: in this process.
 
     Raises:
+        ClusterError: The Dask cluster was lost. The checkpoint holds what is done.
         ConfigError: Rows are to be held out, but the family gives no error map.
     """
     model = family(specification.model_dump() | checkpoint.specification)
     all_rows = np.arange(len(inputs)) if rows is None else rows
     if folds and model.leaves_one_out:
-        return _fit_once(model, inputs, all_rows, masks, folds, checkpoint, name, quiet, on_final_epoch, on_history)
+        return _fit_once(
+            model, inputs, all_rows, masks, folds, checkpoint, name, quiet, on_final_epoch, on_history, execution
+        )
     epochs = checkpoint.target_epochs or specification.n_epochs
     is_single_fit = bool(folds) and not model.folds_are_cheap
     checkpoint.keeps_last_state = not model.folds_are_cheap
     training_rows = [np.setdiff1d(all_rows, fold) for fold in folds]
-    model.prepare_fits(inputs, training_rows if is_single_fit else [*training_rows, all_rows])
+    row_sets = training_rows if is_single_fit else [*training_rows, all_rows]
+    model.prepare_fits(inputs, row_sets)
     steps = epochs if model.has_epochs else 1
     total = steps if is_single_fit else steps * (len(folds) + 1)
     unit = "epoch" if model.has_epochs else "fit"
@@ -181,6 +189,15 @@ def fit_all(
             show_epoch(epoch, loss)
             on_final_epoch(model, epoch)
 
+        if execution is not None and execution.backend == "dask" and not is_single_fit:
+            work = FoldFit(family, model.spec, inputs, masks, folds, row_sets)
+            for index, found in _fits_in_cluster(work, checkpoint, len(folds), execution):
+                checkpoint.errors[held_out_positions(folds[index], folds)] = found.errors
+                release_pages(checkpoint.errors)
+                if on_history is not None:
+                    on_history(f"fold_{index + 1}", found.history)
+                checkpoint.fit_done(found.history, found.specification)
+                bar.update(len(checkpoint.histories) * steps - bar.n)
         for index in range(len(checkpoint.histories), len(folds)):
             control = FitControl(
                 validation_rows=folds[index],
@@ -202,6 +219,18 @@ def fit_all(
     return Fitted(model, history, checkpoint.histories)
 
 
+def _fits_in_cluster(
+    work: FoldFit, checkpoint: Checkpoint, count: int, execution: Execution
+) -> Iterator[tuple[int, FoldResult]]:
+    """Do the fits that the checkpoint does not hold on the workers of a cluster; yield their folds and results."""
+    missing = list(range(len(checkpoint.histories), count))
+    if missing:
+        checkpoint.take_fit_state()  # of a fold that another process has begun
+        yield from zip(
+            missing, map_parallel(TrainingOnWorker(work), missing, execution, step="", quiet=True), strict=True
+        )
+
+
 def _fit_once(
     model: ModelFamily,
     inputs: InputSet,
@@ -213,6 +242,7 @@ def _fit_once(
     quiet: bool,
     on_final_epoch: Callable[[ModelFamily, int], None],
     on_history: OnHistory | None,
+    execution: Execution | None,
 ) -> Fitted:
     """Fit the model on ``rows``, and store the errors of held-out parts that the fit itself gives."""
     control = FitControl(
@@ -221,6 +251,7 @@ def _fit_once(
         checkpoint=checkpoint,
         name=name,
         quiet=quiet,
+        execution=execution,
     )
     # A family with epochs shows its own progress.
     with progress_bar(total=1, title=bar_title(name), unit="fit", quiet=quiet or model.has_epochs) as bar:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pixal.config import Config, PathEntry
+from pixal.config.schema import Execution
 from pixal.config.section import result_settings
-from pixal.errors import InputError
+from pixal.errors import ClusterError, InputError
+from pixal.execution import check_cluster, map_parallel
 from pixal.io import ownership
 from pixal.io.files import file_hash
 from pixal.io.locking import explained_by_lock, lock_folder
@@ -21,6 +24,8 @@ from pixal.io.provenance import fingerprint, provenance
 from pixal.io.records import with_hash, write_record
 from pixal.outcome import Outcome
 from pixal.tracking import MODEL_TAG, EpochLog, TrackedDataset, TrackedModel, start_tracking, tracked_run
+from pixal.train_model.checkpoint import RESUME_HINT
+from pixal.train_model.cluster_work import TrainingOnWorker
 from pixal.train_model.family import (
     AnomalyModel,
     ModelFamily,
@@ -76,15 +81,21 @@ def train_models(
     start_tracking(config)
     hardware = family.set_up(config.model_training)
     owners = [data.owner for data in training_sets]
+    reads = [data.path for data in training_sets]
+    check_cluster(config.execution, reads=reads, writes=[config.paths.resolve("component_model_path")])
     planned = [path for owner in owners for path in _planned_files(config, owner)]
     check_outputs(config.paths, "component_model_path", owners, planned=planned)
-    runs = [_TrainingRun(data, task, family, config, hardware, resume, epochs, quiet) for data in training_sets]
+    arguments = (task, family, config, hardware, resume, epochs, quiet, config.execution)
+    runs = [_TrainingRun(data, *arguments) for data in training_sets]
     _log.info("training on %d good images", sum(len(data.inputs) for data in training_sets))
     if epochs is not None:
         for run in runs:
             run.plan.check_more_epochs(family(run.specification))
     outcome = Outcome()
-    with ExitStack() as locks:  # until the last model is stored: it is stored with the preprocessing of its type
+    with (
+        ExitStack() as locks,
+        _resumable(),
+    ):  # until the last model is stored: it is stored with the preprocessing of its type
         for run in runs:
             locks.enter_context(lock_folder(config.paths.resolve("component_model_path", run.training_set.owner)))
         for run in runs:  # before the first fit, not after those of other types
@@ -93,10 +104,57 @@ def train_models(
         task.check_unchanged()
         claim_outputs(config.paths, "component_model_path", owners)
         remove_unfinished(config.paths, "component_model_path", owners)
+        missing = [run for run in runs if not run.plan.is_done]
+        if config.execution.backend == "dask" and len(missing) > 1:
+            for run in runs:
+                outcome.done += run.run() if run.plan.is_done else 0
+            outcome.done += _train_in_cluster(missing, quiet=quiet)
+            return outcome
         for run in runs:
-            with log_to_file(config.paths.resolve("log_path", run.training_set.owner), "train"):
-                outcome.done += run.run()
+            outcome.done += run.run()
     return outcome
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say how to go on after the cluster was lost."""
+    try:
+        yield
+    except ClusterError as error:
+        raise ClusterError(f"{error}; {RESUME_HINT}") from error
+
+
+def _train_in_cluster(runs: list[_TrainingRun], *, quiet: bool) -> int:
+    """Train models on the workers of a cluster; return the number of images."""
+    config, done = runs[0].config, 0
+    work = TrainingOnWorker(_ModelTraining(runs[0].task, config, resume=runs[0].resume, epochs=runs[0].epochs))
+    owners = [run.training_set.owner for run in runs]
+    for run, summary in zip(
+        runs, map_parallel(work, owners, config.execution, step="training", quiet=quiet), strict=True
+    ):
+        _log.info("%s", summary)
+        done += len(run.training_set.inputs)
+    return done
+
+
+@dataclass
+class _ModelTraining:
+    """Trains the model of one owner, in a process that has not read the data. The folders are locked already."""
+
+    task: TrainingTask
+    config: Config
+    resume: bool
+    epochs: int | None
+
+    def __call__(self, owner: str | None) -> str:
+        """Train; return what to say of it."""
+        data = next(data for data in self.task.training_sets() if data.owner == owner)
+        start_tracking(self.config)
+        family = family_named(self.config.model_training.model)
+        hardware = family.set_up(self.config.model_training)
+        run = _TrainingRun(data, self.task, family, self.config, hardware, self.resume, self.epochs, True, None)
+        run.run()
+        return run.summary
 
 
 def _planned_files(config: Config, owner: str | None) -> list[Path]:
@@ -122,9 +180,15 @@ class _TrainingRun:
     resume: bool
     epochs: int | None
     quiet: bool
+    execution: Execution | None
+    summary: str = ""
 
     def run(self) -> int:
         """Fit, finish and store the model; return the number of images."""
+        with log_to_file(self._folder("log_path"), "train"):
+            return self._run()
+
+    def _run(self) -> int:
         data, plan, folds = self.training_set, self.plan, self._folds
         if plan.is_done:
             _log.info("%s: skipped, already trained on the same input with the same settings", data.label)
@@ -150,6 +214,7 @@ class _TrainingRun:
                     quiet=self.quiet,
                     on_final_epoch=plan.save_epoch_weights,
                     on_history=log_epochs,
+                    execution=self.execution,
                 )
             log_epochs.finish(fitted.history, fitted.fold_histories)
             finished = self.task.finish(FinishedFit(data, fitted, folds, checkpoint.errors, self.specification))
@@ -164,13 +229,9 @@ class _TrainingRun:
             tracker.log_model(self._tracked_model())
             tracker.log_artifacts({"model": files, "figures": finished.figures, "metadata": metadata})
         best, epochs = fitted.history.best_epoch, plan.target_epochs or self.config.model_training.n_epochs
-        _log.info(
-            "%s: trained on %d good images in %.0f s%s",
-            data.label,
-            len(data.inputs),
-            record.training_seconds,
-            f"; best epoch {best} of {epochs}" if fitted.history.loss else "",
-        )
+        self.summary = f"{data.label}: trained on {len(data.inputs)} good images in {record.training_seconds:.0f} s"
+        self.summary += f"; best epoch {best} of {epochs}" if fitted.history.loss else ""
+        _log.info("%s", self.summary)
         return len(data.inputs)
 
     def _folder(self, entry: PathEntry) -> Path:

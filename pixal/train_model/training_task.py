@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,12 @@ class Finished:
 
 
 class TrainingTask(ABC):
-    """The interface of a task that trains models."""
+    """The interface of a task that trains models. It is sent to the workers of a cluster."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the data that were read: a worker reads them itself."""
+        cached = {name for name in self.__dict__ if isinstance(getattr(type(self), name, None), cached_property)}
+        return {name: value for name, value in self.__dict__.items() if name not in cached}
 
     @property
     def holds_out(self) -> bool:

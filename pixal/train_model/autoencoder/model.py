@@ -103,6 +103,7 @@ class Autoencoder(KerasAnomalyModel):
     def prepare_fits(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
         """Prepare what the subspaces of all fits share; see ``ModelFamily.prepare_fits``."""
         if self.spec.input_projection != "none":
+            self._set_rank(row_sets[0])
             self._fitter = SubspaceFitter(inputs, self._labels(inputs), self.spec.memory_limit)
             self._fitter.prepare(row_sets)
 
@@ -179,11 +180,16 @@ class Autoencoder(KerasAnomalyModel):
         """Fit the subspace of ``inputs[rows]``, and set ``projection_rank``. None without a projection."""
         if self.spec.input_projection == "none":
             return None
-        rank = self.spec.projection_rank or auto_rank(len(rows), self._type_count)
-        self.spec = self.spec.model_copy(update={"projection_rank": rank})
+        rank = self._set_rank(rows)
         if self._fitter is None or self._fitter.inputs is not inputs:
             self._fitter = SubspaceFitter(inputs, labels, self.spec.memory_limit)
         return self._fitter.fit([rows], rank)[0]
+
+    def _set_rank(self, rows: Rows) -> int:
+        """Set ``projection_rank`` before the first fit, on ``rows``; return it."""
+        rank = self.spec.projection_rank or auto_rank(len(rows), self._type_count)
+        self.spec = self.spec.model_copy(update={"projection_rank": rank})
+        return rank
 
     def _initial_model(self, input_dim: int, on_coefficients: bool, weights: NDArray[np.float32] | None) -> keras.Model:
         """The compiled Keras model to train, with its initial weights.

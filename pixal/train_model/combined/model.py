@@ -120,6 +120,7 @@ class Combined(CombinedMaps, AnomalyModel):
                 on_final_epoch=finish_epoch,
                 on_history=control.on_history,
                 rows=rows,
+                execution=control.execution,
             )
             assert isinstance(fitted.model, Autoencoder)
             self._pixel = fitted.model

@@ -67,7 +67,7 @@ class TrainedModel(StoredModel):
         calibrations: The calibration of each type.
         latents: The latent vectors of good parts of each type, (N, L).
         conditions: How the good photographs of each type were taken.
-        file: The model file that it was unpacked from, for a model of all types; None for the component's own.
+        file: The model file that it was unpacked from; None for the component's own.
     """
 
     record: PhotographModelRecord

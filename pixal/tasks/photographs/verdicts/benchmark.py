@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pixal.config.schema import AUTO_MODEL
 from pixal.config.section import result_settings
 from pixal.errors import InputError, PixalError
+from pixal.execution import check_cluster, map_parallel
 from pixal.io import ownership
 from pixal.io.files import file_hash, file_stat
 from pixal.io.names import printable
@@ -26,9 +28,11 @@ from pixal.tasks.photographs.preprocessing.pipeline import preprocess
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.train import train
 from pixal.tasks.photographs.verdicts.benchmark_results import MASTER_TABLE, MEASURES, ClassResult, MasterResults
+from pixal.tasks.photographs.verdicts.group_work import of_one_worker
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 from pixal.tracking import tracked_run
+from pixal.train_model.cluster_work import TrainingOnWorker
 from pixal.train_model.family import anomaly_family_named, checked_options
 from pixal.train_model.stored_model import load_stored
 
@@ -55,11 +59,13 @@ def benchmark(
     done = {} if force else {run.name: result for run in runs if (result := run.stored_result())}
     results = MasterResults(Path(out) / MASTER_TABLE)
     with tracked_run(config, Path(input_path).resolve().name, "benchmark", component="") as tracker:
-        for number, run in enumerate(runs, 1):
+        missing = [run for run in runs if run.name not in done]
+        check_cluster(config.execution, reads=[Path(input_path)], writes=[Path(out)])
+        new = _run_all(missing, config, force=force, quiet=quiet)
+        for run in runs:
             is_done = run.name in done
             if not is_done:
-                _log.info("class %s, %d of %d", run.name, number, len(runs))
-                done[run.name] = run.run(force=force, quiet=quiet)
+                done[run.name] = next(new)
             results.write(done.values())
             _log.info("class %s%s: %s", run.name, ", already done" if is_done else "", done[run.name])
         for result in (*results.classes, results.mean):
@@ -68,6 +74,18 @@ def benchmark(
         tracker.log_artifacts({"results": [results.path]})
     _log.info("%s", results.summary())
     return results
+
+
+def _run_all(runs: list[_ClassRun], config: PhotographConfig, *, force: bool, quiet: bool) -> Iterator[ClassResult]:
+    """Run classes, one after the other or on the workers of a cluster; yield their results in order."""
+    if config.execution.backend == "dask":
+        work = TrainingOnWorker(partial(_ClassRun.run, force=force, quiet=True))
+        of_workers = [run.on_worker() for run in runs]
+        yield from map_parallel(work, of_workers, config.execution, step="classes", quiet=quiet)
+        return
+    for number, run in enumerate(runs, 1):
+        _log.info("class %s, %d of %d", run.name, number, len(runs))
+        yield run.run(force=force, quiet=quiet)
 
 
 def _claim(out: Path, runs: Sequence[_ClassRun]) -> None:
@@ -127,6 +145,12 @@ class _ClassRun:
     def has_record(self) -> bool:
         """Whether an earlier run has started on this class."""
         return (self._results_folder / _RECORD).is_file()
+
+    def on_worker(self) -> _ClassRun:
+        """The same run for a worker of a cluster, which does all of it itself."""
+        copied = copy.copy(self)
+        copied._config = of_one_worker(self._config)
+        return copied
 
     def check(self) -> None:
         """Raise InputError where the output folders are not separate from the photographs."""

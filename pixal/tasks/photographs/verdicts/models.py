@@ -50,6 +50,13 @@ class Models:
             self._config, self._owner = _split_name(config, model_name)
             _check_trained(self._owner, self._config)
 
+    @property
+    def sources(self) -> list[Path]:
+        """What other computers read the models from: the folder of the component, or the model file."""
+        if self._file is not None:
+            return [Path(str(self._file.file))]
+        return [self._config.paths.resolve("component_model_path")]
+
     def check(self, type_name: str, photographs: Sequence[Photograph] = ()) -> None:
         """Raise ModelError for a type that has no model.
 
@@ -131,17 +138,17 @@ class Models:
             raise
         if manifest.task != self._config.parameters.task:
             raise InputError(f"{path}: the model is for the task {manifest.task}, not for photographs")
-        self._file = trained_model(stored)
         self._model_name = str(path.resolve())  # detect uses it again, from any folder
+        self._file = replace(trained_model(stored), file=self._model_name)
         self._one_hot = manifest.type is None
 
     def _from_file(self, model: TrainedModel, type_name: str) -> TrainedModel:
         """The model of the model file, for a type."""
         if not self._one_hot:
-            return _for_type(model, str(self._model_name), type_name)
+            return _for_type(model, str(model.file), type_name)
         if type_name:
             _type_known(model, type_name)
-        return replace(model, file=self._model_name)
+        return model
 
     def _owner_of(self, type_name: str) -> str | None:
         """The type whose model validates a type; None: one model serves all types."""

@@ -67,7 +67,7 @@ def validate(
     for name in photographs:
         models.load(name)
     root = config.paths.resolve(_SIDE)
-    check_cluster(config.execution, reads=[source, config.paths.resolve("component_model_path")], writes=[root])
+    check_cluster(config.execution, reads=[source, *models.sources], writes=[root])
     truths = _read_truths(truth, list(photographs))  # an unusable truth is reported before the work starts
     rates, types = RateAdapter(config, source_text(source)), []
     for name in photographs:

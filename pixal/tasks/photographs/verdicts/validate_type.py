@@ -122,7 +122,7 @@ class TypeValidation:
         """
         if not photographs:
             return
-        if self._config.execution.backend == "dask" and is_deferred is None and self.verdicts.model.file is None:
+        if self._config.execution.backend == "dask" and is_deferred is None:
             yield from self._validate_in_cluster(photographs)
             return
         size = worker_count(self._config.execution)  # of the first chunk, as the photographs' size is not known yet

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixal.errors import InputError
-from pixal.execution import check_cluster
 from pixal.io.files import FileStat, file_stat
 from pixal.io.names import comparable
 from pixal.io.output_folders import check_outputs, claim_outputs, remove_unfinished
@@ -21,6 +20,7 @@ from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.verdicts.adaptation import RateAdapter
 from pixal.tasks.photographs.verdicts.batch_record import BatchRecord, name_problem, source_text
 from pixal.tasks.photographs.verdicts.batches import Batches
+from pixal.tasks.photographs.verdicts.group_work import on_this_computer
 from pixal.tasks.photographs.verdicts.history import record_history
 from pixal.tasks.photographs.verdicts.models import Models
 from pixal.tasks.photographs.verdicts.reporting import (
@@ -59,9 +59,11 @@ def watch(
         raise InputError(f"{folder} is not a folder; --watch needs one")
     check_outputs(config.paths, "component_validate_path", [None], source=folder)
     batches.find(folder, batch)  # a name that cannot be used is reported before the watch starts
+    if config.execution.backend == "dask":
+        _log.info("--watch judges each part on this computer as it arrives, not on the Dask cluster")
+        config = on_this_computer(config)
     watcher = _Watcher(folder, config, model, batch)
     results = config.paths.resolve("component_validate_path")
-    check_cluster(config.execution, reads=[folder], writes=[results])
     with exclusive_run(config) as tracker, notifying(results, config.validation.notify) as watcher.notifier:
         try:
             watcher.resume(force)

@@ -1,0 +1,146 @@
+"""Train on the workers of a Dask cluster: whole models, or the fits of a model without one fold each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from subprocess import PIPE
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixal.errors import ClusterError
+from pixal.inputs import InputSet
+from pixal.tracking.environment import VARIABLES
+from pixal.train_model.family import FitControl, ModelFamily, Rows, as_anomaly_model
+from pixal.train_model.history import History
+from pixal.train_model.specification import ModelSpecification
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "BLIS"))
+_LONGEST = 300  # characters of what a process said before it ended
+
+
+class TrainingOnWorker(Generic[Item, Result]):
+    """Calls a function that trains, on a worker, as this process would call it: in a new process of its own.
+
+    The threads of a worker draw from the same random numbers as a fit, and its BLAS has one thread. In the new process
+    a fit gives the same bytes as without a cluster. The environment for tracking and BLAS is that of this process.
+    """
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        """``function``: what to call. It is sent to each worker once."""
+        self._function = function
+        self._environment = {name: os.environ.get(name) for name in (*VARIABLES, *THREAD_VARIABLES)}
+
+    def __call__(self, item: Item) -> Result:
+        """Call the function; return its result, or raise what it raised."""
+        import cloudpickle  # Dask needs it
+
+        others = {name: value for name, value in os.environ.items() if name not in self._environment}
+        given = {name: value for name, value in self._environment.items() if value is not None}
+        call = cloudpickle.dumps((self._function, item))
+        command = [sys.executable, "-c", f"from {__name__} import answer; answer()"]
+        with (
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen(command, env=others | given, stdin=PIPE, stdout=PIPE, stderr=said) as process,
+        ):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(len(call).to_bytes(8, "big") + call)
+                process.stdin.flush()  # it stays open: its end tells the process that this one has ended
+                answered = process.stdout.read()
+            except BrokenPipeError:
+                answered = b""
+            process.wait()
+            said.seek(0)
+            last = " ".join(said.read().decode(errors="replace").split())[-_LONGEST:]
+        if not answered:
+            raise ClusterError(f"a process for training ended with status {process.returncode}: {last}")
+        result, error = cloudpickle.loads(answered)
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+
+def answer() -> None:
+    """Read a call from the standard input, and write its result, or what it raised, to the standard output."""
+    import cloudpickle
+
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # libraries print
+    size = int.from_bytes(sys.stdin.buffer.read(8), "big")
+    function, item = cloudpickle.loads(sys.stdin.buffer.read(size))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        answered = cloudpickle.dumps((function(item), None))
+    except Exception as error:
+        answered = cloudpickle.dumps((None, error))
+    with output:
+        output.write(answered)
+    os._exit(0)  # the thread that waits for the parent holds the standard input
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A fit without one fold.
+
+    Attributes:
+        history: The history of the fit.
+        specification: The model's specification after the fit, as JSON values.
+        errors: The errors of the fold, (n, H, W, C).
+    """
+
+    history: History
+    specification: dict[str, Any]
+    errors: NDArray[np.float32]
+
+
+class FoldFit:
+    """Fits a model without one fold, and measures the errors of the fold."""
+
+    def __init__(
+        self,
+        family: type[ModelFamily],
+        specification: ModelSpecification,
+        inputs: InputSet,
+        masks: NDArray[np.bool_],
+        folds: Sequence[Rows],
+        row_sets: Sequence[Rows],
+    ) -> None:
+        """Prepare to be sent.
+
+        Args:
+            family: The model family.
+            specification: What the model is built from.
+            inputs: The good parts.
+            masks: The consensus mask of each type, (T, H, W).
+            folds: The rows to hold out, fit by fit.
+            row_sets: The rows of every fit, as ``ModelFamily.prepare_fits`` gets them.
+        """
+        self._family, self._specification = family, specification
+        self._inputs, self._masks, self._folds, self._row_sets = inputs, masks, folds, row_sets
+
+    def __call__(self, index: int) -> FoldResult:
+        """Fit without the fold ``index``."""
+        self._family.set_up(self._specification)
+        model, fold = self._family(self._specification), self._folds[index]
+        model.prepare_fits(self._inputs, self._row_sets)
+        history = model.fit(self._inputs, self._row_sets[index], self._masks, FitControl(validation_rows=fold))
+        anomaly_model = as_anomaly_model(model)
+        errors = [anomaly_model.error(self._inputs, rows) for rows in self._inputs.iterate_chunks(fold)]
+        return FoldResult(history, model.spec.model_dump(mode="json"), np.concatenate(errors))
