@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,16 +54,10 @@ def test_training_on_a_cluster_gives_the_same_bytes(
     assert sum(path.name == "calibration.npz" for path in found[0]) == len(types)
 
 
-def end(number: int) -> None:
-    import os
-
-    os._exit(number)
-
-
 def test_errors_of_a_process_that_trains_reach_the_caller() -> None:
     pytest.importorskip("cloudpickle")
     assert TrainingOnWorker(abs)(-3) == 3
     with pytest.raises(ValueError, match="invalid literal"):
         TrainingOnWorker(int)("x")
     with pytest.raises(ClusterError, match="ended with status 7"):
-        TrainingOnWorker(end)(7)
+        TrainingOnWorker(os._exit)(7)
