@@ -67,8 +67,8 @@ def demo(
         other: Task = TASKS.load(name)()
         return other.demo(folder, config=config, overrides=overrides, quiet=quiet)
     settings = load_config(config, overrides)
-    require_analysis("pixal demo")
     require_for_model(settings.model_training.model)
+    require_analysis("pixal demo")
     open_demo_folder(folder, Path(PHOTOGRAPHS) / "train" / COMPONENT)
     source = settings.source
     copy_settings(source, folder / "configs", COMPONENT)

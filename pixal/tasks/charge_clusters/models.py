@@ -112,10 +112,10 @@ class ClusterNetwork(KerasFamily):
         path = folder / _CALIBRATION_FILE
         try:
             stored = load_arrays(path)
-        except (FileNotFoundError, ValueError) as error:
+            self.offset, self.covariance_scale = stored["offset"], stored["covariance_scale"]
+            self.interval_factors = stored["interval_factors"]
+        except (FileNotFoundError, ValueError, KeyError) as error:
             raise ModelError(f"{path} is missing or damaged; run train again") from error
-        self.offset, self.covariance_scale = stored["offset"], stored["covariance_scale"]
-        self.interval_factors = stored["interval_factors"]
 
     def predict(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict the targets of clusters.
