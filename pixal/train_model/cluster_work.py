@@ -32,8 +32,9 @@ _LONGEST = 300  # characters of what a process said before it ended
 class TrainingOnWorker(Generic[Item, Result]):
     """Calls a function that trains, on a worker, as this process would call it: in a new process of its own.
 
-    The threads of a worker draw from the same random numbers as a fit, and its BLAS has one thread. In the new process
-    a fit gives the same bytes as without a cluster. The environment for tracking and BLAS is that of this process.
+    In the worker's own process models stopped at other epochs (probably because its threads draw from the same random
+    numbers as a fit), and its BLAS has one thread. In the new process a fit gives the same bytes as without a cluster.
+    The environment for tracking and BLAS is that of this process.
     """
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
