@@ -27,6 +27,8 @@ PRELOADED = (
     *("pixal.plotting.scores", "pixal.plotting.training", "pixal.plotting.anomaly_overlay"),
     *("pixal.tasks.photographs.preprocessing.pipeline", "pixal.tasks.photographs.training.train"),
     *("pixal.tasks.photographs.verdicts.watch", "pixal.tasks.photographs.verdicts.validate"),
+    *("pixal.tasks.photographs.comparison.choice", "pixal.database.recording", "pixal.commands.runners", "alembic.command"),
+    *("pixal.commands.parser", "pixal.commands.preprocess", "pixal.commands.train", "pixal.commands.validate"),
 )
 
 
@@ -176,6 +178,7 @@ def _serve() -> None:
 
     # The figures are written, but blank: drawing would take most of the time, and is not what is attacked.
     Figure.draw = lambda *_: None  # type: ignore[method-assign]
+    os.fsync = lambda _: None  # processes are killed, but no power is cut
     assert "tensorflow" not in sys.modules
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:

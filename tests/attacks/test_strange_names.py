@@ -30,10 +30,11 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names"),
 ]
 
-NAMES = (
-    *("a\rb.jpg", "a\nb.jpg", "\x1b[31mred.jpg", "x" * 251 + ".jpg", "x" * 250 + "y.jpg", "ü" * 125 + ".jpg"),
-    *("A.jpg", "a.jpg", "a.JPG", "a.jpeg", "\u00e9.jpg", "e\u0301.jpg", "=cmd|' 'A0'!A1.jpg", "--help.jpg"),
-    *("<script>alert(1)<!--.jpg", "$\\frac$.jpg", "%s%d{0}{x}.jpg", "🙂漢字.jpg", "\u202egpj.exe.jpg", "-rf.jpg"),
+NAMES = (  # the first twelve are also in the shorter run
+    *("a\rb.jpg", "a\nb.jpg", "\x1b[31mred.jpg", "x" * 251 + ".jpg", "x" * 250 + "y.jpg", "A.jpg", "a.jpg"),
+    *("\u00e9.jpg", "e\u0301.jpg", "=cmd|' 'A0'!A1.jpg", "<script>alert(1)<!--.jpg", "$\\frac$.jpg"),
+    *("ü" * 125 + ".jpg", "a.JPG", "a.jpeg", "--help.jpg"),
+    *("%s%d{0}{x}.jpg", "🙂漢字.jpg", "\u202egpj.exe.jpg", "-rf.jpg"),
     *("tab\t.jpg", "CON.jpg", "NUL.jpg", "dot..jpg", "space .jpg", " lead.jpg", "$x$.jpg", "a,b;c\"d'.jpg"),
     *("back\\slash.jpg", "a\u2028b.jpg", "@SUM(1).jpg", "+1.jpg", "*.jpg", "?.jpg", "[a].jpg", "~.jpg", "#.jpg"),
     *("&amp;.jpg", "'.jpg", "\x07bell.jpg", "x_no_bg.jpg", "\x7f.jpg", "a\x00".replace("\x00", "\x01") + ".jpg"),
@@ -74,7 +75,7 @@ def copy_as(source: Path, folder: Path, names: tuple[str, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def names() -> tuple[str, ...]:
-    return NAMES[: tries(20, len(NAMES))]
+    return NAMES[: tries(12, len(NAMES))]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from pixal.cli import main
 from pixal.synthetic import write_batch
 from pixal.tracking.environment import SWITCH
 
-EPOCHS, FOLDS = 120, 2
+EPOCHS, FOLDS = 60, 2
 PARAMETERS = f"""
 preprocessing: {{draw_matches: False, save_metrics: False, save_overlays: False}}
 plotting: {{plot_loss: False, plot_accuracy: False}}

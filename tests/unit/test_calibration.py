@@ -528,7 +528,30 @@ def test_maps_of_held_out_parts_are_those_of_signed_errors_by_default() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 24, 500])
-@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 3.5, 1e6])
 def test_the_fitted_tail_is_that_of_scipy(count: int, unit: float) -> None:
     values = unit * np.random.default_rng(count).gumbel(5, 0.7, count)
     np.testing.assert_allclose(fit_gumbel(values), gumbel_r.fit(values), rtol=1e-9)
+
+
+def test_the_tail_of_two_scores_has_the_scale_of_their_sample_deviation() -> None:
+    scores = np.array([0.1, 9.9])
+    scale = 9.8 / np.sqrt(2) * np.sqrt(6) / np.pi  # the deviation with ddof=1, above the scale of largest likelihood
+    assert fit_gumbel(scores)[1] < scale
+    location = fit_gumbel(scores)[0]
+    expected = location - scale * np.log(-np.log1p(-0.01))
+    assert set_threshold(scores, 0.01, Threshold(method="tail"))[0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_moments_of_distances_are_their_mean_and_sample_variance(count: int) -> None:
+    errors = np.random.default_rng(count).gamma(2, size=(count + 2, 3, 4, 2)).astype(np.float32)
+    rows = np.arange(count)
+    rest = ErrorMoments(errors, np.arange(count + 2), distances=True) - ErrorMoments(
+        errors, np.arange(count, count + 2), distances=True
+    )
+    for moments in (ErrorMoments(errors, rows, distances=True), rest):
+        assert moments.center is not None
+        np.testing.assert_allclose(moments.center, errors[rows].mean(0), rtol=1e-4, atol=1e-5)
+        variance = errors[rows].var(0, ddof=1) if count > 1 else np.zeros(errors.shape[1:])
+        np.testing.assert_allclose(moments.variance, variance, rtol=1e-3, atol=1e-4)

@@ -187,7 +187,7 @@ def test_a_one_hot_model_finds_the_types_of_a_mixed_folder(
             shutil.copy(path, tmp_path / "photographs" / name)
             shutil.copy(path, tmp_path / "mixed" / f"{path.stem}_{name}.jpg")
     monkeypatch.chdir(tmp_path)
-    settings = ["model_training.one_hot_encoding=True", "model_training.model=gaussian"]
+    settings = ["model_training.one_hot_encoding=True", "model_training.model=gaussian", "validation.sensitivity=off"]
     config = load_config(None, [*settings, "preprocessing.draw_matches=False", "preprocessing.save_overlays=False"])
     pixal.preprocess("photographs", config=config, quiet=True)
     pixal.train(config=config, quiet=True)
