@@ -27,8 +27,9 @@ PRELOADED = (
     *("pixal.plotting.scores", "pixal.plotting.training", "pixal.plotting.anomaly_overlay"),
     *("pixal.tasks.photographs.preprocessing.pipeline", "pixal.tasks.photographs.training.train"),
     *("pixal.tasks.photographs.verdicts.watch", "pixal.tasks.photographs.verdicts.validate"),
-    *("pixal.tasks.photographs.comparison.choice", "pixal.database.recording", "pixal.commands.runners", "alembic.command"),
-    *("pixal.commands.parser", "pixal.commands.preprocess", "pixal.commands.train", "pixal.commands.validate"),
+    *("pixal.tasks.photographs.comparison.choice", "pixal.database.recording", "alembic.command"),
+    *("pixal.commands.parser", "pixal.commands.runners", "pixal.commands.preprocess", "pixal.commands.train"),
+    "pixal.commands.validate",
 )
 
 
