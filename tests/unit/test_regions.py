@@ -185,3 +185,15 @@ def test_a_constant_map_has_no_region_or_one() -> None:
     assert regions_of(np.zeros((5, 5))) == []
     (everything,) = regions_of(np.full((5, 7), 9.0))
     assert (everything.x, everything.y, everything.width, everything.height) == (0, 0, 7, 5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, 0.45, 0.8])
+def test_a_box_holds_each_pixel_that_the_region_touches(shift: float) -> None:
+    values = np.zeros((12, 14))
+    values[4:7, 5:9] = 3.0
+    moved = np.array([[1, 0, -shift], [0, 1, -shift], [0, 0, 1]], float)
+    (actual,) = regions_of(values, photo_to_input=moved)
+    # A pixel extends half a pixel around its centre, so after a shift by a fraction it touches one pixel more.
+    more = int(shift > 0)
+    assert (actual.x, actual.y, actual.width, actual.height) == (5, 4, 4 + more, 3 + more)
+    assert actual.area_px == 12
