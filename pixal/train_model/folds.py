@@ -165,114 +165,135 @@ def fit_all(
     """
     model = family(specification.model_dump() | checkpoint.specification)
     all_rows = np.arange(len(inputs)) if rows is None else rows
+    fits = _Fits(model, inputs, masks, folds, all_rows, checkpoint, on_final_epoch, on_history, execution)
     if folds and model.leaves_one_out:
-        return _fit_once(
-            model, inputs, all_rows, masks, folds, checkpoint, name, quiet, on_final_epoch, on_history, execution
-        )
+        return fits.once(name, quiet)
     epochs = checkpoint.target_epochs or specification.n_epochs
-    is_single_fit = bool(folds) and not model.folds_are_cheap
-    checkpoint.keeps_last_state = not model.folds_are_cheap
-    training_rows = [np.setdiff1d(all_rows, fold) for fold in folds]
-    row_sets = training_rows if is_single_fit else [*training_rows, all_rows]
-    model.prepare_fits(inputs, row_sets)
-    steps = epochs if model.has_epochs else 1
-    total = steps if is_single_fit else steps * (len(folds) + 1)
-    unit = "epoch" if model.has_epochs else "fit"
-    with progress_bar(total=total, title=bar_title(name), unit=unit, quiet=quiet) as bar:
-
-        def show_epoch(epoch: int, loss: float) -> None:
-            bar.update(len(checkpoint.histories) * steps + epoch - bar.n)
-            if epoch % 10 == 0:
-                bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
-
-        def finish_epoch(epoch: int, loss: float) -> None:
-            show_epoch(epoch, loss)
-            on_final_epoch(model, epoch)
-
-        if execution is not None and execution.backend == "dask" and not is_single_fit:
-            work = FoldFit(family, model.spec, inputs, masks, folds, row_sets)
-            for index, found in _fits_in_cluster(work, checkpoint, len(folds), execution):
-                checkpoint.errors[held_out_positions(folds[index], folds)] = found.errors
-                release_pages(checkpoint.errors)
-                if on_history is not None:
-                    on_history(f"fold_{index + 1}", found.history)
-                checkpoint.fit_done(found.history, found.specification)
-                bar.update(len(checkpoint.histories) * steps - bar.n)
-        for index in range(len(checkpoint.histories), len(folds)):
-            control = FitControl(
-                validation_rows=folds[index],
-                on_epoch=finish_epoch if is_single_fit else show_epoch,
-                on_history=on_history if is_single_fit else _named(on_history, f"fold_{index + 1}"),
-                checkpoint=checkpoint,
-            )
-            history = model.fit(inputs, training_rows[index], masks, control)
-            _store_errors(model, inputs, folds, index, checkpoint.errors)
-            if is_single_fit:
-                bar.update(total - bar.n)
-                return Fitted(model, history, [history])
-            checkpoint.fit_done(history, model.spec.model_dump(mode="json"))
-            bar.update(len(checkpoint.histories) * steps - bar.n)  # the fit may have stopped early
-        rates = typical_rates(checkpoint.histories)
-        control = FitControl(learning_rates=rates, on_epoch=finish_epoch, on_history=on_history, checkpoint=checkpoint)
-        history = model.fit(inputs, all_rows, masks, control)
-        bar.update(total - bar.n)
-    return Fitted(model, history, checkpoint.histories)
+    return fits.fold_by_fold(name, quiet, epochs if model.has_epochs else 1)
 
 
-def _fits_in_cluster(
-    work: FoldFit, checkpoint: Checkpoint, count: int, execution: Execution
-) -> Iterator[tuple[int, FoldResult]]:
-    """Do the fits that the checkpoint does not hold on the workers of a cluster; yield their folds and results."""
-    missing = list(range(len(checkpoint.histories), count))
-    if missing:
-        checkpoint.take_fit_state()  # of a fold that another process has begun
-        yield from zip(
-            missing, map_parallel(TrainingOnWorker(work), missing, execution, step="", quiet=True), strict=True
+@dataclass(frozen=True)
+class _Fits:
+    """The fits of one model; see ``fit_all`` for the fields."""
+
+    model: ModelFamily
+    inputs: InputSet
+    masks: NDArray[np.bool_]
+    folds: Sequence[Rows]
+    all_rows: Rows
+    checkpoint: Checkpoint
+    on_final_epoch: Callable[[ModelFamily, int], None]
+    on_history: OnHistory | None
+    execution: Execution | None
+
+    def once(self, name: str, quiet: bool) -> Fitted:
+        """Fit the model on all rows, and store the errors of held-out parts that the fit itself gives."""
+        model, inputs = self.model, self.inputs
+        control = FitControl(
+            on_epoch=lambda epoch, loss: self.on_final_epoch(model, epoch),
+            on_history=self.on_history,
+            checkpoint=self.checkpoint,
+            name=name,
+            quiet=quiet,
+            execution=self.execution,
         )
+        # A family with epochs shows its own progress.
+        with progress_bar(total=1, title=bar_title(name), unit="fit", quiet=quiet or model.has_epochs) as bar:
+            history = model.fit(inputs, self.all_rows, self.masks, control)
+            for chunk in inputs.iterate_chunks(np.sort(np.concatenate(self.folds))):
+                self._store_errors(chunk, as_anomaly_model(model).left_out_error(inputs, chunk))
+            bar.update()
+        return Fitted(model, history, [])
 
+    def fold_by_fold(self, name: str, quiet: bool, steps: int) -> Fitted:
+        """Fit the model without each fold, or without the first only, and then on all rows.
 
-def _fit_once(
-    model: ModelFamily,
-    inputs: InputSet,
-    rows: Rows,
-    masks: NDArray[np.bool_],
-    folds: Sequence[Rows],
-    checkpoint: Checkpoint,
-    name: str,
-    quiet: bool,
-    on_final_epoch: Callable[[ModelFamily, int], None],
-    on_history: OnHistory | None,
-    execution: Execution | None,
-) -> Fitted:
-    """Fit the model on ``rows``, and store the errors of held-out parts that the fit itself gives."""
-    control = FitControl(
-        on_epoch=lambda epoch, loss: on_final_epoch(model, epoch),
-        on_history=on_history,
-        checkpoint=checkpoint,
-        name=name,
-        quiet=quiet,
-        execution=execution,
-    )
-    # A family with epochs shows its own progress.
-    with progress_bar(total=1, title=bar_title(name), unit="fit", quiet=quiet or model.has_epochs) as bar:
-        history = model.fit(inputs, rows, masks, control)
-        for chunk in inputs.iterate_chunks(np.sort(np.concatenate(folds))):
-            checkpoint.errors[held_out_positions(chunk, folds)] = as_anomaly_model(model).left_out_error(inputs, chunk)
-            release_pages(checkpoint.errors)
-        bar.update()
-    return Fitted(model, history, [])
+        Args:
+            name: The name of the model in the progress bar.
+            quiet: Whether to hide the progress bar.
+            steps: The number of epochs of a fit; 1 for a family without epochs.
+        """
+        is_single_fit = bool(self.folds) and not self.model.folds_are_cheap
+        self.checkpoint.keeps_last_state = not self.model.folds_are_cheap
+        row_sets = [np.setdiff1d(self.all_rows, fold) for fold in self.folds]
+        if not is_single_fit:
+            row_sets.append(self.all_rows)
+        self.model.prepare_fits(self.inputs, row_sets)
+        total = steps if is_single_fit else steps * len(row_sets)
+        unit = "epoch" if self.model.has_epochs else "fit"
+        with progress_bar(total=total, title=bar_title(name), unit=unit, quiet=quiet) as bar:
+
+            def show_epoch(epoch: int, loss: float) -> None:
+                bar.update(len(self.checkpoint.histories) * steps + epoch - bar.n)
+                if epoch % 10 == 0:
+                    bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+
+            def finish_epoch(epoch: int, loss: float) -> None:
+                show_epoch(epoch, loss)
+                self.on_final_epoch(self.model, epoch)
+
+            if is_single_fit:
+                history = self._fit_without(0, row_sets[0], finish_epoch, self.on_history)
+                histories = [history]
+            else:
+                # A fit may stop before its last epoch.
+                for _ in self._fits_without_folds(row_sets, show_epoch):
+                    bar.update(len(self.checkpoint.histories) * steps - bar.n)
+                control = FitControl(
+                    learning_rates=typical_rates(self.checkpoint.histories),
+                    on_epoch=finish_epoch,
+                    on_history=self.on_history,
+                    checkpoint=self.checkpoint,
+                )
+                history = self.model.fit(self.inputs, self.all_rows, self.masks, control)
+                histories = self.checkpoint.histories
+            bar.update(total - bar.n)
+        return Fitted(self.model, history, histories)
+
+    def _fits_without_folds(self, row_sets: Sequence[Rows], on_epoch: Callable[[int, float], None]) -> Iterator[int]:
+        """Do the fits without a fold that the checkpoint does not hold; yield each fold when its fit is stored."""
+        if self.execution is not None and self.execution.backend == "dask":
+            yield from self._fits_in_cluster(self.execution, row_sets)
+            return
+        for index in range(len(self.checkpoint.histories), len(self.folds)):
+            on_history = _named(self.on_history, f"fold_{index + 1}")
+            history = self._fit_without(index, row_sets[index], on_epoch, on_history)
+            self.checkpoint.fit_done(history, self.model.spec.model_dump(mode="json"))
+            yield index
+
+    def _fits_in_cluster(self, execution: Execution, row_sets: Sequence[Rows]) -> Iterator[int]:
+        """As ``_fits_without_folds``, on the workers of a cluster."""
+        missing = list(range(len(self.checkpoint.histories), len(self.folds)))
+        if not missing:
+            return
+        self.checkpoint.take_fit_state()  # of a fold that another process has begun
+        work = FoldFit(type(self.model), self.model.spec, self.inputs, self.masks, self.folds, row_sets)
+        results: Iterator[FoldResult] = map_parallel(TrainingOnWorker(work), missing, execution, step="", quiet=True)
+        for index, found in zip(missing, results, strict=True):
+            self._store_errors(self.folds[index], found.errors)
+            if self.on_history is not None:
+                self.on_history(f"fold_{index + 1}", found.history)
+            self.checkpoint.fit_done(found.history, found.specification)
+            yield index
+
+    def _fit_without(
+        self, index: int, rows: Rows, on_epoch: Callable[[int, float], None], on_history: OnHistory | None
+    ) -> History:
+        """Fit the model on ``rows``, which are those without a fold, and store the errors of the fold."""
+        control = FitControl(
+            validation_rows=self.folds[index], on_epoch=on_epoch, on_history=on_history, checkpoint=self.checkpoint
+        )
+        history = self.model.fit(self.inputs, rows, self.masks, control)
+        anomaly_model = as_anomaly_model(self.model)
+        for chunk in self.inputs.iterate_chunks(self.folds[index]):
+            self._store_errors(chunk, anomaly_model.error(self.inputs, chunk))
+        return history
+
+    def _store_errors(self, rows: Rows, errors: NDArray[np.float32]) -> None:
+        self.checkpoint.errors[held_out_positions(rows, self.folds)] = errors
+        release_pages(self.checkpoint.errors)
 
 
 def _named(on_history: OnHistory | None, name: str) -> OnHistory | None:
     """Call ``on_history`` with the name of a fit."""
     return None if on_history is None else lambda _, history: on_history(name, history)
-
-
-def _store_errors(
-    model: ModelFamily, inputs: InputSet, folds: Sequence[Rows], index: int, errors: NDArray[np.float32]
-) -> None:
-    """Write the errors of fold ``index`` into ``errors``, in chunks of rows."""
-    anomaly_model = as_anomaly_model(model)
-    for rows in inputs.iterate_chunks(folds[index]):
-        errors[held_out_positions(rows, folds)] = anomaly_model.error(inputs, rows)
-        release_pages(errors)
