@@ -20,6 +20,24 @@ AUTO_MODEL = "auto"
 """In place of a model family: ``train`` chooses one."""
 
 
+class Augmentation(Section):
+    """Augmented copies of the good images, for families that are trained by epochs.
+
+    Attributes:
+        copies: Number of copies of each image. 0: none.
+        flip_horizontal: Probability that a copy is mirrored left to right.
+        flip_vertical: Probability that a copy is mirrored top to bottom.
+        shift: Largest shift of a copy along each side, in pixels of the input.
+        light: Largest relative change of the strength of the light.
+    """
+
+    copies: Annotated[int, Field(ge=0, le=100)] = 0
+    flip_horizontal: Fraction = 0.0
+    flip_vertical: Fraction = 0.0
+    shift: Annotated[float, Field(ge=0, le=16)] = 0.5
+    light: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+
+
 class ModelTraining(Section):
     """The model, its loss, and how it is trained.
 
@@ -44,6 +62,7 @@ class ModelTraining(Section):
             ``none``: a plain dense network on all pixels.
         projection_rank: Number of components of the basis. None: as many as the images span, at most 3 per type.
         input_noise: Standard deviation of the Gaussian noise on the network's input during training.
+        augmentation: Augmented copies of the good images.
         output_activation: Activation of the reconstruction.
         use_gradient_tape: Use PIXAL's training step instead of that of Keras. The numbers are the same.
         jit_compile: Compile the training step with XLA.
@@ -90,6 +109,7 @@ class ModelTraining(Section):
     input_projection: Literal["auto", "none"] = "auto"
     projection_rank: Count | None = None
     input_noise: Annotated[float, Field(ge=0)] = 0.1
+    augmentation: Augmentation = Augmentation()
     output_activation: Literal["linear", "sigmoid", "tanh", "relu"] = "linear"
 
     use_gradient_tape: bool = False

@@ -99,7 +99,8 @@ class Notifier:
         with self._tolerating("read"):
             if left := self._outbox.count():
                 _log.warning(
-                    "notifications not delivered yet: %d; they are kept, and the next run of validate tries again", left
+                    "notifications not delivered yet: %d; they are kept, and the next validate or detect tries again",
+                    left,
                 )
 
     def _deliver_all(self) -> None:

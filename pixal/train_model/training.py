@@ -78,6 +78,8 @@ def train_models(
     name = config.model_training.model
     family = anomaly_family_named(name) if task.holds_out else family_named(name)
     checked_options(family, config.model_training)
+    if config.model_training.augmentation.copies and not family.has_epochs:
+        _log.warning("model_training.augmentation has no effect: %s is not trained by epochs", name)
     start_tracking(config)
     hardware = family.set_up(config.model_training)
     owners = [data.owner for data in training_sets]

@@ -28,12 +28,15 @@ from pixal.config import Paths, load_config
 from pixal.config.loading import DEFAULTS
 from pixal.defects import PlantedDefect, plant
 from pixal.errors import InputError
+from pixal.report.document import PartResult
 from pixal.synthetic import write_batch
 from pixal.tasks.photographs.settings import PhotographConfig, photograph_config
+from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.validation.intervals import rate_interval
 
 TYPE = "front"
-_VARIED = 0.4  # share of the production parts
+# Shares of the parts with each print: one that a lot has first, one that lots had before, and those of the test.
+_NEW_PRINT, _OLD_PRINT, _TEST_PRINTS = 0.5, 0.15, (0.2, 0.2, 0.2)
 # Harmless variations: place and half size as shares of the frame, and colour (BGR).
 _VARIATIONS = (
     ((0.43, 0.50), (0.020, 0.025), (205, 215, 235)),
@@ -42,8 +45,8 @@ _VARIATIONS = (
 )
 # A fault that recurs: its places as shares of the frame, the spread of the place in pixels at 480x270, and its size.
 _FAULTS = ((0.50, 0.42), (0.40, 0.55), (0.60, 0.52))
-_SHARES = (0.5, 0.3, 0.2)  # of the faults, at each place
 _FAULT_SPREAD, _FAULT_SIZE, _FAULT_CONTRAST = 1.5, 7.0, 0.10
+_NEAR = 2  # pixels by which a region may lie beside a defect that it is about
 _SETTINGS = (
     *("model_training.model=gaussian", "validation.sensitivity=off", "validation.false_alarm_rate=0.05"),
     *("preprocessing.draw_matches=False", "preprocessing.save_metrics=False", "preprocessing.save_overlays=False"),
@@ -61,8 +64,10 @@ def settings(root: Path, *overrides: str) -> PhotographConfig:
     return PhotographConfig(config.parameters, Paths(entries), root)
 
 
-def render(folder: Path, *, train: int, good: int, bad: int, seed: int, varied: float, size: tuple[int, int]) -> None:
-    """Render parts, and draw harmless variations on a share ``varied`` of the production photographs."""
+def render(
+    folder: Path, *, train: int, good: int, bad: int, seed: int, varied: Sequence[float], size: tuple[int, int]
+) -> None:
+    """Render parts, and draw a harmless print on production photographs: each one on its share of them."""
     write_batch(
         folder,
         component="Part",
@@ -77,15 +82,16 @@ def render(folder: Path, *, train: int, good: int, bad: int, seed: int, varied: 
     rng = np.random.default_rng(seed)
     poses = json.loads((folder / "truth" / TYPE / "poses.json").read_text())
     for path in sorted((folder / "production/Part" / TYPE).iterdir()):
-        if rng.random() < varied:
+        which = int(np.searchsorted(np.cumsum(varied), rng.random()))
+        if which < len(varied):
             photo = cv2.imread(str(path))
             assert photo is not None
-            _draw_variation(photo, np.array(poses[path.stem]), size, rng)
+            _draw_variation(photo, np.array(poses[path.stem]), size, rng, _VARIATIONS[which])
             cv2.imwrite(str(path), photo, [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
 def plant_faults(
-    folder: Path, count: int, seed: int, size: tuple[int, int], places: Sequence[tuple[float, float]] | None = _FAULTS
+    folder: Path, count: int, seed: int, size: tuple[int, int], places: Sequence[tuple[float, float]] | None
 ) -> None:
     """Make ``count`` good production parts defective: a faint stain at one of the places; None: anywhere."""
     truth, rng = folder / "truth" / TYPE, np.random.default_rng([seed, 1])
@@ -103,8 +109,7 @@ def plant_faults(
             x, y = inside[rng.integers(len(inside))][::-1]
             at = cv2.perspectiveTransform(np.array([[[x, y]]], np.float64), np.linalg.inv(pose))[0, 0]
         else:
-            shares = np.array(_SHARES[: len(places)])
-            place = np.array(places[rng.choice(len(places), p=shares / shares.sum())]) * size
+            place = np.array(places[rng.integers(len(places))]) * size
             at = place + rng.normal(0, _FAULT_SPREAD * unit, 2)
         turn, shape = float(rng.uniform(0, 360)), int(rng.integers(2**32))
         defect = PlantedDefect("stain", _FAULT_SIZE * unit, -_FAULT_CONTRAST, (float(at[0]), float(at[1])), turn, shape)
@@ -118,41 +123,60 @@ def plant_faults(
         writer.writerows(rows)
 
 
-def _draw_variation(photo: Any, pose: Any, size: tuple[int, int], rng: np.random.Generator) -> None:
-    """Draw one of the variations on a photograph, with a little spread of its place."""
-    place, half, colour = _VARIATIONS[rng.integers(len(_VARIATIONS))]
+def _draw_variation(
+    photo: Any, pose: Any, size: tuple[int, int], rng: np.random.Generator, variation: tuple[Any, ...]
+) -> None:
+    """Draw one of the variations on a photograph, with a little spread of its place and strength."""
+    place, half, colour = variation
     centre = np.array(size) * (np.array(place) + rng.normal(0, 0.003, 2))
     signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     corners = (centre + signs * np.array(half) * np.array(size)).astype(np.float64)
     moved = cv2.perspectiveTransform(corners[None], pose)[0]
     layer = photo.copy()
     cv2.fillConvexPoly(layer, np.round(moved * 8).astype(np.int32), colour, cv2.LINE_AA, 3)
-    photo[:] = cv2.addWeighted(layer, 0.6, photo, 0.4, 0)
+    strength = float(rng.uniform(0.3, 0.6))
+    photo[:] = cv2.addWeighted(layer, strength, photo, 1 - strength, 0)
 
 
-def write_marks(batch: Path, folder: Path, path: Path) -> dict[str, int]:
-    """Mark all verdicts by the truth; return the number of each mark."""
+def write_marks(batch: Batch, folder: Path, path: Path) -> dict[str, int]:
+    """Mark all verdicts by the truth; return the number of each mark.
+
+    A defective part that fails where its defect is not, for example at a harmless print, is marked as missed, with the
+    place of its defect: as an inspector does who looks at the regions.
+    """
     labels = {f"{row['name']}.jpg": int(row["label"]) for row in _read(folder / "truth" / TYPE / "labels.csv")}
     counts = {"false alarm": 0, "missed": 0, "confirmed": 0}
     rows = []
-    for row in _read(batch / "results.csv"):
-        failed, defective = row["verdict"] == "fail", labels[row["image"]] == 1
-        if row["verdict"] == "error":
+    for part in batch.parts:
+        if part.verdict == "error":
             continue
-        mark = "confirmed" if failed == defective else "false alarm" if failed else "missed"
-        box = _box(folder, row["image"]) if mark == "missed" else ("", "", "", "")
+        if labels[part.image]:
+            mark = "confirmed" if _finds(part, folder) else "missed"
+        else:
+            mark = "false alarm" if part.verdict == "fail" else "confirmed"
+        box = _box(folder, part.image) if mark == "missed" else ("", "", "", "")
         counts[mark] += 1
-        rows.append([TYPE, row["image"], mark, *box])
+        rows.append([TYPE, part.image, mark, *box])
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["type", "image", "mark", "x", "y", "width", "height"], *rows])
     return counts
 
 
-def measure(config: PhotographConfig, test: Path) -> dict[str, tuple[int, int]]:
-    """False alarms and misses on parts that are never marked: how many, and of how many; misses also by kind."""
-    batch = pixal.validate(test / "production/Part", batch="never marked", config=config, quiet=True)
+def measure(config: PhotographConfig, test: Path, *, again: bool = False) -> dict[str, tuple[int, int]]:
+    """False alarms and misses on parts that are never marked: how many, and of how many; misses also by kind.
+
+    A defect is found if its part fails and one of the regions is at the defect, not at something harmless.
+
+    With ``again``, the photographs were prepared before, and a candidate has the same preprocessing.
+    """
+    name: dict[str, Any] = {"batch": "never marked", "config": config, "quiet": True}
+    batch = pixal.detect(**name) if again else pixal.validate(test / "production/Part", **name)
     kinds = {f"{row['name']}.jpg": row["kind"] for row in _read(test / "truth" / TYPE / "labels.csv")}
-    judged = [(kinds[part.image], part.verdict == "fail") for part in batch.parts if part.verdict != "error"]
+    judged = [
+        (kinds[part.image], part.verdict == "fail" if kinds[part.image] == "good" else _finds(part, test))
+        for part in batch.parts
+        if part.verdict != "error"
+    ]
     good = [failed for kind, failed in judged if kind == "good"]
     bad = [failed for kind, failed in judged if kind != "good"]
     by_kind = {
@@ -169,43 +193,55 @@ def measure(config: PhotographConfig, test: Path) -> dict[str, tuple[int, int]]:
 def run_rounds(
     root: Path,
     *,
-    rounds: int,
     train: int,
     good: int,
     bad: int,
+    faults: int,
     test: int,
     size: tuple[int, int],
     seed: int = 0,
-    faults: int = 0,
+    overrides: Sequence[str] = (),
     **planted: Any,
 ) -> list[dict[str, Any]]:
-    """Run the rounds in an empty folder; return the measures before the first one and after each one.
+    """Run three rounds in an empty folder; return the measures before the first one and after each one.
 
-    With ``faults``, that many parts of each round have a stain that recurs at three places, and so has half of the
-    defective parts that are never marked.
+    From each lot on, production has one more harmless print, and a stain that recurs at one more place. Parts that are
+    never marked have all of them from the beginning. All parts of a lot are marked, and all good ones are accepted.
+
+    Args:
+        root: The folder.
+        train: Number of good parts that the first model is trained on.
+        good: Number of good parts in each lot.
+        bad: Number of parts in each lot with defects of many kinds.
+        faults: Number of parts in each lot with the stain.
+        test: Number of good parts, and of defective ones, that are never marked. Half of the latter have the stain.
+        size: Width and height of the photographs.
+        seed: Seed of the parts.
+        overrides: Settings.
+        **planted: The defects that models are compared on.
     """
-    config = settings(root)
-    half = test // 2 if faults else 0
-    render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=0, size=size)
-    render(root / "test", train=0, good=test + half, bad=test - half, seed=seed + 99, varied=_VARIED, size=size)
-    plant_faults(root / "test", half, seed + 99, size)
+    config, half = settings(root, *overrides), test // 2
+    render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=(), size=size)
+    render(root / "test", train=0, good=test + half, bad=test - half, seed=seed + 99, varied=_TEST_PRINTS, size=size)
+    plant_faults(root / "test", half, seed + 99, size, _FAULTS)
     pixal.preprocess(root / "first/train/Part", config=config, quiet=True)
     pixal.train(config=config, quiet=True)
     results: list[dict[str, Any]] = [{"round": 0, **measure(config, root / "test")}]
-    for number in range(1, rounds + 1):
+    for number in (1, 2, 3):
         folder = root / f"lot{number}"
-        render(folder, train=0, good=good + faults, bad=bad, seed=seed + 10 + number, varied=_VARIED, size=size)
-        plant_faults(folder, faults, seed + 10 + number, size)
+        prints = [_OLD_PRINT] * (number - 1) + [_NEW_PRINT]
+        render(folder, train=0, good=good + faults, bad=bad, seed=seed + 10 + number, varied=prints, size=size)
+        plant_faults(folder, faults, seed + 10 + number, size, _FAULTS[number - 1 : number])
         batch = pixal.validate(folder / "production/Part", batch=f"lot{number}", config=config, quiet=True)
-        marks = write_marks(Path(batch.folder), folder, root / "marks.csv")
-        pixal.accept(root / "marks.csv", config=config)
+        marks = write_marks(batch, folder, root / "marks.csv")
+        pixal.accept(root / "marks.csv", confirmed=True, config=config)
         entry: dict[str, Any] = {"round": number, "marks": marks}
         try:
             pixal.train(candidate=True, config=config, quiet=True)
             entry["trial"] = pixal.promote([TYPE], config=config, quiet=True, **planted).summary()
         except InputError as error:
             entry["trial"] = str(error)
-        results.append(entry | measure(config, root / "test"))
+        results.append(entry | measure(config, root / "test", again=True))
     return results
 
 
@@ -217,21 +253,32 @@ def run_marked(
     A third of the ``3 * test`` new parts is good, a third has the stain at that place, a third has it elsewhere.
     """
     config, place = settings(root, *overrides), _FAULTS[:1]
-    render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=0, size=size)
-    render(root / "lot", train=0, good=marked + 2, bad=1, seed=seed + 2, varied=0, size=size)
+    render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=(), size=size)
+    render(root / "lot", train=0, good=marked + 2, bad=1, seed=seed + 2, varied=(), size=size)
     plant_faults(root / "lot", marked, seed + 2, size, place)
-    render(root / "test", train=0, good=3 * test, bad=1, seed=seed + 3, varied=0, size=size)
+    render(root / "test", train=0, good=3 * test, bad=1, seed=seed + 3, varied=(), size=size)
     plant_faults(root / "test", test, seed + 3, size, place)
     plant_faults(root / "test", test, seed + 4, size, None)
     pixal.preprocess(root / "first/train/Part", config=config, quiet=True)
     pixal.train(config=config, quiet=True)
     before = measure(config, root / "test")
     batch = pixal.validate(root / "lot/production/Part", batch="lot", config=config, quiet=True)
-    write_marks(Path(batch.folder), root / "lot", root / "marks.csv")
+    write_marks(batch, root / "lot", root / "marks.csv")
     pixal.accept(root / "marks.csv", config=config)
     pixal.train(candidate=True, config=config, quiet=True)
     pixal.promote([TYPE], config=config, quiet=True, force=True, kinds=["scratch"], sizes=[3.0], defects=4)
-    return [before, measure(config, root / "test")]
+    return [before, measure(config, root / "test", again=True)]
+
+
+def _finds(part: PartResult, folder: Path) -> bool:
+    """Whether a part fails, and a region has a pixel in common with one of its true defects, or nearly so."""
+    mask = cv2.imread(str(folder / "truth" / TYPE / "masks" / f"{Path(part.image).stem}.png"), cv2.IMREAD_GRAYSCALE)
+    assert mask is not None
+    near = _NEAR
+    return part.verdict == "fail" and any(
+        mask[max(0, r.y - near) : r.y + r.height + near, max(0, r.x - near) : r.x + r.width + near].any()
+        for r in part.regions
+    )
 
 
 def _box(folder: Path, image: str) -> tuple[int, int, int, int]:

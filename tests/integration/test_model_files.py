@@ -213,6 +213,7 @@ def test_another_model_is_only_replaced_by_force_and_is_kept(home: Path, elsewhe
     pixal.import_(home / "front.pixal", force=True)
     assert pixal.export(out="a.pixal").read_bytes() == (home / "front.pixal").read_bytes()
     (kept,) = (ROOT / REPLACED_FOLDER).iterdir()
+    assert f"back with: pixal import --force {kept}" in pixal.promote(overview=True).summary()
     pixal.import_(kept, force=True)
     assert (ROOT / "metadata/model_training.yaml").read_bytes() == other
     assert len(list((ROOT / REPLACED_FOLDER).iterdir())) == 2

@@ -133,6 +133,23 @@ def test_a_batch_is_told_to_a_webhook_and_signed(
     assert not receiver.messages  # no verdict is new
 
 
+def test_detect_tells_verdicts_that_have_changed(
+    validated_lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    shutil.copytree(validated_lot, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    told = (f"validation.notify.webhook={receiver.start()}", "validation.notify.verdicts=all")
+    pixal.detect(config=lot_config(*told), quiet=True)
+    assert not receiver.messages  # the verdicts are those that validate gave
+    low = "validation.threshold={method: fixed, value: 0.01}"
+    batch = pixal.detect(config=lot_config(*told, low), quiet=True)
+    contents = [json.loads(body) for _, body in receiver.messages]
+    assert [content["image"] for content in contents] == [part.image for part in batch.parts]
+    assert {content["verdict"] for content in contents} == {"fail"}
+    assert {content["batch"] for content in contents} == {"lot1"}
+    assert Outbox(Path("validate/Part/notifications.db")).count() == 0
+
+
 def test_a_receiver_that_is_down_gets_everything_once_when_it_comes_back(tmp_path: Path, receiver: Receiver) -> None:
     address = receiver.start()
     receiver.stop()

@@ -692,3 +692,30 @@ def test_xla_gives_the_same_numbers() -> None:
     np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-4)
     for weights, expected_weights in zip(weights_of(model), weights_of(plain), strict=True):
         np.testing.assert_allclose(weights, expected_weights, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"copies": 3}, {"flip_horizontal": 0.9}, {"flip_vertical": 0.9}, {"shift": 2.0}, {"light": 0.3}],
+)
+def test_augmentation_changes_the_fit(setting: dict[str, Any], plain: tuple[Autoencoder, History]) -> None:
+    one_copy, _ = fitted(augmentation={"copies": 1})
+    model, _ = fitted(augmentation={"copies": 1} | setting)
+    assert not same(model, one_copy)
+    assert not same(one_copy, plain[0])
+    without, _ = fitted(augmentation={**setting, "copies": 0})
+    assert same(without, plain[0])
+
+
+def test_copies_of_held_out_parts_are_in_no_fit() -> None:
+    """A fit without some rows does not depend on them, whether the fits were prepared together or not."""
+    rows, settings = np.arange(6), {"augmentation": {"copies": 2, "shift": 1.0}, "projection_rank": 3}
+    inputs, masks = good_parts(), part_masks()
+    model = Autoencoder(params(**settings))
+    model.prepare_fits(inputs, [rows, ALL])
+    model.fit(inputs, rows, masks, FitControl(validation_rows=np.array([6, 7])))
+    other = InputSet(inputs.data.copy(), SHAPE, inputs.channels, inputs.names)
+    other.data[6:] = other.data[:2]
+    again = Autoencoder(params(**settings))
+    again.fit(other, rows, masks, FitControl(validation_rows=np.array([6, 7])))
+    np.testing.assert_allclose(model.error(inputs, rows), again.error(other, rows), atol=1e-4)

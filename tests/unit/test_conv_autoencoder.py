@@ -297,3 +297,8 @@ def test_invalid_options_are_refused() -> None:
             ConvAutoencoderOptions(**options)
     with pytest.raises(ConfigError, match="output_activation"):
         ConvAutoencoder(params(output_activation="sigmoid")).build_model(int(np.prod(SHAPE)))
+
+
+def test_augmentation_changes_the_fit() -> None:
+    plain, augmented = (fitted(augmentation={"copies": copies, "shift": 2.0})[0] for copies in (0, 2))
+    assert not np.allclose(plain.error(good_parts(), GOOD), augmented.error(good_parts(), GOOD), atol=1e-5)

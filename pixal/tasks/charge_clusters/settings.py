@@ -24,7 +24,7 @@ NOT_USED = frozenset(
         *("one_hot_encoding", "gpus", "mixed_precision", "HYBRID_MODE", "autoencoder_architecture"),
         *("label_latent_size", "input_projection", "projection_rank", "input_noise", "output_activation"),
         *("use_gradient_tape", "regularization", "l1_regularization", "l2_regularization", "loss_function"),
-        *("huber_delta", "masked_loss", "metric_accuracy", "calibration_folds", "budget_s"),
+        *("huber_delta", "masked_loss", "metric_accuracy", "calibration_folds", "budget_s", "augmentation"),
     }
 )
 

@@ -103,6 +103,8 @@ class Autoencoder(KerasAnomalyModel):
     def prepare_fits(self, inputs: InputSet, row_sets: Sequence[Rows]) -> None:
         """Prepare what the subspaces of all fits share; see ``ModelFamily.prepare_fits``."""
         if self.spec.input_projection != "none":
+            augmented = [self._with_copies(inputs, rows) for rows in row_sets]
+            inputs, row_sets = augmented[0][0], [rows for _, rows in augmented]
             self._set_rank(row_sets[0])
             self._fitter = SubspaceFitter(inputs, self._labels(inputs), self.spec.memory_limit)
             self._fitter.prepare(row_sets)
@@ -113,6 +115,7 @@ class Autoencoder(KerasAnomalyModel):
         A quadratic loss is computed from coefficients only. The decoder cannot change the residual of an image from the
         subspace, so the residual enters the loss as a constant of the image.
         """
+        inputs, rows = self._with_copies(inputs, rows)
         labels = self._labels(inputs)
         weights = self._value_weights(masks)
         fit = self._fit_subspace(inputs, labels, rows)

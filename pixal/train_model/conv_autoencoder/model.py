@@ -62,6 +62,7 @@ class ConvAutoencoder(TileReconstructor, KerasAnomalyModel):
 
     def fit(self, inputs: InputSet, rows: Rows, masks: NDArray[np.bool_], control: FitControl = NO_CONTROL) -> History:
         """Learn good parts; see ``ModelFamily.fit``. The tiles of validation rows are always those of the grid."""
+        inputs, rows = self._with_copies(inputs, rows)
         types, weights = self._labels(inputs).argmax(1), self._value_weights(masks)
         self._means = Means.measure(inputs, rows, types, masks[: self._type_count])
         self.spec = self.spec.model_copy(update={"spread": tuple(self._means.spread.tolist())})

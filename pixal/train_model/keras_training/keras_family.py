@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from pixal.config.schema import ModelTraining
 from pixal.errors import ModelError
+from pixal.inputs import InputSet
+from pixal.train_model.augmentation import rows_with_copies, with_copies
 from pixal.train_model.family import (
     NOT_FITTED,
     AnomalyModel,
     FitControl,
     ModelFamily,
+    Rows,
     check_weights,
 )
 from pixal.train_model.history import History
@@ -193,6 +196,11 @@ class KerasAnomalyModel(KerasFamily, Reconstructor, AnomalyModel):
     A family defines ``residual`` and ``encode`` in addition to ``KerasFamily``.
     """
 
+    def __init__(self, specification: Mapping[str, Any] | ModelSpecification) -> None:
+        """Check the specification; nothing is built yet. See ``ModelFamily``."""
+        super().__init__(specification)
+        self._augmented: tuple[InputSet, InputSet] | None = None  # the inputs, and the inputs with copies
+
     @property
     def loss_name(self) -> str:
         """See ``ModelFamily.loss_name``."""
@@ -208,6 +216,15 @@ class KerasAnomalyModel(KerasFamily, Reconstructor, AnomalyModel):
         """Whether the loss counts the part only. Outside, a likelihood would only learn that nothing varies."""
         spec = self.spec
         return self._is_gaussian or spec.masked_loss or spec.loss_function == "masked_mse"
+
+    def _with_copies(self, inputs: InputSet, rows: Rows) -> tuple[InputSet, Rows]:
+        """The inputs with augmented copies, and the rows with those of their copies; unchanged without copies."""
+        settings = self.spec.augmentation
+        if not settings.copies:
+            return inputs, rows
+        if self._augmented is None or self._augmented[0] is not inputs:
+            self._augmented = (inputs, with_copies(inputs, settings, self.spec.seed, self.spec.memory_limit))
+        return self._augmented[1], rows_with_copies(rows, len(inputs), settings.copies)
 
     def _value_weights(self, masks: NDArray[np.bool_]) -> NDArray[np.float32] | None:
         """The weight of each value in the loss, (T, D); None if all weights are equal."""

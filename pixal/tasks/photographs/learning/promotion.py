@@ -32,6 +32,7 @@ from pixal.tasks.photographs.learning.trial_results import Recommendation
 from pixal.tasks.photographs.sensitivity.plan import Budget
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.tasks.photographs.training.stored import load_trained
+from pixal.train_model.model_file.archive import MODEL_FILE_ENDING
 from pixal.train_model.model_file.importing import REPLACED_FOLDER
 from pixal.train_model.stored_model import MODEL_RECORD
 
@@ -124,7 +125,7 @@ def go_back(types: Sequence[str] | None, name: str | None, config: PhotographCon
 
 
 def list_models(types: Sequence[str] | None, config: PhotographConfig) -> Promotion:
-    """The models of each type: in use, candidate and earlier ones."""
+    """The models of each type: in use, candidate, earlier ones, and the files of those that ``import`` replaced."""
     result = Promotion()
     for owner in model_owners(config, types):
         result.lines.append(owner or config.paths.component)
@@ -137,6 +138,8 @@ def list_models(types: Sequence[str] | None, config: PhotographConfig) -> Promot
                     f"  {name:<32} {record.get('model')}, {record.get('n_images')} good parts, trained "
                     f"{str(record.get('created'))[:16].replace('T', ' ')}"
                 )
+        for path in sorted((config.paths.resolve(_SIDE, owner) / REPLACED_FOLDER).glob(f"*{MODEL_FILE_ENDING}")):
+            result.lines.append(f"  {path.name:<32} replaced by import; back with: pixal import --force {path}")
     return result
 
 

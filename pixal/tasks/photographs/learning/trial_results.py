@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import comb
 from typing import Any, Literal
 
 from pixal.tasks.photographs.comparison.results import TypeComparison, difference_sentence
@@ -19,6 +20,13 @@ Change = str
 """One of the words in ``ComparedPart.change``."""
 
 Verdict = Literal["promote", "keep", "no difference"]
+
+# What is gained and lost, of what, and in which words.
+_PAIRED = (
+    ("newly found", "newly lost", "known defects", ("newly found", "newly lost")),
+    ("no false alarm any more", "new false alarm", "false alarms on good parts", ("removed", "added")),
+)
+_CHANCE = 0.2  # of a loss; 3 parts lost and none gained have 0.125, 2 lost have 0.25
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,7 @@ class Recommendation:
     def sentence(self) -> str:
         """The recommendation in one sentence."""
         return {
-            "promote": "Promote the candidate: it is better, and nothing speaks against it.",
+            "promote": "Promote the candidate: it is better.",
             "keep": "Keep the model in use.",
             "no difference": "No difference is shown; keep the model in use until there are more marks.",
         }[self.verdict]
@@ -194,51 +202,92 @@ class Recommendation:
 def recommend(trials: Sequence[TypeTrial]) -> Recommendation:
     """Recommend one of the two models.
 
-    The candidate is worse if it loses more known defects than it newly finds, adds more false alarms among parts that
-    are known to be good than it removes, finds significantly fewer planted defects, or fails significantly more good
-    parts than the false-alarm rate allows. It is better if none of this holds, and it newly finds more known defects
-    than it loses, removes more false alarms than it adds, or finds significantly more planted defects.
+    The candidate is worse if, of the marked parts on which the models differ, it is wrong on more than the model in
+    use; if it clearly loses more known defects than it newly finds, or clearly adds more false alarms than it removes;
+    if it finds significantly fewer planted defects; or if it fails significantly more good parts than the false-alarm
+    rate allows. It is better if none of this holds, and it is right on more of these marked parts, or finds
+    significantly more planted defects.
+
+    A loss is clear if chance alone would give one as large with a probability of at most ``_CHANCE``. A smaller one,
+    such as one defect lost and none found, is a caution: refusing every candidate with such a loss would refuse most of
+    the better ones, because a few parts near the threshold change sides with any change of a model.
     """
     better: list[str] = []
     worse: list[str] = []
     cautions: list[str] = []
+    gained = lost = right_before = 0
+    finds_more = False
     for trial in trials:
-        for gained, lost, what, words in (
-            ("newly found", "newly lost", "known defects", ("newly found", "newly lost")),
-            ("no false alarm any more", "new false alarm", "false alarms on good parts", ("removed", "added")),
-        ):
-            plus, minus = trial.counts.get(gained, 0), trial.counts.get(lost, 0)
+        right_before += sum(trial.counts.get(change, 0) for change in ("found", "passes"))
+        for plus_name, minus_name, what, words in _PAIRED:
+            plus, minus = trial.counts.get(plus_name, 0), trial.counts.get(minus_name, 0)
+            gained, lost = gained + plus, lost + minus
             text = f"{trial.name}: {what} {words[0]}: {plus}, {words[1]}: {minus}."
             if plus > minus:
                 better.append(text)
-            elif minus > plus:
+            elif minus > plus and _chance(minus, plus) <= _CHANCE:
                 worse.append(text)
-            if minus and plus >= minus:
-                cautions.append(f"{trial.name}: {what} {words[1]}: {minus}; look at them.")
+            if minus and text not in worse:
+                cautions.append(f"{trial.name}: {what} {words[1]}: {minus} ({words[0]}: {plus}); look at them.")
         if trial.planted is not None:
             verdict = trial.planted.differences[CANDIDATE].verdict
+            finds_more |= verdict == "better"
             list_of = {"better": better, "worse": worse}.get(verdict)
             if list_of is not None:
                 list_of.append(f"{trial.name}: {trial.planted_sentence}")
         elif trial.planted_problem:
             cautions.append(f"{trial.name}: planted defects were not compared: {trial.planted_problem}")
-        failed, count = trial.good[CANDIDATE]
-        if count and rate_interval(failed, count)[0] > trial.rate:
-            worse.append(
-                f"{trial.name}: {failed} of {count} held-out good parts fail, more than the {100 * trial.rate:g} % "
-                "that are asked for."
-            )
-        changed = trial.counts.get("now fails", 0) + trial.counts.get("now passes", 0)
-        if changed:
-            cautions.append(
-                f"{trial.name}: parts that nobody marked with another verdict: {changed} "
-                f"({trial.counts.get('now fails', 0)} now fail, {trial.counts.get('now passes', 0)} now pass)."
-            )
-        if left := trial.counts.get("not compared", 0):
-            cautions.append(f"{trial.name}: parts that could not be compared: {left}; the table says why.")
-    verdict_: Verdict = "keep" if worse else "promote" if better else "no difference"
-    reasons = worse + better if worse else better
-    return Recommendation(verdict_, tuple(reasons), tuple(cautions))
+        worse += _too_many_fail(trial)
+        cautions += _unmarked(trial)
+    if lost > gained:
+        worse.insert(0, _points(gained, lost))
+    elif gained + lost:
+        better.insert(0, _points(gained, lost))
+    if gained and not lost and not right_before:
+        cautions.append(
+            "all marked parts are wrong verdicts of the model in use, on which any other model looks better; "
+            "confirm right verdicts, too."
+        )
+    verdict_: Verdict = "keep" if worse else "promote" if finds_more or gained > lost else "no difference"
+    return Recommendation(verdict_, tuple(worse + better), tuple(cautions))
+
+
+def _too_many_fail(trial: TypeTrial) -> list[str]:
+    """Whether the candidate fails significantly more held-out good parts than the rate allows, in words."""
+    failed, count = trial.good[CANDIDATE]
+    if not count or rate_interval(failed, count)[0] <= trial.rate:
+        return []
+    rate = f"{100 * trial.rate:g} %"
+    return [f"{trial.name}: {failed} of {count} held-out good parts fail, more than the {rate} that are asked for."]
+
+
+def _unmarked(trial: TypeTrial) -> list[str]:
+    """What the comparison says about parts that nobody marked, or that could not be compared."""
+    fails, passes = trial.counts.get("now fails", 0), trial.counts.get("now passes", 0)
+    lines = []
+    if fails + passes:
+        lines.append(
+            f"{trial.name}: parts that nobody marked with another verdict: {fails + passes} "
+            f"({fails} now fail, {passes} now pass)."
+        )
+    if left := trial.counts.get("not compared", 0):
+        lines.append(f"{trial.name}: parts that could not be compared: {left}; the table says why.")
+    return lines
+
+
+def _points(gained: int, lost: int) -> str:
+    """How many of the marked parts on which the models differ the candidate is right on, with its interval."""
+    low, high = rate_interval(gained, gained + lost)
+    return (
+        f"Of {gained + lost} marked parts on which the models differ, the candidate is right on {gained} "
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+    )
+
+
+def _chance(minus: int, plus: int) -> float:
+    """The probability of at least ``minus`` losses among ``minus + plus`` if losses and gains are equally likely."""
+    total = minus + plus
+    return sum(comb(total, count) for count in range(minus, total + 1)) / 2**total
 
 
 def _verdict(score: PartScore) -> str:

@@ -13,6 +13,7 @@ from pixal.execution import worker_count
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, has_hash
 from pixal.io.logs import log_to_file
+from pixal.report.document import PartResult
 from pixal.tasks.photographs.parts import PhotographRecord, PreparedPart
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, read_validation_inputs
 from pixal.tasks.photographs.preprocessing.records import step_hash
@@ -48,6 +49,7 @@ class TypeDetection:
         self._record = read_validation_inputs(self._metadata)
         self.records = self._record.images
         self._inputs = InputSet.load(self._archive)
+        self._before: dict[str, PartResult] = {}
         self._check()
 
     def check_unchanged(self) -> None:
@@ -67,6 +69,7 @@ class TypeDetection:
             type_name=self.name,
             types=verdicts.types,
         )
+        self._before = {source: verdict.part for source, verdict in store.verdicts.items()}
         store.verdicts = {}
         store.rewrite_journal()
         with log_to_file(self._config.paths.resolve("validate_log_path", self.name), "detect"), store:
@@ -74,6 +77,13 @@ class TypeDetection:
                 for verdict in verdicts.validate_parts(parts, key, verdicts.summary):
                     yield store.add(verdict)
         verdicts.set_batch(list(store.verdicts.values()))
+
+    def is_new(self, verdict: StoredVerdict) -> bool:
+        """Whether a verdict that ``detect`` has yielded says something else than the stored one that it replaces."""
+        before, part = self._before.get(verdict.source), verdict.part
+        return before is None or any(
+            getattr(before, name) != getattr(part, name) for name in ("verdict", "score", "threshold", "reason")
+        )
 
     def _chunks(self) -> Iterator[list[PreparedPart]]:
         """Yield the parts with their inputs, in chunks."""

@@ -146,11 +146,13 @@ def detect(
         claim_outputs(config.paths, _SIDE, [None, *names])
         remove_unfinished(config.paths, _SIDE, [None, *names])
         write_batch_record(stored.folder, stored.record)
-        with in_background() as submit:
+        root = component.paths.resolve(_SIDE)
+        with notifying(root, config.validation.notify) as notifier, in_background() as submit:
             for detection in types:
-                step = f"{detection.name}: verdicts"
-                for _ in progress(detection.detect(), len(detection.records), step=step, quiet=quiet):
-                    pass
+                step, origin = f"{detection.name}: verdicts", detection.verdicts.origin
+                for verdict in progress(detection.detect(), len(detection.records), step=step, quiet=quiet):
+                    if notifier is not None and detection.is_new(verdict):
+                        notifier.verdict(verdict.part, config.paths.component, stored.record.origin, origin)
                 submit(detection.verdicts.draw_figures)
             results = [detection.verdicts for detection in types]
             written = write_results(results, stored.record, config, with_truth=truth is not None)
