@@ -13,6 +13,9 @@ from pixal.calibration.maps import above, calibrated_maps, part_scores
 from pixal.calibration.spread import ErrorMoments, Maps, error_variance
 from pixal.io.arrays import release_pages
 
+LOWEST_GAIN = 0.25
+"""The most that the anomaly map is lowered where harmless variations recur."""
+
 _WIDE_SIGMA = 16.0  # input pixels, where the variance has to come from a part's own error
 
 
@@ -33,8 +36,9 @@ class Calibration:
         selected: (K,), the positions among all N + K held-out good parts of those that are no sample of good parts,
             because they were chosen for their high scores. They tell nothing about how often good parts score high.
         selected_scores: (K,), their scores.
-        gain: (H, W), at least 1: what the anomaly map is multiplied by, because known defects recur at some places; see
-            ``pixal.calibration.recurrence``. None: nothing is raised.
+        gain: (H, W): what the anomaly map is multiplied by. Above 1 where known defects recur, see
+            ``pixal.calibration.recurrence``; below 1, but at least ``LOWEST_GAIN``, where accepted false alarms do, see
+            ``pixal.calibration.tolerance``. None: 1 everywhere.
     """
 
     variance: NDArray[np.float32]
@@ -100,8 +104,8 @@ class Calibration:
                 raise ValueError(f"the {name} of good parts holds values that are not finite")
             if values.min() < 0:
                 raise ValueError(f"the {name} of good parts holds negative values")
-        if self.gain is not None and self.gain.min() < 1:
-            raise ValueError("the gain is below 1 at some pixels")
+        if self.gain is not None and self.gain.min() < np.float32(LOWEST_GAIN):
+            raise ValueError(f"the gain is below {LOWEST_GAIN} at some pixels")
         if not self.variance.all():
             raise ValueError("the variance of good parts is 0 at some pixels")
         if not self.scores.any():

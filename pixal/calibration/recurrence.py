@@ -56,9 +56,10 @@ def raise_places(
     for their high scores count at the places: what was a false alarm there must not be raised.
 
     Args:
-        calibration: The calibration without places.
+        calibration: The calibration without places that are raised.
         places: The places. Without any, nothing changes.
-        maps: The map (H, W) of each held-out good part, in the order of ``calibration.all_scores``.
+        maps: The map (H, W) of each held-out good part, in the order of ``calibration.all_scores``; multiplied by the
+            gain of the calibration, if there is one.
         rate: The false-alarm rate, in (0, 1).
         settings: How the threshold is set.
     """
@@ -70,6 +71,8 @@ def raise_places(
     of_places = [set_threshold(scores, rate / (1 + count), Threshold())[0] for scores in local.T]
     gains = np.array([max(1.0, threshold / of_place) if of_place > 0 else 1.0 for of_place in of_places])
     gain = np.concatenate([[1.0], gains]).astype(np.float32)[places]
+    if calibration.gain is not None:
+        gain *= calibration.gain
     scores = np.maximum(calibration.all_scores, (local * gains).max(1))
     return replace(
         calibration,
@@ -85,5 +88,5 @@ def places_in(gain: NDArray[np.float32]) -> Places:
 
 
 def only_at(gain: NDArray[np.float32], places: Places) -> NDArray[np.float32]:
-    """The gain (H, W) at these places, and 1 elsewhere."""
-    return np.where(places > 0, gain, np.float32(1))
+    """The gain (H, W) where it raises these places, or lowers any; 1 elsewhere."""
+    return np.where((places > 0) | (gain < 1), gain, np.float32(1))

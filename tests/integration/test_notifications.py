@@ -140,7 +140,7 @@ def test_detect_tells_verdicts_that_have_changed(
     monkeypatch.chdir(tmp_path / "work")
     told = (f"validation.notify.webhook={receiver.start()}", "validation.notify.verdicts=all")
     pixal.detect(config=lot_config(*told), quiet=True)
-    assert not receiver.messages  # the verdicts are those that validate gave
+    assert not names(receiver)  # the verdicts are those that validate gave
     low = "validation.threshold={method: fixed, value: 0.01}"
     batch = pixal.detect(config=lot_config(*told, low), quiet=True)
     contents = [json.loads(body) for _, body in receiver.messages]

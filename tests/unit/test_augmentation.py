@@ -74,9 +74,9 @@ def test_a_flip_happens_with_its_probability() -> None:
 
 def test_a_shift_moves_by_at_most_its_length() -> None:
     images, copies = changed(50, shift=1.0)
-    inner = np.s_[:, 4:-2, 2:-5, 0]
+    inner = np.s_[:, 4:-2, 2:-5]
     rows, columns = (np.gradient(images[..., 0], axis=axis)[inner] for axis in (1, 2))
-    difference = (copies - images)[inner]
+    difference = (copies - images)[..., 0][inner]
     moved = []
     for down, across, change in zip(rows, columns, difference, strict=True):
         slopes = np.stack([down.ravel(), across.ravel()], axis=1)
@@ -103,7 +103,7 @@ def test_light_changes_channels_as_it_does_those_of_a_photograph() -> None:
     for index, name in enumerate(names):
         change = float(np.abs(expected[..., index] - images[..., index]).max())
         error = float(np.abs(expected[..., index] - copy[..., index]).max())
-        assert error <= max(0.25 * change, 0.002), name
+        assert error <= max(0.25 * change, 0.003), name
 
 
 def test_more_copies_than_the_memory_limit_allows_are_refused() -> None:

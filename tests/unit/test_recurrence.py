@@ -99,7 +99,7 @@ def test_without_places_nothing_changes() -> None:
     assert calibration.gain is None
 
 
-@pytest.mark.parametrize("gain", [np.full(SHAPE, 0.5, np.float32), np.full(SHAPE, np.nan, np.float32)])
+@pytest.mark.parametrize("gain", [np.full(SHAPE, 0.1, np.float32), np.full(SHAPE, np.nan, np.float32)])
 def test_a_gain_that_hides_defects_is_refused(gain: NDArray[np.float32]) -> None:
     calibration = Calibration(np.ones((*SHAPE, 1), np.float32), np.array([1.0, 2.0]), gain=gain)
     with pytest.raises(ValueError, match="gain"):

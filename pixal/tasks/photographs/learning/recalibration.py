@@ -189,16 +189,21 @@ def _calibrate(
         )
     gain = model.calibrations[scores.name].gain
     if gain is not None:
-        maps = maps_of_held_out(
-            errors,
-            [rows],
-            is_calibrated=family.is_calibrated,
-            mask=mask,
-            weights=weights,
-            smoothing=smoothing,
-            distances=family.gives_distance,
-        )
+        lowered = np.minimum(gain, 1)
+        maps = [
+            values * lowered
+            for values in maps_of_held_out(
+                errors,
+                [rows],
+                is_calibrated=family.is_calibrated,
+                mask=mask,
+                weights=weights,
+                smoothing=smoothing,
+                distances=family.gives_distance,
+            )
+        ]
         validation = config.validation
+        made = replace(made, gain=lowered, scores=np.array([values.max() for values in maps], np.float64))
         made = raise_places(made, places_in(gain), maps, validation.false_alarm_rate, validation.threshold)
     made = replace(made, losses=part_losses(errors, rows, record, mask=mask, weights=weights, smoothing=smoothing))
     try:

@@ -287,7 +287,7 @@ def _points(gained: int, lost: int) -> str:
 def _chance(minus: int, plus: int) -> float:
     """The probability of at least ``minus`` losses among ``minus + plus`` if losses and gains are equally likely."""
     total = minus + plus
-    return sum(comb(total, count) for count in range(minus, total + 1)) / 2**total
+    return float(sum(comb(total, count) for count in range(minus, total + 1)) / 2**total)
 
 
 def _verdict(score: PartScore) -> str:

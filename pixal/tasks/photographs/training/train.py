@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pixal.calibration.calibration import (
 from pixal.calibration.recurrence import raise_places
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
+from pixal.calibration.tolerance import lower_places
 from pixal.config.section import Mark, marked, result_settings
 from pixal.errors import ModelError
 from pixal.inputs import evenly_spaced
@@ -38,13 +39,16 @@ from pixal.tasks.photographs.training.stored import (
     state_file,
 )
 from pixal.tasks.photographs.training.training_data import TrainingData, find_training_data
-from pixal.train_model.family import as_anomaly_model
+from pixal.train_model.family import Rows, as_anomaly_model
 from pixal.train_model.folds import folds_of_type, held_out_positions
 from pixal.train_model.training import train_models
 from pixal.train_model.training_task import Finished, FinishedFit, TrainingSet, TrainingTask
 from pixal.validation.loss_cut import loss_cut_warning, part_losses
 
 _log = logging.getLogger(__name__)
+
+FALSE_ALARMS = "false_alarms"
+"""What a model depends on: the rows of the inputs that are accepted false alarms."""
 
 _MAX_LATENTS = 1000  # latent vectors stored per type, enough to show their distribution
 
@@ -123,9 +127,13 @@ class _PhotographTraining(TrainingTask):
         return [self._training_set(data) for data in self._data.values()]
 
     def _training_set(self, data: TrainingData) -> TrainingSet:
-        made = data.training_set(self._config.paths.component)
-        places = data.known_places(self._config.paths)
-        return replace(made, depends_on={**made.depends_on, KNOWN_PLACES: hash_places(places)}) if places else made
+        made, depends_on = data.training_set(self._config.paths.component), {}
+        if places := data.known_places(self._config.paths):
+            depends_on[KNOWN_PLACES] = hash_places(places)
+        false_alarms = {name: np.flatnonzero(data.is_false_alarm(name, self._config.paths)) for name in data.states}
+        if any(map(len, false_alarms.values())):
+            depends_on[FALSE_ALARMS] = {name: rows.tolist() for name, rows in false_alarms.items()}
+        return replace(made, depends_on={**made.depends_on, **depends_on}) if depends_on else made
 
     def check_unchanged(self) -> None:
         """See ``TrainingTask``."""
@@ -143,17 +151,8 @@ class _PhotographTraining(TrainingTask):
         calibrations, places = _calibrate(fit, config.validation.map_smoothing), data.known_places(config.paths)
         for index, name in enumerate(calibrations):
             rows = folds_of_type(fit.training_set.inputs, index, fit.folds)
-            if rows:  # false alarms were chosen for their scores: they are no sample of good parts
-                is_selected = data.is_selected(name, config.paths)[np.concatenate(rows)]
-                calibrations[name] = calibrations[name].without(is_selected)
-            if name in places and rows:
-                calibrations[name] = raise_places(
-                    calibrations[name],
-                    places[name],
-                    _held_out_maps(fit, index, config.validation.map_smoothing),
-                    config.validation.false_alarm_rate,
-                    config.validation.threshold,
-                )
+            if rows:
+                calibrations[name] = self._learned(calibrations[name], data, name, np.concatenate(rows), fit)
         # A threshold that cannot be used is refused before anything is written.
         record = self._record(calibrations) | {"accepted": data.accepted(config.paths)}
         if places:
@@ -173,6 +172,32 @@ class _PhotographTraining(TrainingTask):
             config,
         )
         return _Calibrated(figure_files, record, data, fit, calibrations)
+
+    def _learned(
+        self, calibration: Calibration, data: TrainingData, name: str, rows: Rows, fit: FinishedFit
+    ) -> Calibration:
+        """The calibration of a type with what its accepted parts and known defects say.
+
+        Args:
+            calibration: The calibration of all held-out good parts.
+            data: The training data.
+            name: The type.
+            rows: The rows of these parts, in the order of their scores.
+            fit: The fitted model.
+        """
+        validation, index = self._config.validation, list(data.states).index(name)
+        rate, threshold = validation.false_alarm_rate, validation.threshold
+        calibration, maps = lower_places(
+            calibration,
+            data.is_false_alarm(name, self._config.paths)[rows],
+            partial(_held_out_maps, fit, index, validation.map_smoothing),
+            rate,
+            threshold,
+        )
+        # False alarms were chosen for their scores: they are no sample of good parts.
+        calibration = calibration.without(data.is_selected(name, self._config.paths)[rows])
+        places = data.known_places(self._config.paths).get(name)
+        return calibration if places is None else raise_places(calibration, places, maps(), rate, threshold)
 
     def _record(self, calibrations: dict[str, Calibration]) -> dict[str, Any]:
         validation = self._config.validation

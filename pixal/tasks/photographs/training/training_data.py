@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pixal.config import Paths
 from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, has_hash
-from pixal.tasks.photographs.learning.accepted import AcceptedParts
+from pixal.tasks.photographs.learning.accepted import AcceptedPart, AcceptedParts
 from pixal.tasks.photographs.learning.known_places import places_of
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
@@ -131,9 +132,18 @@ class TrainingData:
 
     def is_selected(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
         """Which rows of the inputs are accepted parts of a type that were chosen for their scores, (N,)."""
+        return self._is_accepted(type_name, paths, lambda part: not part.sampled)
+
+    def is_false_alarm(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
+        """Which rows of the inputs are accepted parts of a type that were false alarms, (N,)."""
+        return self._is_accepted(type_name, paths, lambda part: part.mark == "false alarm")
+
+    def _is_accepted(
+        self, type_name: str, paths: Paths, condition: Callable[[AcceptedPart], bool]
+    ) -> NDArray[np.bool_]:
         prefix = f"{type_name}/" if self.owner is None else ""
         accepted = AcceptedParts.read(paths, type_name).of("good_parts")
-        names = {f"{prefix}{part.file}" for part in accepted if not part.sampled}
+        names = {f"{prefix}{part.file}" for part in accepted if condition(part)}
         return np.array([name in names for name in self.inputs.names])
 
     def records(self, type_name: str) -> list[InputRecord]:

@@ -69,7 +69,7 @@ class TypeDetection:
             type_name=self.name,
             types=verdicts.types,
         )
-        self._before = {source: verdict.part for source, verdict in store.verdicts.items()}
+        self._before = {verdict.part.image: verdict.part for verdict in store.verdicts.values()}
         store.verdicts = {}
         store.rewrite_journal()
         with log_to_file(self._config.paths.resolve("validate_log_path", self.name), "detect"), store:
@@ -80,7 +80,7 @@ class TypeDetection:
 
     def is_new(self, verdict: StoredVerdict) -> bool:
         """Whether a verdict that ``detect`` has yielded says something else than the stored one that it replaces."""
-        before, part = self._before.get(verdict.source), verdict.part
+        before, part = self._before.get(verdict.part.image), verdict.part
         return before is None or any(
             getattr(before, name) != getattr(part, name) for name in ("verdict", "score", "threshold", "reason")
         )
