@@ -1,8 +1,8 @@
-"""Three rounds of learning from marks: validate, mark by truth, accept, train --candidate, promote.
+"""Three rounds of learning from marks: validate, mark by truth, accept, train --candidate, compare, promote.
 
-The parts vary: a share of them has one of three harmless prints, of which the few training photographs show none. Each
-round has a new batch, which is marked by its truth. After each round the model in use is measured on parts that are
-never marked.
+Production changes: each lot has one harmless print more than the lot before, and a stain that recurs at one more place.
+All parts of a lot are marked by their truth. After each round the model in use is measured on parts that are never
+marked and have all prints and stains from the beginning. Several seeds are added up.
 
 A second table is about ten marked defects of one kind: the faint stain, at one place. It is measured on new parts
 before and after they are marked, and so is the same stain at random places, of which none was marked.
@@ -44,9 +44,15 @@ _VARIATIONS = (
     ((0.36, 0.47), (0.010, 0.020), (70, 160, 230)),
 )
 # A fault that recurs: its places as shares of the frame, the spread of the place in pixels at 480x270, and its size.
-_FAULTS = ((0.50, 0.42), (0.40, 0.55), (0.60, 0.52))
-_FAULT_SPREAD, _FAULT_SIZE, _FAULT_CONTRAST = 1.5, 7.0, 0.10
+_FAULTS = ((0.50, 0.42), (0.28, 0.52), (0.68, 0.50))
+_FAULT_SPREAD, _FAULT_SIZE, _FAULT_CONTRAST, _FAINT_CONTRAST = 1.5, 7.0, 0.12, 0.10
 _NEAR = 2  # pixels by which a region may lie beside a defect that it is about
+SEEDS = (0, 1000, 2000)
+ROUNDS: dict[str, Any] = {
+    **{"train": 10, "good": 16, "bad": 4, "faults": 8, "test": 40, "size": (400, 225)},
+    **{"kinds": ["scratch"], "sizes": [3.0], "defects": 4},  # planted
+}
+PROMOTED = "is in use now"
 _SETTINGS = (
     *("model_training.model=gaussian", "validation.sensitivity=off", "validation.false_alarm_rate=0.05"),
     *("preprocessing.draw_matches=False", "preprocessing.save_metrics=False", "preprocessing.save_overlays=False"),
@@ -91,7 +97,12 @@ def render(
 
 
 def plant_faults(
-    folder: Path, count: int, seed: int, size: tuple[int, int], places: Sequence[tuple[float, float]] | None
+    folder: Path,
+    count: int,
+    seed: int,
+    size: tuple[int, int],
+    places: Sequence[tuple[float, float]] | None,
+    contrast: float,
 ) -> None:
     """Make ``count`` good production parts defective: a faint stain at one of the places; None: anywhere."""
     truth, rng = folder / "truth" / TYPE, np.random.default_rng([seed, 1])
@@ -112,7 +123,7 @@ def plant_faults(
             place = np.array(places[rng.integers(len(places))]) * size
             at = place + rng.normal(0, _FAULT_SPREAD * unit, 2)
         turn, shape = float(rng.uniform(0, 360)), int(rng.integers(2**32))
-        defect = PlantedDefect("stain", _FAULT_SIZE * unit, -_FAULT_CONTRAST, (float(at[0]), float(at[1])), turn, shape)
+        defect = PlantedDefect("stain", _FAULT_SIZE * unit, -contrast, (float(at[0]), float(at[1])), turn, shape)
         planted = plant(photo, defect, np.linalg.inv(pose), fore > 0)
         cv2.imwrite(str(path), planted.image, [cv2.IMWRITE_JPEG_QUALITY, 92])
         cv2.imwrite(str(truth / "masks" / f"{row['name']}.png"), planted.mask.astype(np.uint8) * 255)
@@ -223,7 +234,7 @@ def run_rounds(
     config, half = settings(root, *overrides), test // 2
     render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=(), size=size)
     render(root / "test", train=0, good=test + half, bad=test - half, seed=seed + 99, varied=_TEST_PRINTS, size=size)
-    plant_faults(root / "test", half, seed + 99, size, _FAULTS)
+    plant_faults(root / "test", half, seed + 99, size, _FAULTS, _FAULT_CONTRAST)
     pixal.preprocess(root / "first/train/Part", config=config, quiet=True)
     pixal.train(config=config, quiet=True)
     results: list[dict[str, Any]] = [{"round": 0, **measure(config, root / "test")}]
@@ -231,7 +242,7 @@ def run_rounds(
         folder = root / f"lot{number}"
         prints = [_OLD_PRINT] * (number - 1) + [_NEW_PRINT]
         render(folder, train=0, good=good + faults, bad=bad, seed=seed + 10 + number, varied=prints, size=size)
-        plant_faults(folder, faults, seed + 10 + number, size, _FAULTS[number - 1 : number])
+        plant_faults(folder, faults, seed + 10 + number, size, _FAULTS[number - 1 : number], _FAULT_CONTRAST)
         batch = pixal.validate(folder / "production/Part", batch=f"lot{number}", config=config, quiet=True)
         marks = write_marks(batch, folder, root / "marks.csv")
         pixal.accept(root / "marks.csv", confirmed=True, config=config)
@@ -255,10 +266,10 @@ def run_marked(
     config, place = settings(root, *overrides), _FAULTS[:1]
     render(root / "first", train=train, good=0, bad=1, seed=seed + 1, varied=(), size=size)
     render(root / "lot", train=0, good=marked + 2, bad=1, seed=seed + 2, varied=(), size=size)
-    plant_faults(root / "lot", marked, seed + 2, size, place)
+    plant_faults(root / "lot", marked, seed + 2, size, place, _FAINT_CONTRAST)
     render(root / "test", train=0, good=3 * test, bad=1, seed=seed + 3, varied=(), size=size)
-    plant_faults(root / "test", test, seed + 3, size, place)
-    plant_faults(root / "test", test, seed + 4, size, None)
+    plant_faults(root / "test", test, seed + 3, size, place, _FAINT_CONTRAST)
+    plant_faults(root / "test", test, seed + 4, size, None, _FAINT_CONTRAST)
     pixal.preprocess(root / "first/train/Part", config=config, quiet=True)
     pixal.train(config=config, quiet=True)
     before = measure(config, root / "test")
@@ -297,17 +308,22 @@ def _cell(count: int, total: int) -> str:
     return f"{count} of {total} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def table(results: list[dict[str, Any]]) -> list[str]:
-    """The rounds as lines of Markdown."""
+def table(runs: Sequence[list[dict[str, Any]]]) -> list[str]:
+    """The rounds of all seeds, added up, as lines of Markdown."""
     lines = [
-        "| round | false alarms, missed, confirmed | candidate | false alarms, never marked | missed, never marked |",
-        "|---:|---|---|---|---|",
+        "| round | marked: false alarm, missed, confirmed | candidates promoted | false alarms, never marked | "
+        "missed, never marked | of these, of the stain |",
+        "|---:|---|---|---|---|---|",
     ]
-    for result in results:
-        marks = ", ".join(map(str, result["marks"].values())) if "marks" in result else ""
-        outcome = "" if "trial" not in result else "promoted" if "is in use now" in result["trial"] else "refused"
-        cells = (_cell(*result["false alarms"]), _cell(*result["missed"]))
-        lines.append(f"| {result['round']} | {marks} | {outcome} | {cells[0]} | {cells[1]} |")
+    for results in zip(*runs, strict=True):
+        marked = [result["marks"].values() for result in results if "marks" in result]
+        marks = [sum(values) for values in zip(*marked, strict=True)]
+        promoted = [PROMOTED in result["trial"] for result in results if "trial" in result]
+        cells = [", ".join(map(str, marks)), f"{sum(promoted)} of {len(promoted)}" if promoted else ""]
+        for what in ("false alarms", "missed", "recurring"):
+            pairs = [result[what] for result in results]
+            cells.append(_cell(sum(count for count, _ in pairs), sum(total for _, total in pairs)))
+        lines.append(f"| {results[0]['round']} | {' | '.join(cells)} |")
     return lines
 
 
@@ -328,12 +344,13 @@ def main() -> None:
     os.environ.setdefault("PIXAL_TRACKING", "off")
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="learning_rounds_"))
     size = (480, 270)
-    planted: dict[str, Any] = {"kinds": ["scratch"], "sizes": [3.0], "defects": 4}
-    results = run_rounds(root / "rounds", rounds=3, train=10, good=16, bad=8, test=60, size=size, **planted)
-    for result in results[1:]:
-        print(f"round {result['round']}: {result['trial']}")  # noqa: T201
-    note = "480x270 pixels, gaussian, 10 good images for training, false-alarm rate 0.05"
-    write_section("learning rounds", table(results), f"{note}, 16 good and 8 defective parts per round.")
+    runs = []
+    for seed in SEEDS:
+        runs.append(run_rounds(root / f"rounds{seed}", seed=seed, **ROUNDS))
+        for result in runs[-1][1:]:
+            print(f"seed {seed}, round {result['round']}: {result['trial']}")  # noqa: T201
+    note = "400x225 pixels, gaussian, 10 good images for training, false-alarm rate 0.05, 16 good and 12 bad parts"
+    write_section("learning rounds", table(runs), f"{note} per round; seeds {', '.join(map(str, SEEDS))}.")
     lines = [
         "| model | missed at the place, before | after | missed elsewhere, before | after | "
         "false alarms, before | after |",
