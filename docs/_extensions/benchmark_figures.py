@@ -143,7 +143,8 @@ def _learning(table: pd.DataFrame) -> Any:
         ("missed, never marked", "defective parts that pass", RED),
     ):
         ax.plot(rounds, _numbers(table[column]), "o-", color=colour, label=label)
-    ax.set(xlabel="rounds of marking", ylabel="of 60 parts", xticks=rounds, ylim=(0, None))
+    parts = str(table["missed, never marked"].iloc[0]).split()[2]
+    ax.set(xlabel="rounds of marking", ylabel=f"of {parts} parts", xticks=rounds, ylim=(0, None))
     ax.legend()
     return figure
 
