@@ -201,3 +201,9 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return escape(f"{value:.4g}" if isinstance(value, float) else printable(str(value)))
+
+
+def verdict_counts(total: int, failed: int, errors: int) -> str:
+    """Say how many photographs passed, failed, and could not be processed."""
+    noun = "photograph" if total == 1 else "photographs"
+    return f"{total} {noun}: {total - failed - errors} pass, {failed} fail, {errors} could not be processed"

@@ -28,12 +28,13 @@ def progress_bar(
 
     Args:
         items: What to iterate over; None: the caller counts with ``update``.
-        total: The number of items; None: not known.
+        total: The number of items; None: not known; 0: nothing is shown.
         title: What is done, at the left.
         unit: What is counted, for the rate.
         quiet: Show nothing.
         leave: Keep the bar when it is done.
     """
+    quiet = quiet or total == 0
     in_notebook = _in_notebook()
     if in_notebook and find_spec("ipywidgets"):
         from tqdm.notebook import tqdm as widget

@@ -143,7 +143,7 @@ function refresh() {
     if (button.dataset.sort === state.sort) heading.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
     else heading.removeAttribute("aria-sort");
   }
-  find("#shown").textContent = shown.length === parts.length ? `${parts.length} parts` : `${shown.length} of ${parts.length} parts`;
+  find("#shown").textContent = shown.length === parts.length ? `${parts.length} photographs` : `${shown.length} of ${parts.length} photographs`;
   find("#empty").hidden = shown.length > 0;
   find("#verdict").value = state.verdict;
   const range = find("#range");

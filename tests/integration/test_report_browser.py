@@ -186,7 +186,7 @@ def test_filters_by_verdict_type_text_and_bar(page: Any) -> None:
     page.locator("body").press("/")
     page.keyboard.type("ALIGNED")
     assert names(page) == ["e.jpg"]
-    assert page.locator("#shown").inner_text() == "1 of 7 parts"
+    assert page.locator("#shown").inner_text() == "1 of 7 photographs"
     page.locator("#text").fill("nothing has this")
     page.locator("#clear").click()
     assert len(names(page)) == 7

@@ -456,7 +456,7 @@ def test_exit_status_and_messages_of_the_watch_command(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "watching new, stop with Ctrl-C; 0 parts already done"
     assert lines[1].startswith("pass   front/part_000.jpg  score ")
-    assert lines[-1] == "1 parts: 1 pass, 0 fail, 0 could not be processed; report: validate/Part/report.html"
+    assert lines[-1] == "1 photograph: 1 pass, 0 fail, 0 could not be processed; report: validate/Part/report.html"
     add_photo(photos / "front/part_005.jpg", "front/part_005.jpg")()
     pauses[:] = [wait]
     assert cli.main(["validate", "-i", "new", "--watch", "--fail-on-anomaly", "-q"]) == 4

@@ -42,3 +42,8 @@ def test_ipython_in_a_terminal_is_no_notebook(
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))
     list(progress_bar([1, 2], total=2, title="fits", unit="fit", quiet=False))
     assert "\r" not in capsys.readouterr().err
+
+
+def test_a_bar_of_nothing_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress_bar([], total=0, title="verdicts", unit="", quiet=False)) == []
+    assert capsys.readouterr().err == ""

@@ -266,7 +266,7 @@ def test_the_summary_counts_the_verdicts(tmp_path: Path) -> None:
     write_report(tmp_path / "r.html", document(*parts, notes=["Drift: darker"]), images_of)
     text = re.sub(r"\s+", " ", Page(tmp_path / "r.html").text)
     for words in (
-        "4parts",
+        "4photographs",
         "2✓ passed",
         "1✕ failed",
         "1! error",

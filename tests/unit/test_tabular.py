@@ -71,7 +71,7 @@ def test_the_table_of_a_batch_is_its_results_csv(tmp_path: Path) -> None:
         ("a.png", 1.0, "pass"),
         ("b.png", 4.0, "fail"),
     ]
-    assert batch.headline == "2 parts: 1 pass, 1 fail, 0 could not be processed"
+    assert batch.headline == "2 photographs: 1 pass, 1 fail, 0 could not be processed"
     assert batch.written == (tmp_path / "results.csv",)
 
 

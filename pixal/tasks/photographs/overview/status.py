@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pixal.errors import InputError, ModelError
 from pixal.io.records import read_record
+from pixal.outcome import verdict_counts
 from pixal.tasks.photographs.learning.learning_status import LearningStatus, learning_status
 from pixal.tasks.photographs.overview.changes import (
     StoredResults,
@@ -329,9 +330,7 @@ def _model_text(row: ModelStatus | None) -> str:
 
 
 def _batch_text(row: BatchStatus) -> str:
-    passed = row.parts - row.failed - row.errors
-    counts = f"{row.parts} parts: {passed} pass, {row.failed} fail, {row.errors} could not be processed"
-    return _with_state(f"{counts}, begun {_day(row.started)}", row.stale)
+    return _with_state(f"{verdict_counts(row.parts, row.failed, row.errors)}, begun {_day(row.started)}", row.stale)
 
 
 def _with_state(text: str, stale: Sequence[str]) -> str:

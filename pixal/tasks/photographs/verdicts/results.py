@@ -11,7 +11,7 @@ from typing import Any
 from pixal.io import ownership
 from pixal.io.files import write_bytes
 from pixal.io.records import write_table
-from pixal.outcome import Failure, Tabular
+from pixal.outcome import Failure, Tabular, verdict_counts
 from pixal.report.document import BatchOrigin, DriftSummary, MetricsDocument, PartResult, PartVerdict, ResultsDocument
 from pixal.report.images import PartImages
 
@@ -70,10 +70,8 @@ class Batch(Tabular):
 
     @property
     def headline(self) -> str:
-        """Number of parts by verdict."""
-        errors = len(self.failures)
-        passed = len(self.parts) - self.failed - errors
-        return f"{len(self.parts)} parts: {passed} pass, {self.failed} fail, {errors} could not be processed"
+        """Number of photographs by verdict."""
+        return verdict_counts(len(self.parts), self.failed, len(self.failures))
 
     @property
     def written(self) -> tuple[Path, ...]:
