@@ -1,6 +1,7 @@
 """From parquet files to shards: what is read, how it is split, normalised and stored."""
 
 import collections
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pixal
 from pixal.errors import ConfigError, InputError
 from pixal.tasks.charge_clusters.columns import LABEL_COLUMNS
 from pixal.tasks.charge_clusters.files import find_files
-from pixal.tasks.charge_clusters.measures.centroid import centroid
+from pixal.tasks.charge_clusters.measures.centroid import PITCH, centroid, fit_centroid
+from pixal.tasks.charge_clusters.measures.head_tail import fit_head_tail, head_tail
 from pixal.tasks.charge_clusters.model_input import read_model_input, record_path
 from pixal.tasks.charge_clusters.normalization import Normalization, NormalizationFit
 from pixal.tasks.charge_clusters.reading import EventReader, Events
@@ -92,7 +94,9 @@ def test_the_split_depends_on_the_seed_and_has_the_shares_asked_for():
 
 def test_normalisation_is_fitted_on_the_training_events_alone(tmp_path):
     write(tmp_path / "files/part.0.parquet", columns_of(4000))
-    config, _, model_input = preprocessed(tmp_path, "clusters.label_scales=auto", "clusters.standardize=true")
+    config, _, model_input = preprocessed(
+        tmp_path, "clusters.label_scales=auto", "clusters.origin=sensor", "clusters.standardize=true"
+    )
     charge, labels = (np.concatenate(parts) for parts in zip(*raw_events(config, model_input)["train"], strict=True))
     values = charge[charge != 0].astype(np.float64)
     norm = model_input.normalization
@@ -126,15 +130,49 @@ def test_each_slice_has_its_own_scale_unless_one_is_asked_for():
         np.testing.assert_allclose(norm.charge(charge), np.minimum(charge / norm.positive, 1), rtol=1e-5)
 
 
-def test_the_normalised_charge_still_tells_where_a_track_was():
-    clusters = simulate(3000, seed=3)
-    events = Events(np.arange(3000), clusters.charge[..., [0, 19]], clusters.labels)
-    fit = NormalizationFit(Clusters())
-    fit.add(events)
-    norm = fit.result()
-    centroids = centroid(norm.charge(events.charge))
-    residuals = clusters.labels[:, :2] - centroids
-    np.testing.assert_allclose(residuals.std(0), (clusters.labels[:, :2] - centroid(events.charge)).std(0), rtol=0.15)
+def fitted(clusters, **options):
+    """The normalisation that is fitted on clusters of two slices."""
+    fit = NormalizationFit(Clusters(**options))
+    for start in range(0, len(clusters.labels), 1000):
+        rows = np.arange(start, start + 1000)
+        fit.add(Events(rows, clusters.charge[rows], clusters.labels[rows]))
+    return fit.result()
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """3,000 clusters, slices 0 and 19."""
+    made = simulate(3000, seed=4)
+    return replace(made, charge=made.charge[..., [0, 19]])
+
+
+@pytest.mark.parametrize("origin", ["head_tail", "centroid_eta"])
+def test_x_and_y_are_measured_from_a_fitted_position(clusters, origin):
+    charge, labels = clusters.charge, clusters.labels
+    if origin == "head_tail":
+        expected = head_tail(charge, fit_head_tail(charge, labels, pitch=PITCH))
+    else:
+        expected = centroid(charge, fit_centroid(charge, labels, eta=True))
+    norm = fitted(clusters, origin=origin)
+    scaled, scale = norm.labels(labels, charge), np.array(norm.label_scale)
+    np.testing.assert_allclose(scaled[:, :2] * scale[:2], labels[:, :2] - expected, atol=2e-3)
+    np.testing.assert_allclose(np.percentile(np.abs(scaled[:, :2]), 99, axis=0), 1, rtol=1e-3)
+    np.testing.assert_allclose(scaled[:, 2:], labels[:, 2:] / [8, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(norm.targets(scaled, charge), labels, atol=1e-4)
+    assert Normalization.model_validate_json(norm.model_dump_json()) == norm
+
+
+def test_with_thresholds_the_position_is_that_of_the_digitised_charge(clusters):
+    thresholds = [400, 1000, 2000]
+    norm = fitted(clusters, thresholds=thresholds)
+    same = np.array([0, 400, 1000, 2000], np.float32)[np.searchsorted(thresholds, clusters.charge, side="right")]
+    np.testing.assert_array_equal(norm.labels(clusters.labels, clusters.charge), norm.labels(clusters.labels, same))
+
+
+def test_the_normalised_charge_still_tells_where_a_track_was(clusters):
+    residuals = clusters.labels[:, :2] - centroid(fitted(clusters).charge(clusters.charge))
+    expected = clusters.labels[:, :2] - centroid(clusters.charge)
+    np.testing.assert_allclose(residuals.std(0), expected.std(0), rtol=0.15)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +383,10 @@ def test_a_stored_normalisation_keeps_its_numbers():
     content = {
         "logarithm": False, "mean": 1.5, "deviation": 2.0, "positive": (1.0, 2.0), "negative": (3.0, 4.0),
         "thresholds": None, "bits": None, "label_scale": (1, 2, 3, 4),
+        "origin": {
+            "pitch": (50, 12.5), "offset": (0, 1), "eta": [[[0, 1]]], "places": [[[0, 1]]], "wide_weight": None,
+            "wide_offset": None,
+        },
     }  # fmt: skip
     assert Normalization.model_validate(Normalization(**content).model_dump()) == Normalization(**content)
 

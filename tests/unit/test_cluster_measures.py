@@ -12,6 +12,7 @@ from scipy import stats
 from pixal.errors import InputError
 from pixal.tasks.charge_clusters.measures.bound import cramer_rao
 from pixal.tasks.charge_clusters.measures.centroid import centroid, fit_centroid
+from pixal.tasks.charge_clusters.measures.head_tail import fit_head_tail, head_tail
 from pixal.tasks.charge_clusters.measures.summary import (
     TARGETS,
     Binning,
@@ -149,6 +150,39 @@ def test_eta_correction_straightens_shared_charge() -> None:
         shared = (charge[2000:, 6, :, 0] > 0).sum(axis=1) == 2
         errors[eta] = residuals[shared, 0].std()
     assert errors[True] < 0.5 * errors[False]
+
+
+def test_the_ends_of_a_cluster_tell_where_an_inclined_track_was() -> None:
+    """Uniform charge between two ends, which fluctuates: exact positions without, and better ones than the centroid."""
+    generator = np.random.default_rng(5)
+    place, length, pitch = generator.uniform(-60, 60, 4000), generator.uniform(150, 400, 4000), 50.0
+    edges = (np.arange(22) - 10.5) * pitch
+    low, high = (np.clip(place[:, None] + sign * length[:, None] / 2, edges[:-1], edges[1:]) for sign in (-1, 1))
+    shares = (high - low) / pitch
+    truth = np.stack([place, np.zeros(4000)], axis=1)
+    charge = np.zeros((4000, 13, 21, 1), np.float32)
+    charge[:, 6, :, 0] = shares * 4000
+    fit = fit_head_tail(charge[:2000], truth[:2000], pitch=(50.0, 12.5))
+    np.testing.assert_allclose(fit.weight[0, 1:], 1, atol=0.02)
+    assert not fit.weight[1].any(), "no cluster is wide along y"
+    exact = replace(fit, weight=np.ones((2, 5)), offset=np.zeros((2, 5)))
+    charge[7, 6, 0, 0] = 300  # noise far from the cluster
+    np.testing.assert_allclose(head_tail(charge, exact)[:, 0], place, atol=1e-2)
+    charge[:, 6, :, 0] *= generator.uniform(0.5, 1.5, (4000, 21))
+    fit = fit_head_tail(charge[:2000], truth[:2000], pitch=(50.0, 12.5))
+    errors = [(truth - found)[2000:, 0].std() for found in (head_tail(charge, fit), centroid(charge, fit.centroid))]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_clusters_of_two_pixels_get_the_centroid() -> None:
+    clusters = simulate(2000, seed=3)
+    fit = fit_head_tail(clusters.charge, clusters.labels, pitch=(50.0, 12.5))
+    found, plain = head_tail(clusters.charge, fit), centroid(clusters.charge, fit.centroid)
+    for axis in range(2):
+        widths = np.count_nonzero(clusters.charge[..., -1].clip(0).sum(axis=1 + axis), axis=1)
+        np.testing.assert_array_equal(found[widths <= 2, axis], plain[widths <= 2, axis])
+        assert (found != plain)[widths > 4, axis].mean() > 0.9
+    assert head_tail(np.zeros((1, 13, 21, 2)), fit).shape == (1, 2)
 
 
 def test_offset_is_the_lorentz_shift() -> None:

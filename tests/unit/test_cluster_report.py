@@ -127,7 +127,7 @@ def test_a_page_without_events_figures_and_centroids(tmp_path: Path) -> None:
 def test_all_figures_and_the_page_are_written(tmp_path: Path) -> None:
     truth, mean, covariance = planted(300)
     metrics: dict[str, Any] = {"events": 300, "unusual": 0, "network": measure(truth, mean, covariance)}
-    centroids = {"centroid": mean[:, :2] * 0.98, "centroid_eta": mean[:, :2]}
+    centroids = {"centroid": mean[:, :2] * 0.98, "centroid_eta": mean[:, :2], "head_tail": mean[:, :2]}
     kept = {"truth": truth, "mean": mean, "covariance": covariance, **centroids}
     events = Events(np.array([3, 8]), np.ones((2, 13, 21, 2), np.float32), truth[:2].astype(np.float32))
     p_values = np.array([0.2, 0.0005])

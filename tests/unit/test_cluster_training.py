@@ -106,14 +106,16 @@ def test_a_stored_network_predicts_the_same_after_loading(tmp_path):
     assert (np.linalg.eigvalsh(covariance.astype(np.float64)) > 0).all()
     outputs = first.outputs(charge)
     assert first.offset.any()
-    expected = outputs[:, [0, 2, 4, 6]] * [75, 18.75, 8, 0.5] + first.offset
+    norm = first.spec.normalization
+    assert norm.label_scale[2:] == (8, 0.5)
+    expected = outputs[:, [0, 2, 4, 6]] * np.array(norm.label_scale) + first.offset
+    expected[:, :2] += norm.origin.positions(charge)
     np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         covariance[:, 1, 0],
         outputs[:, 8]
         * (np.maximum(outputs[:, 1], 0) + SMALLEST_DIAGONAL)
-        * 75
-        * 18.75
+        * np.prod(norm.label_scale[:2])
         * first.covariance_scale[:2].prod(),
         rtol=1e-3,
         atol=1e-3,

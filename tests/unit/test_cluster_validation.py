@@ -1,23 +1,32 @@
 """Results of charge clusters: which events are predicted, and what is said of them."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from cluster_files import config_in, write
+from cluster_files import SETTINGS, config_in, write
 from cluster_training import OPTIONS, events_of, prepared, without_graphs
+from jsonschema import Draft202012Validator, ValidationError
 from scipy.stats import multivariate_normal
 
 import pixal
+from pixal.cli import main
 from pixal.config.paths import COMPONENT_ENTRIES, Paths
 from pixal.errors import InputError, ModelError
 from pixal.tasks.charge_clusters import TARGETS
+from pixal.tasks.charge_clusters.columns import LABEL_COLUMNS
 from pixal.tasks.charge_clusters.measures.summary import standard_deviations
 from pixal.tasks.charge_clusters.model_input import read_model_input
+from pixal.tasks.charge_clusters.simulation import Sensor
 from pixal.tasks.charge_clusters.usual import UsualClusters, quantities_of
+from pixal.tasks.charge_clusters.validating import validate
 from pixal.train_model.stored_model import load_stored
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
 
@@ -59,8 +68,26 @@ def test_without_an_input_the_test_events_are_predicted(trained):
     assert metrics["network"]["targets"]["x"]["residual_width"]["value"] == pytest.approx(
         residual.std(ddof=1), rel=1e-4
     )
-    assert set(metrics) == {"events", "unusual", "network", "centroid", "centroid_eta"}
+    assert set(metrics) == {"events", "unusual", "network", "centroid", "centroid_eta", "head_tail"}
     assert f"{events} events" in results.summary()
+
+
+def test_metrics_json_is_as_its_schema_says(trained):
+    _, config = trained
+    path = config.paths.resolve("component_validate_path") / "metrics.json"
+    schema = json.loads((DOCS / "cluster_metrics.schema.json").read_text("utf-8"))
+    check = Draft202012Validator(schema).validate
+    validate(None, config, quiet=True, sensor=Sensor(rows=3, columns=4, slices=3))
+    metrics = json.loads(path.read_text())
+    check(metrics)
+    assert set(metrics) == set(schema["properties"])
+    definitions = schema["$defs"]
+    assert set(metrics["network"]) == set(definitions["estimator"]["properties"])
+    assert set(metrics["network"]["targets"]["x"]) == set(definitions["target"]["properties"])
+    assert set(metrics["network"]["bins"]) == set(definitions["estimator"]["properties"]["bins"]["properties"])
+    del metrics["network"]["targets"]["x"]["residual_width"]["low"]
+    with pytest.raises(ValidationError, match="'low' is a required property"):
+        check(metrics)
 
 
 def test_the_predictions_are_the_same_after_export_and_import(trained, tmp_path):
@@ -164,6 +191,39 @@ def test_bad_input_is_refused(trained, tmp_path):
         pixal.validate(folder / "files", config=config_in(tmp_path, *OPTIONS), quiet=True)
     with pytest.raises(InputError, match="pixal encode does not apply to task charge_clusters"):
         pixal.encode(folder / "files", config=config)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "message"),
+    [
+        (
+            lambda c: {k: c[k] for k in [*map(str, range(24)), *LABEL_COLUMNS]},
+            2,
+            "has no column '24' (slice 2)",
+        ),
+        (lambda c: c | {name: c[name] * 1e3 for name in LABEL_COLUMNS}, 2, "left out 40 of 40 rows with labels beyond"),
+        (lambda c: c | {"cotBeta": c["cotBeta"] * np.where(np.arange(40) < 3, 1e3, 1)}, 3, "left out 3 of 40 rows"),
+    ],
+)
+def test_bad_files_are_named_in_one_line(trained, tmp_path, capsys, spoil, status, message):
+    _, config = trained
+    write(tmp_path / "part.0.parquet", spoil(events_of(40, seed=9)))
+    folders = ["--config", str(config.source)]
+    settings = [f"--set={setting}" for setting in [*SETTINGS, *OPTIONS]]
+    assert main(["validate", "-q", "-i", str(tmp_path), *folders, *settings]) == status
+    lines = [line for line in capsys.readouterr().err.splitlines() if message in line]
+    assert len(lines) == 1
+
+
+def test_a_model_of_other_slices_is_not_used_for_new_model_input(trained, tmp_path):
+    folder, config = trained
+    shutil.copytree(folder, tmp_path / "copy")
+    other = config_in(tmp_path / "copy", *OPTIONS, "clusters.slices=all")
+    pixal.preprocess(folder / "files", config=other, quiet=True)
+    with pytest.raises(InputError, match="preprocess has made another model input of Sensor since the training"):
+        pixal.validate(config=other, quiet=True)
+    results = pixal.validate(folder / "files", config=other, quiet=True)  # with the slices of the network
+    assert results.events == read_model_input(config).events["test"]
 
 
 def test_the_quantities_of_a_cluster():

@@ -1,4 +1,7 @@
-"""The JSON schemas of ``results.json`` and ``metrics.json``: sound, complete, and strict."""
+"""The JSON schemas of ``results.json`` and ``metrics.json``: sound, complete, and strict.
+
+``tests/unit/test_cluster_validation.py`` compares that of charge clusters with what is written.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ from pixal.validation.pixel_metrics import PixelCounts, compute_pixel_measures
 from pixal.validation.regions import Region
 
 DOCS = Path(__file__).parents[2] / "docs"
-SCHEMAS = {name: json.loads((DOCS / f"{name}.schema.json").read_text("utf-8")) for name in ("results", "metrics")}
+NAMES = ("results", "metrics", "cluster_metrics")
+SCHEMAS = {name: json.loads((DOCS / f"{name}.schema.json").read_text("utf-8")) for name in NAMES}
 REGISTRY = Registry().with_resources((schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values())
 
 

@@ -58,7 +58,7 @@ def detect(source: str | Path, config: ClusterConfig, *, quiet: bool) -> Cluster
             failures += [failure for _, reader in readers for failure in reader.failures]
             if not writer.events:
                 raise InputError(f"{source}: there is no event to predict; the first: {failures[0]}")
-    results = ClusterPredictions(folder, writer.events, writer.unusual, failures)
+    results = ClusterPredictions(folder=folder, events=writer.events, unusual=writer.unusual, failures=failures)
     _log.info("%s", results.summary())
     return results
 

@@ -71,11 +71,11 @@ def draw(
     """
     ownership.remove_tree(folder / _EVENTS)
     truth, mean, sigma = kept["truth"], kept["mean"], standard_deviations(kept["covariance"])
-    others = {"centroid": kept["centroid"], "centroid, eta": kept["centroid_eta"]}
+    others = {"centroid": kept["centroid"], "centroid, eta": kept["centroid_eta"], "ends": kept["head_tail"]}
     drawn = {
         "residuals.png": (
             figures.residual_histograms(truth, mean, title=f"{component}: residuals", others=others),
-            "Residuals, truth minus prediction, of the network and of the charge-weighted centroid.",
+            "Residuals, truth minus prediction, of the network and of estimates without one.",
         ),
         "residuals_by_truth.png": (
             figures.residual_profiles(truth, mean, sigma, title=f"{component}: residuals against the truth"),

@@ -1,4 +1,4 @@
-"""Measure predictions: the network, and the charge-weighted centroid beside it."""
+"""Measure predictions: the network, and simple estimates of the position beside it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pixal.io.arrays import load_arrays, save_arrays
 from pixal.tasks.charge_clusters import TARGETS
 from pixal.tasks.charge_clusters.measures.bound import cramer_rao
 from pixal.tasks.charge_clusters.measures.centroid import CentroidFit, centroid, fit_centroid
+from pixal.tasks.charge_clusters.measures.head_tail import HeadTailFit, fit_head_tail, head_tail
 from pixal.tasks.charge_clusters.measures.summary import Binning, equal_bins, measure
 from pixal.tasks.charge_clusters.prediction import Predictions
 from pixal.tasks.charge_clusters.settings import Clusters
 from pixal.tasks.charge_clusters.simulation import Sensor
 
 _FILE = "centroid.npz"
+_OTHERS = "centroid", "centroid_eta", "head_tail"
 _MEASURED = 1_000_000  # events; further ones are in the results only
 _BINS = 8
 _BOUND_EVENTS = 500
@@ -26,26 +28,37 @@ _BOUND_EVENTS = 500
 
 @dataclass(frozen=True)
 class Centroids:
-    """The charge-weighted centroids that the network is compared with, fitted on held-out events.
+    """The positions that the network is compared with, fitted on held-out events.
 
     Attributes:
-        plain: The centroid with an offset.
-        eta: The centroid with an offset and an eta correction.
+        plain: The charge-weighted centroid with an offset.
+        head_tail: The position also from the ends of wide clusters; its ``centroid`` has an eta correction.
     """
 
     plain: CentroidFit
-    eta: CentroidFit
+    head_tail: HeadTailFit
 
     @classmethod
     def fit(cls, charge: NDArray[np.float32], labels: NDArray[np.float32], pitch: tuple[float, float]) -> Centroids:
-        """Fit both to charges in electrons (n, rows, columns, slices) and labels (n, 4)."""
-        fits = [fit_centroid(charge, labels, eta=eta, pitch=pitch) for eta in (False, True)]
-        return cls(*fits)
+        """Fit all to charges in electrons (n, rows, columns, slices) and labels (n, 4)."""
+        plain = fit_centroid(charge, labels, eta=False, pitch=pitch)
+        return cls(plain, fit_head_tail(charge, labels, pitch=pitch))
+
+    def estimate(self, charge: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+        """The x and y in µm of each estimate, (n, 2), by name."""
+        estimates = centroid(charge, self.plain), centroid(charge, self.eta), head_tail(charge, self.head_tail)
+        return dict(zip(_OTHERS, estimates, strict=True))
+
+    @property
+    def eta(self) -> CentroidFit:
+        """The centroid with an offset and an eta correction."""
+        return self.head_tail.centroid
 
     def save(self, folder: Path) -> Path:
         """Write the file into the model's folder."""
         eta: dict[str, Any] = {"eta": self.eta.eta, "places": self.eta.places}
         offsets = {"plain_offset": self.plain.offset, "eta_offset": self.eta.offset}
+        offsets |= {"wide_weight": self.head_tail.weight, "wide_offset": self.head_tail.offset}
         save_arrays(folder / _FILE, pitch=np.asarray(self.plain.pitch), **offsets, **eta)
         return folder / _FILE
 
@@ -55,14 +68,15 @@ class Centroids:
         stored = load_arrays(folder / _FILE)
         x, y = map(float, stored["pitch"])
         eta = CentroidFit((x, y), stored["eta_offset"], stored["eta"], stored["places"])
-        return cls(CentroidFit((x, y), stored["plain_offset"]), eta)
+        wide = HeadTailFit(eta, stored["wide_weight"], stored["wide_offset"])
+        return cls(CentroidFit((x, y), stored["plain_offset"]), wide)
 
 
 class Kept:
     """What measures and figures need of the first million events, as arrays by name.
 
-    ``truth`` (n, 4), ``mean`` (n, 4), ``covariance`` (n, 4, 4), ``size`` (n,), ``centroid`` (n, 2) and ``centroid_eta``
-    (n, 2).
+    ``truth`` (n, 4), ``mean`` (n, 4), ``covariance`` (n, 4, 4), ``size`` (n,), and the estimates of
+    ``Centroids``.
     """
 
     def __init__(self, centroids: Centroids) -> None:
@@ -81,8 +95,7 @@ class Kept:
                 "mean": part.mean,
                 "covariance": part.covariance,
                 "size": part.size,
-                "centroid": centroid(part.events.charge, self._centroids.plain),
-                "centroid_eta": centroid(part.events.charge, self._centroids.eta),
+                **self._centroids.estimate(part.events.charge),
             }
         )
 
@@ -92,14 +105,14 @@ class Kept:
 
 
 def measure_all(kept: dict[str, NDArray[Any]], factors: NDArray[np.float64]) -> dict[str, Any]:
-    """Measures of the network for all targets, and of both centroids for x and y, by name.
+    """Measures of the network for all targets, and of the other estimates for x and y, by name.
 
     See ``measures.summary.measure``; ``factors`` are the network's ``interval_factors``. ``bins`` are those of the
     cluster size and of the true angles.
     """
     truth, binnings = kept["truth"], _binnings(kept)
     estimators = {"network": measure(truth, kept["mean"], kept["covariance"], factors=factors, binnings=binnings)}
-    for name in ("centroid", "centroid_eta"):
+    for name in _OTHERS:
         estimators[name] = measure(truth[:, :2], kept[name], binnings=binnings, targets=TARGETS[:2])
     return estimators
 

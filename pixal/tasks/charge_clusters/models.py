@@ -126,11 +126,11 @@ class ClusterNetwork(KerasFamily):
         Returns:
             The targets (n, 4) in the units of the labels, and their calibrated covariance (n, 4, 4).
         """
-        scale = np.asarray(self.spec.normalization.label_scale)
+        normalization = self.spec.normalization
         mean, cholesky = likelihood.split_output(self.outputs(raw))
-        factors = scale * self.covariance_scale
+        factors = np.asarray(normalization.label_scale) * self.covariance_scale
         scaled = cholesky.astype(np.float64) * factors[:, None]  # with less precision a covariance may not be positive
-        return np.asarray(mean * scale + self.offset), np.asarray(scaled @ scaled.transpose(0, 2, 1))
+        return normalization.targets(mean, raw) + self.offset, np.asarray(scaled @ scaled.transpose(0, 2, 1))
 
     def outputs(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """The 14 outputs of the network for charges in electrons, (n, 14)."""

@@ -10,11 +10,54 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pixal.errors import InputError
+from pixal.tasks.charge_clusters.measures.centroid import CentroidFit, centroid, fit_centroid
+from pixal.tasks.charge_clusters.measures.head_tail import HeadTailFit, fit_head_tail, head_tail
 from pixal.tasks.charge_clusters.reading import Events
 from pixal.tasks.charge_clusters.settings import Clusters
 
 _SHIFT = 12  # bits of a float32 that a histogram drops: its bins are 1/2048 wide, relative to the value
 _LABEL_PERCENTILE = 99
+_ORIGIN_EVENTS = 20_000  # first training events, which ``Origin`` is fitted on
+
+Pair = tuple[float, float]
+Table = tuple[tuple[tuple[float, ...], ...], ...]
+
+
+class Origin(BaseModel):
+    """The position that x and y are measured from: a stored ``CentroidFit``, or ``HeadTailFit``.
+
+    Attributes:
+        pitch, offset, eta, places: See ``CentroidFit``.
+        wide_weight, wide_offset: ``weight`` and ``offset`` of ``HeadTailFit``; None: the origin is the centroid.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pitch: Pair
+    offset: Pair
+    eta: Table
+    places: Table
+    wide_weight: tuple[tuple[float, ...], ...] | None
+    wide_offset: tuple[tuple[float, ...], ...] | None
+
+    @classmethod
+    def fit(
+        cls, charge: NDArray[np.float32], labels: NDArray[np.float32], *, pitch: Pair, use_head_tail: bool
+    ) -> Origin:
+        """Fit the position on events: charges (n, rows, columns, slices) and labels (n, 4)."""
+        wide = fit_head_tail(charge, labels, pitch=pitch) if use_head_tail else None
+        fit = fit_centroid(charge, labels, eta=True, pitch=pitch) if wide is None else wide.centroid
+        numbers: dict[str, Any] = {"offset": fit.offset, "eta": fit.eta, "places": fit.places}
+        numbers |= {"wide_weight": wide and wide.weight, "wide_offset": wide and wide.offset}
+        rounded = {name: None if value is None else np.round(value, 6).tolist() for name, value in numbers.items()}
+        return cls.model_validate({"pitch": pitch, **rounded})
+
+    def positions(self, charge: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The positions of clusters with charges (n, rows, columns, slices) in µm, (n, 2)."""
+        fit = CentroidFit(self.pitch, np.array(self.offset), np.array(self.eta), np.array(self.places))
+        if self.wide_weight is None:
+            return centroid(charge, fit)
+        return head_tail(charge, HeadTailFit(fit, np.array(self.wide_weight), np.array(self.wide_offset)))
 
 
 class Normalization(BaseModel):
@@ -29,6 +72,7 @@ class Normalization(BaseModel):
         thresholds: Digitise instead: the charges in electrons of the steps.
         bits: Round to this many bits; None: do not round.
         label_scale: What the four labels are divided by.
+        origin: What x and y are measured from; None: the middle of the sensor.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,19 +85,18 @@ class Normalization(BaseModel):
     thresholds: tuple[float, ...] | None
     bits: int | None
     label_scale: tuple[float, float, float, float]
+    origin: Origin | None = None
 
     def charge(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """The network's input for charges in electrons (n, rows, columns, slices), of the same shape.
 
         Zeros stay 0; all values are in [-1, 1].
         """
+        if self.thresholds is not None:
+            return _digitised(raw, self.thresholds)
         result = np.zeros(raw.size, np.float32)
         places = np.flatnonzero(raw)
         values = raw.ravel()[places]
-        if self.thresholds is not None:
-            steps = np.searchsorted(self.thresholds, values, side="right")
-            result[places] = steps / len(self.thresholds)
-            return result.reshape(raw.shape)
         values = (_transformed(values, self.logarithm) - np.float32(self.mean)) / np.float32(self.deviation)
         slices = places % raw.shape[-1]
         positive, negative = (np.array(scales, np.float32)[slices] for scales in (self.positive, self.negative))
@@ -65,9 +108,20 @@ class Normalization(BaseModel):
         result[places] = values
         return result.reshape(raw.shape)
 
-    def labels(self, labels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scaled labels, (n, 4)."""
-        return np.asarray(labels / np.asarray(self.label_scale, np.float32), np.float32)
+    def labels(self, labels: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scaled labels (n, 4) of events with the charges ``raw`` in electrons."""
+        return np.asarray((labels - self._origins(raw)) / np.asarray(self.label_scale), np.float32)
+
+    def targets(self, scaled: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The inverse of ``labels``, (n, 4)."""
+        return np.asarray(scaled * np.asarray(self.label_scale) + self._origins(raw))
+
+    def _origins(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the four labels are measured from, (n, 4)."""
+        origins = np.zeros((len(raw), 4))
+        if self.origin is not None:
+            origins[:, :2] = self.origin.positions(_readable(raw, self.thresholds))
+        return origins
 
 
 class NormalizationFit:
@@ -81,6 +135,7 @@ class NormalizationFit:
         self._count, self._sum, self._squares = 0, 0.0, 0.0
         self._values = [_Histogram() for _ in settings.used_slices]
         self._labels = [_Histogram() for _ in range(4)]
+        self._first: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []  # charges of the last slice, labels
 
     def add(self, events: Events) -> None:
         """Add training events."""
@@ -93,6 +148,9 @@ class NormalizationFit:
             histogram.add(values)
         for histogram, labels in zip(self._labels, np.abs(events.labels).T, strict=True):
             histogram.add(labels)
+        missing = _ORIGIN_EVENTS - sum(len(labels) for _, labels in self._first)
+        if missing > 0:
+            self._first.append((events.charge[:missing, ..., -1:].copy(), events.labels[:missing]))
 
     def result(self) -> Normalization:
         """The normalisation. Raise ``InputError`` if all charges are equal or 0."""
@@ -114,6 +172,9 @@ class NormalizationFit:
         if scales == "auto":
             scales = [histogram.percentile(_LABEL_PERCENTILE) or 1.0 for histogram in self._labels]
         x, y, cot_alpha, cot_beta = scales
+        origin = None
+        if settings.origin != "sensor":
+            origin, (x, y) = self._origin()
         return Normalization(
             logarithm=settings.logarithm,
             mean=mean,
@@ -123,7 +184,19 @@ class NormalizationFit:
             thresholds=None if settings.thresholds is None else tuple(settings.thresholds),
             bits=settings.bits,
             label_scale=(x, y, cot_alpha, cot_beta),
+            origin=origin,
         )
+
+    def _origin(self) -> tuple[Origin, Pair]:
+        """The fitted position, and the 99th percentiles of the distances of x and y from it."""
+        settings = self._settings
+        charge, labels = (np.concatenate(parts) for parts in zip(*self._first, strict=True))
+        charge = _readable(charge, settings.thresholds)
+        x, y = settings.pitch
+        origin = Origin.fit(charge, labels, pitch=(x, y), use_head_tail=settings.origin == "head_tail")
+        distances = np.percentile(np.abs(labels[:, :2] - origin.positions(charge)), _LABEL_PERCENTILE, axis=0)
+        x, y = np.where(distances > 0, distances, 1.0).tolist()
+        return origin, (x, y)
 
 
 class _Histogram:
@@ -159,6 +232,17 @@ def _sum_of(histograms: Sequence[_Histogram]) -> _Histogram:
     for histogram in histograms:
         total.counts += histogram.counts
     return total
+
+
+def _readable(raw: NDArray[np.float32], thresholds: Sequence[float] | None) -> NDArray[np.float32]:
+    """The charges that the readout tells: with ``thresholds`` their steps alone."""
+    return raw if thresholds is None else _digitised(raw, thresholds)
+
+
+def _digitised(raw: NDArray[np.float32], thresholds: Sequence[float]) -> NDArray[np.float32]:
+    """How many thresholds each charge reaches, over their number."""
+    steps = np.searchsorted(thresholds, raw.ravel(), side="right").reshape(raw.shape)
+    return np.asarray(steps / len(thresholds), np.float32)
 
 
 def _transformed(values: NDArray[np.float32], logarithm: bool) -> NDArray[Any]:

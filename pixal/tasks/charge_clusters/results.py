@@ -23,15 +23,14 @@ _MEASURES = ("residual_width", "pull_width", "interval_coverage_68", "interval_c
 _PAIRS = [(row, column) for row in range(len(TARGETS)) for column in range(row)]
 
 
-@dataclass
-class ClusterResults(Tabular):
-    """What ``pixal.validate`` returns for charge clusters.
+@dataclass(kw_only=True)
+class _EventResults(Tabular):
+    """What all results of charge clusters hold.
 
     Attributes:
         folder: The folder of the results.
         events: Number of events.
         unusual: Number of events that were flagged as unusual.
-        metrics: The content of ``metrics.json``.
         failures: What was left out, and why.
         failed: 0: there are no verdicts.
     """
@@ -39,7 +38,6 @@ class ClusterResults(Tabular):
     folder: Path
     events: int
     unusual: int
-    metrics: dict[str, Any]
     failures: list[Failure] = field(default_factory=list)
     failed: int = 0
 
@@ -47,6 +45,17 @@ class ClusterResults(Tabular):
     def all_failed(self) -> bool:
         """Whether no event could be processed."""
         return not self.events
+
+
+@dataclass(kw_only=True)
+class ClusterResults(_EventResults):
+    """What ``pixal.validate`` returns for charge clusters.
+
+    Attributes:
+        metrics: The content of ``metrics.json``.
+    """
+
+    metrics: dict[str, Any]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,28 +93,9 @@ class ClusterResults(Tabular):
         return "\n".join([*lines, "", self.headline, f"report: {self.folder / REPORT_FILE}"])
 
 
-@dataclass
-class ClusterPredictions(Tabular):
-    """What ``pixal.detect`` returns for charge clusters.
-
-    Attributes:
-        folder: The folder of the results.
-        events: Number of events.
-        unusual: Number of events that were flagged as unusual.
-        failures: What was left out, and why.
-        failed: 0: there are no verdicts.
-    """
-
-    folder: Path
-    events: int
-    unusual: int
-    failures: list[Failure] = field(default_factory=list)
-    failed: int = 0
-
-    @property
-    def all_failed(self) -> bool:
-        """Whether no event could be processed."""
-        return not self.events
+@dataclass(kw_only=True)
+class ClusterPredictions(_EventResults):
+    """What ``pixal.detect`` returns for charge clusters."""
 
     @property
     def columns(self) -> tuple[str, ...]:

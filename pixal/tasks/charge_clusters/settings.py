@@ -54,7 +54,12 @@ class Clusters(Section):
         scale_slices: Whether each slice has a percentile of its own; the first slices hold less charge. False: all
             slices are divided by the same one, as in the publication.
         label_scales: What x, y (µm), cotAlpha and cotBeta are divided by; ``auto``: the 99th percentile of their
-            absolute values in the training events.
+            absolute values in the training events. With an ``origin`` other than ``sensor``, those of x and y are the
+            99th percentiles of the distances from it.
+        origin: What x and y are measured from when they are learned. ``head_tail``: the position that the first and
+            last pixels of wide clusters tell, and the centroid of narrow ones. ``centroid_eta``: the charge-weighted
+            centroid with eta correction. Both are fitted on training events. ``sensor``: the middle of the sensor, as
+            in the publication.
     """
 
     rows: Annotated[int, Field(ge=3, le=1024)] = 13
@@ -79,6 +84,7 @@ class Clusters(Section):
         8.0,
         0.5,
     ]
+    origin: Literal["head_tail", "centroid_eta", "sensor"] = "head_tail"
 
     @field_validator("slices")
     @classmethod

@@ -201,7 +201,8 @@ class EventStream:
     def _mixed(self, pool: list[Block], order: NDArray[np.intp] | None, skipped: int, files: _Files) -> Batch:
         charge, labels = self._read(pool, files)
         chosen = slice(skipped, None) if order is None else order[skipped:]
-        return self._normalization.charge(charge[chosen]), self._normalization.labels(labels[chosen])
+        charge = charge[chosen]
+        return self._normalization.charge(charge), self._normalization.labels(labels[chosen], charge)
 
     def _read(self, pool: list[Block], files: _Files) -> Raw:
         blocks = [files.read(block) for block in pool]

@@ -211,6 +211,7 @@ class _TrainingRun:
                 "component": self.config.paths.component,
                 "input": path,
                 "input_sha256": file_hash(path),
+                "input_fingerprint": self.model_input.fingerprint,
                 "fingerprint": fingerprint(self.plan.dependencies),
                 "n_images": self.model_input.events["train"],
                 "training_files": sorted(self.model_input.training_files()),

@@ -55,13 +55,13 @@ def validate(
             bound.
 
     Raises:
-        InputError: No event can be used.
+        InputError: No event can be used, or the model input is not the one that the network was trained on.
         ModelError: There is no trained network.
     """
     stored = load_stored(config, None)
     network: Any = stored.load_model()
     usual = UsualClusters.load(stored.folder)
-    events = _test_events(config) if source is None else _FileEvents(Path(source), network, stored)
+    events = _test_events(config, stored) if source is None else _FileEvents(Path(source), network, stored)
     folder = config.paths.resolve("component_validate_path")
     planned = [folder / name for name in (RESULTS_FILE, METRICS_FILE, REPORT_FILE)]
     check_outputs(config.paths, "component_validate_path", [None], source=source, planned=planned)
@@ -93,7 +93,9 @@ def validate(
                     tracker.log_metric(f"{name}/{measure}", value["value"])
         shown = _draw(config, network, stored, metrics, arrays, displayed)
         tracker.log_artifacts({"results": planned, "figures": shown})
-    results = ClusterResults(folder, writer.events, writer.unusual, metrics, events.failures)
+    results = ClusterResults(
+        folder=folder, events=writer.events, unusual=writer.unusual, failures=events.failures, metrics=metrics
+    )
     _log.info("%s", results.summary())
     return results
 
@@ -145,8 +147,14 @@ class _TestEvents:
             row += len(labels)
 
 
-def _test_events(config: ClusterConfig) -> _TestEvents:
-    read_model_input(config)  # a missing one is reported before any work
+def _test_events(config: ClusterConfig, stored: StoredModel) -> _TestEvents:
+    """The test events. Raise ``InputError``, before any work, if they are missing or of another model input."""
+    trained = getattr(stored.record, "input_fingerprint", None)  # models of older versions have none
+    if trained not in (None, read_model_input(config).fingerprint):
+        raise InputError(
+            f"preprocess has made another model input of {config.paths.component} since the training; run train, or "
+            "name files with -i"
+        )
     return _TestEvents(config)
 
 

@@ -69,6 +69,9 @@ class ReportEvent:
         return [(true - mean) / sigma for true, mean, sigma in zip(self.truth, self.predicted, self.sigma, strict=True)]
 
 
+_ESTIMATORS = {"centroid_eta": "centroid with eta correction", "head_tail": "ends of the cluster"}
+
+
 @dataclass(frozen=True)
 class ClusterReport:
     """The content of the page.
@@ -76,7 +79,7 @@ class ClusterReport:
     Attributes:
         component: Name of the component.
         created: Time in ISO 8601.
-        metrics: ``events``, ``unusual``, and for ``network``, ``centroid`` and ``centroid_eta`` what ``measure``
+        metrics: ``events``, ``unusual``, and for ``network`` and ``centroid`` what ``measure``
             returns; further estimators are shown, too.
         figures: The figures, in order.
         events: The events that can be opened.
@@ -123,7 +126,7 @@ def _widths(report: ClusterReport) -> list[tuple[str, dict[str, str]]]:
     for name, measured in report.metrics.items():
         if isinstance(measured, Mapping) and "targets" in measured:
             widths = {target: _interval(values["residual_width"]) for target, values in measured["targets"].items()}
-            columns.append((name.replace("centroid_eta", "centroid with eta correction"), widths))
+            columns.append((_ESTIMATORS.get(name, name), widths))
     if report.bound:
         bounds = {target: f"{report.bound[target]:.3g}" for target in TARGETS if target in report.bound}
         columns.append(("Cramér-Rao bound (median)", bounds))
@@ -135,8 +138,9 @@ def _interval(measured: Mapping[str, float]) -> str:
 
 
 def _bins(metrics: Mapping[str, Any], bounds: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """For each quantity the rows of its table: the bin, and by target widths of network and better centroid, and the
-    Cramér-Rao bound where it is known.
+    """For each quantity the rows of its table: the bin, and by target the widths of network and best other estimate.
+
+    The Cramér-Rao bound is added where it is known.
     """
     tables = []
     for name, network in metrics["network"]["bins"].items():
