@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -113,8 +114,11 @@ def make_input_record(path: Path, states: dict[str, PreprocessingState], count: 
     ).write(path.parent / "metadata" / "preprocessing.yaml")
 
 
-def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0) -> Path:
-    """Write the output of ``make_input``: ``out.npz``, its record and the states. Each type has its own height."""
+def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False, seed: int = 0, odd: str = "") -> Path:
+    """Write the output of ``make_input``: ``out.npz``, its record and the states. Each type has its own height.
+
+    The image named ``odd`` differs from the others at a few pixels.
+    """
     generator = np.random.default_rng(seed)
     component = folder / "out" / "Part"
     states = {name: state_of(name, HEIGHT - index) for index, name in enumerate(counts)}
@@ -131,6 +135,8 @@ def write_inputs(folder: Path, counts: dict[str, int], *, one_hot: bool = False,
                 for n in range(counts[name]):
                     image = 0.4 + 0.2 * pattern + 0.1 * generator.normal() * pattern[::-1]
                     image += generator.normal(0, 0.01, image.shape)
+                    if f"{name}_{n}.png" == odd:
+                        image[3:5, 4:6] += 1
                     out.append((image * mask).astype(np.float32), f"{name}_{n}.png", name)
         make_input_record(path, {name: states[name] for name in names}, sum(counts[name] for name in names))
     return component
@@ -379,6 +385,22 @@ def test_in_one_hot_mode_one_model_serves_types_with_different_masks(tmp_path: P
         2,
     )
     assert [run.name for run in TRACKED] == ["Part"]
+
+
+def test_a_threshold_does_not_allow_for_an_odd_part_which_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_inputs(tmp_path, {"back": 12, "front": 12}, one_hot=True, odd="front_7.png")
+    config = config_in(tmp_path, model_training={"model": "gaussian", "one_hot_encoding": True})
+    with caplog.at_level(logging.WARNING, logger="pixal"):
+        train(config=config, quiet=True)
+    assert re.search(r"front: far from the other good parts, .*: front_7\.png\.", caplog.text)
+    model = load_trained(config, None)
+    assert (model.record.model_extra or {})["odd_parts"] == {"front": ["front_7.png"]}
+    calibration, threshold = model.calibrations["front"], model.record.calibration["front"].threshold
+    assert len(calibration.scores) == 11
+    assert calibration.selected_scores[0] > threshold >= calibration.scores.max()
+    assert len(model.calibrations["back"].scores) == 12
 
 
 @pytest.mark.parametrize("types", [["front"], ["back", "front"]])

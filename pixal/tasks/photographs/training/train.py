@@ -19,6 +19,7 @@ from pixal.calibration.calibration import (
     calibrate_scores,
     maps_of_held_out,
 )
+from pixal.calibration.odd_parts import find_odd_parts
 from pixal.calibration.recurrence import raise_places
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
@@ -149,12 +150,19 @@ class _PhotographTraining(TrainingTask):
         """Calibrate the model and draw its figures."""
         data, config = self._data[fit.training_set.owner], self._config
         calibrations, places = _calibrate(fit, config.validation.map_smoothing), data.known_places(config.paths)
+        odd: dict[str, list[str]] = {}
         for index, name in enumerate(calibrations):
             rows = folds_of_type(fit.training_set.inputs, index, fit.folds)
             if rows:
-                calibrations[name] = self._learned(calibrations[name], data, name, np.concatenate(rows), fit)
+                positions = np.concatenate(rows)
+                calibrations[name], odd_parts = self._learned(calibrations[name], data, name, positions, fit)
+                if len(odd_parts):
+                    odd[name] = [fit.training_set.inputs.names[row] for row in positions[odd_parts]]
+                    _warn_of_odd_parts(name, odd[name], calibrations[name].scores)
         # A threshold that cannot be used is refused before anything is written.
         record = self._record(calibrations) | {"accepted": data.accepted(config.paths)}
+        if odd:
+            record["odd_parts"] = odd
         if places:
             record[KNOWN_PLACES] = hash_places(places)
         for name, calibration in calibrations.items():
@@ -175,8 +183,8 @@ class _PhotographTraining(TrainingTask):
 
     def _learned(
         self, calibration: Calibration, data: TrainingData, name: str, rows: Rows, fit: FinishedFit
-    ) -> Calibration:
-        """The calibration of a type with what its accepted parts and known defects say.
+    ) -> tuple[Calibration, NDArray[np.intp]]:
+        """The calibration of a type with what its accepted parts and known defects say, and the positions of odd parts.
 
         Args:
             calibration: The calibration of all held-out good parts.
@@ -195,9 +203,11 @@ class _PhotographTraining(TrainingTask):
             threshold,
         )
         # False alarms were chosen for their scores: they are no sample of good parts.
-        calibration = calibration.without(data.is_selected(name, self._config.paths)[rows])
+        calibration, odd_parts = _sample(calibration, data.is_selected(name, self._config.paths)[rows])
         places = data.known_places(self._config.paths).get(name)
-        return calibration if places is None else raise_places(calibration, places, maps(), rate, threshold)
+        if places is not None:
+            calibration = raise_places(calibration, places, maps(), rate, threshold)
+        return calibration, odd_parts
 
     def _record(self, calibrations: dict[str, Calibration]) -> dict[str, Any]:
         validation = self._config.validation
@@ -207,6 +217,35 @@ class _PhotographTraining(TrainingTask):
             stored = StoredThreshold(threshold=threshold, method=method, false_alarm_rate=rate)
             thresholds[name] = stored.model_dump()
         return {"map_smoothing": validation.map_smoothing, "calibration": thresholds}
+
+
+def _sample(calibration: Calibration, is_selected: NDArray[np.bool_]) -> tuple[Calibration, NDArray[np.intp]]:
+    """Return the calibration with the scores of a sample of good parts only.
+
+    Args:
+        calibration: With the scores of N held-out parts.
+        is_selected: (N,), which parts were chosen for their high scores.
+
+    Returns:
+        The calibration without the scores of selected and of odd parts, and the positions of the odd ones.
+    """
+    without = calibration.without(is_selected)
+    positions = np.delete(np.arange(len(calibration.scores)), without.selected)
+    odd_parts = positions[find_odd_parts(without.scores)]
+    is_left_out = np.zeros(len(calibration.scores), bool)
+    is_left_out[np.concatenate([without.selected, odd_parts])] = True
+    return calibration.without(is_left_out), odd_parts
+
+
+def _warn_of_odd_parts(type_name: str, names: list[str], scores: NDArray[np.float64]) -> None:
+    """Log the names of odd parts; ``scores`` are those of the other held-out good parts."""
+    _log.warning(
+        "%s: far from the other good parts, whose scores reach %.3g: %s. The threshold does not allow for such parts. "
+        "Remove photographs of defective parts and bad photographs. If good parts may look so, train on more of them",
+        type_name,
+        scores.max(),
+        ", ".join(names),
+    )
 
 
 def _calibrate(fit: FinishedFit, smoothing: float) -> dict[str, Calibration]:
