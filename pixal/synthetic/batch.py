@@ -12,8 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from pixal.config.schema import Execution
 from pixal.errors import InputError
+from pixal.execution import map_parallel
 from pixal.io.files import write_bytes
 from pixal.synthetic.canvas import Image
 from pixal.synthetic.component import TYPES, draw_component
@@ -94,14 +97,12 @@ def write_batch(
         ]
         folders = _TypeFolders(batch, type_name)
         folders.create(out, [(group, name) for group, _, name in names])
-        reference = draw_component(type_name, frame_size)
+        render = _TypeRenderer(generator, folders, draw_component(type_name, frame_size), frame_size, severity)
         rows: list[tuple[str, int, str]] = []
         poses: dict[str, list[list[float]]] = {}
-        for group, i, name in names:
-            rng, defects = generator.part(group, i)
-            photo = render_photograph(*reference, defects, rng, frame_size=frame_size, severity=severity)
-            folders.save(group, name, photo)
-            poses[name] = photo.pose.tolist()
+        rendered = map_parallel(render, names, Execution(), step="", quiet=True)
+        for (group, _, name), (pose, defects) in zip(names, rendered, strict=True):
+            poses[name] = pose.tolist()
             if group != "train":
                 rows.append((name, int(bool(defects)), "+".join(sorted(set(defects))) or "good"))
         folders.save_truth(rows, poses)
@@ -201,3 +202,22 @@ def _check(
         raise InputError(f"train ({train}), good ({good}) and bad ({bad}) must be 0 or more")
     if most_defects < 1 or not severity > 0:
         raise InputError(f"most_defects ({most_defects}) must be at least 1, severity ({severity}) above 0")
+
+
+@dataclass(frozen=True)
+class _TypeRenderer:
+    """Renders and writes photographs of one type."""
+
+    generator: _PartGenerator
+    folders: _TypeFolders
+    reference: tuple[Image, Image]
+    frame_size: tuple[int, int]
+    severity: float
+
+    def __call__(self, named: tuple[str, int, str]) -> tuple[NDArray[np.float64], list[str]]:
+        """Write the photograph of a group, number and name; return its pose and the kinds of its defects."""
+        group, number, name = named
+        rng, defects = self.generator.part(group, number)
+        photo = render_photograph(*self.reference, defects, rng, frame_size=self.frame_size, severity=self.severity)
+        self.folders.save(group, name, photo)
+        return photo.pose, defects
