@@ -293,3 +293,108 @@ def test_distances_count_from_their_center_without_a_reconstruction() -> None:
     assert summary.losses[0, np.searchsorted(summary.loss_edges, 81.0) - 1] == 6
     # A loss cut applies to the distance itself.
     assert [part.score for part in scored(Cut(8.0, "loss_cut", raw=True))] == [5, 5, 5, 5, 9, 5, 5, 5, 5]
+
+
+def test_the_gain_of_a_place_multiplies_the_map_there(calibrated: Case) -> None:
+    gain = np.random.default_rng(1).uniform(0.5, 2, SHAPE[:2]).astype(np.float32)
+    settings: dict[str, Any] = {"mask": calibrated.mask, "specification": calibrated.specification, "raw": False}
+    without, with_gain = (
+        scoring.anomaly_maps(
+            calibrated.type_errors, replace(calibrated.calibration, gain=given), map_smoothing=0.7, **settings
+        )
+        for given in (None, gain)
+    )
+    np.testing.assert_array_equal(with_gain[0], without[0])
+    np.testing.assert_allclose(with_gain[1], without[1] * gain[: FRAME[0], : FRAME[1]], rtol=1e-6)
+
+
+def test_scores_of_stand_ins_are_no_good_parts(calibrated: Case) -> None:
+    choice = (0.01, calibrated.config.validation.threshold)
+    for stand_ins, expected in ((False, 120), (True, 0)):
+        calibration = replace(calibrated.calibration, stand_ins=stand_ins)
+        assert choose_cut(calibration, *choice, loss_cut="auto", log_loss=False).good_parts == expected
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_model_gets_always_as_many_rows_unless_rows_are_independent(independent: bool) -> None:
+    errors = np.random.default_rng(2).random((5, *SHAPE)).astype(np.float32)
+    given: list[list[int]] = []
+
+    class Model(GivenErrors):
+        rows_are_independent = independent
+
+        def error(self, inputs: InputSet, rows: Any) -> np.ndarray:
+            given.append(np.arange(5)[rows].tolist())
+            return self.errors[rows]
+
+    inputs = InputSet(errors.reshape(5, -1), SHAPE, ("R", "G"), tuple("abcde"))
+    model: Any = Model(errors)
+    np.testing.assert_array_equal(scoring.model_errors(model, inputs, slice(3, 5), 3), errors[3:5])
+    assert given == [[3, 4] if independent else [3, 4, 4]]
+
+
+def test_a_part_whose_score_is_not_finite_has_no_prediction() -> None:
+    case = Case(config_with())
+    errors = case.errors.copy()
+    errors[2, 4, 4] = np.inf
+    summary = Summary((*FRAME, 2))
+    inputs = InputSet(case.images.reshape(9, -1), SHAPE, ("R", "G"), tuple(f"{n}.png" for n in range(9)))
+    model: Any = GivenErrors(errors)
+    predictions = list(
+        score_parts(
+            inputs,
+            [PartGeometry((80, 110), np.eye(3))] * 9,
+            model,
+            case.calibration,
+            mask=case.mask,
+            cut=case.cut,
+            specification=case.specification,
+            map_smoothing=0.0,
+            region_threshold=0.6,
+            pixel_size_mm=None,
+            summary=summary,
+        )
+    )
+    assert [part is None for part in predictions] == [row == 2 for row in range(9)]
+    assert summary.parts == 8
+    assert np.isfinite(summary.squared).all()
+
+
+def test_no_sum_is_negative_after_subtracting() -> None:
+    summary, other = Summary((*FRAME, 2)), Summary((*FRAME, 2))
+    for name in ("squared", "absolute", "anomaly"):
+        getattr(other, name)[...] = 1e-17  # rounding
+    summary.subtract(other)
+    for name in ("squared", "absolute", "anomaly"):
+        assert (getattr(summary, name) == 0).all()
+
+
+def test_the_sums_of_a_model_with_distances_and_a_reconstruction_are_those_of_its_differences() -> None:
+    generator = np.random.default_rng(3)
+    distances, images = generator.random((9, *SHAPE[:2], 1)), generator.random((9, *SHAPE)).astype(np.float32)
+    differences = generator.normal(0, 0.1, (9, *SHAPE)).astype(np.float32)
+
+    class Model(GivenErrors):
+        def difference(self, inputs: InputSet, rows: Any) -> np.ndarray:
+            return differences[rows]
+
+    one = np.ones((*SHAPE[:2], 1), np.float32)
+    summary = Summary((*FRAME, 2))
+    model: Any = Model(distances.astype(np.float32))
+    predictions = score_parts(
+        InputSet(images.reshape(9, -1), SHAPE, ("R", "G"), tuple(f"{n}.png" for n in range(9))),
+        [PartGeometry(FRAME, np.eye(3))] * 9,
+        model,
+        Calibration(one, np.linspace(1, 2, 120), center=0 * one),
+        mask=np.ones(FRAME, bool),
+        cut=Cut(4.0, "conformal"),
+        specification=specification(SHAPE, gives_distance=True, gives_reconstruction=True),
+        map_smoothing=0.0,
+        region_threshold=0.6,
+        pixel_size_mm=None,
+        summary=summary,
+    )
+    assert len(list(predictions)) == 9
+    inside = differences[:, : FRAME[0], : FRAME[1]]
+    np.testing.assert_allclose(summary.squared, (inside**2).mean(-1).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(summary.absolute, np.abs(inside).mean(-1).sum(0), rtol=1e-5)
