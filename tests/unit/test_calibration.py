@@ -555,3 +555,9 @@ def test_moments_of_distances_are_their_mean_and_sample_variance(count: int) -> 
         np.testing.assert_allclose(moments.center, errors[rows].mean(0), rtol=1e-4, atol=1e-5)
         variance = errors[rows].var(0, ddof=1) if count > 1 else np.zeros(errors.shape[1:])
         np.testing.assert_allclose(moments.variance, variance, rtol=1e-3, atol=1e-4)
+
+
+def test_sigma_of_two_scores_is_that_of_their_sample() -> None:
+    scores = np.array([1.0, np.e**2])  # logarithms 0 and 2: mean 1, sample deviation sqrt(2)
+    actual = set_threshold(scores, 0.01, Threshold(method="sigma", value=3))[0]
+    assert actual == pytest.approx(np.exp(1 + 3 * np.sqrt(2)), rel=1e-12)
