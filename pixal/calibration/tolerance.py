@@ -28,7 +28,7 @@ class Tolerance:
     """What accepted false alarms show at each pixel.
 
     Attributes:
-        limit: The threshold of the other good parts. Above it, a false alarm counts at a pixel.
+        limit: A threshold. Above it, a false alarm counts at a pixel.
         count: (H, W), how many do.
         highest: (H, W), the highest of their maps.
         second: (H, W), the second highest.
@@ -79,6 +79,7 @@ class Tolerance:
 def lower_places(
     calibration: Calibration,
     is_false_alarm: NDArray[np.bool_],
+    is_accepted: NDArray[np.bool_],
     maps: Callable[[], Iterable[Map]],
     rate: float,
     settings: Threshold,
@@ -87,12 +88,14 @@ def lower_places(
 
     A harmless variation on a few parts widens the spread of the errors only in part: a print on the share p of the
     parts remains 1 / sqrt(p) standard deviations high. So the map is multiplied where it recurs, such that the highest
-    of the accepted ones is ``_SHARE`` of the threshold of the other good parts. Elsewhere nothing changes. A defect at
-    such a place must be higher than the variation to be found.
+    of the accepted ones is ``_SHARE`` of the threshold of the good parts that were not accepted from a batch: among the
+    accepted ones are parts with the same variation that passed, because an earlier model had its map lowered already.
+    Elsewhere nothing changes. A defect at such a place must be higher than the variation to be found.
 
     Args:
         calibration: The calibration of all held-out good parts, none of them left out.
         is_false_alarm: (N,), which parts are false alarms that were accepted.
+        is_accepted: (N,), which parts were accepted. If all were, they are all compared with.
         maps: Returns the maps (H, W) of the N parts, in the order of the scores.
         rate: The false-alarm rate, in (0, 1).
         settings: How the threshold is set.
@@ -102,7 +105,7 @@ def lower_places(
     """
     if calibration.stand_ins or is_false_alarm.sum() < FEWEST:
         return calibration, maps
-    threshold, _ = choose_threshold(calibration.without(is_false_alarm), rate, settings)
+    threshold, _ = choose_threshold(calibration.without(is_accepted), rate, settings)
     chosen = ((row, values) for row, values in enumerate(maps()) if is_false_alarm[row])
     tolerance = Tolerance.measure(chosen, threshold)
     if tolerance is None or not (tolerance.gain < 1).any():

@@ -33,7 +33,7 @@ def maps_of(seed: int, count: int = 40, odd: NDArray[np.bool_] = ODD, height: fl
 
 def lowered(maps: NDArray[np.float32], odd: NDArray[np.bool_] = ODD) -> tuple[Calibration, NDArray[np.float32]]:
     plain = Calibration(np.ones((*SHAPE, 1), np.float32), part_scores(maps))
-    made, given = lower_places(plain, odd, lambda: maps, RATE, Threshold())
+    made, given = lower_places(plain, odd, odd, lambda: maps, RATE, Threshold())
     return made, np.stack(list(given()))
 
 
@@ -107,3 +107,14 @@ def test_lowered_and_raised_places_go_together() -> None:
     np.testing.assert_array_equal(places_in(both.gain) > 0, missed > 0)
     without = only_at(both.gain, np.zeros_like(missed))  # what false alarms say stays
     np.testing.assert_array_equal(without, np.minimum(both.gain, 1))
+
+
+def test_accepted_parts_that_passed_with_the_same_variation_do_not_keep_the_map_high() -> None:
+    """The model before had its map lowered at the place, so they passed, and were accepted like all good parts."""
+    passed = (np.arange(40) >= 6) & (np.arange(40) < 12)
+    maps = maps_of(7, odd=ODD | passed)
+    plain = Calibration(np.ones((*SHAPE, 1), np.float32), part_scores(maps))
+    made, _ = lower_places(plain, ODD, ODD | passed, lambda: maps, RATE, Threshold())
+    as_others, _ = lower_places(plain, ODD, ODD, lambda: maps, RATE, Threshold())
+    assert as_others.gain is None  # compared with them, the false alarms are not high
+    assert choose_threshold(made, RATE, Threshold())[0] < 0.6 * choose_threshold(as_others, RATE, Threshold())[0]

@@ -198,6 +198,7 @@ class _PhotographTraining(TrainingTask):
         calibration, maps = lower_places(
             calibration,
             data.is_false_alarm(name, self._config.paths)[rows],
+            data.is_accepted(name, self._config.paths)[rows],
             partial(_held_out_maps, fit, index, validation.map_smoothing),
             rate,
             threshold,

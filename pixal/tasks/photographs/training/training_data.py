@@ -138,6 +138,10 @@ class TrainingData:
         """Which rows of the inputs are accepted parts of a type that were false alarms, (N,)."""
         return self._is_accepted(type_name, paths, lambda part: part.mark == "false alarm")
 
+    def is_accepted(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
+        """Which rows of the inputs are accepted parts of a type, (N,)."""
+        return self._is_accepted(type_name, paths, lambda part: True)
+
     def _is_accepted(
         self, type_name: str, paths: Paths, condition: Callable[[AcceptedPart], bool]
     ) -> NDArray[np.bool_]:
