@@ -45,7 +45,7 @@ _VARIATIONS = (
 )
 # A fault that recurs: its places as shares of the frame, the spread of the place in pixels at 480x270, and its size.
 _FAULTS = ((0.50, 0.42), (0.28, 0.52), (0.68, 0.50))
-_FAULT_SPREAD, _FAULT_SIZE, _FAULT_CONTRAST, _FAINT_CONTRAST = 1.5, 7.0, 0.12, 0.10
+_FAULT_SPREAD, _FAULT_SIZE, _FAULT_CONTRAST, _FAINT_CONTRAST = 1.5, 7.0, 0.10, 0.10
 _NEAR = 2  # pixels by which a region may lie beside a defect that it is about
 SEEDS = (0, 1000, 2000)
 ROUNDS: dict[str, Any] = {
