@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dask_processes import local_cluster, separate_cluster
+from helpers import write_configs
 
 import pixal
 from pixal import execution
 from pixal.errors import ClusterError
 from pixal.synthetic import write_batch
 from pixal.train_model.cluster_work import TrainingOnWorker
-from tests.helpers import write_configs
 
 SETTINGS = """
 model_training: {{model: {model}, autoencoder_architecture: [8, 4], n_epochs: 30, calibration_folds: 2}}
@@ -24,15 +29,8 @@ plotting: {{plot_loss: False, plot_accuracy: False, plot_anomaly_heatmap: False,
 
 @pytest.fixture
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        **{"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None},
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:
-        yield cluster.scheduler_address
-        for connected in execution._clusters.values():
-            connected.close()
-        execution._clusters.clear()
+    with local_cluster(tmp_path_factory.mktemp("dask")) as settings:
+        yield settings.scheduler
 
 
 @pytest.mark.slow
@@ -61,3 +59,71 @@ def test_errors_of_a_process_that_trains_reach_the_caller() -> None:
         TrainingOnWorker(int)("x")
     with pytest.raises(ClusterError, match="ended with status 7"):
         TrainingOnWorker(os._exit)(7)
+
+
+def trained_files() -> dict[Path, bytes]:
+    files = [path for path in Path("out/Part").rglob("*") if "model" in path.parts and path.suffix != ".log"]
+    return {path: path.read_bytes() for path in files if path.is_file()}
+
+
+def training_of(worker: int) -> int | None:
+    """The process that trains for a worker, if there is one."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if parent == worker and b"answer()" in command:
+            return int(stat.parent.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_worker_killed_while_it_trains_costs_its_own_time_and_a_lost_scheduler_can_be_resumed_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_configs(Path(), SETTINGS.format(model="autoencoder"))
+    write_batch("r", component="Part", types=("front",), train=6, good=1, bad=1, frame_size=(240, 135))
+    pixal.preprocess("r/train/Part", quiet=True)
+    expected = {}
+    for seed in (43, 42):
+        pixal.train(config=pixal.load_config("configs", [f"model_training.seed={seed}"]), quiet=True)
+        expected[seed] = trained_files()
+    with separate_cluster(tmp_path, 2) as (settings, processes):
+        on_cluster = ["execution.backend=dask", f"execution.scheduler={settings.scheduler}"]
+        ended: list[int] = []
+
+        def kill_when_it_trains(killed: int) -> None:
+            """Kill a process of the cluster while a worker trains."""
+            found = None
+            while not found:
+                time.sleep(0.01)
+                found = next(filter(None, (training_of(worker.pid) for worker in processes[1:])), None)
+                worker = next((process for process in processes[1:] if training_of(process.pid)), None)
+            assert worker is not None
+            os.kill(worker.pid if killed else processes[0].pid, signal.SIGKILL)
+            ended.append(found)
+
+        killer = threading.Thread(target=kill_when_it_trains, args=(1,))
+        killer.start()
+        pixal.train(config=pixal.load_config("configs", on_cluster), quiet=True)
+        killer.join()
+        assert trained_files() == expected[42]
+        end = time.monotonic() + 20
+        while Path(f"/proc/{ended[0]}").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{ended[0]}").exists()  # the training whose worker was killed
+
+        execution._cluster(settings.scheduler).client._timeout = 0.5  # for which it tries to connect again
+        killer = threading.Thread(target=kill_when_it_trains, args=(0,))
+        killer.start()
+        with pytest.raises(ClusterError, match="was lost; what is done is stored"):
+            pixal.train(config=pixal.load_config("configs", ["model_training.seed=43", *on_cluster]), quiet=True)
+        killer.join()
+    pixal.train(config=pixal.load_config("configs", ["model_training.seed=43"]), resume=True, quiet=True)
+    assert trained_files() == expected[43]

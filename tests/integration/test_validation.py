@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from dask_processes import local_cluster
 from helpers import NO_FIGURES
 
 import pixal
@@ -211,18 +212,8 @@ def test_detect_works_without_the_photographs(batch: Path) -> None:
 
 @pytest.fixture
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Execution]:
-    """A Dask cluster within this process, and the settings that name it."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        **{"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None},
-        local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:
-        yield Execution(backend="dask", scheduler=cluster.scheduler_address)
-        from pixal import execution
-
-        for connected in execution._clusters.values():
-            connected.close()
-        execution._clusters.clear()
+    with local_cluster(tmp_path_factory.mktemp("dask")) as settings:
+        yield settings
 
 
 @pytest.mark.slow

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from dask_processes import local_cluster, separate_cluster
 from numpy.typing import NDArray
 
-import pixal
 from pixal import execution, worker_processes
 from pixal.config.schema import Execution
 from pixal.errors import ClusterError, ConfigError, InputError
@@ -55,18 +52,8 @@ def working_directory(_: int) -> str:
 
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Execution]:
-    """Settings for a Dask cluster in this process."""
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            **{"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None},
-            local_directory=str(tmp_path_factory.mktemp("dask")),
-        ) as cluster,
-    ):
-        yield Execution(backend="dask", scheduler=cluster.scheduler_address)
-        for connected in execution._clusters.values():
-            connected.close()
-        execution._clusters.clear()
+    with local_cluster(tmp_path_factory.mktemp("dask")) as settings:
+        yield settings
 
 
 def collected(function: Any, items: list[int], settings: Execution, **options: Any) -> list[Any]:
@@ -159,36 +146,6 @@ def test_a_scheduler_that_does_not_answer_is_a_configuration_error(monkeypatch: 
     settings = Execution(backend="dask", scheduler="tcp://nowhere:1")
     with pytest.raises(ConfigError, match=r"execution\.scheduler tcp://nowhere:1 does not answer"):
         collected(abs, [1], settings)
-
-
-@contextmanager
-def separate_cluster(folder: Path, workers: int) -> Iterator[tuple[Execution, list[subprocess.Popen[bytes]]]]:
-    """A scheduler (the first process) and workers, each in a process and a folder of its own."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    commands = [["scheduler", "--host", "127.0.0.1", "--port", str(port)]]
-    commands += [["worker", address, "--nthreads", "1", "--no-nanny"]] * workers
-    paths = (Path(pixal.__file__).parents[1], Path(__file__).parent)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    processes = []
-    try:
-        for number, (name, *options) in enumerate(commands):
-            own = folder / f"{name}{number}"
-            own.mkdir()
-            options += ["--no-dashboard", *(["--local-directory", str(own)] if name == "worker" else [])]
-            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *options]
-            with (own / "log").open("wb") as log:
-                processes.append(subprocess.Popen(command, cwd=own, env=environment, stderr=log, stdout=log))
-        settings = Execution(backend="dask", scheduler=address)
-        while len(execution._cluster(address).client.nthreads()) < workers:
-            time.sleep(0.1)
-        yield settings, processes
-    finally:
-        for process in processes[1:] + processes[:1]:
-            process.kill()
-            process.wait()
-        execution._clusters.pop(address).close()
 
 
 def write_and_tell(item: tuple[int, NDArray[np.float64]], *, shared: NDArray[np.float64]) -> tuple[int, float]:
