@@ -18,11 +18,10 @@ from pixal.version import __version__
 _FOLDER = Path(__file__).parent
 _NETWORK_TABLES = (
     ("residuals", {"residual_mean": "mean", "half_width_68": "68 % within ±", "half_width_95": "95 % within ±"}),
+    ("pulls", {"pull_mean": "mean", "pull_width": "width"}),
     (
-        "pulls and coverage",
+        "coverage",
         {
-            "pull_mean": "mean pull",
-            "pull_width": "pull width",
             "interval_coverage_68": "68 %, calibrated",
             "interval_coverage_95": "95 %, calibrated",
             "coverage_68": "68 %, normal",
