@@ -182,3 +182,12 @@ def record_verdicts(monkeypatch: pytest.MonkeyPatch, describe: Callable[[Any, An
 
     monkeypatch.setattr(TypeVerdicts, "validate_parts", record)
     return found
+
+
+def mapped_bytes() -> int:
+    """Bytes of mapped files in the memory of this process, on disks and in memory (``/dev/shm``)."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("the system does not say how much memory maps files")
+    sizes = (line.split() for line in status.read_text().splitlines() if line.startswith(("RssFile", "RssShmem")))
+    return 1024 * sum(int(size) for _, size, _ in sizes)

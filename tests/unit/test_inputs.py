@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import mapped_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib import format as npy_format
@@ -120,25 +121,17 @@ def test_rows_are_copies(tmp_path: Path, on_disk: bool) -> None:
     np.testing.assert_array_equal(actual.images(), images)
 
 
-def mapped() -> int:
-    """Bytes of mapped files in the memory of this process."""
-    if not Path("/proc/self/status").is_file():
-        pytest.skip("the system does not say")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
-
-
 def test_rows_read_from_disk_do_not_stay_in_memory(tmp_path: Path) -> None:
     with InputSetWriter(tmp_path / "out.npz", (500, 1000, 2), ["R", "G"]) as out:
         for name in "abcdef":
             out.append(np.full((500, 1000, 2), 0.5, np.float32), name)
     actual = InputSet.load(tmp_path / "out.npz")
-    before = mapped()
+    before = mapped_bytes()
     assert sum(float(actual.rows(rows).mean()) for rows in actual.iterate_slices(1)) == pytest.approx(3)
     assert actual.rows(np.array([4, 2]), slice(0, 500_000)).mean() == 0.5
-    assert mapped() - before < 2**21
+    assert mapped_bytes() - before < 2**21
     assert float(actual.data.sum()) == pytest.approx(3e6)  # data[rows] keeps all 24 MB
-    assert mapped() - before > 2**24
+    assert mapped_bytes() - before > 2**24
 
 
 def test_a_copy_on_write_map_keeps_its_changes(tmp_path: Path) -> None:
@@ -153,11 +146,11 @@ def test_a_copy_on_write_map_keeps_its_changes(tmp_path: Path) -> None:
 
 def test_pages_written_to_a_map_are_released_and_not_lost(tmp_path: Path) -> None:
     data = np.lib.format.open_memmap(tmp_path / "data.npy", "w+", np.float32, (8, 1_000_000))
-    before = mapped()
+    before = mapped_bytes()
     for row in range(8):
         data[row] = row
         release_pages(data)
-    assert mapped() - before < 2**22
+    assert mapped_bytes() - before < 2**22
     np.testing.assert_array_equal(data[:, 999_999], np.arange(8))
     data.flush()
     np.testing.assert_array_equal(np.load(tmp_path / "data.npy")[:, 0], np.arange(8))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import mapped_bytes
 
 from pixal.inputs import InputSet
 from pixal.train_model.autoencoder import projection, subspace
@@ -277,23 +278,16 @@ def test_memory_stays_below_the_limit_for_large_inputs(
     if not exact:
         monkeypatch.setattr(projection, "EXACT_IMAGES", 100)
     tracemalloc.start()
-    mapped = _mapped_bytes()
+    mapped = mapped_bytes()
     try:
         actual = fit(inputs, np.ones((count, 1), np.float32), np.arange(count), 4, memory_limit=0.02)
         assert tracemalloc.get_traced_memory()[1] < 0.02 * 2**30
     finally:
         tracemalloc.stop()
-    assert _mapped_bytes() - mapped < 2**23
+    assert mapped_bytes() - mapped < 2**23
     np.testing.assert_array_equal(actual.subspace.basis[:, 500:], 0)
     few = fit(inputs_of(inputs.data[:, :500].copy()), np.ones((count, 1), np.float32), np.arange(count), 4)
     assert actual.subspace.scale == pytest.approx(few.subspace.scale, rel=1e-4 if exact else 0.05)
-
-
-def _mapped_bytes() -> int:
-    """The memory of this process that maps files, bytes; 0 if the system does not report it."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssFile")), 0)
 
 
 def test_slices_fit_into_memory() -> None:
