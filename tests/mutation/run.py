@@ -34,6 +34,7 @@ _CALIBRATION = ("test_loss_cut", "test_calibration")
 TESTS: dict[str, tuple[str, ...]] = {
     "calibration.calibration": _CALIBRATION,
     "calibration.maps": ("test_scoring", "test_calibration"),
+    "calibration.odd_parts": ("test_odd_parts",),
     "calibration.settings": _CALIBRATION,
     "calibration.single_image": _CALIBRATION,
     "calibration.spread": _CALIBRATION,

@@ -45,3 +45,30 @@ def test_the_unit_of_scores_does_not_matter() -> None:
     for seed in range(200):
         scores = np.random.default_rng(seed).exponential(size=24)
         np.testing.assert_array_equal(find_odd_parts(scores), find_odd_parts(7 * scores + 3))
+
+
+def slow_find_odd_parts(scores: list[float]) -> set[int]:
+    """As ``find_odd_parts``, score by score."""
+    order = sorted(range(len(scores)), key=lambda row: -scores[row])
+    gaps = []  # below the j-th largest score, times j, down to the middle of all scores
+    for j in range(1, len(scores) // 2 + 1):
+        gaps.append(j * (scores[order[j - 1]] - scores[order[j]]))
+    odd: set[int] = set()
+    for count in range(1, max(1, len(scores) // 20) + 1):
+        below = gaps[count:]
+        if sum(below) > 0 and (1 + gaps[count - 1] / sum(below)) ** -len(below) < 0.02:
+            odd = set(order[:count])
+    return odd
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e3])
+def test_odd_parts_are_those_of_a_slow_search(unit: float) -> None:
+    generator = np.random.default_rng(11)
+    found = 0
+    for trial in range(300):
+        scores = generator.exponential(size=int(generator.integers(10, 99)))
+        scores[: trial % 4] += generator.uniform(0, 20)
+        expected = slow_find_odd_parts((unit * scores).tolist())
+        assert set(np.flatnonzero(find_odd_parts(unit * scores)).tolist()) == expected
+        found += bool(expected)
+    assert 25 < found < 250
