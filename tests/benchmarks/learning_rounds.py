@@ -362,11 +362,9 @@ def main() -> None:
         folder = root / f"marked{seed}"
         measured += run_marked(folder, train=16, marked=10, test=20, size=size, seed=seed, overrides=overrides)
     lines += marked_table("gaussian", measured)
-    write_section(
-        "ten marked defects",
-        lines,
-        f"480x270 pixels, 16 good images for training, false-alarm rate 0.05, seeds {', '.join(map(str, MARKED_SEEDS))}.",
-    )
+    seeds = ", ".join(map(str, MARKED_SEEDS))
+    note = f"480x270 pixels, 16 good images for training, false-alarm rate 0.05, seeds {seeds}."
+    write_section("ten marked defects", lines, note)
 
 
 if __name__ == "__main__":
