@@ -35,6 +35,7 @@ def local_cluster(folder: Path) -> Iterator[Execution]:
 @contextmanager
 def separate_cluster(folder: Path, workers: int) -> Iterator[tuple[Execution, list[subprocess.Popen[bytes]]]]:
     """A scheduler (the first process) and workers, each in a process and a folder of its own."""
+    pytest.importorskip("distributed")
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     address = f"tcp://127.0.0.1:{port}"

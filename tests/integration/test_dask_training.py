@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield settings.scheduler
 
 
+def trained_files() -> dict[Path, bytes]:
+    files = [path for path in Path("out/Part").rglob("*") if "model" in path.parts and path.suffix != ".log"]
+    return {path: path.read_bytes() for path in files if path.is_file()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["gaussian", "autoencoder"])
 @pytest.mark.parametrize("types", [("front", "back"), ("front",)])
@@ -46,8 +52,7 @@ def test_training_on_a_cluster_gives_the_same_bytes(
     found = []
     for overrides in ([], ["execution.backend=dask", f"execution.scheduler={scheduler}"]):
         pixal.train(config=pixal.load_config("configs", overrides), quiet=True)
-        files = [path for path in Path("out/Part").rglob("*") if "model" in path.parts and path.suffix != ".log"]
-        found.append({path: path.read_bytes() for path in files if path.is_file()})
+        found.append(trained_files())
     assert found[0] == found[1]
     assert sum(path.name == "calibration.npz" for path in found[0]) == len(types)
 
@@ -61,21 +66,17 @@ def test_errors_of_a_process_that_trains_reach_the_caller() -> None:
         TrainingOnWorker(os._exit)(7)
 
 
-def trained_files() -> dict[Path, bytes]:
-    files = [path for path in Path("out/Part").rglob("*") if "model" in path.parts and path.suffix != ".log"]
-    return {path: path.read_bytes() for path in files if path.is_file()}
-
-
-def training_of(worker: int) -> int | None:
-    """The process that trains for a worker, if there is one."""
+def training_on(workers: Sequence[subprocess.Popen[bytes]]) -> tuple[subprocess.Popen[bytes], int] | None:
+    """A worker that trains, and the process in which it does; None: none does."""
+    by_pid = {worker.pid: worker for worker in workers}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             command = (stat.parent / "cmdline").read_bytes()
         except OSError:  # it has ended meanwhile
             continue
-        if parent == worker and b"answer()" in command:
-            return int(stat.parent.name)
+        if parent in by_pid and b"answer()" in command:
+            return by_pid[parent], int(stat.parent.name)
     return None
 
 
@@ -84,7 +85,6 @@ def training_of(worker: int) -> int | None:
 def test_a_worker_killed_while_it_trains_costs_its_own_time_and_a_lost_scheduler_can_be_resumed_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     write_configs(Path(), SETTINGS.format(model="autoencoder"))
@@ -96,31 +96,28 @@ def test_a_worker_killed_while_it_trains_costs_its_own_time_and_a_lost_scheduler
         expected[seed] = trained_files()
     with separate_cluster(tmp_path, 2) as (settings, processes):
         on_cluster = ["execution.backend=dask", f"execution.scheduler={settings.scheduler}"]
-        ended: list[int] = []
+        trainings: list[int] = []
 
-        def kill_when_it_trains(killed: int) -> None:
-            """Kill a process of the cluster while a worker trains."""
-            found = None
-            while not found:
+        def kill_when_it_trains(*, scheduler: bool) -> None:
+            """Kill a worker while it trains, or the scheduler while a worker does."""
+            while (found := training_on(processes[1:])) is None:
                 time.sleep(0.01)
-                found = next(filter(None, (training_of(worker.pid) for worker in processes[1:])), None)
-                worker = next((process for process in processes[1:] if training_of(process.pid)), None)
-            assert worker is not None
-            os.kill(worker.pid if killed else processes[0].pid, signal.SIGKILL)
-            ended.append(found)
+            worker, training = found
+            trainings.append(training)
+            os.kill(processes[0].pid if scheduler else worker.pid, signal.SIGKILL)
 
-        killer = threading.Thread(target=kill_when_it_trains, args=(1,))
+        killer = threading.Thread(target=kill_when_it_trains, kwargs={"scheduler": False})
         killer.start()
         pixal.train(config=pixal.load_config("configs", on_cluster), quiet=True)
         killer.join()
         assert trained_files() == expected[42]
         end = time.monotonic() + 20
-        while Path(f"/proc/{ended[0]}").exists() and time.monotonic() < end:
+        while Path(f"/proc/{trainings[0]}").exists() and time.monotonic() < end:
             time.sleep(0.05)
-        assert not Path(f"/proc/{ended[0]}").exists()  # the training whose worker was killed
+        assert not Path(f"/proc/{trainings[0]}").exists()  # the training whose worker was killed
 
         execution._cluster(settings.scheduler).client._timeout = 0.5  # for which it tries to connect again
-        killer = threading.Thread(target=kill_when_it_trains, args=(0,))
+        killer = threading.Thread(target=kill_when_it_trains, kwargs={"scheduler": True})
         killer.start()
         with pytest.raises(ClusterError, match="was lost; what is done is stored"):
             pixal.train(config=pixal.load_config("configs", ["model_training.seed=43", *on_cluster]), quiet=True)

@@ -161,7 +161,6 @@ def write_and_tell(item: tuple[int, NDArray[np.float64]], *, shared: NDArray[np.
 def test_workers_in_other_folders_write_here_and_a_killed_one_costs_only_its_own_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     items = [(number, np.full(3, number, float)) for number in range(24)]
