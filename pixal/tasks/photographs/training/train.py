@@ -20,7 +20,7 @@ from pixal.calibration.calibration import (
     maps_of_held_out,
 )
 from pixal.calibration.odd_parts import find_odd_parts
-from pixal.calibration.recurrence import raise_places
+from pixal.calibration.recurrence import Places, raise_places
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.calibration.tolerance import lower_places
@@ -155,7 +155,8 @@ class _PhotographTraining(TrainingTask):
             rows = folds_of_type(fit.training_set.inputs, index, fit.folds)
             if rows:
                 positions = np.concatenate(rows)
-                calibrations[name], odd_parts = self._learned(calibrations[name], data, name, positions, fit)
+                calibration, of_type = calibrations[name], places.get(name)
+                calibrations[name], odd_parts = self._learned(calibration, of_type, data, name, positions, fit)
                 if len(odd_parts):
                     odd[name] = [fit.training_set.inputs.names[row] for row in positions[odd_parts]]
                     _warn_of_odd_parts(name, odd[name], calibrations[name].scores)
@@ -182,12 +183,19 @@ class _PhotographTraining(TrainingTask):
         return _Calibrated(figure_files, record, data, fit, calibrations)
 
     def _learned(
-        self, calibration: Calibration, data: TrainingData, name: str, rows: Rows, fit: FinishedFit
+        self,
+        calibration: Calibration,
+        places: Places | None,
+        data: TrainingData,
+        name: str,
+        rows: Rows,
+        fit: FinishedFit,
     ) -> tuple[Calibration, NDArray[np.intp]]:
         """The calibration of a type with what its accepted parts and known defects say, and the positions of odd parts.
 
         Args:
             calibration: The calibration of all held-out good parts.
+            places: Where known defects of the type recur; None: nowhere.
             data: The training data.
             name: The type.
             rows: The rows of these parts, in the order of their scores.
@@ -205,7 +213,6 @@ class _PhotographTraining(TrainingTask):
         )
         # False alarms were chosen for their scores: they are no sample of good parts.
         calibration, odd_parts = _sample(calibration, data.is_selected(name, self._config.paths)[rows])
-        places = data.known_places(self._config.paths).get(name)
         if places is not None:
             calibration = raise_places(calibration, places, maps(), rate, threshold)
         return calibration, odd_parts
