@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from matplotlib.figure import Figure
 
 from pixal.tracking import Tracker
-from pixal.tracking.environment import SWITCH
+from pixal.tracking.environment import SWITCH, TIMEOUT
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -88,6 +88,7 @@ def tracking_on() -> Iterator[None]:
     """Runs are written to a real MLflow store in the working directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SWITCH, "on")
+        patch.setenv(TIMEOUT, "240")  # the process that writes the store has a low priority; the other tests do not
         yield
 
 

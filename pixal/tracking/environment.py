@@ -6,7 +6,7 @@ import hashlib
 import os
 
 SWITCH = "PIXAL_TRACKING"  # "off" turns tracking off
-TIMEOUT = "PIXAL_TRACKING_TIMEOUT"  # seconds that a tracking server may take in all
+TIMEOUT = "PIXAL_TRACKING_TIMEOUT"  # seconds that the MLflow store may take in all
 STORE = "MLFLOW_TRACKING_URI"
 VARIABLES = (SWITCH, TIMEOUT, STORE)
 
@@ -32,9 +32,8 @@ def store_key() -> str:
 
 def time_limit() -> float:
     """Seconds that a process waits for the MLflow store in all."""
-    if is_local():
-        return _LOCAL_TIMEOUT
+    default = _LOCAL_TIMEOUT if is_local() else _TIMEOUT
     try:
-        return max(0.1, float(os.environ.get(TIMEOUT, _TIMEOUT)))
+        return max(0.1, float(os.environ.get(TIMEOUT, default)))
     except ValueError:
-        return _TIMEOUT
+        return default

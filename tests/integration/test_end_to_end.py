@@ -71,6 +71,7 @@ def complete(folder: Path, batch: Path, *, one_hot: bool, options: list[str]) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PIXAL_TRACKING", "on")
+        patch.setenv("PIXAL_TRACKING_TIMEOUT", "240")  # the process that writes the store has a low priority
         messages = run("preprocess", "-i", batch / "train/Part", "-q", *options)
         messages += run("train", "-q", *options)
         messages += run("validate", "-i", batch / "production/Part", "--truth", batch / "truth", "-q", *options)

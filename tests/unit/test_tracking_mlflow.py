@@ -39,6 +39,7 @@ from pixal.tracking import (
     tracker,
     waiting_runs,
 )
+from pixal.tracking.environment import time_limit
 from pixal.tracking.mlflow_store import make_local_store
 from pixal.tracking.waiting_runs import RunFile, RunStart
 
@@ -271,6 +272,26 @@ def tracked(experiment: str, *files: Path, wait: bool = True) -> None:
         finish_sending()
 
 
+@pytest.mark.parametrize(
+    ("store", "setting", "limit"),
+    [
+        (None, None, 60),
+        (None, "240", 240),
+        ("http://127.0.0.1", None, 10),
+        ("http://127.0.0.1", "2.5", 2.5),
+        ("http://127.0.0.1", "two", 10),
+        (None, "two", 60),
+        (None, "-1", 0.1),
+    ],
+)
+def test_the_time_limit(monkeypatch: pytest.MonkeyPatch, store: str | None, setting: str | None, limit: float) -> None:
+    for name, value in (("MLFLOW_TRACKING_URI", store), ("PIXAL_TRACKING_TIMEOUT", setting)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert time_limit() == limit
+
+
 @pytest.mark.parametrize("server", ["silent_server", "slow_server"])
 def test_a_server_that_does_not_answer_holds_the_process_once_for_a_limited_time(
     tmp_path: Path,
@@ -304,18 +325,20 @@ def test_a_process_with_a_silent_server_ends_within_seconds(silent_server: str, 
         from pixal.config import load_config
         from pixal.tracking import tracked_run
         start = time.monotonic()
-        for name in ("front", "back", "side"):
-            with tracked_run(load_config(), name, "train"):
+        for number in range(12):
+            with tracked_run(load_config(), f"type {number}", "train"):
                 pass
         print(time.monotonic() - start)
     """
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": silent_server, "PIXAL_TRACKING": "on"}
+    settings = {"MLFLOW_TRACKING_URI": silent_server, "PIXAL_TRACKING": "on", "PIXAL_TRACKING_TIMEOUT": "4"}
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 15
+    assert 4 <= float(done.stdout) < 40  # 4 s for all runs; 48 s if each waited. The rest is for a loaded machine
     assert time.monotonic() - start < 120  # with the import of MLflow, and its end
-    assert len(list((tmp_path / "mlflow_unsent").glob("*.jsonl"))) == 3
+    assert len(list((tmp_path / "mlflow_unsent").glob("*.jsonl"))) == 12
 
 
 def test_a_kept_run_is_sent_when_the_store_can_be_written(
