@@ -73,8 +73,8 @@ class Command:
             raise AssertionError(f"the command hangs after {limit:g} s:\n{self.output}")
         return self._status
 
-    def wait_for_group(self, limit: float = 10) -> None:
-        """Wait until no process of the group lives."""
+    def wait_for_group(self, limit: float = 60) -> None:
+        """Wait until no process of the group lives. A worker that still imports PIXAL ends afterwards."""
         end = time.monotonic() + limit
         while left := living(self.pid):
             if time.monotonic() > end:
