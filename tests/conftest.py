@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -45,6 +46,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test cuts the power, so no file has to reach the disk. Waiting for it takes milliseconds per file.
 os.fsync = lambda _: None
+
+# Going over all objects of a process that has imported TensorFlow and run many tests takes a large part of a second.
+gc.set_threshold(100_000, 20, 50)
 
 # Figures are built and written, but blank, except in modules marked ``figures``: drawing takes more than all else.
 DRAW = Figure.draw

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,6 +17,7 @@ _FOLDER = Path(__file__).parent
 _SMALLEST_P = 1e-6  # smaller p-values are shown as "below" this one
 
 
+@cache  # a template takes longer to compile than to fill
 def page_environment(folder: Path = _FOLDER) -> Environment:
     """Templates of a folder, by default of this one; text is escaped.
 

@@ -7,6 +7,7 @@ no threads, with which a fork would not be safe; commands that need TensorFlow r
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -181,6 +182,7 @@ def _serve() -> None:
     Figure.draw = lambda *_: None  # type: ignore[method-assign]
     os.fsync = lambda _: None  # processes are killed, but no power is cut
     assert "tensorflow" not in sys.modules
+    gc.freeze()  # otherwise each command goes over, and so copies, all objects of the imported modules, for a second
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
