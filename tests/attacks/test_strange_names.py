@@ -68,9 +68,9 @@ def run(*arguments: str) -> Run:
 
 def copy_as(source: Path, folder: Path, names: tuple[str, ...]) -> None:
     folder.mkdir(parents=True)
-    photographs = sorted(source.iterdir())
+    files = sorted(source.iterdir())
     for index, name in enumerate(names):
-        shutil.copy(photographs[index % len(photographs)], folder / name)
+        shutil.copy(files[index % len(files)], folder / name)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def names() -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def runs(
-    rendered: Path, names: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory, tracking_on: None
+    photographs: Path, names: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory, tracking_on: None
 ) -> dict[str, Run]:
     """All commands on photographs with strange names, tracked in MLflow. The working directory is that of the runs."""
     folder = tmp_path_factory.mktemp("names")
@@ -90,8 +90,8 @@ def runs(
         "model_training: {autoencoder_architecture: [8, 4], n_epochs: 2, calibration_folds: 2}\n"
         "plotting: {plot_latent_space: True}\n",
     )
-    copy_as(rendered / "train/Part/front", folder / "train/front", names)
-    copy_as(rendered / "production/Part/front", folder / "batch/front", names)
+    copy_as(photographs / "train/Part/front", folder / "train/front", names)
+    copy_as(photographs / "production/Part/front", folder / "batch/front", names)
     for side in ("train", "batch"):
         good = next((folder / side / "front").iterdir())
         shutil.copy(good, os.fsencode(folder / side / "front") + b"/" + NOT_UTF8)
@@ -207,7 +207,7 @@ def test_a_watch_judges_strange_names_once(
 
 @pytest.mark.parametrize("chosen", [TYPES[:2], TYPES[2 : tries(5, len(TYPES))]], ids=["figures", "no figures"])
 def test_types_may_have_almost_any_name(
-    chosen: tuple[str, ...], rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: tuple[str, ...], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     plots = [] if chosen == TYPES[:2] else PLOTS
@@ -218,8 +218,8 @@ def test_types_may_have_almost_any_name(
         f"plotting: {{{', '.join(f'{name}: False' for name in plots)}}}\n",
     )
     for name in chosen:
-        copy_as(rendered / "train/Part/front", tmp_path / "train" / name, ("1.jpg", "2.jpg", "3.jpg"))
-        copy_as(rendered / "production/Part/front", tmp_path / "batch" / name, ("1.jpg",))
+        copy_as(photographs / "train/Part/front", tmp_path / "train" / name, ("1.jpg", "2.jpg", "3.jpg"))
+        copy_as(photographs / "production/Part/front", tmp_path / "batch" / name, ("1.jpg",))
     for command in (
         ("preprocess", "-i", "train"),
         ("train",),
@@ -235,11 +235,11 @@ def test_types_may_have_almost_any_name(
     assert {verdict for _, verdict in rows} <= {"pass", "fail"}
 
 
-def test_a_benchmark_of_strange_names(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_benchmark_of_strange_names(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     classes = ("a\nb", "=cmd|'x'!A1")
     for name in classes:
-        good, bad = rendered / "train/Part/front", rendered / "production/Part/front"
+        good, bad = photographs / "train/Part/front", photographs / "production/Part/front"
         copy_as(good, tmp_path / "data" / name / "train/good", ("a\rb.jpg", "x" * 251 + ".jpg", "3.jpg"))
         copy_as(good, tmp_path / "data" / name / "test/good", ("a\rb.jpg",))
         copy_as(bad, tmp_path / "data" / name / "test/\x1b[31m", ("A.jpg", "a.jpg"))
@@ -259,11 +259,11 @@ def test_a_benchmark_of_strange_names(rendered: Path, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", RESERVED)
 def test_a_type_with_the_name_of_a_result_is_one_line(
-    name: str, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_configs(tmp_path, "")
-    copy_as(rendered / "train/Part/front", tmp_path / "train" / name, ("1.jpg", "2.jpg"))
+    copy_as(photographs / "train/Part/front", tmp_path / "train" / name, ("1.jpg", "2.jpg"))
     done = run("preprocess", "-i", "train", "-q")
     assert done.status == 2
     assert (
@@ -273,10 +273,10 @@ def test_a_type_with_the_name_of_a_result_is_one_line(
 
 
 def test_names_of_types_that_one_model_for_all_cannot_have(
-    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    copy_as(rendered / "train/Part/front", tmp_path / "train/model", ("1.jpg", "2.jpg"))
+    copy_as(photographs / "train/Part/front", tmp_path / "train/model", ("1.jpg", "2.jpg"))
     done = run("preprocess", "-i", "train", "-q", "--set", "model_training.one_hot_encoding=True")
     assert done.status == 2
     assert "a type cannot be called model" in done.text

@@ -142,14 +142,21 @@ def value_at(record: Any, path: tuple[Any, ...]) -> Any:
 
 
 def test_each_key_of_the_record_is_protected(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each key, also inside others, is removed, and gets values of other types and other values."""
+    """Each key, also inside others, is removed, and gets values of other types and other values.
+
+    In the shorter run, every second key inside others is removed, and the others get a value.
+    """
     record = read_record(model / RECORD)
-    step = tries(8, 1)
+    step, turns = tries(8, 1), tries(2, 1)
     for number, path in enumerate(places(record)):
-        write_record(model / RECORD, changed(record, path, remove=True))
-        assert_refused(capsys, ("removed", path))
+        is_inside = len(path) > 1
+        if not is_inside or number % turns == 0:
+            write_record(model / RECORD, changed(record, path, remove=True))
+            assert_refused(capsys, ("removed", path))
         values = edits(value_at(record, path))
-        for value in values[number % step :: step] if len(path) == 1 else values[-tries(1, 2) :]:
+        if is_inside:
+            values = values[-tries(1, 2) :] if (number + 1) % turns == 0 else []
+        for value in values if is_inside else values[number % step :: step]:
             write_record(model / RECORD, changed(record, path, value))
             assert_refused(capsys, (path, value))
     for extra in ({"another": 1}, {"files2": {}}):
@@ -161,11 +168,11 @@ def test_each_key_of_the_record_is_protected(model: Path, capsys: pytest.Capture
 def test_with_a_corrected_hash_values_that_cannot_be_are_still_refused(model: Path) -> None:
     """Who computes the hash anew gets past it. What cannot be loaded or would give no scores is refused even then."""
     record = read_record(model / RECORD)
-    refused = set()
-    for path in places(record):
+    refused, step = set(), tries(4, 1)
+    for number, path in enumerate(places(record)):
         if len(path) > 1 and path[0] in ("settings", "hardware", "versions"):
             continue
-        options = [changed(record, path, value) for value in edits(value_at(record, path))]
+        options = [changed(record, path, value) for value in edits(value_at(record, path))[number % step :: step]]
         for content in [changed(record, path, remove=True), *options]:
             write_record(model / RECORD, with_hash(content))
             if is_refused(path):
@@ -173,7 +180,7 @@ def test_with_a_corrected_hash_values_that_cannot_be_are_still_refused(model: Pa
     always = [("input_dim",), ("shape",), ("channels",), ("channel_weights",), ("files",), ("types",), ("model",)]
     always += [("output_activation",), ("map_smoothing",), ("gives_distance",), ("shape", 0)]
     assert not set(always) - refused
-    assert len(TRIED) > 1000
+    assert len(TRIED) > tries(400, 1000)
 
 
 def test_values_are_checked_before_memory_is_taken(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
