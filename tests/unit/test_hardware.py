@@ -5,6 +5,7 @@ Logical processors replace several GPUs. On a machine with a GPU its settings ar
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +343,13 @@ def test_an_import_passes_on_all_messages_but_the_routine_ones(capfd: pytest.Cap
         os.write(2, b"I0000 port.cc:153] oneDNN custom operations are on. You may see\nno such driver\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err.splitlines() == ["no such driver", "after"]
+
+
+def test_the_garbage_collector_is_off_during_an_import_and_as_before_after_it() -> None:
+    for switch in (gc.disable, gc.enable):
+        switch()
+        before, during = gc.isenabled(), []
+        with suppress(ImportError), without_tensorflow_messages():
+            during.append(gc.isenabled())
+            raise ImportError
+        assert (during, gc.isenabled()) == ([False], before)

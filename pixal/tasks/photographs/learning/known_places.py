@@ -19,18 +19,14 @@ _log = logging.getLogger(__name__)
 KNOWN_PLACES = "known_places"
 """Where the record of a model has the hash of the places of each type that has any."""
 
+MissedDefects = tuple[str, list[Box]]
+"""A photograph with missed defects: its SHA-256, and their boxes in pixels of the model's input."""
+
 _MARGIN = 2  # input pixels by which a box that was drawn by hand may lie beside its defect
 
 
-def places_of(
-    paths: Paths,
-    type_name: str,
-    state: PreprocessingState,
-    mask: NDArray[np.bool_],
-    *,
-    without: Sequence[str] = (),
-) -> Places:
-    """The places where defects of a type recur that were missed.
+def missed_defects(paths: Paths, type_name: str, state: PreprocessingState) -> list[MissedDefects]:
+    """The missed defects of a type.
 
     Boxes of other known defects are regions that a model has found. Not all of them need be defects, and what is found
     needs no gain.
@@ -39,8 +35,6 @@ def places_of(
         paths: The folders of the component.
         type_name: The type.
         state: Its preprocessing. Known defects whose boxes are in another reference frame do not count.
-        mask: The pixels of the part in the model's input, (H, W).
-        without: The SHA-256 of photographs whose defects do not count.
     """
     accepted = AcceptedParts.read(paths, type_name).of("known_defects")
     known = [part for part in accepted if part.mark == "missed" and part.reference_boxes]
@@ -52,7 +46,18 @@ def places_of(
             type_name,
             len(known) - len(same),
         )
-    return recurring_places([_input_boxes(part, state) for part in same if part.sha256 not in without], mask)
+    return [(part.sha256, _input_boxes(part, state)) for part in same]
+
+
+def places_of(missed: Sequence[MissedDefects], mask: NDArray[np.bool_], *, without: Sequence[str] = ()) -> Places:
+    """The places where defects recur that were missed.
+
+    Args:
+        missed: What ``missed_defects`` returned.
+        mask: The pixels of the part in the model's input, (H, W).
+        without: The SHA-256 of photographs whose defects do not count.
+    """
+    return recurring_places([boxes for sha256, boxes in missed if sha256 not in without], mask)
 
 
 def hash_places(places: Mapping[str, Places]) -> dict[str, str]:

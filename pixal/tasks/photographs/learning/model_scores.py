@@ -16,7 +16,7 @@ from pixal.errors import InputError, ModelError
 from pixal.io.files import data_hash
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.learning.accepted import AcceptedParts, PhotographBox
-from pixal.tasks.photographs.learning.known_places import places_of
+from pixal.tasks.photographs.learning.known_places import MissedDefects, missed_defects, places_of
 from pixal.tasks.photographs.learning.past_parts import PastPart
 from pixal.tasks.photographs.parts import PreparedPart
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
@@ -143,10 +143,14 @@ class ModelScores:
 
     def _calibration_without(self, part: PastPart) -> Calibration:
         """The calibration as if the defects of a part were not known, so that its score says something."""
-        calibration, state = self.model.calibrations[self.name], self.model.states[self.name]
+        calibration = self.model.calibrations[self.name]
         assert calibration.gain is not None
-        places = places_of(self._config.paths, self.name, state, self.mask, without=[part.sha256])
+        places = places_of(self._missed_defects, self.mask, without=[part.sha256])
         return replace(calibration, gain=only_at(calibration.gain, places))
+
+    @cached_property
+    def _missed_defects(self) -> list[MissedDefects]:
+        return missed_defects(self._config.paths, self.name, self.model.states[self.name])
 
     def _score(
         self, waiting: Sequence[tuple[int, PreparedPart]], calibration: Calibration | None = None

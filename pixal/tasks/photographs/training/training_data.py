@@ -16,7 +16,7 @@ from pixal.errors import InputError
 from pixal.inputs import InputSet
 from pixal.io.files import file_hash, has_hash
 from pixal.tasks.photographs.learning.accepted import AcceptedPart, AcceptedParts
-from pixal.tasks.photographs.learning.known_places import places_of
+from pixal.tasks.photographs.learning.known_places import missed_defects, places_of
 from pixal.tasks.photographs.preprocessing.conditions import Conditions
 from pixal.tasks.photographs.preprocessing.folders import PREPROCESSING_RECORD, STATE_FILE, check_is_current
 from pixal.tasks.photographs.preprocessing.input_step import on_canvas
@@ -127,7 +127,9 @@ class TrainingData:
     def known_places(self, paths: Paths) -> dict[str, Places]:
         """Where the known defects of each type recur, (H, W) each; types without such places are left out."""
         masks = dict(zip(self.states, self.masks, strict=True))
-        found = {name: places_of(paths, name, state, masks[name]) for name, state in self.states.items()}
+        found = {
+            name: places_of(missed_defects(paths, name, state), masks[name]) for name, state in self.states.items()
+        }
         return {name: places for name, places in found.items() if places.any()}
 
     def is_selected(self, type_name: str, paths: Paths) -> NDArray[np.bool_]:
