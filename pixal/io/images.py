@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.files import open_regular, read_bytes, write_bytes
-from pixal.io.png import HEADER_BYTES, check_chunks, encode_png
+from pixal.io.png import HEADER_BYTES, check_chunks, decode_own_png, encode_png
 from pixal.io.tiff import check_segments, tiff_size
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def decode_image(data: bytes, *, size: tuple[int, int] | None = None, max_bytes:
     is_tiff = data[:2] in (b"II", b"MM")
     if data.startswith((b"RIFF", b"BM")):  # WebP and BMP: OpenCV fills what it cannot decode, or reads other bytes
         return _upright(_decode_strictly(data, "RGBA" if has_alpha else "RGB"), orientation)
+    if data.startswith(b"\x89PNG") and orientation == 1 and (own := decode_own_png(data)) is not None:
+        return own if own.ndim == 3 else np.asarray(cv2.cvtColor(own, cv2.COLOR_GRAY2RGB))
     flags = cv2.IMREAD_UNCHANGED
     if not has_alpha:
         # OpenCV always turns a TIFF. Its reader of other EXIF data finds another orientation if they are damaged.

@@ -126,7 +126,7 @@ def alignment_overlay(
     """
     masks = [mask for mask in (reference_mask, photo_mask) if mask is not None]
     foreground = np.logical_or.reduce(masks) if masks else np.ones(reference.shape[:2], bool)
-    view = _view(foreground, reference.shape, np.zeros((0, 2)))
+    view = shown_window(foreground)
     height, width = _view_shape(view)
     scale = min(1.0, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
     base, photo = shrink(to_grey(reference[view]), scale), shrink(to_grey(aligned[view]), scale)
@@ -142,6 +142,11 @@ def alignment_overlay(
             _draw_outline(canvas, _shrink_mask(mask[view], scale), colour)
             entries.append((name, colour))
     return add_header(canvas, title, entries, warning=warning)
+
+
+def shown_window(foreground: Mask) -> Window:
+    """Rows and columns that ``alignment_overlay`` shows, for the foreground (H, W) of all masks that it gets."""
+    return _view(foreground, foreground.shape, np.zeros((0, 2)))
 
 
 def _view(mask: Mask | None, shape: tuple[int, ...], points: Points) -> Window:

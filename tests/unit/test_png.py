@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pixal.errors import InputError
 from pixal.io.images import decode_image, with_alpha
-from pixal.io.png import encode_png
+from pixal.io.png import decode_own_png, encode_png
 
 
 def noisy(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -37,6 +37,22 @@ def test_opencv_and_pillow_read_what_was_written(dtype: Any, channels: int, size
         assert file.size == (size[1], size[0])
         if dtype == np.uint8:
             np.testing.assert_array_equal(np.asarray(file), image)
+    own = decode_own_png(data)
+    assert own is not None
+    assert own.dtype == dtype
+    np.testing.assert_array_equal(own, image)
+
+
+def test_only_what_this_program_wrote_is_decoded_without_opencv() -> None:
+    image = noisy((30, 40, 3), np.uint8)
+    data = encode_png(image, fingerprint="of a figure")
+    np.testing.assert_array_equal(decode_own_png(data), image)
+    assert decode_own_png(cv2.imencode(".png", image)[1].tobytes()) is None
+    assert decode_own_png(data[:-20]) is None
+    for position in range(16, len(data) - 12, 97):
+        damaged = bytearray(data)
+        damaged[position] ^= 16
+        assert decode_own_png(bytes(damaged)) is None, position
 
 
 def test_an_image_that_is_not_contiguous_is_encoded() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -36,3 +37,19 @@ class Box(NamedTuple):
     def window(self) -> tuple[slice, slice]:
         """The rows and columns of the box: ``image[box.window]`` is the image inside it."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_]) -> Self:
+        """The smallest box that contains a mask (H, W); of no size if the mask is empty."""
+        return cls(*cv2.boundingRect(mask.view(np.uint8)))
+
+    @classmethod
+    def of_window(cls, rows: slice, columns: slice) -> Self:
+        """The box of a window, see ``window``."""
+        return cls(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+
+    def joined(self, other: Box) -> Box:
+        """The smallest box that contains both."""
+        x, y = min(self.x, other.x), min(self.y, other.y)
+        right, bottom = max(self.x + self.width, other.x + other.width), max(self.y + self.height, other.y + other.height)
+        return Box(x, y, right - x, bottom - y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +17,12 @@ from pixal.io.images import as_uint8
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features, to_grey
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
 from pixal.tasks.photographs.alignment.similarity import SSIM_WINDOW, structural_similarity
-from pixal.tasks.photographs.geometry import Matrix
+from pixal.tasks.photographs.geometry import Box, Matrix
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 _MAX_UNSEEN = 0.002  # of the part; at 1080p the uncertainty of a mask's outline, about one pixel, is as large
+_FEW_POINTS = 1000  # features of a photograph that are tried first
+_ENOUGH_INLIERS = 200  # of them determine a pose as exactly as all features do
 _SIMILARITY_PX = 120_000  # similarity is measured at half size, or smaller so that the part's box has this many pixels
 _CAUSES = "it may show another type or side, be out of focus, or only a piece of the part was found"
 
@@ -71,6 +74,11 @@ class Reference:
         return bool(self.mask.all())
 
     @cached_property
+    def box(self) -> Box:
+        """The smallest box that contains the part."""
+        return Box.around(self.mask)
+
+    @cached_property
     def grey(self) -> NDArray[np.uint8]:
         """(H, W) uint8 grey levels of the image."""
         return to_grey(self.image)
@@ -82,6 +90,7 @@ class AlignmentResult:
 
     Attributes:
         aligned: (H, W, 3) photograph in the reference frame.
+        mask: (H, W) its foreground mask in the reference frame.
         homography: 3x3 matrix from the photograph's pixels (x, y) to the reference frame, [2, 2] = 1.
         photo_points: (M, 2) matched points of the photograph.
         reference_points: (M, 2) matched points of the reference.
@@ -94,6 +103,7 @@ class AlignmentResult:
     """
 
     aligned: NDArray[Any]
+    mask: NDArray[np.bool_]
     homography: Matrix
     photo_points: NDArray[np.float32]
     reference_points: NDArray[np.float32]
@@ -116,7 +126,12 @@ class AlignmentResult:
 
 
 def align_photograph(
-    image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
+    image: NDArray[Any],
+    mask: NDArray[np.bool_],
+    reference: Reference,
+    settings: AlignmentSettings,
+    *,
+    box: Box | None = None,
 ) -> AlignmentResult:
     """Align a photograph to the reference.
 
@@ -128,6 +143,8 @@ def align_photograph(
         mask: (H, W) foreground mask.
         reference: The reference of the type; it has the same size.
         settings: The method and the limits.
+        box: The part of the reference frame that is needed besides that of the reference's part. A photograph that
+            meets all limits is 0 outside the two, which saves most of the time. None: the whole frame.
 
     Where the part fills the frame of the reference, a photograph need not show all of it: the rest is filled with the
     reference.
@@ -142,31 +159,46 @@ def align_photograph(
     if image.shape[:2] != reference.mask.shape:
         raise InputError(f"is {_size_text(image)}, the reference is {_size_text(reference.mask)} pixels")
     if settings.moves_photographs:
-        photo_points, reference_points = _match(image, mask, reference, settings)
-        homography, is_inlier = _fit(photo_points, reference_points, mask, settings)
-        aligned = move_to_reference(image, homography, reference)
+        photo_points, reference_points, homography, is_inlier = _find_pose(image, mask, reference, settings)
+        aligned = move_to_reference(image, homography, reference, None if box is None else box.joined(reference.box))
     else:
         photo_points = reference_points = np.zeros((0, 2), np.float32)
         homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
     ssim, mse = (np.nan, np.nan) if settings.is_texture else _similarity(aligned, reference)
-    overlap, visible = _coverage(mask, homography, reference.mask)
+    moved, is_inside = _move_mask(mask, homography)
+    overlap = _fraction(moved & reference.mask, moved | reference.mask)
+    visible = _fraction(is_inside & reference.mask, reference.mask)
     max_unseen = 1 - settings.MIN_OVERLAP if reference.fills_frame else _MAX_UNSEEN
     reason = _failed_limit(ssim, mse, overlap, 1 - visible, max_unseen, settings)
     if settings.is_texture:
         reason = ""
     elif reason and not settings.apply_alignment:
         reason += " (apply_alignment is off)"
+    if reason and box is not None and settings.moves_photographs:
+        aligned = move_to_reference(image, homography, reference)  # figures show more of it
     return AlignmentResult(
-        aligned, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
+        aligned, moved, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
     )
 
 
-def move_to_reference(image: NDArray[Any], homography: Matrix, reference: Reference) -> NDArray[Any]:
+def move_to_reference(
+    image: NDArray[Any], homography: Matrix, reference: Reference, box: Box | None = None
+) -> NDArray[Any]:
     """Move a photograph (H, W, 3) to the frame of the reference.
 
     Where the part fills the frame of the reference, pixels outside the photograph are those of the reference, in the
     light of the photograph: each channel is scaled by the means of the pixels that both show.
+
+    Args:
+        image: (H, W, 3).
+        homography: 3x3 matrix from the photograph's pixels to the reference frame.
+        reference: The reference.
+        box: The pixels that are needed; others may be 0. None: all.
     """
+    if not reference.fills_frame and box is not None:
+        aligned = np.zeros_like(image)
+        aligned[box.window] = warp(image, homography, box=box)
+        return aligned
     aligned = warp(image, homography)
     if not reference.fills_frame:
         return aligned
@@ -177,7 +209,9 @@ def move_to_reference(image: NDArray[Any], homography: Matrix, reference: Refere
     return aligned
 
 
-def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False) -> NDArray[Any]:
+def warp(
+    image: NDArray[Any], homography: Matrix, *, nearest: bool = False, box: Box | None = None
+) -> NDArray[Any]:
     """Move an image by a homography; the result has the same size.
 
     Args:
@@ -185,19 +219,52 @@ def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False) -> N
         homography: 3x3 matrix from the image's pixels to the result's.
         nearest: False: cubic interpolation, and the edge pixels are repeated outside the image. True: nearest pixel,
             and 0 outside, as a mask needs it.
+        box: Return only this part of the result.
     """
     interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
     border = cv2.BORDER_CONSTANT if nearest else cv2.BORDER_REPLICATE
     size = (image.shape[1], image.shape[0])
+    if box is not None:
+        size = (box.width, box.height)
+        homography = np.array([[1, 0, -box.x], [0, 1, -box.y], [0, 0, 1]], np.float64) @ homography
     return np.asarray(cv2.warpPerspective(image, homography, size, flags=interpolation, borderMode=border))
 
 
-def _match(
+_Fit = tuple[NDArray[np.float32], NDArray[np.float32], Matrix, NDArray[np.bool_]]
+
+
+def _find_pose(
     image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
+) -> _Fit:
+    """Return matched points of the photograph and the reference, the homography, and which matches agree with it.
+
+    The strongest features are tried first, because most of the time goes into descriptors. A blurred photograph needs
+    all of them.
+
+    Raises:
+        AlignmentError: There is no pose.
+    """
+    if _FEW_POINTS < settings.number_of_points:
+        with suppress(AlignmentError):
+            found = _match_and_fit(image, mask, reference, settings, _FEW_POINTS)
+            if found[-1].sum() >= max(_ENOUGH_INLIERS, settings.MIN_GOOD_MATCHES):
+                return found
+    return _match_and_fit(image, mask, reference, settings, settings.number_of_points)
+
+
+def _match_and_fit(
+    image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings, points: int
+) -> _Fit:
+    """See ``_find_pose``. ``points``: number of features of the photograph."""
+    matches = _match(detect_features(image, mask, points), reference, settings)
+    return *matches, *_fit(*matches, mask, settings)
+
+
+def _match(
+    photo_features: Features, reference: Reference, settings: AlignmentSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return matched points of the photograph and the reference. Raise AlignmentError if they are too few."""
     required = settings.MIN_GOOD_MATCHES
-    photo_features = detect_features(image, mask, settings.number_of_points)
     for name, features in (("part", photo_features), ("reference", reference.features)):
         if len(features.points) < required:
             raise AlignmentError(
@@ -230,8 +297,7 @@ def _fit(
 
 def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, float]:
     """Return SSIM and MSE of the aligned photograph and the reference over the part, at half size or smaller."""
-    x, y, width, height = cv2.boundingRect(reference.mask.view(np.uint8))
-    window = np.s_[y : y + height, x : x + width]
+    (_, _, width, height), window = reference.box, reference.box.window
     scale = min(0.5, float(np.sqrt(_SIMILARITY_PX / (width * height))))
     size = (max(SSIM_WINDOW, int(width * scale)), max(SSIM_WINDOW, int(height * scale)))
 
@@ -244,11 +310,10 @@ def _similarity(aligned: NDArray[Any], reference: Reference) -> tuple[float, flo
     return float(similarity[inside].mean()), float(np.mean((photo - target)[inside] ** 2))
 
 
-def _coverage(mask: NDArray[np.bool_], homography: Matrix, target: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the IoU of the moved ``mask`` and ``target``, and the fraction of ``target`` inside the photograph."""
+def _move_mask(mask: NDArray[np.bool_], homography: Matrix) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return a mask (H, W) in the reference frame, and the pixels of this frame that lie inside the photograph."""
     labels = warp(mask.view(np.uint8) + 1, homography, nearest=True)  # 0: outside the photograph, 1: outside the part
-    moved = labels == 2
-    return _fraction(moved & target, moved | target), _fraction((labels > 0) & target, target)
+    return labels == 2, labels > 0
 
 
 def _fraction(subset: NDArray[np.bool_], total: NDArray[np.bool_]) -> float:

@@ -25,7 +25,8 @@ _WINDOW = 0.08  # standard deviation of the window of a local gain, in units of 
 _SMALLEST_WINDOW = 32.0  # pixels: larger than a defect on a small part
 _WINDOW_ITERATIONS = 3
 _LARGEST_LOCAL = 1.25  # largest local gain, and the inverse of the smallest
-_WINDOW_CELL = 4  # the gain is computed at every fourth pixel
+_WINDOW_CELL = 4  # blocks of this many pixels are compared
+_WINDOW_GRID = 2  # sums in windows are computed at every second block
 _WINDOW_PRIOR = 1e-3  # mean square of brightness: where the part is darker, the gain stays near 1
 
 LightMatching = Literal["gain", "field", "local", "none"]
@@ -76,7 +77,9 @@ def restore_saturated(
     Returns:
         (H, W, 3).
     """
-    return np.where(image > _BRIGHT, np.maximum(matched, reference), matched)
+    restored, saturated = matched.copy(), np.flatnonzero(image > _BRIGHT)
+    restored.ravel()[saturated] = np.maximum(matched.ravel()[saturated], reference.ravel()[saturated])
+    return restored
 
 
 def light_gain(
@@ -138,14 +141,19 @@ def _local_gain(
     inside = (share > 1 - 1e-6)[..., None].astype(np.float32)
     if not inside.any():
         return np.ones_like(matched)
-    sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW) / _WINDOW_CELL
+    sigma = max(_WINDOW * float(np.sqrt(mask.size)), _SMALLEST_WINDOW) / _WINDOW_CELL / _WINDOW_GRID
+    size = photo.shape[1::-1]
     gain = np.ones_like(photo)
     for _ in range(_WINDOW_ITERATIONS):
-        residual = photo * gain - target
-        scale = robust_scale(np.median(np.abs(residual[inside[..., 0] > 0]), axis=0), _MIN_SCALE)
-        weight = inside * biweight(_channel_maximum((residual / scale) ** 2))[..., None]
-        products, squares = (cv2.GaussianBlur(weight * photo * other, (0, 0), sigma) for other in (target, photo))
-        gain = np.clip((products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR), 1 / _LARGEST_LOCAL, _LARGEST_LOCAL)
+        residual = np.asarray(gain * photo - target)
+        medians = [np.median(np.abs(plane[inside[..., 0] > 0])) for plane in cv2.split(residual)]
+        scale = robust_scale(np.array(medians), _MIN_SCALE).astype(np.float32)
+        weighted = photo * (inside * biweight(_channel_maximum((residual / scale) ** 2))[..., None])
+        products, squares = (
+            cv2.GaussianBlur(average_pool(weighted * other, _WINDOW_GRID), (0, 0), sigma) for other in (target, photo)
+        )
+        coarse = np.clip((products + _WINDOW_PRIOR) / (squares + _WINDOW_PRIOR), 1 / _LARGEST_LOCAL, _LARGEST_LOCAL)
+        gain = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR), np.float32)
     return np.asarray(cv2.resize(gain, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 

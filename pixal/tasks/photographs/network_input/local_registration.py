@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.network_input.robust import biweight, robust_scale
 
-_PIXELS = 500_000  # the finest level has at most about this many, to limit the cost
+_PIXELS = 150_000  # the finest level has at most about this many: a window holds thousands, and more change little
 _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
 _WINDOW = 0.05  # standard deviation of the finest level's window, in units of the square root of the area
 _SMALLEST_WINDOW = 16.0  # pixels: larger than a defect on a small part
@@ -24,6 +24,7 @@ _LARGEST = 0.01  # largest displacement, in units of the square root of the area
 _PRIOR = 0.07  # weight of the prior at the finest level; see ``_refine``
 _MIN_SCALE = 1e-3  # of the residual: rounding to 8 bits
 _GRID = 4  # the sums in windows are computed at every fourth pixel of a level
+_SAMPLE_STEP = 2  # the median of the residual is that of every second row and column
 _TINY = 1e-4  # keeps quotients finite where no pixel is used
 
 
@@ -35,6 +36,8 @@ class RegistrationLevel:
         cell: Side in pixels of the reference of a pixel of this level.
         reference: (h, w) grey levels.
         inside: (h, w) 1 where pixels are used, else 0.
+        used: (h, w) grey levels where pixels are used, else 0.
+        squares: Mean square of ``used`` in windows, as ``_smooth`` returns it.
         sigma: Standard deviation of the window, in pixels of this level.
         steps: Number of steps.
         prior: Weight of the prior; see ``_refine``.
@@ -43,6 +46,8 @@ class RegistrationLevel:
     cell: int
     reference: NDArray[np.float32]
     inside: NDArray[np.float32]
+    used: NDArray[np.float32]
+    squares: NDArray[np.float32]
     sigma: float
     steps: int
     prior: float
@@ -65,7 +70,9 @@ def registration_levels(reference: NDArray[np.float32], mask: NDArray[np.bool_])
         inside = np.asarray(cv2.erode(is_part, np.ones((3, 3), np.uint8), borderValue=0), np.float32)
         if inside.any():
             # A pixel of this level is 2**level pixels of the finest one, so such a step is as much less likely.
-            levels.append(RegistrationLevel(cell, target, inside, sigma, steps, _PRIOR * 4**level))
+            used = inside * target
+            squares = _smooth(used * target, sigma)
+            levels.append(RegistrationLevel(cell, target, inside, used, squares, sigma, steps, _PRIOR * 4**level))
     return levels
 
 
@@ -123,11 +130,15 @@ def _refine(field: NDArray[Any], image: NDArray[Any], level: RegistrationLevel) 
         The new field, (h, w, 2).
     """
     reference, inside, sigma = level.reference, level.inside, level.sigma
+    sampled = np.s_[::_SAMPLE_STEP, ::_SAMPLE_STEP]
+    is_sampled = inside[sampled] > 0
+    if not is_sampled.any():
+        sampled, is_sampled = np.s_[:, :], inside > 0
     for _ in range(level.steps):
         moved = _sample(image, field, cv2.INTER_LINEAR)
-        gain = (_smooth(inside * moved * reference, sigma) + _TINY) / (_smooth(inside * reference**2, sigma) + _TINY)
+        gain = (_smooth(moved * level.used, sigma) + _TINY) / (level.squares + _TINY)
         residual = moved - _enlarge(gain, inside) * reference
-        scale = float(robust_scale(np.median(np.abs(residual[inside > 0])), _MIN_SCALE))
+        scale = float(robust_scale(np.median(np.abs(residual[sampled][is_sampled])), _MIN_SCALE))
         weight = inside * biweight((residual / scale) ** 2)
         mean = (moved + reference) / 2
         dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))

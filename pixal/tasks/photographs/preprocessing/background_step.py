@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -199,7 +200,8 @@ def split_alpha(rgba: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Split an RGBA image into RGB (H, W, 3) and its mask (H, W). Raise ``InputError`` if it has no alpha."""
     if rgba.shape[2] != 4:
         raise InputError("has no alpha channel")
-    return np.ascontiguousarray(rgba[..., :3]), np.asarray(rgba[..., 3] > np.iinfo(rgba.dtype).max // 2)
+    alpha = np.asarray(cv2.extractChannel(rgba, 3))  # several times as fast as strided arrays
+    return np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)), np.asarray(alpha > np.iinfo(rgba.dtype).max // 2)
 
 
 def _usual_size(folder: TypeFolder, photographs: Sequence[Photograph]) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from pixal.io import ownership
 from pixal.io.images import as_uint8, write_figure, write_image
 from pixal.io.png import read_fingerprint
 from pixal.io.written_files import WrittenFiles, written_files
-from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure
+from pixal.plotting.alignment import MatchedImage, alignment_overlay, match_figure, shown_window
 from pixal.plotting.alignment_metrics import alignment_metrics
 from pixal.plotting.consensus_map import consensus_map
 from pixal.plotting.preprocessing import channel_sheet, crop_preview, stacked_intensity
 from pixal.plotting.style import shorten
-from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, warp
+from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference
 from pixal.tasks.photographs.alignment.features import detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import fit_pose
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.parts import AlignedImageRecord
 from pixal.tasks.photographs.preprocessing.state import PreprocessingState
 from pixal.tasks.photographs.settings import AlignmentSettings
@@ -50,6 +52,11 @@ class AlignmentFigures:
     reference_name: str
     settings: AlignmentSettings
 
+    @cached_property
+    def shown_box(self) -> Box:
+        """The part of the reference frame that the overlay of an accepted alignment shows."""
+        return Box.of_window(*shown_window(self.reference.mask))
+
     def save(self, name: str, image: NDArray[Any], mask: NDArray[np.bool_], result: AlignmentResult) -> None:
         """Write the match figure and the overlay of one photograph, as far as the settings ask for them.
 
@@ -74,9 +81,7 @@ class AlignmentFigures:
             )
             write_image(matches, figure, quality=_JPEG_QUALITY)
         if _wants_overlays(self.settings):
-            outline = None
-            if result.reason:
-                outline = warp(mask.view(np.uint8), result.homography, nearest=True) > 0
+            outline = result.mask if result.reason else None
             figure = alignment_overlay(
                 self.reference.grey,
                 as_uint8(result.aligned),

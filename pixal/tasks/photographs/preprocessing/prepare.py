@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pixal.errors import AlignmentError, InputError
 from pixal.io.files import data_hash, file_stat
 from pixal.io.images import SizeError, as_uint8, decode_image
-from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
+from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph
 from pixal.tasks.photographs.discovery import Photograph
 from pixal.tasks.photographs.foreground.methods import find_foreground
 from pixal.tasks.photographs.geometry import Box
@@ -79,6 +79,7 @@ def align_part(
     *,
     name: str,
     figures: AlignmentFigures | None,
+    box: Box | None = None,
 ) -> AlignedPart | AlignmentFailure:
     """Align a photograph to the reference, check the result, and write its figures.
 
@@ -89,9 +90,12 @@ def align_part(
         settings: How to align, and the limits that an alignment must keep.
         name: Stem of the figures' files.
         figures: Writes the figures; None for no figures.
+        box: The part of the reference frame that the caller needs; see ``align_photograph``. None: the whole frame.
     """
+    if box is not None and figures is not None:
+        box = box.joined(figures.shown_box)
     try:
-        alignment = align_photograph(image, mask, reference, settings)
+        alignment = align_photograph(image, mask, reference, settings, box=box)
     except InputError as error:
         return AlignmentFailure(str(error), was_compared=False)
     except AlignmentError as error:
@@ -102,8 +106,7 @@ def align_part(
         figures.save(name, image, mask, alignment)
     if alignment.reason:
         return AlignmentFailure(alignment.reason, alignment)
-    aligned_mask = warp(mask.astype(np.uint8), alignment.homography, nearest=True) > 0
-    return AlignedPart(alignment.aligned, aligned_mask, alignment)
+    return AlignedPart(alignment.aligned, alignment.mask, alignment)
 
 
 def make_model_input(image: NDArray[Any], mask: NDArray[np.bool_], state: PreprocessingState) -> ModelInput:
@@ -158,7 +161,15 @@ def prepare_photograph(
         foreground = find_foreground(decoded, background)
     except InputError as error:
         return PreparedPart(record.replace(reason=str(error)), photo=photo)
-    aligned = align_part(image, foreground.mask, state.reference, alignment, name=photograph.name, figures=figures)
+    aligned = align_part(
+        image,
+        foreground.mask,
+        state.reference,
+        alignment,
+        name=photograph.name,
+        figures=figures,
+        box=state.used_box,
+    )
     if figures is not None:
         record = record.replace(figures=figures.written(photograph.name))
     if aligned.alignment is not None:

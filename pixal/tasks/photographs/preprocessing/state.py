@@ -74,6 +74,11 @@ class PreprocessingState:
         depth = cv2.distanceTransform(self.consensus.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return (depth > margin) & ~self.ignored
 
+    @cached_property
+    def used_box(self) -> Box:
+        """The box around all pixels of an aligned photograph that are used: the crop box, and that of the part."""
+        return self.box.joined(Box.around(self.part_mask)) if self.part_mask.any() else self.box
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape (h, w, C) of an input."""
@@ -214,7 +219,7 @@ class PreprocessingState:
 def _fill(image: NDArray[np.float32], nearest_of: tuple[NDArray[np.intp], NDArray[np.intp]]) -> None:
     """Give pixels (flat indices) of an image (H, W, 3) the colours of others, in place."""
     pixels, (filled, nearest) = image.reshape(-1, 3), nearest_of
-    pixels[filled] = pixels[nearest]
+    pixels[filled] = np.take(pixels, nearest, axis=0)  # faster than indexing
 
 
 def input_to_photo(
