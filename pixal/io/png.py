@@ -6,6 +6,7 @@ Photographs contain noise and hardly compress, so a slow compressor gains little
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def decode_own_png(data: bytes) -> NDArray[Any] | None:
     if not (filtered[:, 0] == _UP).all():
         return None
     rows = filtered[:, 1:].copy()
-    for upper, row in zip(rows[:-1], rows[1:], strict=True):
+    for upper, row in pairwise(rows):
         np.add(row, upper, out=row)
     pixels = rows.view(">u2").astype(np.uint16) if bits == 16 else rows
     return pixels.reshape((height, width) if channels == 1 else (height, width, channels))
@@ -95,7 +96,8 @@ def _read_chunks(data: bytes) -> tuple[bytes, memoryview] | None:
         length, name = struct.unpack_from(">I4s", data, start)
         end = start + 8 + length
         content = memoryview(data)[start + 8 : end]
-        if end + 4 > len(data) or isal_zlib.crc32(content, isal_zlib.crc32(name)) != int.from_bytes(data[end : end + 4]):
+        checksum = int.from_bytes(data[end : end + 4], "big")
+        if end + 4 > len(data) or isal_zlib.crc32(content, isal_zlib.crc32(name)) != checksum:
             return None
         found.append((name, content))
         start = end + 4

@@ -59,7 +59,7 @@ def save_part_images(
     Args:
         folder: Where the files go.
         photo: The photograph, (H, W, 3) uint8 RGB.
-        overlay: The photograph with its anomalies, (H, W, 3) uint8 RGB.
+        overlay: The photograph with its anomalies, (H, W, 3) uint8 RGB; the same object as ``photo`` if there are none.
         name: The part's name, for error messages.
         size: Height and width of the frame in which ``regions`` are given; None: that of ``photo``.
         regions: The part's regions; the worst one is shown as a close-up.
@@ -74,10 +74,15 @@ def save_part_images(
     close_up = None
     if regions:
         close_up = _cut_close_up(photo, size or photo.shape[:2], max(regions, key=lambda region: region.peak))
+    reduced = _reduce(photo, max_width)
+    photo_file = overlay_file = _save_jpeg(folder, reduced, QUALITY)
+    if overlay is not photo:
+        reduced = _reduce(overlay, max_width)
+        overlay_file = _save_jpeg(folder, reduced, QUALITY)
     return PartImages(
-        photo=_save_jpeg(folder, _reduce(photo, max_width), QUALITY),
-        overlay=_save_jpeg(folder, _reduce(overlay, max_width), QUALITY),
-        thumbnail=_save_jpeg(folder, _reduce(overlay, *THUMBNAIL), THUMBNAIL_QUALITY),
+        photo=photo_file,
+        overlay=overlay_file,
+        thumbnail=_save_jpeg(folder, _reduce(reduced, *THUMBNAIL), THUMBNAIL_QUALITY),
         close_up=None if close_up is None else _save_jpeg(folder, _reduce(close_up, *THUMBNAIL), THUMBNAIL_QUALITY),
     )
 

@@ -1,4 +1,4 @@
-"""Train on the workers of a Dask cluster: whole models, or the fits of a model without one fold each."""
+"""Train in other processes: whole models, or the fits of a model without one fold each, on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from subprocess import PIPE
 from typing import Any, Generic, TypeVar
@@ -44,7 +45,7 @@ class TrainingOnWorker(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result:
         """Call the function; return its result, or raise what it raised."""
-        import cloudpickle  # Dask needs it
+        from joblib.externals import cloudpickle
 
         others = {name: value for name, value in os.environ.items() if name not in self._environment}
         given = {name: value for name, value in self._environment.items() if value is not None}
@@ -53,6 +54,7 @@ class TrainingOnWorker(Generic[Item, Result]):
         with (
             tempfile.TemporaryFile() as said,
             subprocess.Popen(command, env=others | given, stdin=PIPE, stdout=PIPE, stderr=said) as process,
+            _listed(process),
         ):
             assert process.stdin is not None
             assert process.stdout is not None
@@ -73,9 +75,27 @@ class TrainingOnWorker(Generic[Item, Result]):
         return result  # type: ignore[no-any-return]
 
 
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+@contextmanager
+def _listed(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    _running.add(process)
+    try:
+        yield
+    finally:
+        _running.discard(process)
+
+
+def stop_training() -> None:
+    """End the processes in which ``TrainingOnWorker`` of this process trains; the calls raise ClusterError."""
+    for process in list(_running):
+        process.kill()
+
+
 def answer() -> None:
     """Read a call from the standard input, and write its result, or what it raised, to the standard output."""
-    import cloudpickle
+    from joblib.externals import cloudpickle
 
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print

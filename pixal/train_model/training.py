@@ -14,7 +14,7 @@ from pixal.config import Config, PathEntry
 from pixal.config.schema import Execution
 from pixal.config.section import result_settings
 from pixal.errors import ClusterError, InputError
-from pixal.execution import check_cluster, map_parallel
+from pixal.execution import check_cluster, map_parallel, worker_count
 from pixal.io import ownership
 from pixal.io.files import file_hash
 from pixal.io.locking import explained_by_lock, lock_folder
@@ -36,11 +36,14 @@ from pixal.train_model.family import (
 )
 from pixal.train_model.folds import Fitted, cross_validation_folds, fit_all, folds_of_type, make_folds
 from pixal.train_model.resume import ResumePlan
+from pixal.train_model.side_by_side import CollectedWarnings, work_side_by_side
 from pixal.train_model.specification import ModelRecord, ModelSpecification
 from pixal.train_model.stored_model import MODEL_RECORD
 from pixal.train_model.training_task import Finished, FinishedFit, TrainingSet, TrainingTask
 
 _log = logging.getLogger(__name__)
+
+_VALUES_FOR_A_PROCESS = 2_000_000  # of a training set: with fewer, the start of TensorFlow takes longer than the fits
 
 _REPEATABLE = (
     "the same input, settings, versions and hardware give the same weights file, byte for byte; "
@@ -112,8 +115,11 @@ def train_models(
                 outcome.done += run.run() if run.plan.is_done else 0
             outcome.done += _train_in_cluster(missing, quiet=quiet)
             return outcome
+        at_once = _models_at_once(missing)
         for run in runs:
-            outcome.done += run.run()
+            outcome.done += run.run() if at_once == 1 or run.plan.is_done else 0
+        if at_once > 1:
+            outcome.done += _train_side_by_side(missing, at_once - 1)
     return outcome
 
 
@@ -131,12 +137,45 @@ def _train_in_cluster(runs: list[_TrainingRun], *, quiet: bool) -> int:
     config, done = runs[0].config, 0
     work = TrainingOnWorker(_ModelTraining(runs[0].task, config, resume=runs[0].resume, epochs=runs[0].epochs))
     owners = [run.training_set.owner for run in runs]
-    for run, summary in zip(
-        runs, map_parallel(work, owners, config.execution, step="training", quiet=quiet), strict=True
-    ):
-        _log.info("%s", summary)
+    results = map_parallel(work, owners, config.execution, step="training", quiet=quiet)
+    for run, trained in zip(runs, results, strict=True):
+        CollectedWarnings.log(trained.warnings)
+        _log.info("%s", trained.summary)
         done += len(run.training_set.inputs)
     return done
+
+
+def _models_at_once(runs: list[_TrainingRun]) -> int:
+    """How many models are trained at the same time.
+
+    A fit uses little more than one processor, so another model is trained in a process of its own, which starts
+    TensorFlow for it. This pays for inputs of some size, and takes as much memory again.
+    """
+    if len(runs) < 2 or runs[0].hardware.get("gpus") or not runs[0].family.has_epochs:
+        return 1
+    sizes = [run.training_set.inputs.data.size for run in runs]
+    if max(sizes[1:]) < _VALUES_FOR_A_PROCESS or 4 * sum(sizes) > 1e9 * runs[0].config.execution.memory_limit:
+        return 1
+    return min(worker_count(runs[0].config.execution), len(runs))
+
+
+def _train_side_by_side(runs: list[_TrainingRun], others: int) -> int:
+    """Train models in this process and ``others`` more; return the number of images."""
+    by_owner = {run.training_set.owner: run for run in runs}
+    first = runs[0]
+    work = TrainingOnWorker(_ModelTraining(first.task, first.config, resume=first.resume, epochs=first.epochs))
+    for trained in work_side_by_side(list(by_owner), lambda owner: by_owner[owner].run(), work, others):
+        CollectedWarnings.log(trained.warnings)
+        _log.info("%s", trained.summary)
+    return sum(len(run.training_set.inputs) for run in runs)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A model that was trained in another process: what to say of it."""
+
+    summary: str
+    warnings: list[tuple[str, int, str]]
 
 
 @dataclass
@@ -148,8 +187,16 @@ class _ModelTraining:
     resume: bool
     epochs: int | None
 
-    def __call__(self, owner: str | None) -> str:
+    def __call__(self, owner: str | None) -> _Trained:
         """Train; return what to say of it."""
+        collected, logger = CollectedWarnings(), logging.getLogger("pixal")
+        logger.addHandler(collected)
+        try:
+            return _Trained(self._train(owner), collected.found)
+        finally:
+            logger.removeHandler(collected)
+
+    def _train(self, owner: str | None) -> str:
         data = next(data for data in self.task.training_sets() if data.owner == owner)
         start_tracking(self.config)
         family = family_named(self.config.model_training.model)

@@ -148,14 +148,15 @@ class Summary:
         low, high = np.log(self.loss_edges[[0, -1]])
         count = errors.shape[-1]
         for channel in range(count):  # one channel in memory at a time
-            self.squared += (errors[..., channel] ** 2).sum(0) / count
-            self.absolute += np.abs(errors[..., channel]).sum(0) / count
-            error = errors[..., channel][:, mask].ravel()
+            plane = np.ascontiguousarray(errors[..., channel])
+            self.squared += (plane**2).sum(0) / count
+            self.absolute += np.abs(plane).sum(0) / count
+            error = _inside(plane, mask)
             bins = ((np.log(np.maximum(error**2, self.loss_edges[0])) - low) * (_BINS / (high - low))).astype(int)
             self.losses[channel] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
             if self.distances:
                 continue
-            value = images[..., channel][:, mask].ravel()
+            value = _inside(images[..., channel], mask)
             inputs, reconstructed = (
                 np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error)
             )
@@ -193,6 +194,11 @@ class Summary:
         self.parts += sign * other.parts
         for name in _SUMS:
             getattr(self, name)[...] += sign * getattr(other, name)
+
+
+def _inside(planes: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The values of planes (n, H, W) inside a mask (H, W), one plane after the other."""
+    return np.take(planes.reshape(len(planes), -1), np.flatnonzero(mask), axis=1).ravel()
 
 
 def choose_cut(

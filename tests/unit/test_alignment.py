@@ -15,10 +15,12 @@ from skimage.metrics import structural_similarity as similarity_of_scikit_image
 
 from pixal.errors import AlignmentError, InputError
 from pixal.synthetic import RenderedPhotograph
+from pixal.tasks.photographs.alignment import align
 from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, align_photograph, warp
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
 from pixal.tasks.photographs.alignment.similarity import structural_similarity
+from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 
@@ -349,13 +351,35 @@ def test_a_smaller_ransac_threshold_accepts_fewer_inliers() -> None:
 
 def test_min_good_matches_is_a_limit_for_matches_and_inliers() -> None:
     photo = rendered_photograph("front", 1)
-    result = aligned(photo, reference())
+    points = {"number_of_points": 500}
+    result = aligned(photo, reference(), **points)
     matches = len(result.photo_points)
-    assert aligned(photo, reference(), MIN_GOOD_MATCHES=result.inliers).inliers == result.inliers
+    assert aligned(photo, reference(), MIN_GOOD_MATCHES=result.inliers, **points).inliers == result.inliers
     with pytest.raises(AlignmentError, match=f"{result.inliers} of {matches} .* at least {result.inliers + 1} are"):
-        aligned(photo, reference(), MIN_GOOD_MATCHES=result.inliers + 1)
+        aligned(photo, reference(), MIN_GOOD_MATCHES=result.inliers + 1, **points)
     with pytest.raises(AlignmentError, match=f"{matches} matches .* at least {matches + 1} are"):
-        aligned(photo, reference(), MIN_GOOD_MATCHES=matches + 1)
+        aligned(photo, reference(), MIN_GOOD_MATCHES=matches + 1, **points)
+
+
+def test_all_features_are_used_where_the_strongest_do_not_suffice() -> None:
+    photo, to = rendered_photograph("front", 1), reference()
+    strongest = aligned(photo, to, number_of_points=align._FEW_POINTS)
+    assert aligned(photo, to).inliers == strongest.inliers >= align._ENOUGH_INLIERS
+    assert aligned(photo, to, MIN_GOOD_MATCHES=strongest.inliers + 1).inliers > strongest.inliers
+
+
+def test_a_part_of_the_frame_is_moved_as_with_the_whole_frame() -> None:
+    photo, to, box = rendered_photograph("front", 1), reference(), Box(8, 40, 100, 60)
+    whole = aligned(photo, to)
+    some = align_photograph(photo.image, photo.foreground > 0, to, AlignmentSettings(), box=box)
+    window = box.joined(to.box).window
+    assert np.array_equal(some.aligned[window], whole.aligned[window])
+    assert np.count_nonzero(some.aligned) == np.count_nonzero(whole.aligned[window])
+    assert (some.ssim, some.mse, some.overlap) == (whole.ssim, whole.mse, whole.overlap)
+    strict = AlignmentSettings(MIN_SCORE_THRESHOLD=1)
+    refused = align_photograph(photo.image, photo.foreground > 0, to, strict, box=box)
+    assert refused.reason
+    assert np.array_equal(refused.aligned, whole.aligned)  # its figures show more
 
 
 def test_ssim_and_mse_have_limits() -> None:

@@ -51,5 +51,6 @@ class Box(NamedTuple):
     def joined(self, other: Box) -> Box:
         """The smallest box that contains both."""
         x, y = min(self.x, other.x), min(self.y, other.y)
-        right, bottom = max(self.x + self.width, other.x + other.width), max(self.y + self.height, other.y + other.height)
+        right = max(self.x + self.width, other.x + other.width)
+        bottom = max(self.y + self.height, other.y + other.height)
         return Box(x, y, right - x, bottom - y)

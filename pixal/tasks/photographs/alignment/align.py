@@ -209,9 +209,7 @@ def move_to_reference(
     return aligned
 
 
-def warp(
-    image: NDArray[Any], homography: Matrix, *, nearest: bool = False, box: Box | None = None
-) -> NDArray[Any]:
+def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False, box: Box | None = None) -> NDArray[Any]:
     """Move an image by a homography; the result has the same size.
 
     Args:
@@ -233,9 +231,7 @@ def warp(
 _Fit = tuple[NDArray[np.float32], NDArray[np.float32], Matrix, NDArray[np.bool_]]
 
 
-def _find_pose(
-    image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
-) -> _Fit:
+def _find_pose(image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings) -> _Fit:
     """Return matched points of the photograph and the reference, the homography, and which matches agree with it.
 
     The strongest features are tried first, because most of the time goes into descriptors. A blurred photograph needs
@@ -244,7 +240,7 @@ def _find_pose(
     Raises:
         AlignmentError: There is no pose.
     """
-    if _FEW_POINTS < settings.number_of_points:
+    if settings.number_of_points > _FEW_POINTS:
         with suppress(AlignmentError):
             found = _match_and_fit(image, mask, reference, settings, _FEW_POINTS)
             if found[-1].sum() >= max(_ENOUGH_INLIERS, settings.MIN_GOOD_MATCHES):

@@ -235,5 +235,28 @@ def input_to_photo(
     Returns:
         The map, (H, W); 0 outside the part.
     """
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpPerspective(values, photo_to_input, (size[1], size[0]), flags=flags), np.float32)
+    moved, box = np.zeros(size, np.float32), input_box(values.shape, photo_to_input, size)
+    if box is not None:
+        shift = np.array([[1, 0, box.x], [0, 1, box.y], [0, 0, 1]], np.float64)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved[box.window] = cv2.warpPerspective(values, photo_to_input @ shift, (box.width, box.height), flags=flags)
+    return moved
+
+
+def input_box(shape: tuple[int, ...], photo_to_input: NDArray[np.float64], size: tuple[int, int]) -> Box | None:
+    """The box on the photograph outside which ``input_to_photo`` gives 0; None if this is everywhere.
+
+    Args:
+        shape: Height and width of the input.
+        photo_to_input: The 3x3 matrix from the photograph's pixels to the input's pixels.
+        size: Height and width of the photograph.
+    """
+    # Interpolation reaches one pixel beyond the centres of the outermost pixels.
+    x, y = (-1, shape[1]), (-1, shape[0])
+    corners = np.array([[x[i], y[j], 1] for i in (0, 1) for j in (0, 1)], np.float64) @ np.linalg.inv(photo_to_input).T
+    if not (corners[:, 2] > 0).all():
+        return Box(0, 0, size[1], size[0])
+    corners = corners[:, :2] / corners[:, 2:]
+    left, top = np.maximum(np.floor(corners.min(0)), 0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(corners.max(0)) + 1, size[::-1]).astype(int).tolist()
+    return Box(left, top, right - left, bottom - top) if right > left and bottom > top else None

@@ -34,7 +34,7 @@ from pixal.validation.scoring import Summary
 
 _log = logging.getLogger(__name__)
 
-PARTS_PER_WORKER = 8  # in a chunk at most; a run that is killed loses the verdicts of its chunk
+PARTS_PER_WORKER = 4  # in a chunk at most; a run that is killed loses the verdicts of its chunk
 _CHUNK_BYTES = 256_000_000  # decoded photographs in a chunk; two chunks are in memory at a time
 _SUMS_FILE = "sums.npz"
 
