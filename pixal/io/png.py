@@ -75,7 +75,7 @@ def decode_own_png(data: bytes) -> NDArray[Any] | None:
     length = width * channels * bits // 8
     try:
         unpacked = isal_zlib.decompressobj().decompress(chunks[1], max_length=height * (1 + length) + 1)
-    except isal_zlib.error:
+    except isal_zlib.error:  # type: ignore[misc]  # its stub says that it is any class
         return None
     if len(unpacked) != height * (1 + length):
         return None
@@ -85,7 +85,7 @@ def decode_own_png(data: bytes) -> NDArray[Any] | None:
     rows = filtered[:, 1:].copy()
     for upper, row in pairwise(rows):
         np.add(row, upper, out=row)
-    pixels = rows.view(">u2").astype(np.uint16) if bits == 16 else rows
+    pixels: NDArray[Any] = rows.view(">u2").astype(np.uint16) if bits == 16 else rows
     return pixels.reshape((height, width) if channels == 1 else (height, width, channels))
 
 

@@ -45,8 +45,7 @@ class TrainingOnWorker(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result:
         """Call the function; return its result, or raise what it raised."""
-        from joblib.externals import cloudpickle
-
+        cloudpickle = _cloudpickle()
         others = {name: value for name, value in os.environ.items() if name not in self._environment}
         given = {name: value for name, value in self._environment.items() if value is not None}
         call = cloudpickle.dumps((self._function, item))
@@ -87,6 +86,15 @@ def _listed(process: subprocess.Popen[bytes]) -> Iterator[None]:
         _running.discard(process)
 
 
+def _cloudpickle() -> Any:
+    """The module that joblib requires; before version 1.6 it held a copy."""
+    try:
+        import cloudpickle
+    except ModuleNotFoundError:
+        from joblib.externals import cloudpickle
+    return cloudpickle
+
+
 def stop_training() -> None:
     """End the processes in which ``TrainingOnWorker`` of this process trains; the calls raise ClusterError."""
     for process in list(_running):
@@ -95,8 +103,7 @@ def stop_training() -> None:
 
 def answer() -> None:
     """Read a call from the standard input, and write its result, or what it raised, to the standard output."""
-    from joblib.externals import cloudpickle
-
+    cloudpickle = _cloudpickle()
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print
     size = int.from_bytes(sys.stdin.buffer.read(8), "big")

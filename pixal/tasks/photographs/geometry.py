@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,15 +38,15 @@ class Box(NamedTuple):
         """The rows and columns of the box: ``image[box.window]`` is the image inside it."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
-    @classmethod
-    def around(cls, mask: NDArray[np.bool_]) -> Self:
+    @staticmethod
+    def around(mask: NDArray[np.bool_]) -> Box:
         """The smallest box that contains a mask (H, W); of no size if the mask is empty."""
-        return cls(*cv2.boundingRect(mask.view(np.uint8)))
+        return Box(*cv2.boundingRect(mask.view(np.uint8)))
 
-    @classmethod
-    def of_window(cls, rows: slice, columns: slice) -> Self:
+    @staticmethod
+    def of_window(rows: slice, columns: slice) -> Box:
         """The box of a window, see ``window``."""
-        return cls(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+        return Box(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
 
     def joined(self, other: Box) -> Box:
         """The smallest box that contains both."""

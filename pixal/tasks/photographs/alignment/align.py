@@ -217,7 +217,7 @@ def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False, box:
         homography: 3x3 matrix from the image's pixels to the result's.
         nearest: False: cubic interpolation, and the edge pixels are repeated outside the image. True: nearest pixel,
             and 0 outside, as a mask needs it.
-        box: Return only this part of the result.
+        box: Return only this part of the result. One of some 2000 values differs by 1, as OpenCV rounds coordinates.
     """
     interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
     border = cv2.BORDER_CONSTANT if nearest else cv2.BORDER_REPLICATE

@@ -77,7 +77,8 @@ def restore_saturated(
     Returns:
         (H, W, 3).
     """
-    restored, saturated = matched.copy(), np.flatnonzero(image > _BRIGHT)
+    restored: NDArray[np.float32] = matched.copy()
+    saturated = np.flatnonzero(image > _BRIGHT)
     restored.ravel()[saturated] = np.maximum(matched.ravel()[saturated], reference.ravel()[saturated])
     return restored
 

@@ -130,15 +130,13 @@ def _refine(field: NDArray[Any], image: NDArray[Any], level: RegistrationLevel) 
         The new field, (h, w, 2).
     """
     reference, inside, sigma = level.reference, level.inside, level.sigma
-    sampled = np.s_[::_SAMPLE_STEP, ::_SAMPLE_STEP]
-    is_sampled = inside[sampled] > 0
-    if not is_sampled.any():
-        sampled, is_sampled = np.s_[:, :], inside > 0
+    step = _SAMPLE_STEP if inside[::_SAMPLE_STEP, ::_SAMPLE_STEP].any() else 1
+    is_sampled = inside[::step, ::step] > 0
     for _ in range(level.steps):
         moved = _sample(image, field, cv2.INTER_LINEAR)
         gain = (_smooth(moved * level.used, sigma) + _TINY) / (level.squares + _TINY)
         residual = moved - _enlarge(gain, inside) * reference
-        scale = float(robust_scale(np.median(np.abs(residual[sampled][is_sampled])), _MIN_SCALE))
+        scale = float(robust_scale(np.median(np.abs(residual[::step, ::step][is_sampled])), _MIN_SCALE))
         weight = inside * biweight((residual / scale) ** 2)
         mean = (moved + reference) / 2
         dx, dy = (cv2.Sobel(mean, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
@@ -146,8 +144,8 @@ def _refine(field: NDArray[Any], image: NDArray[Any], level: RegistrationLevel) 
         terms = (wx * dx, wx * dy, wy * dy, wx * residual, wy * residual)
         xx, xy, yy, xr, yr = (_smooth(term, sigma) / total for term in terms)
         xx, yy = xx + level.prior * scale**2, yy + level.prior * scale**2
-        step = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
-        field = field - _enlarge(cv2.GaussianBlur(step, (0, 0), sigma / _GRID / 2), inside)
+        change = np.stack([yy * xr - xy * yr, xx * yr - xy * xr], axis=-1) / (xx * yy - xy**2)[..., None]
+        field = field - _enlarge(cv2.GaussianBlur(change, (0, 0), sigma / _GRID / 2), inside)
     return field
 
 

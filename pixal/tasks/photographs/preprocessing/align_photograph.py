@@ -20,6 +20,7 @@ from pixal.tasks.photographs.parts import pose_values
 from pixal.tasks.photographs.preprocessing.background_step import CutOut, read_rgba, split_alpha
 from pixal.tasks.photographs.preprocessing.figures import AlignmentFigures, figures_exist
 from pixal.tasks.photographs.preprocessing.folders import TypeFolder
+from pixal.tasks.photographs.preprocessing.kept_images import KeptImages
 from pixal.tasks.photographs.preprocessing.prepare import AlignmentFailure, align_part
 from pixal.tasks.photographs.preprocessing.records import AlignmentRecord, BackgroundRecord
 from pixal.tasks.photographs.settings import AlignmentSettings
@@ -34,22 +35,28 @@ class PhotographAligner:
         target: Folder of the aligned photographs.
         figures: Writes the figures.
         reference_sha256: The SHA-256 of the cut-out photograph that is the reference.
+        kept: Keeps aligned photographs for the next step; None: they are only written.
     """
 
     source: Path
     target: Path
     figures: AlignmentFigures
     reference_sha256: str
+    kept: KeptImages | None = None
 
     @classmethod
     def prepare(
-        cls, folder: TypeFolder, reference_record: BackgroundRecord, settings: AlignmentSettings
+        cls,
+        folder: TypeFolder,
+        reference_record: BackgroundRecord,
+        settings: AlignmentSettings,
+        kept: KeptImages | None = None,
     ) -> PhotographAligner:
         """Read the reference of a type."""
         path = folder.background_removed / str(reference_record.file)
         reference = Reference.from_photograph(*read_rgba(path), settings.number_of_points)
         drawing = AlignmentFigures(folder.aligned_metrics, reference, reference_record.image, settings)
-        return cls(folder.background_removed, folder.aligned, drawing, file_hash(path))
+        return cls(folder.background_removed, folder.aligned, drawing, file_hash(path), kept)
 
     @property
     def reference(self) -> Reference:
@@ -91,7 +98,11 @@ class PhotographAligner:
             return AlignedPhotograph(record.replace(reason=result.reason), has_figures=result.was_compared)
         encoded = encode_image(".png", with_alpha(result.image, result.mask))
         record = record.replace(status="ok", file=aligned_name(photograph), key=key, file_sha256=data_hash(encoded))
-        write_bytes(self.target / str(record.file), encoded, sync=False)  # a later run checks the hash
+        path = self.target / str(record.file)
+        write_bytes(path, encoded, sync=False)  # a later run checks the hash
+        if self.kept is not None:
+            box = self.figures.shown_box.joined(self.reference.box)
+            self.kept.keep(path, str(record.file_sha256), result.image, result.mask, box)
         return AlignedPhotograph(record, result.mask, to_grey(result.image), has_figures=True)
 
 

@@ -37,6 +37,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     TypeFolder,
     remove_other_images,
 )
+from pixal.tasks.photographs.preprocessing.kept_images import KeptImages
 from pixal.tasks.photographs.preprocessing.records import (
     AlignmentRecord,
     AlignmentStep,
@@ -56,7 +57,13 @@ ALIGNMENT_COLUMNS = (
 
 
 def align_type(
-    folder: TypeFolder, cut_outs: Mapping[str, CutOut], submit: Submit, *, force: bool, quiet: bool
+    folder: TypeFolder,
+    cut_outs: Mapping[str, CutOut],
+    submit: Submit,
+    *,
+    force: bool,
+    quiet: bool,
+    kept: KeptImages | None = None,
 ) -> Outcome:
     """Align the photographs of a type. Photographs that are already done are skipped.
 
@@ -69,6 +76,7 @@ def align_type(
         submit: Runs calls that draw figures in the background.
         force: Whether to align all photographs again.
         quiet: Whether to hide the progress bar.
+        kept: Keeps aligned photographs for the next step.
     """
     background = folder.read(BACKGROUND)
     photographs = background.images
@@ -80,7 +88,7 @@ def align_type(
     with log_to_file(folder.logs, "align"), folder.start(ALIGNMENT, force=force) as journal:
         earlier = _shared_record(journal)
         reference_record = choose_reference(folder, usable, cut_outs, earlier, quiet=quiet)
-        aligner = PhotographAligner.prepare(folder, reference_record, settings)
+        aligner = PhotographAligner.prepare(folder, reference_record, settings, kept)
         results = _align_all(folder, usable, aligner, cut_outs, journal, quiet)
         records = [result.record for result in results.aligned]
         _write_metrics(folder, photographs, results, aligner, submit, force)

@@ -28,6 +28,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     OutputFolder,
     TypeFolder,
 )
+from pixal.tasks.photographs.preprocessing.kept_images import KeptImages
 from pixal.tasks.photographs.preprocessing.prepare import make_model_input
 from pixal.tasks.photographs.preprocessing.records import (
     AlignmentRecord,
@@ -51,6 +52,7 @@ def write_inputs(
     *,
     force: bool,
     quiet: bool,
+    kept: KeptImages | None = None,
 ) -> Outcome:
     """Write one ``out.npz`` with the inputs of one type, or of all types. Skipped if it is already done.
 
@@ -61,11 +63,12 @@ def write_inputs(
         submit: Runs calls that draw figures in the background.
         force: Whether to write it again in any case.
         quiet: Whether to hide the progress bars.
+        kept: Aligned photographs that the alignment step has just made.
     """
     shape = common_shape(states.values())
     aligned = {folder.name: folder.read(ALIGNMENT).aligned for folder in folders}
     photographs = {folder.name: len(folder.read(BACKGROUND).images) for folder in folders}
-    key = _input_key(owner, folders, aligned, quiet)
+    key = _input_key(owner, folders, aligned, kept, quiet)
     for folder in folders:
         if folder.name != owner.name:
             folder.start(INPUT, force=True)
@@ -74,7 +77,7 @@ def write_inputs(
         if made is not None:
             _log.info("%s: already done with the same photographs and settings", owner.input)
         else:
-            images = _write(owner, folders, states, aligned, shape, quiet)
+            images = _write(owner, folders, states, aligned, shape, kept, quiet)
             made = InputFileRecord(file=owner.input.name, key=key, file_sha256=file_hash(owner.input), images=images)
         _draw_channels(owner, folders, states, key, submit, force)
         submit.wait()  # the records say that the figures are complete, too
@@ -102,25 +105,34 @@ def on_canvas(image: NDArray[Value], shape: Sequence[int]) -> NDArray[Value]:
 
 
 def _input_key(
-    owner: OutputFolder, folders: Sequence[TypeFolder], aligned: dict[str, list[AlignmentRecord]], quiet: bool
+    owner: OutputFolder,
+    folders: Sequence[TypeFolder],
+    aligned: dict[str, list[AlignmentRecord]],
+    kept: KeptImages | None,
+    quiet: bool,
 ) -> str:
     """Fingerprint of everything that an ``out.npz`` depends on; the settings are in the state."""
     return fingerprint(
         "input and conditions",
         {folder.name: file_hash(folder.metadata / STATE_FILE) for folder in folders},
-        {folder.name: _hash_aligned(folder, aligned[folder.name], quiet) for folder in folders},
+        {folder.name: _hash_aligned(folder, aligned[folder.name], kept, quiet) for folder in folders},
         owner.name is None,
     )
 
 
-def _hash_aligned(folder: TypeFolder, records: Sequence[AlignmentRecord], quiet: bool) -> list[str | None]:
+def _hash_aligned(
+    folder: TypeFolder, records: Sequence[AlignmentRecord], kept: KeptImages | None, quiet: bool
+) -> list[str | None]:
     """The SHA-256 of each aligned photograph as it is now: it may have been edited or deleted since it was written."""
     paths = [folder.aligned / str(record.file) for record in records]
     step = f"{folder.name}: checking"
-    return list(map_parallel(_hash_if_exists, paths, folder.config.execution, step=step, quiet=quiet))
+    work = partial(_hash_if_exists, kept=kept)
+    return list(map_parallel(work, paths, folder.config.execution, step=step, quiet=quiet))
 
 
-def _hash_if_exists(path: Path) -> str | None:
+def _hash_if_exists(path: Path, *, kept: KeptImages | None) -> str | None:
+    if kept is not None and (known := kept.sha256(path)) is not None:
+        return known
     return file_hash(path) if path.is_file() else None
 
 
@@ -130,6 +142,7 @@ def _write(
     states: dict[str, PreprocessingState],
     aligned: dict[str, list[AlignmentRecord]],
     shape: tuple[int, int, int],
+    kept: KeptImages | None,
     quiet: bool,
 ) -> dict[str, tuple[InputRecord, ...]]:
     """Write the inputs of all aligned photographs; return one record per photograph, by type."""
@@ -139,7 +152,7 @@ def _write(
     with InputSetWriter(owner.input, shape, config.preprocessing.preprocessor.channels, types) as out:
         for folder in folders:
             name = folder.name
-            work = partial(make_input_of_aligned, folder=folder.aligned, state=states[name])
+            work = partial(make_input_of_aligned, folder=folder.aligned, state=states[name], kept=kept)
             records = []
             for record, values in map_parallel(
                 work, aligned[name], config.execution, step=f"{name}: input", quiet=quiet
@@ -158,9 +171,12 @@ def _write(
 
 
 def make_input_of_aligned(
-    aligned: AlignmentRecord, *, folder: Path, state: PreprocessingState
+    aligned: AlignmentRecord, *, folder: Path, state: PreprocessingState, kept: KeptImages | None = None
 ) -> tuple[InputRecord, NDArray[np.float32] | None]:
-    """Make the input (h, w, C) of an aligned photograph; None if its file in ``folder`` cannot be read."""
+    """Make the input (h, w, C) of an aligned photograph; None if its file in ``folder`` cannot be read.
+
+    ``kept``: photographs that need not be read.
+    """
     record = InputRecord(
         image=aligned.image,
         source=aligned.source,
@@ -171,7 +187,9 @@ def make_input_of_aligned(
         mse=aligned.mse,
     )
     try:
-        image, mask = read_rgba(folder / str(aligned.file))
+        path = folder / str(aligned.file)
+        found = None if kept is None else kept.take(path, state.used_box)
+        image, mask = read_rgba(path) if found is None else found
     except InputError as error:
         return record.replace(reason=str(error)), None
     model_input = make_model_input(image, mask, state)

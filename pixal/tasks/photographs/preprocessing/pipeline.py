@@ -37,6 +37,7 @@ from pixal.tasks.photographs.preprocessing.folders import (
     planned_files,
 )
 from pixal.tasks.photographs.preprocessing.input_step import write_inputs
+from pixal.tasks.photographs.preprocessing.kept_images import KeptImages
 from pixal.tasks.photographs.settings import PhotographConfig
 from pixal.train_model.stored_model import trained_types
 
@@ -55,9 +56,10 @@ def preprocess(
     """See ``pixal.preprocess``."""
     photographs = _list_photographs(input_dir, config)
     with _exclusive_run(config, photographs), in_background() as submit:
+        kept = KeptImages() if config.execution.backend == "threads" else None
         outcome, cut_outs = _remove_backgrounds(input_dir, photographs, config, force, quiet)
-        outcome = outcome.followed_by(_align(input_dir, config, cut_outs, submit, force, quiet))
-        return outcome.followed_by(_make_input(input_dir, config, submit, force, quiet))
+        outcome = outcome.followed_by(_align(input_dir, config, cut_outs, submit, force, quiet, kept))
+        return outcome.followed_by(_make_input(input_dir, config, submit, force, quiet, kept))
 
 
 def remove_bg(
@@ -194,6 +196,7 @@ def _align(
     submit: Submit,
     force: bool,
     quiet: bool,
+    kept: KeptImages | None = None,
 ) -> Outcome:
     outcome = Outcome()
     folders = _find_types(input_dir, config, BACKGROUND)
@@ -201,13 +204,18 @@ def _align(
     _warn_of_unknown_types("alignment.reference", reference if isinstance(reference, dict) else (), folders)
     for folder in folders:
         outcome = outcome.combined_with(
-            align_type(folder, cut_outs.get(folder.name, {}), submit, force=force, quiet=quiet)
+            align_type(folder, cut_outs.get(folder.name, {}), submit, force=force, quiet=quiet, kept=kept)
         )
     return outcome.require_done(input_dir)
 
 
 def _make_input(
-    input_dir: str | Path | None, config: PhotographConfig, submit: Submit, force: bool, quiet: bool
+    input_dir: str | Path | None,
+    config: PhotographConfig,
+    submit: Submit,
+    force: bool,
+    quiet: bool,
+    kept: KeptImages | None = None,
 ) -> Outcome:
     folders = _find_types(input_dir, config, ALIGNMENT)
     one_hot = config.model_training.one_hot_encoding
@@ -222,12 +230,14 @@ def _make_input(
         with log_to_file(folder.logs, "make_input"):
             states[folder.name] = fit_state(folder, submit, force=force)
     if one_hot:
-        outcome = write_inputs(OutputFolder(None, config), folders, states, submit, force=force, quiet=quiet)
+        outcome = write_inputs(OutputFolder(None, config), folders, states, submit, force=force, quiet=quiet, kept=kept)
         return outcome.require_done(input_dir)
     outcome = Outcome()
     for folder in folders:
         state = {folder.name: states[folder.name]}
-        outcome = outcome.combined_with(write_inputs(folder, [folder], state, submit, force=force, quiet=quiet))
+        outcome = outcome.combined_with(
+            write_inputs(folder, [folder], state, submit, force=force, quiet=quiet, kept=kept)
+        )
     return outcome.require_done(input_dir)
 
 
