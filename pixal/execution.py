@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_SWITCH_SECONDS = 5e-4  # for which a thread may keep the interpreter lock while another one waits for it
 _WAITING_PER_THREAD = 4  # finished results that may wait to be taken
 
 
@@ -174,7 +176,12 @@ def _map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], c
 
 
 class _OneThread:
-    """Context in which OpenCV and BLAS use one thread. Several may be open at a time, and may end in any order."""
+    """Context in which OpenCV and BLAS use one thread. Several may be open at a time, and may end in any order.
+
+    In it, Python's threads also wait less for each other. OpenCV gives the interpreter lock back in each of hundreds of
+    short calls per photograph; a thread that runs Python code, such as one that draws with matplotlib, would keep it
+    for 5 ms each time.
+    """
 
     def __init__(self) -> None:
         self._lock, self._open = Lock(), 0
@@ -185,6 +192,8 @@ class _OneThread:
             if not self._open:
                 self._restore.callback(cv2.setNumThreads, cv2.getNumThreads())
                 cv2.setNumThreads(1)
+                self._restore.callback(sys.setswitchinterval, sys.getswitchinterval())
+                sys.setswitchinterval(_SWITCH_SECONDS)
                 self._restore.enter_context(threadpool_limits(1))
             self._open += 1
 

@@ -41,7 +41,7 @@ class TrainingOnWorker(Generic[Item, Result]):
     def __init__(self, function: Callable[[Item], Result]) -> None:
         """``function``: what to call. It is sent to each worker once."""
         self._function = function
-        self._environment = {name: os.environ.get(name) for name in (*VARIABLES, *THREAD_VARIABLES)}
+        self._environment = _environment()
 
     def __call__(self, item: Item) -> Result:
         """Call the function; return its result, or raise what it raised."""
@@ -49,23 +49,22 @@ class TrainingOnWorker(Generic[Item, Result]):
         others = {name: value for name, value in os.environ.items() if name not in self._environment}
         given = {name: value for name, value in self._environment.items() if value is not None}
         call = cloudpickle.dumps((self._function, item))
-        command = [sys.executable, "-c", f"from {__name__} import answer; answer()"]
-        with (
-            tempfile.TemporaryFile() as said,
-            subprocess.Popen(command, env=others | given, stdin=PIPE, stdout=PIPE, stderr=said) as process,
-            _listed(process),
-        ):
+        worker = _take_ready(self._environment) or _Process(others | given)
+        with worker.said, worker.process as process:
             assert process.stdin is not None
             assert process.stdout is not None
+            _running.add(process)
             try:
                 process.stdin.write(len(call).to_bytes(8, "big") + call)
                 process.stdin.flush()  # it stays open: its end tells the process that this one has ended
                 answered = process.stdout.read()
             except BrokenPipeError:
                 answered = b""
+            finally:
+                _running.discard(process)
             process.wait()
-            said.seek(0)
-            last = " ".join(said.read().decode(errors="replace").split())[-_LONGEST:]
+            worker.said.seek(0)
+            last = " ".join(worker.said.read().decode(errors="replace").split())[-_LONGEST:]
         if not answered:
             raise ClusterError(f"a process for training ended with status {process.returncode}: {last}")
         result, error = cloudpickle.loads(answered)
@@ -74,16 +73,54 @@ class TrainingOnWorker(Generic[Item, Result]):
         return result  # type: ignore[no-any-return]
 
 
+class _Process:
+    """A process that waits for a call; see ``answer``.
+
+    Attributes:
+        settings: The variables of its environment for tracking and BLAS.
+        process: The process.
+        said: What it writes to standard error.
+    """
+
+    def __init__(self, environment: dict[str, str], *, start_tensorflow: bool = False) -> None:
+        self.settings = {name: environment.get(name) for name in (*VARIABLES, *THREAD_VARIABLES)}
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115  # closed by the caller
+        command = [sys.executable, "-c", f"from {__name__} import answer; answer({'True' if start_tensorflow else ''})"]
+        self.process = subprocess.Popen(command, env=environment, stdin=PIPE, stdout=PIPE, stderr=self.said)
+
+
 _running: set[subprocess.Popen[bytes]] = set()
+_ready: list[_Process] = []
+
+
+def _environment() -> dict[str, str | None]:
+    """The variables of this process for tracking and BLAS."""
+    return {name: os.environ.get(name) for name in (*VARIABLES, *THREAD_VARIABLES)}
+
+
+def _take_ready(settings: dict[str, str | None]) -> _Process | None:
+    """A process that has been started with these variables, if there is one."""
+    for worker in list(_ready):
+        if worker.settings == settings:
+            _ready.remove(worker)
+            return worker
+    return None
 
 
 @contextmanager
-def _listed(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    _running.add(process)
+def prepared_processes(count: int) -> Iterator[None]:
+    """Start processes for ``TrainingOnWorker`` that import TensorFlow while this one does; end those not used."""
+    started = [_Process(dict(os.environ), start_tensorflow=True) for _ in range(count)]
+    _ready.extend(started)
     try:
         yield
     finally:
-        _running.discard(process)
+        for worker in started:
+            if worker in _ready:
+                _ready.remove(worker)
+                worker.process.kill()
+                with worker.said, worker.process:
+                    pass
 
 
 def _cloudpickle() -> Any:
@@ -101,11 +138,16 @@ def stop_training() -> None:
         process.kill()
 
 
-def answer() -> None:
-    """Read a call from the standard input, and write its result, or what it raised, to the standard output."""
+def answer(start_tensorflow: bool = False) -> None:
+    """Read a call from the standard input, and write its result, or what it raised, to the standard output.
+
+    ``start_tensorflow``: whether to import TensorFlow before the call comes.
+    """
     cloudpickle = _cloudpickle()
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print
+    if start_tensorflow:
+        import tensorflow  # noqa: F401
     size = int.from_bytes(sys.stdin.buffer.read(8), "big")
     function, item = cloudpickle.loads(sys.stdin.buffer.read(size))
     threading.Thread(target=_end_with_parent, daemon=True).start()

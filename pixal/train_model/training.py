@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ from pixal.io.records import with_hash, write_record
 from pixal.outcome import Outcome
 from pixal.tracking import MODEL_TAG, EpochLog, TrackedDataset, TrackedModel, start_tracking, tracked_run
 from pixal.train_model.checkpoint import RESUME_HINT
-from pixal.train_model.cluster_work import TrainingOnWorker
+from pixal.train_model.cluster_work import TrainingOnWorker, prepared_processes
 from pixal.train_model.family import (
     AnomalyModel,
     ModelFamily,
@@ -84,6 +84,21 @@ def train_models(
     if config.model_training.augmentation.copies and not family.has_epochs:
         _log.warning("model_training.augmentation has no effect: %s is not trained by epochs", name)
     start_tracking(config)
+    with prepared_processes(_most_at_once(family, training_sets, config.execution) - 1):
+        return _train_all(task, training_sets, family, config, resume=resume, epochs=epochs, quiet=quiet)
+
+
+def _train_all(
+    task: TrainingTask,
+    training_sets: list[TrainingSet],
+    family: type[ModelFamily],
+    config: Config,
+    *,
+    resume: bool,
+    epochs: int | None,
+    quiet: bool,
+) -> Outcome:
+    """See ``train_models``."""
     hardware = family.set_up(config.model_training)
     owners = [data.owner for data in training_sets]
     reads = [data.path for data in training_sets]
@@ -145,18 +160,25 @@ def _train_in_cluster(runs: list[_TrainingRun], *, quiet: bool) -> int:
     return done
 
 
-def _models_at_once(runs: list[_TrainingRun]) -> int:
-    """How many models are trained at the same time.
+def _most_at_once(family: type[ModelFamily], training_sets: Sequence[TrainingSet], execution: Execution) -> int:
+    """How many models may be trained at the same time, at least 1.
 
     A fit uses little more than one processor, so another model is trained in a process of its own, which starts
     TensorFlow for it. This pays for inputs of some size, and takes as much memory again.
     """
-    if len(runs) < 2 or runs[0].hardware.get("gpus") or not runs[0].family.has_epochs:
+    sizes = [data.inputs.data.size for data in training_sets]
+    if len(sizes) < 2 or execution.backend == "dask" or not family.has_epochs:
         return 1
-    sizes = [run.training_set.inputs.data.size for run in runs]
-    if max(sizes[1:]) < _VALUES_FOR_A_PROCESS or 4 * sum(sizes) > 1e9 * runs[0].config.execution.memory_limit:
+    if max(sizes[1:]) < _VALUES_FOR_A_PROCESS or 4 * sum(sizes) > 1e9 * execution.memory_limit:
         return 1
-    return min(worker_count(runs[0].config.execution), len(runs))
+    return min(worker_count(execution), len(sizes))
+
+
+def _models_at_once(runs: Sequence[_TrainingRun]) -> int:
+    """As ``_most_at_once``, for the runs that are not done; 1 with a GPU, which they would have to share."""
+    if not runs or runs[0].hardware.get("gpus"):
+        return 1
+    return _most_at_once(runs[0].family, [run.training_set for run in runs], runs[0].config.execution)
 
 
 def _train_side_by_side(runs: list[_TrainingRun], others: int) -> int:
@@ -189,21 +211,18 @@ class _ModelTraining:
 
     def __call__(self, owner: str | None) -> _Trained:
         """Train; return what to say of it."""
-        collected, logger = CollectedWarnings(), logging.getLogger("pixal")
-        logger.addHandler(collected)
-        try:
-            return _Trained(self._train(owner), collected.found)
-        finally:
-            logger.removeHandler(collected)
-
-    def _train(self, owner: str | None) -> str:
         data = next(data for data in self.task.training_sets() if data.owner == owner)
         start_tracking(self.config)
         family = family_named(self.config.model_training.model)
         hardware = family.set_up(self.config.model_training)
         run = _TrainingRun(data, self.task, family, self.config, hardware, self.resume, self.epochs, True, None)
-        run.run()
-        return run.summary
+        collected, logger = CollectedWarnings(), logging.getLogger("pixal")
+        logger.addHandler(collected)  # the caller has said what comes before
+        try:
+            run.run()
+        finally:
+            logger.removeHandler(collected)
+        return _Trained(run.summary, collected.found)
 
 
 def _planned_files(config: Config, owner: str | None) -> list[Path]:

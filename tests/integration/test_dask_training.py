@@ -19,7 +19,8 @@ import pixal
 from pixal import execution
 from pixal.errors import ClusterError
 from pixal.synthetic import write_batch
-from pixal.train_model.cluster_work import TrainingOnWorker
+from pixal.train_model import training
+from pixal.train_model.cluster_work import TrainingOnWorker, _ready
 
 SETTINGS = """
 model_training: {{model: {model}, autoencoder_architecture: [8, 4], n_epochs: 30, calibration_folds: 2}}
@@ -57,8 +58,34 @@ def test_training_on_a_cluster_gives_the_same_bytes(
     assert sum(path.name == "calibration.npz" for path in found[0]) == len(types)
 
 
+@pytest.mark.slow
+def test_models_that_are_trained_at_the_same_time_are_the_same_and_their_warnings_are_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_configs(tmp_path, SETTINGS.format(model="autoencoder"))
+    write_batch("r", component="Part", types=("front", "back"), train=6, good=1, bad=1, frame_size=(240, 135))
+    pixal.preprocess("r/train/Part", quiet=True)
+    monkeypatch.setattr(training, "_VALUES_FOR_A_PROCESS", 1)
+    others: list[int] = []
+    side_by_side = training.work_side_by_side
+    monkeypatch.setattr(
+        training, "work_side_by_side", lambda *arguments: others.append(arguments[-1]) or side_by_side(*arguments)
+    )
+    found = []
+    for workers in (1, 2):
+        overrides = [f"execution.workers={workers}", "plotting.loss_cut=1e-9"]  # a cut that is warned of
+        caplog.clear()
+        pixal.train(config=pixal.load_config("configs", overrides), quiet=True)
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        found.append((trained_files(), sorted(warnings)))
+    assert found[0] == found[1]
+    assert found[0][1]
+    assert others == [1]
+    assert not _ready
+
+
 def test_errors_of_a_process_that_trains_reach_the_caller() -> None:
-    pytest.importorskip("cloudpickle")
     assert TrainingOnWorker(abs)(-3) == 3
     with pytest.raises(ValueError, match="invalid literal"):
         TrainingOnWorker(int)("x")
