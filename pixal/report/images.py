@@ -53,6 +53,7 @@ def save_part_images(
     size: tuple[int, int] | None = None,
     regions: Sequence[Region] = (),
     max_width: int = MAX_WIDTH,
+    changed: tuple[slice, slice] | None = None,
 ) -> PartImages:
     """Encode the images of one part into files that are named after their content.
 
@@ -64,6 +65,7 @@ def save_part_images(
         size: Height and width of the frame in which ``regions`` are given; None: that of ``photo``.
         regions: The part's regions; the worst one is shown as a close-up.
         max_width: Wider images are reduced to this width in pixels.
+        changed: Rows and columns outside which ``overlay`` is equal to ``photo``; None: all.
 
     Raises:
         InputError: An image has another shape or type.
@@ -77,7 +79,7 @@ def save_part_images(
     reduced = _reduce(photo, max_width)
     photo_file = overlay_file = _save_jpeg(folder, reduced, QUALITY)
     if overlay is not photo:
-        reduced = _reduce(overlay, max_width)
+        reduced = _reduce(overlay, max_width) if changed is None else _reduce_window(overlay, changed, reduced)
         overlay_file = _save_jpeg(folder, reduced, QUALITY)
     return PartImages(
         photo=photo_file,
@@ -143,6 +145,32 @@ def _reduce(image: Image, width: int, height: int | None = None) -> Image:
         return image
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _reduce_window(image: Image, window: tuple[slice, slice], reduced: Image) -> Image:
+    """Reduce an image like ``_reduce``, in less time.
+
+    Args:
+        image: (H, W, 3).
+        window: Rows and columns outside which ``reduced`` is right already.
+        reduced: (h, w, 3).
+
+    Returns:
+        The reduced image, (h, w, 3).
+    """
+    sources, targets = [], []
+    for part, length, short in zip(window, image.shape[:2], reduced.shape[:2], strict=True):
+        # The borders of such blocks are borders of pixels in both images.
+        blocks = math.gcd(length, short)
+        first, end = part.start * blocks // length, -(-part.stop * blocks // length)
+        sources.append(slice(first * length // blocks, end * length // blocks))
+        targets.append(slice(first * short // blocks, end * short // blocks))
+    rows, columns = targets
+    result: Image = reduced.copy()
+    if rows.stop > rows.start and columns.stop > columns.start:
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        result[rows, columns] = cv2.resize(image[sources[0], sources[1]], size, interpolation=cv2.INTER_AREA)
+    return result
 
 
 def _save_jpeg(folder: Path, image: Image, quality: int) -> Path:

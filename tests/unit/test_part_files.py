@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from pixal.io.files import file_hash
 from pixal.io.images import read_image, write_image
+from pixal.report import images
 from pixal.report.document import PartTruth
 from pixal.tasks.photographs.parts import PhotographRecord
+from pixal.tasks.photographs.preprocessing.state import input_to_photo
 from pixal.tasks.photographs.verdicts.part_files import PartFolders, ScoredPart, count_pixels, save_part
 from pixal.tasks.photographs.verdicts.truth import Truth
 from pixal.validation.pixel_metrics import near_part
@@ -127,3 +130,58 @@ def test_pixels_near_the_part_are_found_through_the_pose(tmp_path: Path) -> None
     assert counts is not None
     assert counts.near.sum() == (near_part(moved) & ~mask).sum()
     assert counts.negative.sum() == (~mask).sum()
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (1000, 1501), (720, 1280), (77, 2000)])
+@pytest.mark.parametrize("window", [np.s_[10:43, 700:1211], np.s_[0:77, 0:1280], np.s_[5:5, 3:3]])
+def test_only_what_has_changed_is_reduced_again(size: tuple[int, int], window: tuple[slice, slice]) -> None:
+    random = np.random.default_rng(4)
+    photo = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+    overlay = photo.copy()
+    overlay[window] = random.integers(0, 256, overlay[window].shape, dtype=np.uint8)
+    again = images._reduce_window(overlay, window, images._reduce(photo, 1280))
+    np.testing.assert_array_equal(again, images._reduce(overlay, 1280))
+
+
+def test_a_map_is_moved_to_its_box_on_the_photograph_and_stored_without_loss(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    values = random.uniform(0, 9, (40, 70)).astype(np.float32)
+    poses = [
+        np.array([[0.5, 0.1, -20], [-0.1, 0.5, 5], [1e-4, -1e-4, 1]]),
+        np.array([[0.25, 0, 10.3], [0, 0.25, 3.1], [0, 0, 1]]),  # larger than the photograph
+        np.array([[1.0, 0, -400], [0, 1, 0], [0, 0, 1]]),  # beside it
+    ]
+    for photo_to_input in poses:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        expected = cv2.warpPerspective(values, photo_to_input, SIZE[::-1], flags=flags)
+        moved = input_to_photo(values, photo_to_input, SIZE)
+        np.testing.assert_allclose(moved, expected, atol=0.02)  # OpenCV rounds the coordinates of pixels to float32
+        np.testing.assert_array_equal(moved > 0, expected > 0)
+        save_part(
+            ScoredPart(record_of(tmp_path / "a.png"), None, Prediction(values, 9.0, None, True, ()), photo_to_input),
+            folders=PartFolders(figures=tmp_path, maps=tmp_path, report=tmp_path),
+            truth=None,
+            consensus=np.ones(SIZE, bool),
+            cut=Cut(4.0, "conformal"),
+            overlays=False,
+        )
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tiff"), moved.astype(np.float16))
+
+
+def test_a_part_without_anomalies_is_shown_by_its_photograph(tmp_path: Path) -> None:
+    photo = np.random.default_rng(6).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    names = []
+    for score in (1.0, 5.0):
+        values = np.full(SIZE, score, np.float32)
+        part = ScoredPart(record_of(tmp_path / "a.png"), photo, Prediction(values, score, 0.5, False, ()), np.eye(3))
+        saved = save_part(
+            part,
+            folders=PartFolders(figures=tmp_path, maps=None, report=tmp_path / "report"),
+            truth=None,
+            consensus=np.ones(SIZE, bool),
+            cut=Cut(4.0, "conformal"),
+            overlays=True,
+        )
+        assert saved.images is not None
+        names.append(saved.images)
+    assert names[0][0] == names[0][1] == names[1][0] != names[1][1]

@@ -118,10 +118,12 @@ def save_part(
         _save_overlay(folders.figures / overlay_name(record), record, photo, prediction, values, cut)
         # The report draws caption, boxes and numbers itself.
         largest = 0.0 if box is None else float(half[box.window].max())
-        if photo is not None and largest > cut.on_map:
-            shown = tint_anomalies(photo, half.astype(np.float32), threshold=cut.on_map)
+        if photo is not None and box is not None and largest > cut.on_map:
+            rounded = np.zeros(half.shape, np.float32)
+            rounded[box.window] = half[box.window]
+            shown = tint_anomalies(photo, rounded, threshold=cut.on_map)
     regions = tuple(prediction.regions)
-    images = _save_for_report(folders.report, record, photo, shown, regions)
+    images = _save_for_report(folders.report, record, photo, shown, regions, box)
     files = written_files(_files(record, images, folders, overlay=overlays))
     return SavedPart(images, files, _count(half, record, truth, consensus))
 
@@ -223,13 +225,15 @@ def _save_for_report(
     photo: NDArray[np.uint8] | None,
     shown: NDArray[np.uint8] | None,
     regions: tuple[Region, ...],
+    changed: Box | None = None,
 ) -> tuple[str | None, ...] | None:
     from pixal.report.images import save_part_images
 
     if photo is None or shown is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    files = save_part_images(folder, photo, shown, name=record.image, size=record.size, regions=regions)
+    window = None if changed is None else changed.window
+    files = save_part_images(folder, photo, shown, name=record.image, size=record.size, regions=regions, changed=window)
     return tuple(None if file is None else file.name for file in files)
 
 
