@@ -180,7 +180,7 @@ class Execution(Section):
 
     Attributes:
         backend: Threads, processes, or a Dask cluster.
-        workers: Images processed at the same time. None: one per processor.
+        workers: Images processed, and models trained, at the same time. None: one per processor.
         scheduler: Address of a Dask scheduler. None with Dask: start one on this machine.
         memory_limit: GB. Larger inputs are read from disk batch by batch during training.
     """
