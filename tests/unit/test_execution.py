@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -263,3 +264,13 @@ def test_background_calls_are_finished_where_the_block_waits_for_them() -> None:
         submit(int, "no number")
         with pytest.raises(ValueError, match="no number"):
             submit.wait()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_threads_wait_little_for_each_other_while_they_work(workers: int) -> None:
+    before = sys.getswitchinterval()
+    intervals = list(
+        map_parallel(lambda _: sys.getswitchinterval(), range(3), Execution(workers=workers), step="", quiet=True)
+    )
+    assert intervals == [pytest.approx(5e-4)] * 3
+    assert sys.getswitchinterval() == before
