@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pixal.tasks.photographs.network_input.pooling import average_pool
 from pixal.tasks.photographs.network_input.robust import biweight, robust_scale
 
-_PIXELS = 150_000  # the finest level has at most about this many: a window holds thousands, and more change little
+_PIXELS = 500_000  # the finest level has at most about this many, to limit the cost; at half the size print is aliased
 _STEPS = (1, 2, 2)  # per level, each level with half the side of the next
 _WINDOW = 0.05  # standard deviation of the finest level's window, in units of the square root of the area
 _SMALLEST_WINDOW = 16.0  # pixels: larger than a defect on a small part
