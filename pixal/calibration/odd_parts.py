@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pixal.calibration.calibration import Calibration
+
 _FEWEST = 10  # with fewer scores, the gaps below an odd one tell little
 _ENOUGH = 99  # from here on, the threshold for 1 % of false alarms needs no fitted tail
 _LEVEL = 0.02  # how often the gap below the largest score is called too wide if no part is odd
@@ -38,3 +40,23 @@ def find_odd_parts(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         if rest > 0 and (1 + gaps[above - 1] / rest) ** -len(below) < _LEVEL:
             is_odd[order[:above]] = True
     return is_odd
+
+
+def leave_out_odd_parts(
+    calibration: Calibration, is_selected: NDArray[np.bool_]
+) -> tuple[Calibration, NDArray[np.intp]]:
+    """Return the calibration with the scores of a sample of good parts only.
+
+    Args:
+        calibration: With the scores of N held-out parts, none of them left out.
+        is_selected: (N,), which parts were chosen for their high scores.
+
+    Returns:
+        The calibration without the scores of selected and of odd parts, and the positions of the odd ones.
+    """
+    without = calibration.without(is_selected)
+    positions = np.delete(np.arange(len(calibration.scores)), without.selected)
+    odd_parts = positions[find_odd_parts(without.scores)]
+    is_left_out = np.zeros(len(calibration.scores), bool)
+    is_left_out[np.concatenate([without.selected, odd_parts])] = True
+    return calibration.without(is_left_out), odd_parts

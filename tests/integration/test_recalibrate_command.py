@@ -62,6 +62,26 @@ def test_good_parts_pass_again_after_a_drift(work: Path) -> None:
     assert pixal.detect(config=lot_config(), quiet=True).failed > 6
 
 
+def test_an_odd_part_does_not_set_the_threshold_and_is_named(work: Path) -> None:
+    batch = write_drifted("dim", 21, 12)
+    path = Path(batch, "front/part_003.jpg")
+    photo = cv2.imread(str(path))
+    assert photo is not None
+    height, width = photo.shape[:2]
+    photo[height // 2 - 6 : height // 2 + 6, width // 2 - 6 : width // 2 + 6] = (0, 0, 255)
+    cv2.imwrite(str(path), photo)
+    pixal.validate(batch, batch="dim", config=lot_config(), quiet=True)
+    result = pixal.recalibrate(["front"], batch="dim", config=lot_config(), quiet=True)
+    assert "calibrated on 11 good parts" in result.summary()
+    assert "far from the other good parts: part_003.jpg" in result.summary()
+    model = load_trained(candidate_config(lot_config()), "front")
+    calibration, threshold = model.calibrations["front"], model.record.calibration["front"].threshold
+    assert len(calibration.scores) == len(calibration.losses) == 11
+    assert calibration.selected_scores[0] > threshold >= calibration.scores.max()
+    change = read_record(CANDIDATE / "metadata/model_training.yaml")["recalibrated"]["types"]["front"]
+    assert change["odd_parts"] == ["part_003.jpg"]
+
+
 def test_too_few_good_parts_change_nothing(work: Path) -> None:
     write_marks({"part_000.jpg": "false alarm"})
     pixal.accept("marks.csv", config=lot_config())

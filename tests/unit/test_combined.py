@@ -21,6 +21,7 @@ from pixal.inputs import InputSet
 from pixal.train_model.autoencoder import Autoencoder
 from pixal.train_model.combined import Combined
 from pixal.train_model.combined.prediction import load_predictor
+from pixal.train_model.combined.scale import spread_of
 from pixal.train_model.family import FitControl
 from pixal.train_model.folds import make_folds
 from pixal.train_model.keras_training.schedule import typical_rates
@@ -79,6 +80,14 @@ def fitted(inputs: InputSet, rows: NDArray[np.intp] | None = None, **changes: An
     model = Combined(settings("combined", **changes))
     model.fit(inputs, np.arange(GOOD) if rows is None else rows, part()[None])
     return model
+
+
+def test_a_single_odd_part_does_not_decide_how_much_a_member_counts() -> None:
+    scores = 10 + np.random.default_rng(0).normal(size=40)
+    assert spread_of(scores) == spread(scores)
+    with_odd = np.insert(scores, 17, 30.0)
+    assert spread_of(with_odd) == spread(scores)
+    assert spread(with_odd) > 2 * spread(scores)
 
 
 @pytest.mark.slow

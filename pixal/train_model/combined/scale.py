@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pixal.calibration.calibration import Calibration, held_out_maps
 from pixal.calibration.maps import above, calibrated_maps, part_scores
+from pixal.calibration.odd_parts import find_odd_parts
 from pixal.calibration.spread import ErrorMoments, Maps, error_variance
 
 SMOOTHING = 1.0  # input pixels, Gaussian sigma of a member's map
@@ -75,8 +76,10 @@ def spread_of(scores: NDArray[np.float64]) -> float:
     """The standard deviation of the scores of N held-out good parts, but at least their mean divided by N.
 
     A defect is seen if its score lies many such spreads above those of good parts. So a member whose good parts have
-    scores that scatter widely counts less. Few scores may be closer together than those of good parts are.
+    scores that scatter widely counts less. Odd parts are left out: a single one could decide how much a member counts.
+    Few scores may be closer together than those of good parts are.
     """
+    scores = scores[~find_odd_parts(scores)]
     return max(float(scores.std()), float(scores.mean()) / len(scores), _MIN_UNIT)
 
 

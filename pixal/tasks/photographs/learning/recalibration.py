@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pixal.calibration.calibration import Calibration, calibrate, calibrate_scores, maps_of_held_out
+from pixal.calibration.odd_parts import leave_out_odd_parts
 from pixal.calibration.recurrence import places_in, raise_places
 from pixal.calibration.thresholds import check_enough, choose_threshold
 from pixal.errors import InputError
@@ -126,7 +128,8 @@ def _adapt(name: str, model: TrainedModel, batch: str | None, config: Photograph
         )
     validation = config.validation
     check_enough(len(parts), validation.rate_per_photograph, validation.threshold)
-    calibration = _calibrate(model, scores, parts, config)
+    calibration, odd_parts = _calibrate(model, scores, parts, config)
+    odd = [parts[position].record.image for position in odd_parts]
     conditions = Conditions.from_records([part.record for part in parts], len(parts))
     threshold, method = choose_threshold(calibration, validation.false_alarm_rate, validation.threshold)
     before = model.calibrations[name]
@@ -134,12 +137,17 @@ def _adapt(name: str, model: TrainedModel, batch: str | None, config: Photograph
     new_threshold, _ = choose_threshold(calibration, validation.rate_per_photograph, validation.threshold)
     ratio = float(np.median(np.sqrt(calibration.variance / before.variance)[scores.mask]))
     sentences = [
-        f"calibrated on {len(parts)} good parts instead of {len(before.scores)}",
+        f"calibrated on {len(calibration.scores)} good parts instead of {len(before.scores)}",
         *_light_sentences(model.conditions[name], conditions),
         f"scale: the errors spread {ratio:.2f} times as much as at training (median over the part)",
         f"threshold: {old_threshold:.4g} before, {new_threshold:.4g} now, for {100 * validation.false_alarm_rate:g} % "
         "false alarms",
     ]
+    if odd:
+        sentences.append(
+            f"far from the other good parts: {', '.join(odd)}; the threshold does not allow for such parts. If good "
+            "parts may look so, confirm more of them"
+        )
     if marked_high:
         sentences.append(
             f"{marked_high} of the parts are false alarms: unless the parts that passed are confirmed as well, the "
@@ -147,6 +155,7 @@ def _adapt(name: str, model: TrainedModel, batch: str | None, config: Photograph
         )
     change = {
         "parts": [part.record.image for part in parts],
+        "odd_parts": odd,
         "batch": batch,
         "threshold_before": old_threshold,
         "threshold": new_threshold,
@@ -172,8 +181,12 @@ def _good_parts(name: str, batch: str | None, config: PhotographConfig) -> tuple
 
 def _calibrate(
     model: TrainedModel, scores: ModelScores, parts: Sequence[PreparedPart], config: PhotographConfig
-) -> Calibration:
-    """Calibrate on parts that the model has not seen. Each score uses the spread of the other parts."""
+) -> tuple[Calibration, NDArray[np.intp]]:
+    """Calibrate on parts that the model has not seen. Each score uses the spread of the other parts.
+
+    Returns:
+        The calibration without the scores of odd parts, and the positions of these.
+    """
     family, record = scores.verdicts.family, model.record
     images = [part.input for part in parts if part.input is not None]
     inputs = scores.preparation.inputs(images, [part.record.image for part in parts])
@@ -187,7 +200,8 @@ def _calibrate(
         made = calibrate(
             errors, [rows], mask=mask, weights=weights, smoothing=smoothing, distances=family.gives_distance
         )
-    gain = model.calibrations[scores.name].gain
+    made = replace(made, losses=part_losses(errors, rows, record, mask=mask, weights=weights, smoothing=smoothing))
+    gain, maps = model.calibrations[scores.name].gain, []
     if gain is not None:
         lowered = np.minimum(gain, 1)
         maps = [
@@ -202,15 +216,17 @@ def _calibrate(
                 distances=family.gives_distance,
             )
         ]
-        validation = config.validation
         made = replace(made, gain=lowered, scores=np.array([values.max() for values in maps], np.float64))
-        made = raise_places(made, places_in(gain), maps, validation.false_alarm_rate, validation.threshold)
-    made = replace(made, losses=part_losses(errors, rows, record, mask=mask, weights=weights, smoothing=smoothing))
+    made, odd_parts = leave_out_odd_parts(made, np.zeros(len(rows), bool))
+    if gain is not None:
+        made = raise_places(
+            made, places_in(gain), maps, config.validation.false_alarm_rate, config.validation.threshold
+        )
     try:
         made.check((record.shape[0], record.shape[1], len(record.error_weights)))
     except ValueError as error:
         raise InputError(f"the parts cannot be used: {error}") from error
-    return made
+    return made, odd_parts
 
 
 def _light_sentences(before: Conditions, now: Conditions) -> list[str]:

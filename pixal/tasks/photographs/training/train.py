@@ -19,7 +19,7 @@ from pixal.calibration.calibration import (
     calibrate_scores,
     maps_of_held_out,
 )
-from pixal.calibration.odd_parts import find_odd_parts
+from pixal.calibration.odd_parts import leave_out_odd_parts
 from pixal.calibration.recurrence import Places, raise_places
 from pixal.calibration.single_image import shift_far, shift_near
 from pixal.calibration.thresholds import check_enough, choose_threshold
@@ -212,7 +212,8 @@ class _PhotographTraining(TrainingTask):
             threshold,
         )
         # False alarms were chosen for their scores: they are no sample of good parts.
-        calibration, odd_parts = _sample(calibration, data.is_selected(name, self._config.paths)[rows])
+        is_selected = data.is_selected(name, self._config.paths)[rows]
+        calibration, odd_parts = leave_out_odd_parts(calibration, is_selected)
         if places is not None:
             calibration = raise_places(calibration, places, maps(), rate, threshold)
         return calibration, odd_parts
@@ -225,24 +226,6 @@ class _PhotographTraining(TrainingTask):
             stored = StoredThreshold(threshold=threshold, method=method, false_alarm_rate=rate)
             thresholds[name] = stored.model_dump()
         return {"map_smoothing": validation.map_smoothing, "calibration": thresholds}
-
-
-def _sample(calibration: Calibration, is_selected: NDArray[np.bool_]) -> tuple[Calibration, NDArray[np.intp]]:
-    """Return the calibration with the scores of a sample of good parts only.
-
-    Args:
-        calibration: With the scores of N held-out parts.
-        is_selected: (N,), which parts were chosen for their high scores.
-
-    Returns:
-        The calibration without the scores of selected and of odd parts, and the positions of the odd ones.
-    """
-    without = calibration.without(is_selected)
-    positions = np.delete(np.arange(len(calibration.scores)), without.selected)
-    odd_parts = positions[find_odd_parts(without.scores)]
-    is_left_out = np.zeros(len(calibration.scores), bool)
-    is_left_out[np.concatenate([without.selected, odd_parts])] = True
-    return calibration.without(is_left_out), odd_parts
 
 
 def _warn_of_odd_parts(type_name: str, names: list[str], scores: NDArray[np.float64]) -> None:
