@@ -20,7 +20,6 @@ from pixal.tasks.photographs.alignment.align import AlignmentResult, Reference, 
 from pixal.tasks.photographs.alignment.features import Features, detect_features, match_features
 from pixal.tasks.photographs.alignment.pose import find_pose_fault, fit_pose
 from pixal.tasks.photographs.alignment.similarity import structural_similarity
-from pixal.tasks.photographs.geometry import Box
 from pixal.tasks.photographs.settings import AlignmentSettings
 
 
@@ -366,25 +365,6 @@ def test_all_features_are_used_where_the_strongest_do_not_suffice() -> None:
     strongest = aligned(photo, to, number_of_points=align._FEW_POINTS)
     assert aligned(photo, to).inliers == strongest.inliers >= align._ENOUGH_INLIERS
     assert aligned(photo, to, MIN_GOOD_MATCHES=strongest.inliers + 1).inliers > strongest.inliers
-
-
-def test_a_part_of_the_frame_is_moved_as_with_the_whole_frame() -> None:
-    photo, to, box = rendered_photograph("front", 1), reference(), Box(8, 40, 100, 60)
-    whole = aligned(photo, to)
-    some = align_photograph(photo.image, photo.foreground > 0, to, AlignmentSettings(), box=box)
-    window = box.joined(to.box).window
-    # OpenCV rounds the coordinates of pixels to float32.
-    difference = np.abs(some.aligned[window].astype(int) - whole.aligned[window])
-    assert difference.max() <= 1
-    assert difference.mean() < 0.002
-    some.aligned[window] = 0
-    assert not some.aligned.any()
-    assert some.ssim == pytest.approx(whole.ssim, abs=1e-4)
-    assert np.array_equal(some.mask, whole.mask)
-    strict = AlignmentSettings(MIN_SCORE_THRESHOLD=1)
-    refused = align_photograph(photo.image, photo.foreground > 0, to, strict, box=box)
-    assert refused.reason
-    assert np.array_equal(refused.aligned, whole.aligned)  # its figures show more
 
 
 def test_ssim_and_mse_have_limits() -> None:

@@ -126,12 +126,7 @@ class AlignmentResult:
 
 
 def align_photograph(
-    image: NDArray[Any],
-    mask: NDArray[np.bool_],
-    reference: Reference,
-    settings: AlignmentSettings,
-    *,
-    box: Box | None = None,
+    image: NDArray[Any], mask: NDArray[np.bool_], reference: Reference, settings: AlignmentSettings
 ) -> AlignmentResult:
     """Align a photograph to the reference.
 
@@ -143,8 +138,6 @@ def align_photograph(
         mask: (H, W) foreground mask.
         reference: The reference of the type; it has the same size.
         settings: The method and the limits.
-        box: The part of the reference frame that is needed besides that of the reference's part. A photograph that
-            meets all limits is 0 outside the two, which saves most of the time. None: the whole frame.
 
     Where the part fills the frame of the reference, a photograph need not show all of it: the rest is filled with the
     reference.
@@ -160,7 +153,7 @@ def align_photograph(
         raise InputError(f"is {_size_text(image)}, the reference is {_size_text(reference.mask)} pixels")
     if settings.moves_photographs:
         photo_points, reference_points, homography, is_inlier = _find_pose(image, mask, reference, settings)
-        aligned = move_to_reference(image, homography, reference, None if box is None else box.joined(reference.box))
+        aligned = move_to_reference(image, homography, reference)
     else:
         photo_points = reference_points = np.zeros((0, 2), np.float32)
         homography, is_inlier, aligned = np.eye(3), np.zeros(0, bool), image
@@ -174,31 +167,17 @@ def align_photograph(
         reason = ""
     elif reason and not settings.apply_alignment:
         reason += " (apply_alignment is off)"
-    if reason and box is not None and settings.moves_photographs:
-        aligned = move_to_reference(image, homography, reference)  # figures show more of it
     return AlignmentResult(
         aligned, moved, homography, photo_points, reference_points, is_inlier, ssim, mse, overlap, visible, reason
     )
 
 
-def move_to_reference(
-    image: NDArray[Any], homography: Matrix, reference: Reference, box: Box | None = None
-) -> NDArray[Any]:
+def move_to_reference(image: NDArray[Any], homography: Matrix, reference: Reference) -> NDArray[Any]:
     """Move a photograph (H, W, 3) to the frame of the reference.
 
     Where the part fills the frame of the reference, pixels outside the photograph are those of the reference, in the
     light of the photograph: each channel is scaled by the means of the pixels that both show.
-
-    Args:
-        image: (H, W, 3).
-        homography: 3x3 matrix from the photograph's pixels to the reference frame.
-        reference: The reference.
-        box: The pixels that are needed; others may be 0. None: all.
     """
-    if not reference.fills_frame and box is not None:
-        aligned = np.zeros_like(image)
-        aligned[box.window] = warp(image, homography, box=box)
-        return aligned
     aligned = warp(image, homography)
     if not reference.fills_frame:
         return aligned
@@ -209,7 +188,7 @@ def move_to_reference(
     return aligned
 
 
-def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False, box: Box | None = None) -> NDArray[Any]:
+def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False) -> NDArray[Any]:
     """Move an image by a homography; the result has the same size.
 
     Args:
@@ -217,14 +196,10 @@ def warp(image: NDArray[Any], homography: Matrix, *, nearest: bool = False, box:
         homography: 3x3 matrix from the image's pixels to the result's.
         nearest: False: cubic interpolation, and the edge pixels are repeated outside the image. True: nearest pixel,
             and 0 outside, as a mask needs it.
-        box: Return only this part of the result. One of some 2000 values differs by 1, as OpenCV rounds coordinates.
     """
     interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC
     border = cv2.BORDER_CONSTANT if nearest else cv2.BORDER_REPLICATE
     size = (image.shape[1], image.shape[0])
-    if box is not None:
-        size = (box.width, box.height)
-        homography = np.array([[1, 0, -box.x], [0, 1, -box.y], [0, 0, 1]], np.float64) @ homography
     return np.asarray(cv2.warpPerspective(image, homography, size, flags=interpolation, borderMode=border))
 
 

@@ -79,7 +79,6 @@ def align_part(
     *,
     name: str,
     figures: AlignmentFigures | None,
-    box: Box | None = None,
 ) -> AlignedPart | AlignmentFailure:
     """Align a photograph to the reference, check the result, and write its figures.
 
@@ -90,12 +89,9 @@ def align_part(
         settings: How to align, and the limits that an alignment must keep.
         name: Stem of the figures' files.
         figures: Writes the figures; None for no figures.
-        box: The part of the reference frame that the caller needs; see ``align_photograph``. None: the whole frame.
     """
-    if box is not None and figures is not None:
-        box = box.joined(figures.shown_box)
     try:
-        alignment = align_photograph(image, mask, reference, settings, box=box)
+        alignment = align_photograph(image, mask, reference, settings)
     except InputError as error:
         return AlignmentFailure(str(error), was_compared=False)
     except AlignmentError as error:
@@ -161,15 +157,7 @@ def prepare_photograph(
         foreground = find_foreground(decoded, background)
     except InputError as error:
         return PreparedPart(record.replace(reason=str(error)), photo=photo)
-    aligned = align_part(
-        image,
-        foreground.mask,
-        state.reference,
-        alignment,
-        name=photograph.name,
-        figures=figures,
-        box=state.used_box,
-    )
+    aligned = align_part(image, foreground.mask, state.reference, alignment, name=photograph.name, figures=figures)
     if figures is not None:
         record = record.replace(figures=figures.written(photograph.name))
     if aligned.alignment is not None:
