@@ -41,16 +41,22 @@ def saved(tmp_path: Path) -> Saved:
     values = np.zeros(SIZE, np.float32)
     values[2:60, 20:300] = 0.5
     values[8:40, 40:104] = 7.0  # where a caption on top would be
+    part = ScoredPart(record_of(tmp_path / "a.png"), None, Prediction(values, 7.0, 0.01, True, ()), np.eye(3))
+    return Saved(photo, values, tmp_path, report_images(tmp_path, part))
+
+
+def report_images(folder: Path, part: ScoredPart) -> tuple[str | None, ...]:
+    """Save a part with its overlay; return the names of its images in the report."""
     saved = save_part(
-        ScoredPart(record_of(tmp_path / "a.png"), None, Prediction(values, 7.0, 0.01, True, ()), np.eye(3)),
-        folders=PartFolders(figures=tmp_path, maps=None, report=tmp_path / "report"),
+        part,
+        folders=PartFolders(figures=folder, maps=None, report=folder / "report"),
         truth=None,
         consensus=np.ones(SIZE, bool),
         cut=Cut(4.0, "conformal"),
         overlays=True,
     )
     assert saved.images is not None
-    return Saved(photo, values, tmp_path, saved.images)
+    return saved.images
 
 
 def record_of(path: Path) -> PhotographRecord:
@@ -174,14 +180,5 @@ def test_a_part_without_anomalies_is_shown_by_its_photograph(tmp_path: Path) -> 
     for score in (1.0, 5.0):
         values = np.full(SIZE, score, np.float32)
         part = ScoredPart(record_of(tmp_path / "a.png"), photo, Prediction(values, score, 0.5, False, ()), np.eye(3))
-        saved = save_part(
-            part,
-            folders=PartFolders(figures=tmp_path, maps=None, report=tmp_path / "report"),
-            truth=None,
-            consensus=np.ones(SIZE, bool),
-            cut=Cut(4.0, "conformal"),
-            overlays=True,
-        )
-        assert saved.images is not None
-        names.append(saved.images)
+        names.append(report_images(tmp_path, part))
     assert names[0][0] == names[0][1] == names[1][0] != names[1][1]
