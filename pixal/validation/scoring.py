@@ -146,17 +146,17 @@ class Summary:
         self.parts += len(images)
         self.anomaly += maps.sum(0)
         low, high = np.log(self.loss_edges[[0, -1]])
-        count = errors.shape[-1]
+        count, inside = errors.shape[-1], np.flatnonzero(mask)
         for channel in range(count):  # one channel in memory at a time
             plane = np.ascontiguousarray(errors[..., channel])
             self.squared += (plane**2).sum(0) / count
             self.absolute += np.abs(plane).sum(0) / count
-            error = _inside(plane, mask)
+            error = _take(plane, inside)
             bins = ((np.log(np.maximum(error**2, self.loss_edges[0])) - low) * (_BINS / (high - low))).astype(int)
             self.losses[channel] += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
             if self.distances:
                 continue
-            value = _inside(images[..., channel], mask)
+            value = _take(images[..., channel], inside)
             inputs, reconstructed = (
                 np.clip((values * _BINS).astype(int), 0, _BINS - 1) for values in (value, value - error)
             )
@@ -196,9 +196,9 @@ class Summary:
             getattr(self, name)[...] += sign * getattr(other, name)
 
 
-def _inside(planes: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The values of planes (n, H, W) inside a mask (H, W), one plane after the other."""
-    return np.take(planes.reshape(len(planes), -1), np.flatnonzero(mask), axis=1).ravel()
+def _take(planes: NDArray[np.float32], pixels: NDArray[np.intp]) -> NDArray[np.float32]:
+    """The values of planes (n, H, W) at some pixels (flat indices), one plane after the other."""
+    return np.take(planes.reshape(len(planes), -1), pixels, axis=1).ravel()
 
 
 def choose_cut(
