@@ -14,11 +14,12 @@ from pixal.inputs import InputSet
 from pixal.io.arrays import release_pages
 from pixal.progress import progress_bar
 from pixal.train_model.checkpoint import Checkpoint
-from pixal.train_model.cluster_work import FoldFit, FoldResult, TrainingOnWorker
 from pixal.train_model.family import FitControl, ModelFamily, Rows, as_anomaly_model
+from pixal.train_model.fold_fit import FoldFit, FoldResult
 from pixal.train_model.history import History
 from pixal.train_model.keras_training.schedule import typical_rates
 from pixal.train_model.specification import ModelSpecification
+from pixal.train_model.training_processes import TrainingOnWorker
 
 # The largest number of good parts of a type that are held out. More would add little: the false-alarm rate can be set
 # in steps of 1/500, and the variance of a pixel has a standard error of 6 %. And each error takes space on disk.

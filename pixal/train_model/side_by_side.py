@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pixal.train_model.cluster_work import stop_training
+from pixal.train_model.training_processes import stop_training
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -19,8 +19,8 @@ import pixal
 from pixal import execution
 from pixal.errors import ClusterError
 from pixal.synthetic import write_batch
-from pixal.train_model import training
-from pixal.train_model.cluster_work import TrainingOnWorker, _ready
+from pixal.train_model import several_models
+from pixal.train_model.training_processes import TrainingOnWorker, _ready
 
 SETTINGS = """
 model_training: {{model: {model}, autoencoder_architecture: [8, 4], n_epochs: 30, calibration_folds: 2}}
@@ -66,11 +66,11 @@ def test_models_that_are_trained_at_the_same_time_are_the_same_and_their_warning
     write_configs(tmp_path, SETTINGS.format(model="autoencoder"))
     write_batch("r", component="Part", types=("front", "back"), train=6, good=1, bad=1, frame_size=(240, 135))
     pixal.preprocess("r/train/Part", quiet=True)
-    monkeypatch.setattr(training, "_VALUES_FOR_A_PROCESS", 1)
+    monkeypatch.setattr(several_models, "_VALUES_FOR_A_PROCESS", 1)
     others: list[int] = []
-    side_by_side = training.work_side_by_side
+    side_by_side = several_models.work_side_by_side
     monkeypatch.setattr(
-        training, "work_side_by_side", lambda *arguments: others.append(arguments[-1]) or side_by_side(*arguments)
+        several_models, "work_side_by_side", lambda *arguments: others.append(arguments[-1]) or side_by_side(*arguments)
     )
     found = []
     for workers in (1, 2):

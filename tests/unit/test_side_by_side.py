@@ -10,8 +10,8 @@ import time
 import pytest
 
 from pixal.errors import ClusterError
-from pixal.train_model.cluster_work import TrainingOnWorker
 from pixal.train_model.side_by_side import CollectedWarnings, work_side_by_side
+from pixal.train_model.training_processes import TrainingOnWorker
 
 
 def test_each_item_is_done_once_and_at_the_same_time() -> None:

@@ -32,9 +32,9 @@ from pixal.tasks.photographs.verdicts.group_work import of_one_worker
 from pixal.tasks.photographs.verdicts.results import Batch
 from pixal.tasks.photographs.verdicts.validate import validate
 from pixal.tracking import tracked_run
-from pixal.train_model.cluster_work import TrainingOnWorker
 from pixal.train_model.family import anomaly_family_named, checked_options
 from pixal.train_model.stored_model import load_stored
+from pixal.train_model.training_processes import TrainingOnWorker
 
 _log = logging.getLogger(__name__)
 
