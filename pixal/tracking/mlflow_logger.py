@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -34,7 +33,7 @@ class MlflowLogger(RunLogger):
         """See ``open``."""
         self._register, self._deferred = register, deferred
         self._sender: Sender | None = None
-        self._held = ExitStack()  # while a deferred run goes on
+        self._held = ExitStack()  # until the run is sent, or may be sent by another process
         self._file: RunFile | None = None
 
     @classmethod
@@ -51,9 +50,10 @@ class MlflowLogger(RunLogger):
     def start(self, run: TrackedRun) -> None:
         """Open the run, and let it be followed."""
         try:
+            # Another process must not send the run before the one that is started here does.
+            self._held.enter_context(waiting_runs.following(run.id))
             if self._deferred:
-                session = uuid.uuid4().hex
-                self._held.enter_context(waiting_runs.following(session))
+                session = run.id
             else:
                 self._sender = start_sender()
                 session = self._sender.session
@@ -105,7 +105,10 @@ class MlflowLogger(RunLogger):
         """Close the run, and wait until it is sent, for a limited time in all runs of this process."""
         assert run.end_time is not None
         self._add(end=RunEnd(status=run.status, time=run.end_time, name=run.run_name).model_dump())
-        self._held.close()
+        with self._held:
+            self._end(run)
+
+    def _end(self, run: TrackedRun) -> None:
         if self._file is None:
             return
         self._file.close()
@@ -113,6 +116,7 @@ class MlflowLogger(RunLogger):
         kept = f"it is kept in {path.relative_to(path.parents[1])}, and offered again at the next run"
         try:
             if self._sender is None:
+                self._held.close()
                 send_later()
                 return
             if self._sender.has_ended:  # there was nothing to send for some time, or it was killed

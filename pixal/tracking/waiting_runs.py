@@ -42,7 +42,8 @@ class RunStart(_Model):
 
     Attributes:
         store: Which store it is meant for; see ``store_key``.
-        session: The process that follows the run while it grows: it holds a lock; see ``following``.
+        session: The process that follows the run while it grows. It holds a lock, as does the process that writes the
+            run; see ``following``.
         register: Whether its model is registered.
     """
 
@@ -209,9 +210,13 @@ def kept_runs(store: str) -> Iterator[tuple[Path, RunStart, list[Entry]]]:
 
 
 @contextmanager
-def following(session: str) -> Iterator[None]:
-    """Hold a lock that shows other senders that the runs of a session are being written or sent."""
-    lock = FileLock(_session_lock(session), timeout=1)
+def following(name: str) -> Iterator[None]:
+    """Hold a lock that shows other senders that a run, or all runs of a session, are being written or sent.
+
+    Args:
+        name: The id of the run, or the session.
+    """
+    lock = FileLock(_lock_file(name), timeout=1)
     Path(FOLDER).mkdir(exist_ok=True)
     with suppress(OSError, NotImplementedError, Timeout):  # network drives without locks
         lock.acquire()
@@ -219,7 +224,7 @@ def following(session: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            _session_lock(session).unlink()
+            _lock_file(name).unlink()
         lock.release()
         _remove_if_empty(Path(FOLDER))
 
@@ -265,7 +270,13 @@ def _is_followed(run: GrowingRun, *, has_ended: bool) -> bool:
     age = time.time() - run.path.stat().st_mtime
     if not has_ended and age < _STARTING:
         return True
-    path = _session_lock(run.start.session)
+    return any(
+        _is_locked(_lock_file(name), not has_ended and age < _LONGEST) for name in (run.start.session, run.start.id)
+    )
+
+
+def _is_locked(path: Path, otherwise: bool) -> bool:
+    """Whether another process holds the lock; ``otherwise`` where there are no locks."""
     if not path.exists():
         return False
     try:
@@ -274,12 +285,12 @@ def _is_followed(run: GrowingRun, *, has_ended: bool) -> bool:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # network drives without locks
-        return not has_ended and age < _LONGEST
+    except (OSError, NotImplementedError):  # network drives
+        return otherwise
 
 
-def _session_lock(session: str) -> Path:
-    return Path(FOLDER) / f"{hashlib.sha256(session.encode()).hexdigest()[:16]}.lock"
+def _lock_file(name: str) -> Path:
+    return Path(FOLDER) / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -688,6 +688,27 @@ def test_a_run_without_an_end_is_sent_when_nobody_follows_it(
         assert not file.path.exists()
 
 
+def test_a_run_is_not_sent_by_another_process_before_its_own_sender_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[Path]] = []
+
+    def wait_for(self: sender.Sender, run_id: str) -> sender.Report:
+        found.append([path for path, *_ in waiting_runs.kept_runs("local")])
+        return sender.Report("too early")
+
+    monkeypatch.chdir(tmp_path)
+    idle = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    monkeypatch.setattr(sender, "launch", lambda: idle)
+    monkeypatch.setattr(sender.Sender, "wait_for", wait_for)
+    with tracked_run(config_named("Early"), "front", "train"):
+        pass
+    idle.communicate(timeout=60)
+    assert found == [[]]
+    (kept,) = waiting_runs.kept_runs("local")  # nobody follows it any more
+    assert kept[2][-1].end is not None
+
+
 @pytest.mark.slow
 def test_the_file_of_a_run_is_for_this_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sender trusts the names of files in it."""
