@@ -1,7 +1,7 @@
 """Compare the scores of held-out good parts with those of new good parts, for any model families.
 
     python tests/benchmarks/held_out_scores.py WORK [--cells mono poly] [--batches NAME=BATCH[,BATCH...] ...]
-            [--seeds 20] [--train 40] [--models ...] [--rates 0.01 0.05 0.2] [--page]
+            [--seeds 20] [--train 40] [--models ...] [--rates 0.01 0.05 0.2] [--set KEY=VALUE ...] [--page]
 
 ``--cells`` are photographs of solar cells from the package ``elpv-dataset`` (dependency group ``benchmarks``): good are
 those with defect probability 0, defective those with 1; each seed is another random split, with 100 new good and 50
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=40, help="good solar cells to train on")
     parser.add_argument("--models", nargs="+", default=_FAMILIES, help="model families")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.01, 0.05, 0.2], help="requested false-alarm rates")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings besides the defaults")
     parser.add_argument("--page", action="store_true", help="write the table to docs/benchmarks.md")
     parser.add_argument("--note", default="", help="added to the page")
     options = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
     for seed in tqdm(sorted(seeds, key=lambda seed: seed.number)):
         missing = [model for model in options.models if not _result_file(seed, model).is_file()]
         for model in missing:
-            _run(seed, model, options.train)
+            _run(seed, model, options.train, options.set)
         for folder in (Path(), Path("out"), Path("validate")):
             shutil.rmtree(folder / seed.name, ignore_errors=True)
     lines = list(_table(seeds, options.models, options.rates))
@@ -95,7 +96,7 @@ def _result_file(seed: _Seed, model: str) -> Path:
     return Path(f"{seed.name}.{model}.json")
 
 
-def _run(seed: _Seed, model: str, train: int) -> None:
+def _run(seed: _Seed, model: str, train: int, changes: list[str]) -> None:
     """Train a family, judge the new parts, and store the scores of held-out, good and bad parts."""
     import pixal
     from pixal.config import load_config
@@ -104,7 +105,7 @@ def _run(seed: _Seed, model: str, train: int) -> None:
     folder = Path(seed.name)
     if not (folder / "configs").is_dir():
         write_configs(folder, seed.name)
-    settings = [*WITHOUT_FIGURES, "validation.save_anomaly_maps=False", f"model_training.model={model}"]
+    settings = [*WITHOUT_FIGURES, "validation.save_anomaly_maps=False", f"model_training.model={model}", *changes]
     config = load_config(folder / "configs", settings)
     is_prepared = folder / "is_prepared"
     if not is_prepared.is_file():
