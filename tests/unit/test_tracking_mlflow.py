@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from threading import Condition, Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -698,12 +700,10 @@ def test_a_run_is_not_sent_by_another_process_before_its_own_sender_has_started(
         return sender.Report("too early")
 
     monkeypatch.chdir(tmp_path)
-    idle = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    monkeypatch.setattr(sender, "launch", lambda: idle)
+    monkeypatch.setattr(sender, "launch", lambda: SimpleNamespace(stdin=BytesIO(), stdout=BytesIO(), poll=lambda: None))
     monkeypatch.setattr(sender.Sender, "wait_for", wait_for)
     with tracked_run(config_named("Early"), "front", "train"):
         pass
-    idle.communicate(timeout=60)
     assert found == [[]]
     (kept,) = waiting_runs.kept_runs("local")  # nobody follows it any more
     assert kept[2][-1].end is not None
