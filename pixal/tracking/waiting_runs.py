@@ -245,6 +245,9 @@ def sending(*, wait: float = 0) -> Iterator[None]:
         return
     with lock_folder(folder, wait=wait):
         yield
+        for path in folder.glob("*.lock"):
+            if path.name != LOCK_FILE:
+                _is_locked(path, otherwise=True)  # removes those of processes that were killed
     _remove_if_empty(folder)
 
 
@@ -270,18 +273,17 @@ def _is_followed(run: GrowingRun, *, has_ended: bool) -> bool:
     age = time.time() - run.path.stat().st_mtime
     if not has_ended and age < _STARTING:
         return True
-    return any(
-        _is_locked(_lock_file(name), not has_ended and age < _LONGEST) for name in (run.start.session, run.start.id)
-    )
+    otherwise = not has_ended and age < _LONGEST
+    return any(_is_locked(_lock_file(name), otherwise=otherwise) for name in (run.start.session, run.start.id))
 
 
-def _is_locked(path: Path, otherwise: bool) -> bool:
-    """Whether another process holds the lock; ``otherwise`` where there are no locks."""
+def _is_locked(path: Path, *, otherwise: bool) -> bool:
+    """Whether another process holds the lock; ``otherwise`` where there are no locks. A lock of nobody is removed."""
     if not path.exists():
         return False
     try:
         with FileLock(path, timeout=0):
-            path.unlink(missing_ok=True)  # of a process that was killed
+            path.unlink(missing_ok=True)
             return False
     except Timeout:
         return True

@@ -709,6 +709,16 @@ def test_a_run_is_not_sent_by_another_process_before_its_own_sender_has_started(
     assert kept[2][-1].end is not None
 
 
+def test_the_locks_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mlflow_unsent").mkdir()
+    Path("mlflow_unsent", "0123456789abcdef.lock").touch()
+    with waiting_runs.following("living"):
+        mlflow_sender.send_kept_runs()
+        assert len(list(Path("mlflow_unsent").iterdir())) == 1
+    assert not Path("mlflow_unsent").exists()
+
+
 @pytest.mark.slow
 def test_the_file_of_a_run_is_for_this_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sender trusts the names of files in it."""
