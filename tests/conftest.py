@@ -56,6 +56,19 @@ Figure.draw = lambda *_: None  # type: ignore[method-assign]
 
 FRAME = (480, 270)
 
+# With -n a worker gets whole files. The longest begin first, so that none is left for one worker at the end.
+_LONGEST = (
+    *("test_kills", "test_soak", "test_tracking", "test_learning_round", "test_dask_training", "test_strange_names"),
+    *("test_without_tensorflow", "test_end_to_end", "test_training", "test_autoencoder", "test_predictors"),
+    *("test_tracking_mlflow", "test_read_only", "test_combined", "test_serve_browser", "test_degenerate_images"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_downloaded_models(tmp_path_factory: pytest.TempPathFactory) -> None:
