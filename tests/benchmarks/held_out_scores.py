@@ -174,11 +174,13 @@ def _summary(results: list[dict[str, Any]], rates: list[float]) -> str:
     ratios = [float(np.median(each["held_out"]) / np.median(each["good"])) for each in results]
     cells = [f"{np.mean(areas):.3f}", f"{np.mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]
     generator = np.random.default_rng(0)
-    for rate in rates:
+    held_out = [np.array(each["held_out"]) for each in results]
+    thresholds = [[set_threshold(scores, rate, Threshold())[0] for rate in rates] for scores in held_out]
+    for index, rate in enumerate(rates):
         failed, parts, expected = 0, 0, np.zeros(10_000)
-        for each in results:
-            threshold, count = set_threshold(np.array(each["held_out"]), rate, Threshold())[0], len(each["held_out"])
-            failed += int((np.array(each["good"]) > threshold).sum())
+        for each, at_rates in zip(results, thresholds, strict=True):
+            count = len(each["held_out"])
+            failed += int((np.array(each["good"]) > at_rates[index]).sum())
             parts += len(each["good"])
             above = max(1, int(np.floor(rate * (count + 1) + 1e-9)))  # the rank of the threshold, from above
             expected += betabinom.rvs(
@@ -186,9 +188,7 @@ def _summary(results: list[dict[str, Any]], rates: list[float]) -> str:
             )
         low, high = np.quantile(expected, [0.025, 0.975]).astype(int)
         cells.append(f"{failed} of {parts} ({low} to {high})")
-    found = [
-        np.array(each["bad"]) > set_threshold(np.array(each["held_out"]), rates[0], Threshold())[0] for each in results
-    ]
+    found = [np.array(each["bad"]) > at_rates[0] for each, at_rates in zip(results, thresholds, strict=True)]
     return " | ".join([*cells, f"{np.concatenate(found).mean():.2f}"])
 
 
