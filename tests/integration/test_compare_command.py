@@ -200,7 +200,8 @@ def test_train_chooses_the_family_that_finds_more(work: Path, monkeypatch: pytes
 
 def test_the_growth_of_memory_is_measured() -> None:
     with measured_memory() as memory:
-        block = bytearray(80_000_000)
+        block = bytearray(400_000_000)
         block[::4096] = bytes(len(block[::4096]))
         del block
-    assert memory.gb is None or 0.07 < memory.gb < 0.5
+    # The system takes back other memory of the process at any time: 20 MB were seen.
+    assert memory.gb is None or 0.2 < memory.gb < 0.6
